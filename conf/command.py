@@ -1,0 +1,124 @@
+"""From a command line to a typed, frozen dataclass: Hydra at the door, and nothing of it behind.
+
+Each stage has its folder of YAML here (`conf/pipeline`, `conf/training`, `conf/inference`), the dataclasses that
+type it live beside the stage. `run` composes both, refuses what does not fit, and turns what the user can mend
+into one sentence and exit code 2.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf.options import UserError
+
+Config = TypeVar("Config")
+CONF = Path(__file__).parent
+
+
+def run(
+    main: Callable[[Config], int | None],
+    config: type[Config],
+    stage: str,
+    name: str,
+    groups: Mapping[str, type] | None = None,
+    help: str | None = None,
+) -> None:
+    """Compose `conf/<stage>/<name>.yaml` with the command line, hand it to `main`, exit with what it returns.
+
+    `config` types the whole, `groups` ("group/option" -> dataclass) the options of groups that differ in shape.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(_help(config, stage, name, groups or {}, help or ""))
+        sys.exit(0)
+    register(config, name, groups or {})
+    code = 0
+
+    def task(composed: Any) -> None:
+        nonlocal code
+        code = main(OmegaConf.to_object(composed)) or 0  # type: ignore[arg-type]
+
+    # Hydra prints a page about an error and exits with 1 unless it is told to let exceptions through.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(task)()
+    except UserError as error:
+        _refuse(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(f"{_one_line(error)} (see --help)")
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code)
+
+
+def register(config: type, name: str, groups: Mapping[str, type]) -> None:
+    """Make the dataclasses known to Hydra under the names that the YAML files extend: `<name>_schema`."""
+    store = ConfigStore.instance()
+    store.store(name=f"{name}_schema", node=_open(config))
+    for option, schema in groups.items():
+        group, choice = option.split("/")
+        store.store(group=group, name=f"{choice}_schema", node=_open(schema))
+
+
+def _open(schema: type) -> Any:
+    """The structured config of a frozen dataclass, which OmegaConf would otherwise refuse to override."""
+    node = OmegaConf.structured(schema)
+
+    def unlock(part: Any) -> None:
+        part._set_flag("readonly", None)
+        for key in part:
+            child = part._get_node(key)
+            if OmegaConf.is_config(child) and not child._is_none() and not child._is_missing():
+                unlock(child)
+
+    unlock(node)
+    return node
+
+
+def _refuse(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    """Hydra's and OmegaConf's messages without their footers, with the full key named once."""
+    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    kept = [li for li in lines if not li.startswith(("reference_type", "object_type", "Config search path", "provider="))]
+    return "; ".join(kept).replace("full_key: ", "at ")
+
+
+def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text: str) -> str:
+    lines = [text.strip(), "", "Options (name=value; a group's files lie in conf/" + stage + "):"]
+    lines += _options(config, "")
+    for option, schema in groups.items():
+        lines += ["", f"With {option.replace('/', '=')}:"] + _options(schema, option.split("/")[0] + ".")
+    for folder in sorted(path for path in (CONF / stage).iterdir() if path.is_dir()):
+        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        lines += ["", f"Group {folder.name}: {choices}"]
+    lines += ["", "Hydra's own: --cfg job prints the composed configuration, --multirun sweeps, --hydra-help."]
+    return "\n".join(lines)
+
+
+def _options(schema: type, prefix: str) -> list[str]:
+    lines = []
+    for field in fields(schema):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(default) and not isinstance(default, type):
+            lines += _options(type(default), f"{prefix}{field.name}.")
+        else:
+            shown = "" if default is MISSING or default == "???" else f"={_shown(default)}"
+            lines.append(f"  {prefix}{field.name}{shown}".ljust(44) + f"  {field.metadata.get('help', '')}")
+    return lines
+
+
+def _shown(default: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(default, str(default)) if not isinstance(default, list) else str(default)

@@ -1,0 +1,95 @@
+"""Cameras, view sampling and pose algebra: every geometric convention of the project, in numpy alone.
+
+World: z up, the object centred at the origin, the longest side of its bounding box 1.
+Camera: Blender axes (x right, y up, looks along -z). Extrinsics are `[R|t]`, world→camera, float64 `[3, 4]`;
+the centre of the camera is -Rᵀt. Angles are radians unless a name says degrees.
+Polar angle θ is measured from +z down (0 above, π below), azimuth φ from +x towards +y.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LENS_MM = 35.0
+SENSOR_MM = 32.0
+FOV_DEGREES = math.degrees(2 * math.atan(SENSOR_MM / (2 * LENS_MM)))  # 49.13
+RADIUS_RANGE = (1.5, 2.2)  # of the released renders, in object sizes
+
+Array = NDArray[np.float64]
+
+
+def position(polar: float, azimuth: float, radius: float) -> Array:
+    """Spherical to Cartesian, `[3]`."""
+    return radius * np.array(
+        [math.sin(polar) * math.cos(azimuth), math.sin(polar) * math.sin(azimuth), math.cos(polar)]
+    )
+
+
+def spherical(centre: ArrayLike) -> tuple[float, float, float]:
+    """Cartesian `[3]` to (polar, azimuth, radius), as the original's `cartesian_to_spherical`."""
+    x, y, z = np.asarray(centre, dtype=np.float64)
+    return math.atan2(math.hypot(x, y), z), math.atan2(y, x), math.sqrt(x * x + y * y + z * z)
+
+
+def look_at_origin(centre: ArrayLike) -> Array:
+    """Extrinsics `[3, 4]` of a camera at `centre` `[3]` that looks at the origin, +z up in the picture.
+
+    The right axis follows from the azimuth, so that it is defined straight above and below too.
+    """
+    centre = np.asarray(centre, dtype=np.float64)
+    polar, azimuth, radius = spherical(centre)
+    if not (math.isfinite(radius) and radius > 0):
+        raise ValueError(f"a camera needs a finite place away from the origin, not {centre.tolist()}")
+    backward = position(polar, azimuth, 1.0)
+    right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
+    rotation = np.stack([right, np.cross(backward, right), backward])
+    return np.concatenate([rotation, -(rotation @ centre)[:, None]], axis=1)
+
+
+def camera_centre(extrinsics: ArrayLike) -> Array:
+    """World position(s) `[..., 3]` of camera(s) `[..., 3, 4]`: -Rᵀt."""
+    extrinsics = np.asarray(extrinsics, dtype=np.float64)
+    return -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
+
+
+def relative_pose(target: ArrayLike, condition: ArrayLike) -> Array:
+    """Pose `[4]` of camera `target` as seen from camera `condition` (both extrinsics `[3, 4]`).
+
+    T = [θ_target - θ_cond, sin Δφ, cos Δφ, r_target - r_cond], as the released checkpoints expect
+    (Zero-1-to-3, section 3.2; `get_T` of the original's `simple.py`).
+    """
+    polar_t, azimuth_t, radius_t = spherical(camera_centre(target))
+    polar_c, azimuth_c, radius_c = spherical(camera_centre(condition))
+    return pose_vector(polar_t - polar_c, azimuth_t - azimuth_c, radius_t - radius_c)
+
+
+def pose_vector(polar: float, azimuth: float, radius: float) -> Array:
+    """The model's pose `[4]` for a turn by `polar` and `azimuth` (radians) and a step back by `radius`."""
+    return np.array([polar, math.sin(azimuth), math.cos(azimuth), radius])
+
+
+def sample_zero123(rng: np.random.Generator, views: int) -> Array:
+    """`views` cameras `[views, 3, 4]` as in the released renders.
+
+    The direction is a normalised sample of the cube [-1, 1]³, hence denser towards its corners than a uniform
+    one; the radius is uniform in [1.5, 2.2] (`sample_spherical` of the original's `blender_script.py`).
+    """
+    directions = rng.uniform(-1, 1, (views, 3))
+    radii = rng.uniform(*RADIUS_RANGE, (views, 1))
+    return np.stack(
+        [look_at_origin(c) for c in directions / np.linalg.norm(directions, axis=1, keepdims=True) * radii]
+    )
+
+
+def project(points: ArrayLike, extrinsics: ArrayLike, resolution: int, fov_degrees: float = FOV_DEGREES) -> Array:
+    """World points `[N, 3]` to pixel coordinates `[N, 2]` (column, row) of a square picture.
+
+    The top left corner of the picture is (0, 0), pixel centres lie at halves. Points behind the camera have
+    no picture and come out as NaN.
+    """
+    points, extrinsics = np.asarray(points, dtype=np.float64), np.asarray(extrinsics, dtype=np.float64)
+    x, y, z = (points @ extrinsics[:, :3].T + extrinsics[:, 3]).T
+    depth = np.where(z < 0, -z, np.nan)
+    focal = resolution / (2 * math.tan(math.radians(fov_degrees) / 2))
+    return np.stack([resolution / 2 + focal * x / depth, resolution / 2 - focal * y / depth], axis=1)
