@@ -121,4 +121,4 @@ def _options(schema: type, prefix: str) -> list[str]:
 
 
 def _shown(default: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(default, str(default)) if not isinstance(default, list) else str(default)
+    return "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)

@@ -13,7 +13,8 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Literal
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self
 
 import fsspec
 import numpy as np
@@ -58,21 +59,46 @@ def shard_name(kind: Kind, index: int) -> str:
     return f"{kind}-{index:06d}"
 
 
+class ShardWriter:
+    """Writes one shard; used as a context manager. Until `commit` there is nothing at the root but a tar at most.
+
+    Equal samples in equal order make equal bytes.
+    """
+
+    def __init__(self, root: str, name: str):
+        self._root, self._name = root, name
+        self._file = tempfile.NamedTemporaryFile(suffix=".tar")
+        self._tar = wds.TarWriter(self._file, encoder=False, mtime=0, user="", group="", mode=0o644)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def add(self, uid: str, sample: Sample) -> None:
+        assert UID.fullmatch(uid), f"uid {uid!r} cannot name a tar member"
+        self._tar.write({"__key__": uid, **sample})
+
+    def commit(self, records: Iterable[Record]) -> Marker:
+        """Bring the tar to the root, then the marker."""
+        self._tar.close()
+        self._file.flush()
+        self._file.seek(0)
+        marker = Marker(self._name, *_size_and_sha256(self._file), records=tuple(records))
+        fs, path = fsspec.core.url_to_fs(self._root)
+        fs.makedirs(path, exist_ok=True)
+        fs.put_file(self._file.name, f"{path}/{self._name}.tar")
+        write_atomically(f"{self._root}/{self._name}.json", json.dumps(asdict(marker), indent=1).encode())
+        return marker
+
+
 def write_shard(root: str, name: str, samples: Iterable[tuple[str, Sample]], records: Iterable[Record]) -> Marker:
-    """Write tar and marker. Equal samples make equal bytes; `records` is read after `samples` is used up."""
-    fs, path = fsspec.core.url_to_fs(root)
-    fs.makedirs(path, exist_ok=True)
-    with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
-        with wds.TarWriter(tar, encoder=False, mtime=0, user="", group="", mode=0o644) as writer:
-            for uid, sample in samples:
-                assert UID.fullmatch(uid), f"uid {uid!r} cannot name a tar member"
-                writer.write({"__key__": uid, **sample})
-        tar.flush()
-        tar.seek(0)
-        marker = Marker(name, *_size_and_sha256(tar), records=tuple(records))
-        fs.put_file(tar.name, f"{path}/{name}.tar")
-    write_atomically(f"{root}/{name}.json", json.dumps(asdict(marker), indent=1).encode())
-    return marker
+    """A whole shard at once; `records` is read after `samples` is used up."""
+    with ShardWriter(root, name) as shard:
+        for uid, sample in samples:
+            shard.add(uid, sample)
+        return shard.commit(records)
 
 
 def write_atomically(url: str, contents: bytes) -> None:
@@ -89,18 +115,23 @@ def read_markers(root: str, kind: Kind) -> list[Marker]:
     Raises:
         UserError: the root is missing, or holds no committed shard of this kind.
     """
-    fs, path = fsspec.core.url_to_fs(root)
-    fs.invalidate_cache()
-    if not fs.isdir(path):
-        raise UserError(f"there is no folder {root}; name the output of the stage before")
-    markers = [
-        _parse_marker(found, fs.cat_file(found))
-        for found in sorted(fs.ls(path, detail=False))
-        if re.fullmatch(rf"{kind}-\d{{6}}\.json", found.rsplit("/", 1)[-1])
-    ]
+    markers = find_markers(root, kind)
     if not markers:
         raise UserError(f"{root} holds no finished {kind} shard; name the output of the stage before")
     return markers
+
+
+def find_markers(root: str, kind: Kind) -> list[Marker]:
+    """As `read_markers`, but a root without shards has none."""
+    return [
+        _parse_marker(path, contents)
+        for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
+    ]
+
+
+def find_tars(root: str, kind: Kind) -> list[str]:
+    """Names of the shards of which there is a tar, committed or not."""
+    return sorted(path.rsplit("/", 1)[-1].removesuffix(".tar") for path in _list(root, rf"{kind}-\d{{6}}\.tar"))
 
 
 def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
@@ -142,6 +173,19 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 def npy_array(contents: bytes) -> NDArray[Any]:
     return np.load(io.BytesIO(contents), allow_pickle=False)
+
+
+def _list(root: str, pattern: str) -> list[str]:
+    fs, path = fsspec.core.url_to_fs(root)
+    fs.invalidate_cache()
+    found = fs.ls(path, detail=False) if fs.isdir(path) else []
+    return [name for name in found if re.fullmatch(pattern, name.rsplit("/", 1)[-1])]
+
+
+def _cat_all(root: str, pattern: str) -> dict[str, bytes]:
+    fs, _ = fsspec.core.url_to_fs(root)
+    paths = _list(root, pattern)
+    return fs.cat(paths) if len(paths) > 1 else {path: fs.cat_file(path) for path in paths}
 
 
 def _parse_marker(path: str, contents: bytes) -> Marker:

@@ -1,0 +1,42 @@
+"""The typed configuration of the stage's commands; the YAML lies in conf/pipeline."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from conf.options import UserError, option
+from rendering.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray runs. Without `+cluster=…`, on this machine."""
+
+    address: str | None = option(None, "a running Ray cluster (auto: the one this machine belongs to)")
+    workers: int | None = option(None, "shards rendered at a time; by default one per renderer.threads cores")
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    objects: Any = option("???", "the source of objects: objects=objaverse|folder|procedural")
+    output: str = option("outputs/views", "folder or s3:// URL for the shards")
+    seed: int = option(0, "cameras, lights and noise follow from it and the object's uid")
+    objects_per_shard: int | None = option(None, "by default a sixteenth of the objects, 256 at most")
+    renderer: Recipe = Recipe()
+    cluster: Cluster = Cluster()
+
+    def __post_init__(self) -> None:
+        if self.objects_per_shard is not None and self.objects_per_shard < 1:
+            raise UserError(f"objects_per_shard={self.objects_per_shard}: a shard holds at least one object")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    path: str = option("???", "folder or URL of view shards")
+    kind: str = option("views", "views or latents")
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    path: str = option("???", "folder or URL of view shards")
+    output: str | None = option(None, "the page to write; by default <path>/index.html")
+    limit: int = option(200, "show so many objects at most")

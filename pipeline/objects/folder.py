@@ -1,0 +1,66 @@
+"""Objects from a folder of any depth."""
+
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.options import UserError, option
+from pipeline.objects.source import Asset
+from rendering.failure import RenderFailure
+from rendering.formats import SUFFIXES
+from rendering.renderer import Renderer
+
+MANIFEST = "objects.csv"
+
+
+@dataclass(frozen=True)
+class FolderObjects:
+    """Every file below `path` in a format that Blender reads, or those that its `objects.csv` lists.
+
+    The manifest has the columns uid and path, and optionally license.
+    """
+
+    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL or USD files, any depth")
+    limit: int | None = option(None, "take only the first so many objects")
+
+    def find(self) -> list[Asset]:
+        root = Path(self.path)
+        if not root.is_dir():
+            raise UserError(f"objects.path: there is no folder {self.path}")
+        assets = _listed(root) if (root / MANIFEST).is_file() else _walked(root)
+        if not assets:
+            raise UserError(f"objects.path: {self.path} holds no file ending in {', '.join(SUFFIXES)}")
+        return assets[: self.limit]
+
+    def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
+        root, path = Path(self.path).resolve(), (Path(self.path) / asset.origin).resolve()
+        if not path.is_relative_to(root):
+            raise RenderFailure("missing", f"{asset.origin} lies outside {self.path}")
+        return path
+
+
+def _walked(root: Path) -> list[Asset]:
+    paths = sorted(p.relative_to(root) for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    plain = Counter(_uid(path.with_suffix("")) for path in paths)
+    uids = [_uid(path if plain[_uid(path.with_suffix(""))] > 1 else path.with_suffix("")) for path in paths]
+    if clashes := [uid for uid, count in Counter(uids).items() if count > 1]:
+        raise UserError(f"objects.path: two files come out as object {clashes[0]}; rename one or list them in {MANIFEST}")
+    return [Asset(uid, path.as_posix()) for uid, path in zip(uids, paths, strict=True)]
+
+
+def _listed(root: Path) -> list[Asset]:
+    with open(root / MANIFEST, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if rows and not {"uid", "path"} <= set(rows[0]):
+        raise UserError(f"{root / MANIFEST} needs the columns uid and path")
+    assets = [Asset(_uid(Path(row["uid"])), row["path"], row.get("license") or "") for row in rows]
+    if clashes := [uid for uid, count in Counter(asset.uid for asset in assets).items() if count > 1]:
+        raise UserError(f"{root / MANIFEST} lists object {clashes[0]} twice")
+    return assets
+
+
+def _uid(path: Path) -> str:
+    """A name that can be a shard's key: folders joined by a dash, anything unusual an underscore."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(path.parts))[:200]

@@ -1,0 +1,36 @@
+"""What a source of 3D objects is: a list of assets, each of which can be brought to a local file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rendering.renderer import Renderer
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One object. `origin` says where it comes from: a path inside the source, a URL, a recipe."""
+
+    uid: str
+    origin: str
+    license: str = ""
+
+
+class Source(Protocol):
+    """A frozen dataclass that is its own configuration; it travels to the Ray workers."""
+
+    def find(self) -> list[Asset]:
+        """All objects, in an order that is always the same.
+
+        Raises:
+            UserError: there are none, and why.
+        """
+        ...
+
+    def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
+        """A local file of `asset`, in the scratch `folder` where it has to be made or downloaded.
+
+        Raises:
+            RenderFailure: it cannot be had.
+        """
+        ...

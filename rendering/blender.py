@@ -1,0 +1,164 @@
+"""The only file that drives Blender to make views: reset, import, normalise, light, render.
+
+Everything happens in the one scene that `bpy` holds, so a process renders one object at a time.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from rendering.cameras import LENS_MM, SENSOR_MM
+from rendering.failure import RenderFailure
+from rendering.recipe import AreaLight, Recipe
+
+VERSION = bpy.app.version_string
+
+
+def reset() -> None:
+    """Back to the factory scene, without its cube: nothing of the object before remains.
+
+    What stays of the factory scene is part of the recipe: its point light (1000 W) and its grey world.
+    """
+    bpy.ops.wm.read_factory_settings(use_empty=False)
+    bpy.data.objects.remove(bpy.data.objects["Cube"], do_unlink=True)
+
+
+def import_asset(path: Path) -> None:
+    """Import a file into the scene by its suffix. Cameras and lights that it brings along are dropped.
+
+    Raises:
+        RenderFailure: `unreadable` if Blender cannot read it, `no_mesh` if it draws nothing.
+    """
+    ours = set(bpy.data.objects)
+    try:
+        match path.suffix.lower():
+            case ".glb" | ".gltf":
+                bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=True)
+            case ".obj":
+                bpy.ops.wm.obj_import(filepath=str(path))
+            case ".fbx":
+                bpy.ops.import_scene.fbx(filepath=str(path))
+            case ".ply":
+                bpy.ops.wm.ply_import(filepath=str(path))
+            case ".stl":
+                bpy.ops.wm.stl_import(filepath=str(path))
+            case ".usd" | ".usda" | ".usdc" | ".usdz":
+                bpy.ops.wm.usd_import(filepath=str(path), import_cameras=False, import_lights=False)
+            case suffix:
+                raise RenderFailure("unreadable", f"{suffix or 'a file without suffix'} is no supported format")
+    except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
+        raise RenderFailure("unreadable", _last_line(error)) from error
+    for extra in set(bpy.data.objects) - ours:
+        if extra.type in {"CAMERA", "LIGHT", "LIGHT_PROBE", "SPEAKER"}:
+            bpy.data.objects.remove(extra, do_unlink=True)
+    if not any(mesh.polygons for mesh, _ in _visible_meshes()):
+        raise RenderFailure("no_mesh", "the file holds no mesh with faces")
+
+
+def normalise() -> tuple[float, tuple[float, float, float]]:
+    """Scale the longest side of the bounding box to 1 and centre it, under one new parent of all roots.
+
+    A normalised point is scale · (p + offset).
+
+    Raises:
+        RenderFailure: `degenerate` if the box is not finite or has no extent.
+    """
+    points = vertices()
+    low, high = points.min(axis=0), points.max(axis=0)
+    longest = float((high - low).max())
+    if not (np.isfinite([low, high]).all() and 1e-9 < longest < 1e9):
+        raise RenderFailure("degenerate", f"its bounding box goes from {low.tolist()} to {high.tolist()}")
+    scale, offset = 1 / longest, -(low + high) / 2
+    roots = [o for o in bpy.context.scene.objects if o.parent is None and o.type not in {"CAMERA", "LIGHT"}]
+    parent = bpy.data.objects.new("normalisation", None)
+    bpy.context.scene.collection.objects.link(parent)
+    for root in roots:
+        root.parent = parent
+    parent.matrix_world = Matrix.Scale(scale, 4) @ Matrix.Translation(offset.tolist())
+    bpy.context.view_layer.update()
+    return scale, (float(offset[0]), float(offset[1]), float(offset[2]))
+
+
+def vertices() -> NDArray[np.float64]:
+    """World positions `[N, 3]` of the vertices of everything that a render would show."""
+    parts = [np.empty((0, 3))]
+    for mesh, world in _visible_meshes():
+        local = np.empty(len(mesh.vertices) * 3, dtype=np.float32)
+        mesh.vertices.foreach_get("co", local)
+        parts.append(local.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3])
+    return np.concatenate(parts)
+
+
+def prepare(recipe: Recipe, light: AreaLight) -> None:
+    """Lights, engine and colour management of the recipe."""
+    bpy.ops.object.light_add(type="AREA", location=light.location)
+    area = bpy.context.object
+    area.data.energy = light.power
+    area.scale = (100, 100, 100)
+
+    scene = bpy.context.scene
+    scene.camera.data.lens, scene.camera.data.sensor_width = LENS_MM, SENSOR_MM
+    scene.render.engine = "CYCLES"
+    scene.render.resolution_x = scene.render.resolution_y = recipe.resolution
+    scene.render.resolution_percentage = 100
+    scene.render.film_transparent = True
+    scene.render.use_persistent_data = True  # keeps the scene's BVH from one camera to the next
+    scene.render.threads_mode, scene.render.threads = "FIXED", recipe.threads
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.image_settings.color_mode = "RGBA"
+    scene.render.image_settings.color_depth = "8"
+    scene.render.image_settings.compression = 0
+    scene.render.dither_intensity = 0
+    # The released data came from Blender 3.2, whose default view transform is Filmic; 4.5 would take AgX.
+    scene.display_settings.display_device = "sRGB"
+    scene.view_settings.view_transform = recipe.view_transform
+    scene.view_settings.look = "None"
+    scene.view_settings.exposure, scene.view_settings.gamma = 0, 1
+
+    cycles = scene.cycles
+    cycles.device = "CPU"
+    cycles.samples = recipe.samples
+    cycles.use_adaptive_sampling = False
+    cycles.use_denoising = recipe.denoise
+    cycles.pixel_filter_type = recipe.pixel_filter
+    cycles.filter_width = recipe.filter_width
+    cycles.diffuse_bounces = cycles.glossy_bounces = 1
+    cycles.transparent_max_bounces = cycles.transmission_bounces = 3
+
+
+def render(extrinsics: NDArray[np.float64], seed: int, path: Path) -> None:
+    """Render one view, `[3, 4]` world→camera, as an RGBA PNG with straight alpha."""
+    pose = np.eye(4)
+    pose[:3, :3] = extrinsics[:, :3].T
+    pose[:3, 3] = -extrinsics[:, :3].T @ extrinsics[:, 3]
+    scene = bpy.context.scene
+    scene.camera.matrix_world = Matrix(pose.tolist())
+    scene.cycles.seed = seed
+    scene.render.filepath = str(path)
+    bpy.ops.render.render(write_still=True)
+
+
+def extrinsics_of_camera() -> NDArray[np.float64]:
+    """World→camera `[3, 4]` of the camera that Blender really used, for checking."""
+    return np.array(bpy.context.scene.camera.matrix_world.inverted())[:3]
+
+
+def field_of_view_degrees() -> float:
+    return math.degrees(bpy.context.scene.camera.data.angle_x)
+
+
+def _visible_meshes() -> Iterator[tuple[bpy.types.Mesh, NDArray[np.float64]]]:
+    """Evaluated meshes, instances and poses applied, each with its object→world matrix `[4, 4]`."""
+    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+        if instance.object.type == "MESH":
+            yield instance.object.data, np.array(instance.matrix_world)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,87 @@
+"""Puts solids into the open Blender scene and writes the scene as one GLB."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from rendering.procedural.shapes import Array, Solid, Vector, placed
+
+
+def empty() -> None:
+    """Open a blank file, so that nothing left over from earlier work shows in names, scenes or data."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+
+
+def add(
+    solid: Solid,
+    material: bpy.types.Material,
+    at: Vector = (0, 0, 0),
+    turn: Vector = (0, 0, 0),
+    size: Vector = (1, 1, 1),
+    tile: tuple[float, float] = (1, 1),
+) -> None:
+    """Add a solid, placed as by `placed`; its texture repeats `tile` times along u and v."""
+    points, faces, uvs = placed(solid, at, turn, size)
+    mesh = bpy.data.meshes.new("part")
+    mesh.from_pydata(points.tolist(), [], faces)
+    layer = mesh.uv_layers.new(name="uv")
+    layer.uv.foreach_set("vector", (uvs * tile).astype(np.float32).ravel())
+    mesh.materials.append(material)
+    mesh.normals_split_custom_set(corner_normals(points, faces).tolist())
+    bpy.context.scene.collection.objects.link(bpy.data.objects.new("part", mesh))
+
+
+def both(solid: Solid, material: bpy.types.Material, at: Vector, turn: Vector = (0, 0, 0), **options: object) -> None:
+    """Add a solid and its mirror image across the plane x = 0."""
+    part = placed(solid, at, turn)
+    add(part, material, **options)
+    add(placed(part, size=(-1, 1, 1)), material, **options)
+
+
+def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: float = 42.0) -> Array:
+    """One unit normal for each face corner, smooth over edges that bend by less than `crease` degrees.
+
+    Weighting by area keeps broad flat faces flat next to the narrow faces of a softened edge.
+    """
+    sizes = np.fromiter(map(len, faces), int, len(faces))
+    corners = np.concatenate(faces)
+    owner = np.repeat(np.arange(len(faces)), sizes)
+    first = np.cumsum(sizes) - sizes
+    following = np.arange(1, len(corners) + 1)
+    following[first + sizes - 1] = first
+    areas = np.zeros((len(faces), 3))
+    np.add.at(areas, owner, np.cross(points[corners], points[corners[following]]))
+    units = areas / np.maximum(np.linalg.norm(areas, axis=1, keepdims=True), 1e-12)
+    order = np.argsort(corners, kind="stable")
+    counts = np.bincount(corners, minlength=len(points))
+    starts = np.cumsum(counts) - counts
+    # Every corner meets every corner at the same point once.
+    one = np.repeat(np.arange(len(corners)), counts[corners])
+    offset = np.arange(len(one)) - np.repeat(np.cumsum(counts[corners]) - counts[corners], counts[corners])
+    other = order[starts[corners[one]] + offset]
+    near = np.sum(units[owner[one]] * units[owner[other]], axis=1) > np.cos(np.radians(crease))
+    normals = np.zeros((len(corners), 3))
+    np.add.at(normals, one[near], areas[owner[other[near]]])
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def export(path: Path) -> None:
+    """Join all parts to one object and write it to `path` as GLB (y up in the file)."""
+    parts = list(bpy.context.scene.objects)
+    with bpy.context.temp_override(
+        active_object=parts[0], object=parts[0], selected_objects=parts, selected_editable_objects=parts
+    ):
+        bpy.ops.object.join()
+    bpy.ops.export_scene.gltf(
+        filepath=str(path),
+        export_format="GLB",
+        export_yup=True,
+        export_animations=False,
+        export_skins=False,
+        export_morph=False,
+        export_cameras=False,
+        export_lights=False,
+        export_extras=False,
+    )

@@ -1,0 +1,102 @@
+"""The parent's side of Blender: start it, give it one object at a time, stop it when it hangs or dies."""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rendering.failure import RenderFailure
+from rendering.recipe import Recipe
+
+
+class Renderer:
+    """A supervised Blender process that renders many objects. A new one takes the place of one that fails.
+
+    Use as a context manager; not shared between threads.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr = tempfile.TemporaryFile()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        self._stderr.close()
+
+    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path) -> dict[str, Any]:
+        """Render `asset` into an existing empty `folder` (see `rendering.worker`); returns the metadata.
+
+        Raises:
+            RenderFailure: this object has no views, and why. The renderer remains usable.
+        """
+        request = {"asset": str(asset), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)}
+        return self._ask({"render": request}, recipe.time_limit)["meta"]
+
+    def build(self, kind: str, seed: int, path: Path) -> None:
+        """Build a procedural object and export it to `path`, a GLB."""
+        self._ask({"build": {"kind": kind, "seed": seed, "path": str(path)}}, 60.0)
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+        if self._process is None:
+            self._start()
+        process = self._process
+        assert process and process.stdin and process.stdout
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            line = _read_line(process.stdout, limit)
+        except BrokenPipeError:
+            line = b""
+        except TimeoutError:
+            self.stop()
+            raise RenderFailure("timeout", f"it took longer than {limit:g} s") from None
+        if not line:
+            self.stop()
+            raise RenderFailure("crashed", f"Blender died with code {process.returncode}: {self._last_words()}")
+        answer = json.loads(line)
+        if "reason" in answer:
+            raise RenderFailure(answer["reason"], answer["detail"])
+        return answer
+
+    def _start(self) -> None:
+        self._stderr.seek(0)
+        self._stderr.truncate()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rendering.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # this code, wherever it was shipped to
+                "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
+            },
+        )
+
+    def _last_words(self) -> str:
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))
+        return " | ".join(self._stderr.read().decode(errors="replace").split("\n")[-4:]).strip(" |")
+
+
+def _read_line(pipe: Any, limit: float) -> bytes:
+    """One line, or what there is at the end of the stream; TimeoutError after `limit` seconds without."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        if not selector.select(limit):
+            raise TimeoutError
+    return pipe.readline()

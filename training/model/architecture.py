@@ -1,0 +1,151 @@
+"""The shapes of a new model, and building it. Stable Diffusion v1 and the tiny model differ in numbers alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from conf.options import UserError, option
+from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
+from training.model.checkpoint import load_autoencoder, load_image_encoder, load_unet
+from training.model.conditioning import POSE, CCProjection
+from training.model.zero123 import Zero123, noise_schedule
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """The denoiser; the defaults are those of Stable Diffusion v1."""
+
+    channels: list[int] = option([320, 640, 1280, 1280], "width of each level, finest first")
+    attention: list[bool] = option([True, True, True, False], "whether a level attends to itself and the context")
+    layers: int = option(2, "residual blocks per level")
+    heads: int = option(8, "attention heads")
+    groups: int = option(32, "groups of the group normalisation; must divide every width")
+
+
+@dataclass(frozen=True)
+class ImageEncoderShape:
+    """A CLIP vision tower; the defaults are those of ViT-L/14."""
+
+    image_size: int = option(224, "side of its input in pixels")
+    patch_size: int = option(14, "side of a patch in pixels")
+    width: int = option(1024, "width of its layers")
+    layers: int = option(24, "its layers")
+    heads: int = option(16, "its attention heads")
+    projection: int = option(768, "length of the embedding, which is the U-Net's context")
+    init_scale: float = option(1.0, "scale of the random weights; a larger one tells pictures better apart")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model to be trained."""
+
+    resolution: int = option(256, "side of the pictures in pixels")
+    patch: int | None = option(
+        None, "denoise patches of so many pixels a side; null: Stable Diffusion's autoencoder"
+    )
+    scaling_factor: float = option(1.0, "what patches are multiplied by before noise is added")
+    unet: UNetShape = option(UNetShape(), "the denoiser")
+    encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
+    image_encoder: str | None = option(None, "folder of a CLIP vision model to use as it is")
+    pretrained: str | None = option(None, "folder with unet/ vae/ image_encoder/ in diffusers' layout to start from")
+
+
+def build(architecture: Architecture, seed: int = 0) -> Zero123:
+    """A new model: random, or from pretrained parts whose U-Net gets its new input channels as zeros.
+
+    Raises:
+        UserError: shapes that do not fit each other, or a pretrained folder without the parts.
+    """
+    _check(architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = _autoencoder(architecture)
+        image_encoder = _image_encoder(architecture)
+        unet = _unet(architecture, vae, context=image_encoder.config.projection_dim)
+    width = unet.config["cross_attention_dim"]
+    clip = architecture.scaling_factor if architecture.patch else None
+    projection = CCProjection(image_encoder.config.projection_dim + POSE, width)
+    return Zero123(unet, vae, image_encoder, projection, noise_schedule(clip))
+
+
+def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """The same U-Net with `channels` input channels, the new ones with zero weights: it starts out deaf to them."""
+    state = unet.state_dict()
+    narrow = state["conv_in.weight"]
+    state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], channels, *narrow.shape[2:])
+    state["conv_in.weight"][:, : narrow.shape[1]] = narrow
+    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels})
+    wide.load_state_dict(state)
+    return wide
+
+
+def _autoencoder(architecture: Architecture) -> Autoencoder:
+    if architecture.patch is not None:
+        return PatchAutoencoder(architecture.patch, scaling_factor=architecture.scaling_factor)
+    if architecture.pretrained:
+        return load_autoencoder(Path(architecture.pretrained) / "vae")
+    return stable_diffusion_autoencoder()
+
+
+def _image_encoder(architecture: Architecture) -> CLIPVisionModelWithProjection:
+    if architecture.image_encoder:
+        return load_image_encoder(Path(architecture.image_encoder))
+    if architecture.pretrained:
+        return load_image_encoder(Path(architecture.pretrained) / "image_encoder")
+    shape = architecture.encoder
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=shape.width,
+            intermediate_size=4 * shape.width,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            image_size=shape.image_size,
+            patch_size=shape.patch_size,
+            projection_dim=shape.projection,
+            initializer_factor=shape.init_scale,
+            hidden_act="quick_gelu",
+        )
+    )
+
+
+def _unet(architecture: Architecture, vae: Autoencoder, context: int) -> UNet2DConditionModel:
+    if isinstance(vae, PatchAutoencoder):
+        latent, size = vae.latent_channels, architecture.resolution // vae.config["patch"]
+    else:
+        latent, size = vae.config["latent_channels"], architecture.resolution // 8
+    if architecture.pretrained:
+        unet = load_unet(Path(architecture.pretrained) / "unet")
+        if unet.config["in_channels"] == latent:
+            unet = extend_input(unet, 2 * latent)
+        unet.register_to_config(sample_size=size)
+        return unet
+    shape = architecture.unet
+    return UNet2DConditionModel(
+        sample_size=size,
+        in_channels=2 * latent,
+        out_channels=latent,
+        block_out_channels=tuple(shape.channels),
+        layers_per_block=shape.layers,
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in shape.attention),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(shape.attention)),
+        cross_attention_dim=context,
+        attention_head_dim=shape.heads,  # diffusers' old name for the number of heads
+        norm_num_groups=shape.groups,
+    )
+
+
+def _check(architecture: Architecture) -> None:
+    unet = architecture.unet
+    if len(unet.channels) != len(unet.attention):
+        raise UserError("model.unet.channels and model.unet.attention must be equally long, one entry per level")
+    if any(width % unet.groups or width % unet.heads for width in unet.channels):
+        raise UserError(
+            f"model.unet.channels {list(unet.channels)} must be multiples of unet.groups={unet.groups} "
+            f"and unet.heads={unet.heads}"
+        )
+    step = (architecture.patch or 8) * 2 ** (len(unet.channels) - 1)
+    if architecture.resolution % step:
+        raise UserError(f"model.resolution={architecture.resolution} must be a multiple of {step} for this U-Net")

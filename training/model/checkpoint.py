@@ -1,0 +1,153 @@
+"""Checkpoint folders: a diffusers pipeline layout, safetensors only, nothing in it executed.
+
+`unet/ vae/ image_encoder/ cc_projection/ scheduler/ feature_extractor/ model_index.json`; full-size models are
+what the community pipeline Zero1to3StableDiffusionPipeline reads.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
+from safetensors import SafetensorError
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
+
+from conf.options import UserError
+from training.model.autoencoder import Autoencoder, PatchAutoencoder
+from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
+from training.model.zero123 import Zero123
+
+PIPELINE = "Zero1to3StableDiffusionPipeline"
+PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
+
+
+def save(model: Zero123, folder: str | Path) -> None:
+    """Write the model beside `folder` and move it into place; an earlier checkpoint there is replaced."""
+    folder = Path(folder)
+    aside, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for part in PARTS:
+        getattr(model, part).save_pretrained(aside / part)
+    feature_extractor(model.image_encoder.config.image_size).save_pretrained(aside / "feature_extractor")
+    (aside / "model_index.json").write_text(json.dumps(_index(model), indent=2) + "\n")
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: str | Path) -> Zero123:
+    """Read a checkpoint folder.
+
+    Raises:
+        UserError: the folder is missing, incomplete, or holds another model.
+    """
+    folder = Path(folder)
+    _check_index(folder)
+    model = Zero123(
+        load_unet(folder / "unet"),
+        load_autoencoder(folder / "vae"),
+        load_image_encoder(folder / "image_encoder"),
+        _load(CCProjection, folder / "cc_projection"),
+        DDIMScheduler.from_config(_config(folder / "scheduler", "scheduler_config.json")),
+    )
+    _check_fit(model, folder)
+    return model.eval()
+
+
+def load_unet(folder: Path) -> UNet2DConditionModel:
+    return _load(UNet2DConditionModel, folder)
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    return _load(PatchAutoencoder if "patch" in _config(folder) else AutoencoderKL, folder)
+
+
+def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
+    """A CLIP vision tower with its projection. Raises UserError where the folder holds something else."""
+    config = _config(folder)
+    if config.get("model_type") not in ("clip_vision_model", "clip"):
+        raise UserError(f"{folder} holds a {config.get('model_type')}, not a CLIP vision model")
+    return _load(CLIPVisionModelWithProjection, folder)
+
+
+def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
+    """CLIP's preprocessing as a file for other tools; this project's own is `conditioning.clip_input`."""
+    size = {"height": resolution, "width": resolution}
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": resolution}, crop_size=size, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)
+    )
+
+
+def _load(part: Any, folder: Path) -> Any:
+    """One part from its folder; every weight must be there, in safetensors."""
+    _config(folder)
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    if issubclass(part, ModelMixin):
+        options["low_cpu_mem_usage"] = False
+    try:
+        model, report = part.from_pretrained(folder, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} cannot be read as {part.__name__}: {str(error).splitlines()[0]}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
+    return model
+
+
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name a checkpoint folder with {', '.join(PARTS)}")
+    try:
+        return json.loads((folder / name).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder} is incomplete: {name} is missing") from None
+    except ValueError as error:
+        raise UserError(f"{folder / name} is damaged: {error}") from error
+
+
+def _index(model: Zero123) -> dict[str, Any]:
+    vae = "diffusers" if isinstance(model.vae, AutoencoderKL) else "training.model.autoencoder"
+    return {
+        "_class_name": PIPELINE,
+        "_diffusers_version": diffusers.__version__,
+        "cc_projection": ["pipeline_zero1to3", "CCProjection"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": [vae, type(model.vae).__name__],
+    }
+
+
+def _check_index(folder: Path) -> None:
+    """The names in model_index.json are compared, never imported."""
+    index = _config(folder, "model_index.json")
+    known = {
+        "cc_projection": {"CCProjection"},
+        "image_encoder": {"CLIPVisionModelWithProjection"},
+        "unet": {"UNet2DConditionModel"},
+        "vae": {"AutoencoderKL", "PatchAutoencoder"},
+    }
+    for part, classes in known.items():
+        entry = index.get(part)
+        if not isinstance(entry, list) or entry[-1] not in classes:
+            found = f"its {part} is {entry[-1]}" if isinstance(entry, list) and entry else f"it has no {part}"
+            raise UserError(f"{folder} is no Zero-1-to-3 checkpoint: {found}")
+
+
+def _check_fit(model: Zero123, folder: Path) -> None:
+    unet, projection = model.unet.config, model.cc_projection.config
+    latent, embedding = unet["out_channels"], model.image_encoder.config.projection_dim
+    if unet["in_channels"] != 2 * latent:
+        raise UserError(
+            f"{folder} is no Zero-1-to-3 checkpoint: its unet has {unet['in_channels']} input channels, "
+            f"not {2 * latent}"
+        )
+    if (projection["in_channel"], projection["out_channel"]) != (embedding + POSE, unet["cross_attention_dim"]):
+        raise UserError(f"{folder} is inconsistent: its cc_projection fits neither its image_encoder nor its unet")

@@ -1,0 +1,60 @@
+"""What the denoiser is told: the input picture's embedding joined with the relative pose (section 3.2)."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from transformers import CLIPVisionModelWithProjection
+
+POSE = 4  # [Δθ, sin Δφ, cos Δφ, Δr], rendering.cameras.relative_pose
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class CCProjection(ModelMixin, ConfigMixin):
+    """Embedding ++ pose `[..., in_channel]` to the U-Net's context `[..., out_channel]`, a linear map.
+
+    Starts as the identity on the embedding, blind to the pose. Names and layout are those of the community
+    pipeline Zero1to3StableDiffusionPipeline.
+    """
+
+    @register_to_config
+    def __init__(self, in_channel: int = 768 + POSE, out_channel: int = 768) -> None:
+        super().__init__()
+        self.projection = nn.Linear(in_channel, out_channel)
+        nn.init.eye_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projection(x)
+
+
+def clip_input(images_BCHW: Tensor, resolution: int) -> Tensor:
+    """Pictures in [-1, 1] to CLIP's input `[B, 3, resolution, resolution]`.
+
+    Bicubic with aligned corners and without antialiasing, as the released checkpoints were trained
+    (`FrozenCLIPImageEmbedder.preprocess` of the original).
+    """
+    size = (resolution, resolution)
+    resized = nn.functional.interpolate(images_BCHW, size, mode="bicubic", align_corners=True)
+    mean, std = (resized.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    return ((resized + 1) / 2 - mean) / std
+
+
+@torch.no_grad()
+def embed(encoder: CLIPVisionModelWithProjection, images_BCHW: Tensor) -> Tensor:
+    """CLIP's projected image embedding `[B, D]` of pictures in [-1, 1], not normalised."""
+    pixels = clip_input(images_BCHW, encoder.config.image_size)
+    return encoder(pixel_values=pixels.to(encoder.dtype)).image_embeds
+
+
+def drop_out(u_B: Tensor, embedding_BD: Tensor, condition_BCHW: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """The conditioning that classifier-free guidance needs: zero the embedding where u < 2p, the condition
+    latent where p ≤ u < 3p. With u uniform in [0, 1), a share p each keeps only one of the two or neither.
+    """
+    no_embedding = u_B < 2 * p
+    no_condition = (p <= u_B) & (u_B < 3 * p)
+    return (
+        embedding_BD.masked_fill(no_embedding[:, None], 0),
+        condition_BCHW.masked_fill(no_condition[:, None, None, None], 0),
+    )
