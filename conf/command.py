@@ -7,7 +7,8 @@ into one sentence and exit code 2.
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from conf.options import UserError
 
@@ -44,20 +45,30 @@ def run(
 
     def task(composed: Any) -> None:
         nonlocal code
-        code = main(OmegaConf.to_object(composed)) or 0  # type: ignore[arg-type]
+        with _sentences():
+            code = main(OmegaConf.to_object(composed)) or 0  # type: ignore[arg-type]
 
     # Hydra prints a page about an error and exits with 1 unless it is told to let exceptions through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    try:
+    with _sentences():
         hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(task)()
+    sys.exit(code)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What the user can mend becomes one sentence and exit code 2."""
+    try:
+        yield
     except UserError as error:
         _refuse(str(error))
+    except MissingMandatoryValue as error:
+        _refuse(f"{error.full_key} is not given; add {error.full_key}=… (see --help)")
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(f"{_one_line(error)} (see --help)")
     except KeyboardInterrupt:
         print("\nstopped; the same command continues", file=sys.stderr)
         sys.exit(130)
-    sys.exit(code)
 
 
 def register(config: type, name: str, groups: Mapping[str, type]) -> None:
@@ -89,11 +100,14 @@ def _refuse(sentence: str) -> None:
     sys.exit(2)
 
 
+NOISE = ("reference_type", "object_type", "Config search path", "provider=", "To append to your config")
+
+
 def _one_line(error: Exception) -> str:
-    """Hydra's and OmegaConf's messages without their footers, with the full key named once."""
+    """The messages of Hydra and OmegaConf without their footers and without our internal schemas."""
     lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    kept = [li for li in lines if not li.startswith(("reference_type", "object_type", "Config search path", "provider="))]
-    return "; ".join(kept).replace("full_key: ", "at ")
+    kept = [line for line in lines if not line.startswith(NOISE) and not line.endswith("_schema")]
+    return ", ".join(kept).replace("full_key: ", "at ").replace(":,", ":")
 
 
 def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text: str) -> str:

@@ -32,7 +32,6 @@ class RenderConfig:
 @dataclass(frozen=True)
 class VerifyConfig:
     path: str = option("???", "folder or URL of view shards")
-    kind: str = option("views", "views or latents")
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,9 @@ def read_markers(root: str, kind: Kind) -> list[Marker]:
     """
     markers = find_markers(root, kind)
     if not markers:
+        fs, path = fsspec.core.url_to_fs(root)
+        if not fs.exists(path):
+            raise UserError(f"there is no folder {root}; name the output of the stage before")
         raise UserError(f"{root} holds no finished {kind} shard; name the output of the stage before")
     return markers
 

@@ -1,0 +1,58 @@
+"""Look at the views: a contact sheet of every object as one self-contained HTML page.
+
+    python -m pipeline.inspect path=outputs/views
+    python -m pipeline.inspect path=s3://bucket/views output=sheet.html limit=50
+"""
+
+import json
+
+from tqdm import tqdm
+
+from conf.command import run
+from conf.options import UserError
+from pipeline.config import InspectConfig
+from pipeline.page import contact_sheet, page, table
+from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names, write_atomically
+
+
+def main(config: InspectConfig) -> None:
+    markers = read_markers(config.path, "views")
+    output = config.output or f"{config.path}/index.html"
+    write_atomically(output, page(f"Views in {config.path}", _body(config, markers)))
+    print(f"contact sheet: {output}")
+
+
+def _body(config: InspectConfig, markers: list[Marker]) -> str:
+    records = {record.uid: record for marker in markers for record in marker.records}
+    failed = [record for record in records.values() if record.status == "failed"]
+    shown = min(config.limit, len(records) - len(failed))
+    summary = (
+        f"<h1>Views</h1><p class='soft'>{len(records) - len(failed)} objects in {len(markers)} shards, "
+        f"{len(failed)} failed; the first {shown} are shown.</p>"
+    )
+    sheets = []
+    with tqdm(total=shown, desc="reading", unit=" objects") as bar:
+        for marker in markers:
+            if len(sheets) >= shown:
+                break
+            try:
+                for uid, sample in read_samples(config.path, marker.name):
+                    if len(sheets) < shown:
+                        sheets.append(_sheet(uid, sample, records[uid]))
+                        bar.update()
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(
+                    f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={config.path}"
+                ) from error
+    failures = table(["object", "reason", "detail"], [(r.uid, r.reason, r.detail) for r in failed])
+    return summary + "".join(sheets) + (f"<h2>Without views</h2>{failures}" if failed else "")
+
+
+def _sheet(uid: str, sample: Sample, record: Record) -> str:
+    meta = json.loads(sample["meta.json"])
+    facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s"]
+    return contact_sheet([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))
+
+
+if __name__ == "__main__":
+    run(main, InspectConfig, "pipeline", "inspect", help=__doc__)

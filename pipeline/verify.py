@@ -1,0 +1,65 @@
+"""Check shards against their markers and their contract; exit code 1 and a list where one is damaged.
+
+    python -m pipeline.verify path=outputs/views
+
+Every tar is read in full: its size and sha256, one sample per object that succeeded, and in each sample pictures
+that decode and as many cameras. To mend a damaged shard, delete its .tar and .json and run the rendering again.
+"""
+
+import io
+import sys
+import tarfile
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from conf.command import run
+from pipeline.config import VerifyConfig
+from pipeline.shards import Marker, Sample, damage, find_tars, npy_array, read_markers, read_samples, view_names
+
+
+def main(config: VerifyConfig) -> int:
+    markers = read_markers(config.path, "views")
+    damaged = 0
+    for marker in tqdm(markers, desc="verifying", unit=" shards"):
+        if fault := damage(config.path, marker) or _contents_fault(config.path, marker):
+            damaged += 1
+            tqdm.write(f"{marker.name}: {fault}", file=sys.stdout)
+    if unfinished := sorted(set(find_tars(config.path, "views")) - {marker.name for marker in markers}):
+        print(f"{len(unfinished)} tars without a marker are left of an interrupted run: {', '.join(unfinished)}")
+    objects = sum(len(marker.uids) for marker in markers)
+    print(f"{damaged} of {len(markers)} shards damaged; {objects} objects in {config.path}")
+    return 1 if damaged else 0
+
+
+def _contents_fault(root: str, marker: Marker) -> str:
+    """What breaks the contract inside a tar whose bytes are the ones that were written."""
+    try:
+        found = []
+        for uid, sample in read_samples(root, marker.name):
+            found.append(uid)
+            if fault := sample_fault(sample):
+                return f"{uid}: {fault}"
+    except (OSError, ValueError, tarfile.TarError) as error:
+        return f"it cannot be read: {error!r}"
+    return "" if found == marker.uids else "its objects are not the ones in its marker"
+
+
+def sample_fault(sample: Sample) -> str:
+    views = view_names(sample)
+    if missing := {"cameras.npy", "meta.json"} - set(sample):
+        return f"no {' and no '.join(sorted(missing))}"
+    cameras = npy_array(sample["cameras.npy"])
+    if cameras.shape != (len(views), 3, 4) or not np.isfinite(cameras).all():
+        return f"{len(views)} views but cameras of shape {cameras.shape}"
+    for name in views:
+        with Image.open(io.BytesIO(sample[name])) as image:
+            image.load()
+            if image.mode != "RGBA":
+                return f"{name} is {image.mode}, not RGBA"
+    return ""
+
+
+if __name__ == "__main__":
+    run(main, VerifyConfig, "pipeline", "verify", help=__doc__)
