@@ -86,7 +86,7 @@ def _open(schema: type) -> Any:
 
     def unlock(part: Any) -> None:
         part._set_flag("readonly", None)
-        for key in part:
+        for key in range(len(part)) if OmegaConf.is_list(part) else part:
             child = part._get_node(key)
             if OmegaConf.is_config(child) and not child._is_none() and not child._is_missing():
                 unlock(child)

@@ -1,22 +1,20 @@
 """What `training.finetune` can be told."""
 
 from dataclasses import dataclass
-from enum import Enum
-
-from omegaconf import MISSING
+from enum import StrEnum
 
 from conf.options import option
 from training.model.architecture import Architecture
 
 
-class Background(Enum):
+class Background(StrEnum):
     """How a picture with transparency becomes one on white."""
 
     composite = "composite"  # rgb·α + 1-α
     original = "original"  # white only where α = 0, straight colours elsewhere, as the original's dataset
 
 
-class WandbMode(Enum):
+class WandbMode(StrEnum):
     offline = "offline"
     online = "online"
     disabled = "disabled"
@@ -24,7 +22,7 @@ class WandbMode(Enum):
 
 @dataclass(frozen=True)
 class DataConfig:
-    path: str = option(MISSING, "folder or s3:// URL of view shards, the output of pipeline.render")
+    path: str = option("???", "folder or s3:// URL of view shards, the output of pipeline.render")
     batch_size: int = option(32, "view pairs per device and step")
     pairs_per_object: int = option(4, "view pairs that an object gives in an epoch")
     validation_fraction: float = option(0.01, "share of objects, chosen by the hash of their uid, never trained on")

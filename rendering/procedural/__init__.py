@@ -1,4 +1,4 @@
-"""Seeded, textured toy objects made with Blender and written as GLB, for demos and tests without a dataset."""
+"""Seeded, textured toys made with Blender and written as GLB, for work without a dataset of objects."""
 
 import zlib
 from collections.abc import Callable
@@ -6,7 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.procedural import creatures, furniture, railway, scene, things, toys, vehicles, vessels
+from rendering.procedural import (
+    craft,
+    creatures,
+    furniture,
+    house,
+    mammals,
+    railway,
+    scene,
+    things,
+    toys,
+    vehicles,
+    vessels,
+)
 
 BUILDERS: dict[str, Callable[[np.random.Generator], None]] = {
     "chair": furniture.chair,
@@ -20,17 +32,17 @@ BUILDERS: dict[str, Callable[[np.random.Generator], None]] = {
     "vase": vessels.vase,
     "car": vehicles.car,
     "truck": vehicles.truck,
-    "airplane": vehicles.airplane,
-    "boat": vehicles.boat,
-    "rocket": vehicles.rocket,
+    "airplane": craft.airplane,
+    "boat": craft.boat,
+    "rocket": craft.rocket,
     "locomotive": railway.locomotive,
-    "dog": creatures.dog,
-    "cat": creatures.cat,
+    "dog": mammals.dog,
+    "cat": mammals.cat,
     "fish": creatures.fish,
     "duck": creatures.duck,
-    "elephant": creatures.elephant,
+    "elephant": mammals.elephant,
     "caterpillar": creatures.caterpillar,
-    "house": things.house,
+    "house": house.house,
     "mushroom": things.mushroom,
     "cactus": things.cactus,
     "snowman": things.snowman,

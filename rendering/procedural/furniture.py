@@ -52,11 +52,17 @@ def table(rng: Rng) -> None:
     runner = textured(patterns.cloth(rng, colours), 0.8)
     width, depth, height = rng.uniform(1.0, 1.4), rng.uniform(0.65, 0.85), rng.uniform(0.6, 0.75)
     if rng.uniform() < 0.5:
-        leg = lathe(curve([(0.0, 0), (0.03, 0), (0.045, 0.15), (0.03, 0.3), (0.06, 0.6), (0.04, 0.8), (0, 1)], 3), 12)
+        leg = lathe(
+            curve([(0.0, 0), (0.03, 0), (0.045, 0.15), (0.03, 0.3), (0.06, 0.6), (0.04, 0.8), (0, 1)], 3), 12
+        )
     else:
         leg = lathe([(0, 0), (0.04, 0), (0.065, 1), (0, 1)], 4)
     for y in (-1, 1):
-        both(leg._replace(points=leg.points * (1, 1, height)), wood, (width / 2 - 0.09, y * (depth / 2 - 0.09), 0))
+        both(
+            leg._replace(points=leg.points * (1, 1, height)),
+            wood,
+            (width / 2 - 0.09, y * (depth / 2 - 0.09), 0),
+        )
     add(box((width - 0.16, depth - 0.16, 0.13), grain=True), wood, (0, 0, height - 0.06))
     add(box((width, depth, 0.06), 0.02, grain=True), top, (0, 0, height + 0.02))
     add(box((width * 0.42, 0.04, 0.1), 0.012), plain(colours[2]), (0, 0.085 - depth / 2, height - 0.07))
@@ -90,7 +96,11 @@ def bookshelf(rng: Rng) -> None:
     pitch, t = rng.uniform(0.3, 0.36), 0.045
     height = rows * pitch + t
     both(box((t, depth, height), grain=True), wood, (width / 2 - t / 2, 0, height / 2))
-    add(box((width - t, 0.03, height - t)), textured(patterns.cloth(rng, palette(rng, 3))), (0, depth / 2 - 0.02, height / 2))
+    add(
+        box((width - t, 0.03, height - t)),
+        textured(patterns.cloth(rng, palette(rng, 3))),
+        (0, depth / 2 - 0.02, height / 2),
+    )
     for row in range(rows + 1):
         add(box((width - t, depth, t), grain=True), wood, (0, 0, row * pitch + t / 2))
     add(box((width + 0.06, depth + 0.05, 0.05), 0.02, grain=True), wood, (0, 0, height + 0.01))
@@ -116,7 +126,11 @@ def _books(rng: Rng, floor: float, half: float, depth: float, room: float) -> No
         reach = depth * rng.uniform(0.62, 0.8)
         middle = (x + thick / 2, depth / 2 - 0.04 - reach / 2, floor + tall / 2)
         add(box((thick, reach, tall), 0.008), plain(colour), middle)
-        add(box((thick + 0.002, reach + 0.004, 0.03), 0.008), plain(shade(colour, 1.6)), middle[:2] + (floor + 0.75 * tall,))
+        add(
+            box((thick + 0.002, reach + 0.004, 0.03), 0.008),
+            plain(shade(colour, 1.6)),
+            middle[:2] + (floor + 0.75 * tall,),
+        )
         x += thick + 0.004
 
 
@@ -129,22 +143,49 @@ def sofa(rng: Rng) -> None:
     cover = textured(patterns.mottled(rng, colours[0], 0.05, 10) if weave is None else weave, 0.85)
     cushion = textured(patterns.mottled(rng, shade(colours[0], 1.3), 0.05, 10), 0.85)
     add(box((width + 0.1, depth, seat), 0.05), cover, (0, 0, 0.1 + seat / 2))
-    add(box((width + 0.1, 0.26, back + 0.3), 0.11), cover, (0, depth / 2 - 0.1, 0.1 + seat + back / 2), (-6, 0, 0))
+    add(
+        box((width + 0.1, 0.26, back + 0.3), 0.11),
+        cover,
+        (0, depth / 2 - 0.1, 0.1 + seat + back / 2),
+        (-6, 0, 0),
+    )
     if rng.uniform() < 0.5:
-        both(box((arm, depth, seat + rise), 0.085), cover, (width / 2 + arm / 2, -0.02, 0.1 + (seat + rise) / 2))
+        both(
+            box((arm, depth, seat + rise), 0.085),
+            cover,
+            (width / 2 + arm / 2, -0.02, 0.1 + (seat + rise) / 2),
+        )
     else:
-        both(box((arm * 0.8, depth, seat + rise - 0.08), 0.03), cover, (width / 2 + arm / 2, -0.02, 0.06 + (seat + rise) / 2))
-        both(cylinder(arm * 0.62, depth + 0.02, 0.03, 18), cover, (width / 2 + arm * 0.6, depth / 2 - 0.01, 0.1 + seat + rise - 0.07), (90, 0, 0))
+        both(
+            box((arm * 0.8, depth, seat + rise - 0.08), 0.03),
+            cover,
+            (width / 2 + arm / 2, -0.02, 0.06 + (seat + rise) / 2),
+        )
+        both(
+            cylinder(arm * 0.62, depth + 0.02, 0.03, 18),
+            cover,
+            (width / 2 + arm * 0.6, depth / 2 - 0.01, 0.1 + seat + rise - 0.07),
+            (90, 0, 0),
+        )
     for k in range(seats):
         x = (k - (seats - 1) / 2) * pitch
         add(box((pitch - 0.015, depth - 0.2, 0.17), 0.06), cushion, (x, -0.1, 0.1 + seat + 0.06))
-        add(box((pitch - 0.02, 0.18, back), 0.07), cushion, (x, depth / 2 - 0.26, 0.1 + seat + back / 2 + 0.06), (-10, 0, 0))
+        add(
+            box((pitch - 0.02, 0.18, back), 0.07),
+            cushion,
+            (x, depth / 2 - 0.26, 0.1 + seat + back / 2 + 0.06),
+            (-10, 0, 0),
+        )
     for side in (-1, 1)[: int(rng.integers(1, 3))]:
         pillow = textured(patterns.cloth(rng, colours[1:]), 0.8)
         place = (side * (width / 2 - 0.2), depth / 2 - 0.42, 0.1 + seat + 0.31)
         add(box((0.34, 0.15, 0.34), 0.07), pillow, place, (-14, side * 8, -side * 22))
     for y in (-1, 1):
-        both(cone(0.03, 0.05, 0.12, 0.01, 12), plain(hsv(0.07, 0.6, 0.45)), (width / 2, y * (depth / 2 - 0.1), 0))
+        both(
+            cone(0.03, 0.05, 0.12, 0.01, 12),
+            plain(hsv(0.07, 0.6, 0.45)),
+            (width / 2, y * (depth / 2 - 0.1), 0),
+        )
 
 
 def lamp(rng: Rng) -> None:
@@ -157,11 +198,25 @@ def lamp(rng: Rng) -> None:
     y = -reach
     # The skirt is a closed shell: outside up, inside down, and over the lower rim back to the start.
     shell = lathe([(wide - 0.01, -0.004), *wall, (wide - 0.01, -0.004)], 28)
-    add(shell._replace(faces=shell.faces[:-2], uvs=shell.uvs[:-56]), textured(image, 0.8), (0, y, tall), tile=(3, 2))
+    add(
+        shell._replace(faces=shell.faces[:-2], uvs=shell.uvs[:-56]),
+        textured(image, 0.8),
+        (0, y, tall),
+        tile=(3, 2),
+    )
     add(ball((0.09, 0.09, 0.11), 14), plain(hsv(0.14, 0.35, 1.0)), (0, y, tall + 0.1))
     add(cylinder(narrow - 0.01, 0.015, 0.004), metal, (0, y, tall + high - 0.05))
     add(cone(0.26, 0.2, 0.07, 0.02), metal, (0, 0.02, 0))
-    stem = curve([(0, 0.02, 0.04), (0, 0.05, 0.5 * tall), (0, 0.03, tall * 0.95), (0, 0.4 * y, tall + high * 0.8), (0, y, tall + high * 0.9)], 5)
+    stem = curve(
+        [
+            (0, 0.02, 0.04),
+            (0, 0.05, 0.5 * tall),
+            (0, 0.03, tall * 0.95),
+            (0, 0.4 * y, tall + high * 0.8),
+            (0, y, tall + high * 0.9),
+        ],
+        5,
+    )
     add(tube(stem, 0.032, 10), metal)
     add(tube(np.array([(0, y, tall + high * 0.95), (0, y, tall + 0.1)]), 0.024, 8), metal)
     side = rng.choice([-1, 1])
@@ -180,7 +235,13 @@ def bed(rng: Rng) -> None:
     half, foot = width / 2 + 0.05, rng.uniform(0.45, 0.6)
     crown = rng.uniform(0.0, 0.22)
     for y, tall in ((length / 2, head), (-length / 2, foot)):
-        outline = [(-half, 0.16), (half, 0.16), (half, tall), (0.5 * half, tall + 0.7 * crown), (0, tall + crown)]
+        outline = [
+            (-half, 0.16),
+            (half, 0.16),
+            (half, tall),
+            (0.5 * half, tall + 0.7 * crown),
+            (0, tall + crown),
+        ]
         outline += [(-0.5 * half, tall + 0.7 * crown), (-half, tall)]
         add(prism(outline, 0.08, "y", 0.02), wood, (0, y, 0))
         both(cylinder(0.055, tall + 0.1, 0.02, 14), wood, (half, y, 0))

@@ -39,9 +39,15 @@ def linear(colour: Colour) -> Colour:
     return tuple(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
 
 
+# Part of its own colour that every surface gives off. The scenes these objects are meant for have one lamp
+# and a nearly dark sky; without this, half of every view would be black.
+GLOW = 0.06
+
+
 def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> bpy.types.Material:
     material, surface = _surface(roughness)
     surface.inputs["Base Color"].default_value = (*linear(colour), 1.0)
+    surface.inputs["Emission Color"].default_value = (*linear(colour), 1.0)
     surface.inputs["Metallic"].default_value = metallic
     return material
 
@@ -57,7 +63,8 @@ def textured(pixels: Array, roughness: float = 0.6) -> bpy.types.Material:
     image.update()
     node = material.node_tree.nodes.new("ShaderNodeTexImage")
     node.image = image
-    material.node_tree.links.new(node.outputs["Color"], surface.inputs["Base Color"])
+    for socket in ("Base Color", "Emission Color"):
+        material.node_tree.links.new(node.outputs["Color"], surface.inputs[socket])
     return material
 
 
@@ -67,4 +74,5 @@ def _surface(roughness: float) -> tuple[bpy.types.Material, bpy.types.Node]:
     material.use_backface_culling = True
     surface = material.node_tree.nodes["Principled BSDF"]
     surface.inputs["Roughness"].default_value = roughness
+    surface.inputs["Emission Strength"].default_value = GLOW
     return material, surface

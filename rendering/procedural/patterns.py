@@ -109,7 +109,7 @@ def bricks(rng: np.random.Generator, colour: Colour, mortar: Colour, rows: int =
 
 
 def scales(low: Colour, high: Colour, rows: int = 6) -> Array:
-    """Overlapping round scales or shingles, hanging down, `low` at their rims; `rows` should be even to tile."""
+    """Overlapping round scales or shingles, `low` at their rims; `rows` should be even to tile."""
     u, v = grid()
     y = v * rows % 1
     x = np.abs((u * rows + 0.5 * (np.floor(v * rows) % 2)) % 1 - 0.5)
@@ -118,7 +118,9 @@ def scales(low: Colour, high: Colour, rows: int = 6) -> Array:
     return blend(low, high, 1 - np.where(upper < 1, upper, 0.7 * lower) ** 4)
 
 
-def patches(rng: np.random.Generator, low: Colour, high: Colour, amount: float = 0.4, waves: int = 3) -> Array:
+def patches(
+    rng: np.random.Generator, low: Colour, high: Colour, amount: float = 0.4, waves: int = 3
+) -> Array:
     """Blotches of `high` over about the given share of `low`, as in the coat of a cow or a cat."""
     field = noise(rng, waves, waves)
     level = np.quantile(field, 1 - amount)

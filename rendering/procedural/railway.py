@@ -15,7 +15,7 @@ def locomotive(rng: Rng) -> None:
     colours = palette(rng, 3)
     boiler, r = rng.uniform(0.9, 1.15), rng.uniform(0.24, 0.29)
     z, front = 0.46 + r, -boiler + 0.1
-    paint, trim, iron = plain(colours[0], 0.35), plain(colours[1], 0.4), plain((0.26, 0.27, 0.33), 0.5)
+    trim, iron = plain(colours[1], 0.4), plain((0.26, 0.27, 0.33), 0.5)
     hoops = [
         patterns.stripes(colours[0], BRASS, int(rng.integers(3, 6)), "v", 0.16),
         patterns.stripes(colours[0], shade(colours[0], 1.4), int(rng.integers(3, 6)), "v", 0.45),
@@ -65,7 +65,11 @@ def _stacks(rng: Rng, colours: list[tuple[float, float, float]], front: float, t
         place = (0.02 * k, front + 0.16 + 0.13 * k, top + tall + 0.1 + 0.12 * k)
         add(ball(puff, 14), plain((0.78, 0.83, 0.9), 0.9), place)
     dome = [(0.13, 0), (0.13, 0.12), (0.1, 0.2), (0, 0.24)]
-    add(lathe([(0, -0.05), (0.13, -0.05), *curve(dome, 3)], 20), plain(BRASS, 0.25), (0, front * 0.45 + 0.05, top - 0.02))
+    add(
+        lathe([(0, -0.05), (0.13, -0.05), *curve(dome, 3)], 20),
+        plain(BRASS, 0.25),
+        (0, front * 0.45 + 0.05, top - 0.02),
+    )
     add(cylinder(0.06, 0.15, 0.02, 14), plain(colours[2], 0.35), (0, -0.07, top - 0.03))
 
 
@@ -86,6 +90,8 @@ def _wheels(boiler: float, front: float, colour: tuple[float, float, float]) -> 
                     add(spoke, rim, (x, y, radius))
                 add(cylinder(0.05, 0.12, 0.01, 12), plain(BRASS, 0.3), (x - 0.06, y, radius), turn)
     for side in (-1, 1):
-        rod = np.array([(side * 0.41, rear[0] + 0.02, big - 0.04), (side * 0.41, rear[-1] - 0.06, big - 0.04)])
+        rod = np.array(
+            [(side * 0.41, rear[0] + 0.02, big - 0.04), (side * 0.41, rear[-1] - 0.06, big - 0.04)]
+        )
         add(tube(rod, 0.03, 8), plain(STEEL, 0.3))
     both(cylinder(0.1, 0.28, 0.03, 16), plain(shade(colour, 0.8)), (0.34, front + 0.4, 0.3), (90, 0, 0))

@@ -27,20 +27,25 @@ def add(
     mesh = bpy.data.meshes.new("part")
     mesh.from_pydata(points.tolist(), [], faces)
     layer = mesh.uv_layers.new(name="uv")
-    layer.uv.foreach_set("vector", (uvs * tile).astype(np.float32).ravel())
+    # A plain colour needs no texture coordinates; equal ones let the exporter share points between faces.
+    used = uvs * tile if any(node.type == "TEX_IMAGE" for node in material.node_tree.nodes) else 0 * uvs
+    layer.uv.foreach_set("vector", used.astype(np.float32).ravel())
     mesh.materials.append(material)
-    mesh.normals_split_custom_set(corner_normals(points, faces).tolist())
+    normals = mesh.attributes.new("custom_normal", "FLOAT_VECTOR", "CORNER")
+    normals.data.foreach_set("vector", np.round(corner_normals(points, faces), 4).astype(np.float32).ravel())
     bpy.context.scene.collection.objects.link(bpy.data.objects.new("part", mesh))
 
 
-def both(solid: Solid, material: bpy.types.Material, at: Vector, turn: Vector = (0, 0, 0), **options: object) -> None:
+def both(
+    solid: Solid, material: bpy.types.Material, at: Vector, turn: Vector = (0, 0, 0), **options: object
+) -> None:
     """Add a solid and its mirror image across the plane x = 0."""
     part = placed(solid, at, turn)
     add(part, material, **options)
     add(placed(part, size=(-1, 1, 1)), material, **options)
 
 
-def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: float = 42.0) -> Array:
+def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: float = 50.0) -> Array:
     """One unit normal for each face corner, smooth over edges that bend by less than `crease` degrees.
 
     Weighting by area keeps broad flat faces flat next to the narrow faces of a softened edge.

@@ -70,7 +70,9 @@ def loft(rings: Array) -> Solid:
     count, around = rings.shape[:2]
     poles = np.ptp(rings, axis=1).max(axis=1) < 1e-9
     starts = np.concatenate([[0], np.cumsum(np.where(poles, 1, around))])
-    heights = fractions(np.where(poles[:, None], rings[:, 0], rings.mean(axis=1)) + 1e-9 * np.arange(count)[:, None])
+    heights = fractions(
+        np.where(poles[:, None], rings[:, 0], rings.mean(axis=1)) + 1e-9 * np.arange(count)[:, None]
+    )
     profile = rings[:, 0]
     if np.ptp(profile, axis=0).max() > 0:
         heights = fractions(profile + 1e-9 * np.arange(count)[:, None])
@@ -130,13 +132,11 @@ def cylinder(radius: float, height: float, bevel: float | None = None, around: i
 def cone(low: float, high: float, height: float, bevel: float | None = None, around: int = 24) -> Solid:
     """An upright frustum standing on the origin: radius `low` at the bottom, `high` at the top."""
     b = 0.15 * min(max(low, high), height) if bevel is None else bevel
-    ends = [(low - b, 0), (low - 0.3 * b, 0.3 * b), (low, b)] if low > b else [(low, 0)]
-    tops = [(high, height - b), (high - 0.3 * b, height - 0.3 * b), (high - b, height)]
-    tops = tops if high > b else [(high, height)]
-    profile = [(0, 0), *ends, *tops, (0, height)]
-    if low == 0:
-        profile = profile[1:]
-    return lathe(profile[:-1] if high == 0 else profile, around)
+    low_rim = [(low - b, 0), (low - 0.3 * b, 0.3 * b), (low, b)] if 0 < b < low else [(low, 0)]
+    high_rim = [(high, height - b), (high - 0.3 * b, height - 0.3 * b), (high - b, height)]
+    high_rim = high_rim if 0 < b < high else [(high, height)]
+    foot, top = [(0, 0)] if low else [], [(0, height)] if high else []
+    return lathe([*foot, *low_rim, *high_rim, *top], around)
 
 
 def ring(radius: float, thickness: float, around: int = 24, section: int = 10) -> Solid:

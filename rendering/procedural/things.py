@@ -1,69 +1,37 @@
-"""A house and things from the garden, their fronts towards -y."""
+"""Things from the garden, their fronts towards -y."""
 
 import numpy as np
 
 from rendering.procedural import patterns
 from rendering.procedural.creatures import PINK, eyes
-from rendering.procedural.materials import BRASS, CREAM, DARK, LEAF, Colour, hsv, palette, plain, shade, textured
+from rendering.procedural.house import WINDOW
+from rendering.procedural.materials import (
+    BRASS,
+    CREAM,
+    DARK,
+    LEAF,
+    Colour,
+    hsv,
+    palette,
+    plain,
+    shade,
+    textured,
+)
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 from rendering.procedural.vessels import blossom
 
 Rng = np.random.Generator
 
-WINDOW: Colour = (0.98, 0.83, 0.42)
-
-
-def window(x: float, y: float, z: float, turn: float, frame: Colour) -> None:
-    """A lit window with a cross bar; turned about z from facing -y."""
-    add(box((0.26, 0.05, 0.3), 0.015), plain(frame), (x, y, z), (0, 0, turn))
-    for dx in (-0.055, 0.055):
-        for dz in (-0.062, 0.062):
-            c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-            add(box((0.09, 0.066, 0.1), 0.01), plain(WINDOW, 0.3), (x + c * dx, y + s * dx, z + dz), (0, 0, turn))
-
-
-def house(rng: Rng) -> None:
-    colours = palette(rng, 4)
-    width, depth, wall, rise = rng.uniform(0.95, 1.2), rng.uniform(0.85, 1.05), rng.uniform(0.6, 0.95), rng.uniform(0.42, 0.7)
-    walls = [
-        patterns.bricks(rng, hsv(rng.uniform(0.0, 0.06), 0.6, 0.78), (0.84, 0.78, 0.68), 10),
-        patterns.planks(rng, shade(colours[0], 1.2), 7),
-        patterns.mottled(rng, shade(colours[0], 1.35), 0.04, 9),
-    ][rng.integers(3)]
-    skin, trim = textured(walls, 0.85), shade(colours[1], 1.6)
-    outline = [(-width / 2, 0), (width / 2, 0), (width / 2, wall), (0, wall + rise), (-width / 2, wall)]
-    add(prism(outline, depth, "y", 0.02), skin, tile=(1.3, 1.3))
-    tiles = textured(patterns.scales(shade(colours[2], 0.6), colours[2], 8), 0.8)
-    slope = np.degrees(np.arctan2(rise, width / 2))
-    long = np.hypot(rise, width / 2) + 0.16
-    reach = np.array([np.cos(np.radians(slope)), 0, -np.sin(np.radians(slope))]) * (long / 2 - 0.02)
-    both(box((long, depth + 0.24, 0.075), 0.025), tiles, (reach[0], 0, wall + rise + reach[2] + 0.03), (0, slope, 0))
-    add(box((0.12, depth + 0.26, 0.1), 0.035), plain(shade(colours[2], 0.7)), (0, 0, wall + rise + 0.05))
-    side = rng.choice([-1, 1])
-    stack = textured(patterns.bricks(rng, (0.72, 0.36, 0.28), (0.8, 0.74, 0.66), 6))
-    add(box((0.17, 0.17, 0.5), 0.015), stack, (side * width * 0.27, depth * 0.22, wall + rise * 0.62 + 0.14))
-    add(box((0.22, 0.22, 0.06), 0.02), plain(shade(colours[2], 0.7)), (side * width * 0.27, depth * 0.22, wall + rise * 0.62 + 0.4))
-    front = -depth / 2
-    add(box((0.32, 0.05, 0.5), 0.015), plain(trim), (-side * 0.2 * width, front, 0.26))
-    add(box((0.25, 0.08, 0.45), 0.015), plain(colours[3]), (-side * 0.2 * width, front, 0.24))
-    add(ball(0.025, 8), plain(BRASS, 0.3), (-side * 0.2 * width + 0.08, front - 0.05, 0.23))
-    add(box((0.42, 0.26, 0.07), 0.02), plain((0.66, 0.64, 0.62)), (-side * 0.2 * width, front - 0.1, 0.0))
-    window(side * 0.25 * width, front, wall * 0.55, 0, trim)
-    for y in (-0.22, 0.22)[: int(rng.integers(1, 3))]:
-        window(width / 2, y * depth, wall * 0.55, 90, trim)
-        window(-width / 2, -y * depth, wall * 0.55, 90, trim)
-    window(0.2 * width, -front, wall * 0.55, 0, trim)
-    add(cylinder(0.12, depth + 0.06, 0.01, 20), plain(WINDOW, 0.3), (0, depth / 2 + 0.03, wall + rise * 0.3), (90, 0, 0))
-    add(box((width + 0.5, depth + 0.6, 0.07), 0.03), textured(patterns.mottled(rng, LEAF, 0.09, 9), 0.9), (0, -0.04, -0.05))
-    bush = textured(patterns.dots(hsv(0.33, 0.7, 0.5), colours[0], 6, 0.2), 0.9)
-    add(ball((0.17, 0.15, 0.17), 14), bush, (side * 0.32 * width, front - 0.14, 0.08))
-    add(ball((0.13, 0.13, 0.2), 14), bush, (-side * (width / 2 + 0.1), depth * 0.3, 0.1))
-
 
 def mushroom(rng: Rng) -> None:
     colours = palette(rng, 3)
-    tall, thick, wide, dome = rng.uniform(0.6, 0.85), rng.uniform(0.2, 0.27), rng.uniform(0.52, 0.66), rng.uniform(0.34, 0.5)
+    tall, thick, wide, dome = (
+        rng.uniform(0.6, 0.85),
+        rng.uniform(0.2, 0.27),
+        rng.uniform(0.52, 0.66),
+        rng.uniform(0.34, 0.5),
+    )
     flesh = textured(patterns.mottled(rng, shade(CREAM, 0.97), 0.04, 9), 0.9)
     spotted = [patterns.dots, patterns.stars][rng.integers(2)]
     cap = textured(spotted(colours[0], shade(colours[1], 1.75), 4), 0.5)
@@ -74,22 +42,54 @@ def mushroom(rng: Rng) -> None:
     bowl = np.stack([wide * np.cos(arc), tall + dome * np.sin(arc)], axis=1)
     bowl[-1, 0] = 0
     add(lathe([(0, tall + 0.06), (wide * 0.97, tall - 0.03), *bowl], 32), cap, tile=(2, 1.3))
-    add(lathe([(0, tall - 0.02), (thick, tall - 0.025), (wide * 0.93, tall - 0.06), (wide * 0.95, tall), (0, tall + 0.05)], 32), gills, tile=(3, 1))
+    add(
+        lathe(
+            [
+                (0, tall - 0.02),
+                (thick, tall - 0.025),
+                (wide * 0.93, tall - 0.06),
+                (wide * 0.95, tall),
+                (0, tall + 0.05),
+            ],
+            32,
+        ),
+        gills,
+        tile=(3, 1),
+    )
     for k, angle in enumerate(rng.uniform(0, 360, 4)):
         x, y = 0.42 * np.cos(np.radians(angle)), 0.42 * np.sin(np.radians(angle))
         add(ball((0.12, 0.12, 0.07), 10), plain(hsv(0.3 + 0.03 * k, 0.65, 0.55)), (x, y, 0.0))
     add(cylinder(0.56, 0.09, 0.04, 28), textured(patterns.mottled(rng, LEAF, 0.1, 9), 0.9), (0, 0, -0.08))
     door = [(-0.11, 0), (0.11, 0), *curve([(0.11, 0.2), (0, 0.33), (-0.11, 0.2)], 3)]
-    add(prism(door, 0.12, "y", 0.02), textured(patterns.planks(rng, shade(colours[2], 0.9), 4)), (0, -thick * 1.08, 0.0), (-7, 0, 0))
+    add(
+        prism(door, 0.12, "y", 0.02),
+        textured(patterns.planks(rng, shade(colours[2], 0.9), 4)),
+        (0, -thick * 1.08, 0.0),
+        (-7, 0, 0),
+    )
     add(ball(0.024, 8), plain(BRASS, 0.3), (0.06, -thick * 1.1 - 0.07, 0.15))
     side = rng.choice([-1, 1])
-    add(cylinder(0.085, 0.05, 0.02, 16), plain(WINDOW, 0.3), (side * (thick * 0.9 - 0.02), 0, tall * 0.58), (0, side * 90, 0))
-    add(ring(0.085, 0.022, 16, 6), plain(colours[2]), (side * (thick * 0.9 + 0.02), 0, tall * 0.58), (0, 90, 0))
+    add(
+        cylinder(0.085, 0.05, 0.02, 16),
+        plain(WINDOW, 0.3),
+        (side * (thick * 0.9 - 0.02), 0, tall * 0.58),
+        (0, side * 90, 0),
+    )
+    add(
+        ring(0.085, 0.022, 16, 6),
+        plain(colours[2]),
+        (side * (thick * 0.9 + 0.02), 0, tall * 0.58),
+        (0, 90, 0),
+    )
     small = rng.uniform(0.24, 0.38)
     place = (side * 0.38, -0.2, 0)
     add(cone(0.075, 0.06, small, 0.01, 14), flesh, place)
     hood = curve([(0.18, small - 0.02), (0.14, small + 0.1), (0.0, small + 0.16)], 4)
-    add(lathe([(0, small), *np.maximum(hood, 0)], 20), textured(patterns.dots(colours[1], shade(colours[0], 1.7), 4)), place)
+    add(
+        lathe([(0, small), *np.maximum(hood, 0)], 20),
+        textured(patterns.dots(colours[1], shade(colours[0], 1.7), 4)),
+        place,
+    )
 
 
 def cactus(rng: Rng) -> None:
@@ -100,7 +100,11 @@ def cactus(rng: Rng) -> None:
     pot = textured(patterns.cloth(rng, colours), 0.5)
     add(cone(rim * 0.7, rim, 0.42, 0.03, 30), pot, tile=(3, 1))
     add(cone(rim * 1.1, rim * 1.14, 0.12, 0.03, 30), plain(colours[2], 0.5), (0, 0, 0.36))
-    add(cylinder(rim * 0.98, 0.06, 0.02, 24), textured(patterns.mottled(rng, hsv(0.07, 0.6, 0.42), 0.15, 12)), (0, 0, 0.435))
+    add(
+        cylinder(rim * 0.98, 0.06, 0.02, 24),
+        textured(patterns.mottled(rng, hsv(0.07, 0.6, 0.42), 0.15, 12)),
+        (0, 0, 0.435),
+    )
     if rng.uniform() < 0.3:
         r, tall = r * 1.7, tall * 0.55
     spine = np.array([(0, 0, 0.4), (0, 0, 0.42 + tall * 0.5), (0, 0, 0.42 + tall)])
@@ -110,10 +114,24 @@ def cactus(rng: Rng) -> None:
     for k in range(int(rng.integers(1, 4))):
         s, level, out = side * (-1) ** k, 0.5 + tall * rng.uniform(0.25, 0.5), r + rng.uniform(0.2, 0.3)
         y = 0.12 * k
-        arm = curve([(s * r * 0.6, y, level), (s * out, y, level + 0.05), (s * (out + 0.02), y, level + rng.uniform(0.26, 0.42))], 5)
+        arm = curve(
+            [
+                (s * r * 0.6, y, level),
+                (s * out, y, level + 0.05),
+                (s * (out + 0.02), y, level + rng.uniform(0.26, 0.42)),
+            ],
+            5,
+        )
         add(tube(arm, 0.105, 14), skin)
         blossom(arm[-1] + [0, 0, 0.1], np.array([0, 0, 1.0]), 0.13, colours[k % 2], BRASS)
-    blossom(np.array([0, 0, top - 0.02]), np.array([0, -0.25, 1.0]), 0.22, colours[1], BRASS, int(rng.integers(5, 9)))
+    blossom(
+        np.array([0, 0, top - 0.02]),
+        np.array([0, -0.25, 1.0]),
+        0.22,
+        colours[1],
+        BRASS,
+        int(rng.integers(5, 9)),
+    )
     for z in np.arange(0.55, top - 0.1, 0.17):
         for angle in range(0, 360, 45):
             if angle != 270:
@@ -122,7 +140,9 @@ def cactus(rng: Rng) -> None:
     face = 0.42 + tall * 0.7
     eyes(r * 0.36, -r * 0.93, face, 0.055)
     both(ball((0.045, 0.03, 0.035), 10), plain(PINK), (r * 0.6, -r * 0.82, face - 0.09))
-    smile = curve([(-0.07, -r * 0.98, face - 0.09), (0, -r * 1.02, face - 0.13), (0.07, -r * 0.98, face - 0.09)], 4)
+    smile = curve(
+        [(-0.07, -r * 0.98, face - 0.09), (0, -r * 1.02, face - 0.13), (0.07, -r * 0.98, face - 0.09)], 4
+    )
     add(tube(smile, 0.018, 6), plain(DARK))
 
 
@@ -143,7 +163,12 @@ def snowman(rng: Rng) -> None:
         add(ball((radius, radius, radius * 0.95), 26), snow, (0, 0, z), tile=(2, 1))
     eyes_y = -head * 0.9
     both(ball(0.042, 10), plain(DARK, 0.3), (head * 0.36, eyes_y, z3 + head * 0.25))
-    add(cone(0.062, 0, rng.uniform(0.26, 0.36), 0, 14), plain(hsv(0.07, 0.9, 0.97)), (0, -head * 0.9, z3 + 0.01), (90, 0, 0))
+    add(
+        cone(0.062, 0, rng.uniform(0.26, 0.36), 0, 14),
+        plain(hsv(0.07, 0.9, 0.97)),
+        (0, -head * 0.9, z3 + 0.01),
+        (90, 0, 0),
+    )
     for k in range(5):
         x = (k - 2) * 0.055
         y = -np.sqrt(head**2 - x**2) * 0.97
@@ -154,7 +179,13 @@ def snowman(rng: Rng) -> None:
     neck = z2 + mid * 0.84
     add(ring(head * 0.82, 0.075, 26, 10), wool, (0, 0, neck))
     side = rng.choice([-1, 1])
-    add(box((0.14, 0.07, 0.42), 0.03), wool, (side * 0.12, -mid * 0.94, neck - 0.16), (-10, side * 8, 0), tile=(1, 1))
+    add(
+        box((0.14, 0.07, 0.42), 0.03),
+        wool,
+        (side * 0.12, -mid * 0.94, neck - 0.16),
+        (-10, side * 8, 0),
+        tile=(1, 1),
+    )
     twig = plain(hsv(0.07, 0.6, 0.42), 0.8)
     for s in (-1, 1):
         hand = np.array([s * (mid + 0.38), -0.1, z2 + rng.uniform(0.05, 0.38)])
@@ -171,11 +202,27 @@ def _hat(rng: Rng, colours: list[Colour], z: float, head: float) -> None:
     """A top hat with a ribbon or a bobble cap."""
     if rng.uniform() < 0.5:
         add(cylinder(head * 1.15, 0.05, 0.02, 26), plain(shade(colours[2], 0.6)), (0, 0.02, z), (-7, 0, 0))
-        add(cone(head * 0.76, head * 0.82, 0.34, 0.03, 26), plain(shade(colours[2], 0.6)), (0, 0.02, z + 0.02), (-7, 0, 0))
+        add(
+            cone(head * 0.76, head * 0.82, 0.34, 0.03, 26),
+            plain(shade(colours[2], 0.6)),
+            (0, 0.02, z + 0.02),
+            (-7, 0, 0),
+        )
         add(cylinder(head * 0.8, 0.08, 0.01, 26), plain(colours[0]), (0, 0.025, z + 0.06), (-7, 0, 0))
     else:
         knit = textured(patterns.zigzag(colours[2], shade(colours[0], 1.6), 4), 0.9)
         crown = [(head * 0.95, -0.06), (head * 0.9, 0.1), (head * 0.5, 0.27), (0.0, 0.33)]
-        add(lathe([(0, -0.06), *np.maximum(curve(crown, 4), [0, -1])], 26), knit, (0, 0.02, z), (-7, 0, 0), tile=(3, 1))
-        add(ring(head * 0.93, 0.065, 26, 8), plain(shade(colours[0], 1.5), 0.9), (0, 0.015, z - 0.03), (-7, 0, 0))
+        add(
+            lathe([(0, -0.06), *np.maximum(curve(crown, 4), [0, -1])], 26),
+            knit,
+            (0, 0.02, z),
+            (-7, 0, 0),
+            tile=(3, 1),
+        )
+        add(
+            ring(head * 0.93, 0.065, 26, 8),
+            plain(shade(colours[0], 1.5), 0.9),
+            (0, 0.015, z - 0.03),
+            (-7, 0, 0),
+        )
         add(ball(0.1, 14), plain(shade(colours[0], 1.5), 0.9), (0, 0.06, z + 0.38))

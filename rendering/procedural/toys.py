@@ -12,7 +12,12 @@ Rng = np.random.Generator
 
 def robot(rng: Rng) -> None:
     colours = palette(rng, 4)
-    width, tall, deep, leg = rng.uniform(0.56, 0.72), rng.uniform(0.5, 0.68), rng.uniform(0.36, 0.46), rng.uniform(0.2, 0.34)
+    width, tall, deep, leg = (
+        rng.uniform(0.56, 0.72),
+        rng.uniform(0.5, 0.68),
+        rng.uniform(0.36, 0.46),
+        rng.uniform(0.2, 0.34),
+    )
     sheet = [
         patterns.bands([colours[0], colours[0], shade(colours[0], 1.45), colours[0]]),
         patterns.checker(colours[0], shade(colours[0], 1.35), 6),
@@ -36,7 +41,11 @@ def robot(rng: Rng) -> None:
     both(ring(0.085, 0.025, 18, 6), steel, (0.13, face, middle + 0.03), (90, 0, 0))
     both(ball((0.08, 0.045, 0.08), 14), plain((1.0, 0.93, 0.5), 0.2), (0.13, face, middle + 0.03))
     both(ball(0.035, 10), plain(DARK, 0.2), (0.13, face - 0.035, middle + 0.03))
-    add(box((0.26, 0.05, 0.055), 0.02), textured(patterns.stripes(CREAM, DARK, 7, "u", 0.3)), (0, face - 0.005, middle - 0.11))
+    add(
+        box((0.26, 0.05, 0.055), 0.02),
+        textured(patterns.stripes(CREAM, DARK, 7, "u", 0.3)),
+        (0, face - 0.005, middle - 0.11),
+    )
     both(cylinder(0.07, 0.07, 0.02, 14), steel, (head * 0.64, 0, middle), (0, 90, 0))
     add(tube(np.array([(0, 0, middle + 0.1), (0, 0, middle + head * 0.45 + 0.16)]), 0.02, 8), steel)
     add(ball(0.06, 14), plain((0.95, 0.2, 0.15), 0.3), (0, 0, middle + head * 0.45 + 0.2))
@@ -50,12 +59,31 @@ def robot(rng: Rng) -> None:
 
 def _panel(rng: Rng, colours: list, y: float, z: float, width: float, tall: float) -> None:
     """Dial, lamps and a grille on the chest."""
-    add(box((width * 0.74, 0.05, tall * 0.62), 0.02), plain(shade(colours[3], 1.3), 0.4), (0, y - 0.01, z + 0.02))
-    add(cylinder(0.095, 0.05, 0.012, 20), plain(CREAM), (-width * 0.16, y - 0.02, z + tall * 0.13), (90, 0, 0))
-    add(box((0.02, 0.03, 0.09), 0.008), plain((0.9, 0.15, 0.1)), (-width * 0.16, y - 0.07, z + tall * 0.16), (0, rng.uniform(-60, 60), 0))
+    add(
+        box((width * 0.74, 0.05, tall * 0.62), 0.02),
+        plain(shade(colours[3], 1.3), 0.4),
+        (0, y - 0.01, z + 0.02),
+    )
+    add(
+        cylinder(0.095, 0.05, 0.012, 20), plain(CREAM), (-width * 0.16, y - 0.02, z + tall * 0.13), (90, 0, 0)
+    )
+    add(
+        box((0.02, 0.03, 0.09), 0.008),
+        plain((0.9, 0.15, 0.1)),
+        (-width * 0.16, y - 0.07, z + tall * 0.16),
+        (0, rng.uniform(-60, 60), 0),
+    )
     for k, hue in enumerate((0.0, 0.14, 0.36)):
-        add(ball(0.04, 10), plain(hsv(hue, 0.85, 0.95), 0.3), (width * 0.2, y - 0.03, z + tall * (0.22 - 0.13 * k)))
-    add(box((width * 0.36, 0.04, 0.1), 0.012), textured(patterns.stripes(STEEL, DARK, 6)), (-width * 0.14, y - 0.03, z - tall * 0.16))
+        add(
+            ball(0.04, 10),
+            plain(hsv(hue, 0.85, 0.95), 0.3),
+            (width * 0.2, y - 0.03, z + tall * (0.22 - 0.13 * k)),
+        )
+    add(
+        box((width * 0.36, 0.04, 0.1), 0.012),
+        textured(patterns.stripes(STEEL, DARK, 6)),
+        (-width * 0.14, y - 0.03, z - tall * 0.16),
+    )
 
 
 def _arms(rng: Rng, colours: list, shoulder: float, z: float) -> None:
@@ -70,7 +98,14 @@ def _arms(rng: Rng, colours: list, shoulder: float, z: float) -> None:
         add(tube(curve([(side * shoulder, 0, z), elbow, hand], 5), 0.055, 10), hose)
         add(ball(0.085, 12), steel, tuple(hand))
         for tilt in (-0.09, 0.09):
-            grip = curve([hand, hand + [side * 0.03 + tilt, -0.1, tilt], hand + [side * 0.01 + 0.5 * tilt, -0.2, 0.4 * tilt]], 3)
+            grip = curve(
+                [
+                    hand,
+                    hand + [side * 0.03 + tilt, -0.1, tilt],
+                    hand + [side * 0.01 + 0.5 * tilt, -0.2, 0.4 * tilt],
+                ],
+                3,
+            )
             add(tube(grip, 0.032, 8), claw)
 
 
@@ -84,7 +119,11 @@ def guitar(rng: Rng) -> None:
     face = natural if rng.uniform() < 0.4 else colours[0]
     back = textured(patterns.wood(rng, shade(colours[1], 0.8), 4), 0.35)
     add(prism(outline, thick, "y", 0.03), back)
-    add(prism(outline * 0.96, 0.06, "y", 0.015), textured(patterns.wood(rng, face, 6), 0.3), (0, -thick / 2 + 0.012, 0.003))
+    add(
+        prism(outline * 0.96, 0.06, "y", 0.015),
+        textured(patterns.wood(rng, face, 6), 0.3),
+        (0, -thick / 2 + 0.012, 0.003),
+    )
     front = -thick / 2 - 0.02
     add(ring(0.125, 0.022, 24, 6), plain(CREAM), (0, front, 0.16), (90, 0, 0))
     add(cylinder(0.115, 0.02, 0.004, 24), plain(DARK), (0, front, 0.16), (90, 0, 0))
@@ -95,20 +134,55 @@ def guitar(rng: Rng) -> None:
     add(box((0.115, 0.09, neck + 0.3), 0.025, grain=True), dark, (0, front + 0.03, 0.36 + neck / 2))
     top = 0.5 + neck
     peg_head = [(-0.06, 0), (0.06, 0), (0.11, 0.07), (0.1, 0.3), (0, 0.26), (-0.1, 0.3), (-0.11, 0.07)]
-    add(prism(peg_head, 0.07, "y", 0.015), plain(colours[1], 0.35), (0, front + 0.045, top - 0.01), (-8, 0, 0))
+    add(
+        prism(peg_head, 0.07, "y", 0.015), plain(colours[1], 0.35), (0, front + 0.045, top - 0.01), (-8, 0, 0)
+    )
     for k in range(3):
-        both(cylinder(0.018, 0.1, 0.005, 8), plain(BRASS, 0.3), (0.09, front + 0.05 + 0.012 * k, top + 0.08 + 0.075 * k), (0, 90, 0))
-        both(ball((0.035, 0.02, 0.028), 10), plain(CREAM, 0.3), (0.2, front + 0.05 + 0.012 * k, top + 0.08 + 0.075 * k))
+        both(
+            cylinder(0.018, 0.1, 0.005, 8),
+            plain(BRASS, 0.3),
+            (0.09, front + 0.05 + 0.012 * k, top + 0.08 + 0.075 * k),
+            (0, 90, 0),
+        )
+        both(
+            ball((0.035, 0.02, 0.028), 10),
+            plain(CREAM, 0.3),
+            (0.2, front + 0.05 + 0.012 * k, top + 0.08 + 0.075 * k),
+        )
     for x in (-0.036, -0.012, 0.012, 0.036):
-        add(tube(np.array([(x * 1.4, front - 0.03, -0.18), (x, front - 0.025, top)]), 0.007, 4), plain(shade(STEEL, 1.5), 0.3))
+        add(
+            tube(np.array([(x * 1.4, front - 0.03, -0.18), (x, front - 0.025, top)]), 0.007, 4),
+            plain(shade(STEEL, 1.5), 0.3),
+        )
     _stand(thick, plain(shade(colours[2], 0.8), 0.5))
 
 
 def _stand(thick: float, metal: object) -> None:
     """A cradle under the body with a leg behind, so that the guitar stands."""
-    both(tube(curve([(0.03, thick / 2 + 0.04, -0.2), (0.2, 0.06, -0.5), (0.27, -0.2, -0.66)], 4), 0.03, 8), metal, (0, 0, 0))
-    both(tube(np.array([(0.17, thick / 2 + 0.02, -0.46), (0.17, -thick / 2 - 0.08, -0.46), (0.17, -thick / 2 - 0.09, -0.37)]), 0.028, 8), metal, (0, 0, 0))
-    add(tube(curve([(0, thick / 2 + 0.04, 0.1), (0, thick / 2 + 0.1, -0.2), (0, 0.5, -0.66)], 4), 0.032, 8), metal)
+    both(
+        tube(curve([(0.03, thick / 2 + 0.04, -0.2), (0.2, 0.06, -0.5), (0.27, -0.2, -0.66)], 4), 0.03, 8),
+        metal,
+        (0, 0, 0),
+    )
+    both(
+        tube(
+            np.array(
+                [
+                    (0.17, thick / 2 + 0.02, -0.46),
+                    (0.17, -thick / 2 - 0.08, -0.46),
+                    (0.17, -thick / 2 - 0.09, -0.37),
+                ]
+            ),
+            0.028,
+            8,
+        ),
+        metal,
+        (0, 0, 0),
+    )
+    add(
+        tube(curve([(0, thick / 2 + 0.04, 0.1), (0, thick / 2 + 0.1, -0.2), (0, 0.5, -0.66)], 4), 0.032, 8),
+        metal,
+    )
 
 
 def sector(radius: float, missing: float, steps: int = 30) -> np.ndarray:
@@ -131,8 +205,14 @@ def cake(rng: Rng) -> None:
     z, sponge = 0.0, hsv(rng.choice([0.1, 0.12, 0.06, 0.97]), 0.5, 0.85)
     for tier in range(tiers):
         r, tall = radius * (1 - 0.36 * tier), rng.uniform(0.34, 0.42) * (1 - 0.15 * tier)
-        inside = textured(patterns.bands([sponge, sponge, CREAM, sponge, shade(colours[1], 1.1), sponge, sponge]), 0.9)
-        add(_upright(prism(sector(r * 0.97, missing - 4 * 0), tall, bevel=0.01), tall), inside, (0, 0, z + tall / 2))
+        inside = textured(
+            patterns.bands([sponge, sponge, CREAM, sponge, shade(colours[1], 1.1), sponge, sponge]), 0.9
+        )
+        add(
+            _upright(prism(sector(r * 0.97, missing - 4 * 0), tall, bevel=0.01), tall),
+            inside,
+            (0, 0, z + tall / 2),
+        )
         add(_shell(r, missing, tall), textured(coat, 0.4), (0, 0, z + tall / 2), tile=(1.5, 1))
         add(prism(sector(r + 0.035, missing), 0.075, bevel=0.03), drip, (0, 0, z + tall))
         for angle in np.arange(-60 + missing / 2 + 8, 300 - missing / 2 - 4, 26.0):
@@ -168,4 +248,7 @@ def _candles(rng: Rng, colours: list, z: float, radius: float, missing: float) -
         add(flame, plain((1.0, 0.72, 0.15), 0.4), (x, y, z + 0.25))
     red = plain(hsv(0.98, 0.85, 0.85), 0.25)
     add(ball(0.085, 14), red, (0, 0.02, z + 0.07))
-    add(tube(curve([(0, 0.02, z + 0.14), (0.03, 0.02, z + 0.22), (0.09, 0.03, z + 0.27)], 3), 0.013, 6), plain(hsv(0.3, 0.7, 0.5)))
+    add(
+        tube(curve([(0, 0.02, z + 0.14), (0.03, 0.02, z + 0.22), (0.09, 0.03, z + 0.27)], 3), 0.013, 6),
+        plain(hsv(0.3, 0.7, 0.5)),
+    )

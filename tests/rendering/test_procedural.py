@@ -1,0 +1,167 @@
+"""The procedural objects: repeatable, varied, solid and small enough to render by the thousand."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+bpy = pytest.importorskip("bpy", reason="Blender's Python module is not installed")
+
+from rendering.procedural import KINDS, build  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+def document(path: Path) -> dict:
+    """The JSON chunk of a GLB, after checking its header against the file."""
+    raw = path.read_bytes()
+    magic, version, size, length, chunk = struct.unpack("<4sIII4s", raw[:20])
+    assert (magic, version, size, chunk) == (b"glTF", 2, len(raw), b"JSON")
+    return json.loads(raw[20 : 20 + length])
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One object of every kind, seed 0, built in the order of KINDS."""
+    folder = tmp_path_factory.mktemp("objects")
+    paths = {kind: folder / f"{kind}.glb" for kind in KINDS}
+    for kind, path in paths.items():
+        build(kind, 0, path)
+    return paths
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len(KINDS) >= 20
+    assert len(set(KINDS)) == len(KINDS)
+
+
+def test_unknown_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        build("no such kind", 0, tmp_path / "object.glb")
+    assert not (tmp_path / "object.glb").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_seed_gives_same_bytes_whatever_came_before(
+    kind: str, objects: dict[str, Path], tmp_path: Path
+) -> None:
+    # Leftovers that would leak into names, the scene or the random numbers of a careless builder.
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.data.materials.new("surface")
+    bpy.data.images.new("pattern", 8, 8)
+    bpy.context.scene.name = "leftover"
+    np.random.seed(len(kind))
+    build(kind, 0, tmp_path / "again.glb")
+    assert (tmp_path / "again.glb").read_bytes() == objects[kind].read_bytes()
+
+
+def test_same_seed_gives_same_bytes_in_a_fresh_process_and_other_order(
+    objects: dict[str, Path], tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from rendering.procedural import KINDS, build\n"
+        "for kind in KINDS[::-1]: build(kind, 0, Path(sys.argv[1]) / f'{kind}.glb')"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    differing = [
+        kind for kind, path in objects.items() if (tmp_path / path.name).read_bytes() != path.read_bytes()
+    ]
+    assert differing == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_seed_gives_another_shape_and_other_colours(
+    kind: str, objects: dict[str, Path], tmp_path: Path
+) -> None:
+    build(kind, 1, tmp_path / "other.glb")
+    first, second = _extent(objects[kind]), _extent(tmp_path / "other.glb")
+    assert not np.allclose(first / first.max(), second / second.max(), rtol=1e-3)
+    assert _images(objects[kind]) != _images(tmp_path / "other.glb")
+
+
+def _extent(path: Path) -> np.ndarray:
+    """Width, height and depth of the positions stored in the file."""
+    gltf = document(path)
+    spots = [
+        gltf["accessors"][part["attributes"]["POSITION"]]
+        for mesh in gltf["meshes"]
+        for part in mesh["primitives"]
+    ]
+    return np.max([spot["max"] for spot in spots], axis=0) - np.min([spot["min"] for spot in spots], axis=0)
+
+
+def _images(path: Path) -> list[bytes]:
+    """The embedded image files."""
+    raw, gltf = path.read_bytes(), document(path)
+    binary = 20 + struct.unpack("<I", raw[12:16])[0] + 8
+    views = [gltf["bufferViews"][image["bufferView"]] for image in gltf["images"]]
+    starts = [binary + view.get("byteOffset", 0) for view in views]
+    return [raw[start : start + view["byteLength"]] for start, view in zip(starts, views, strict=True)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_is_small_and_textured(kind: str, objects: dict[str, Path]) -> None:
+    gltf = document(objects[kind])
+    assert objects[kind].stat().st_size < 500_000
+    assert "cameras" not in gltf
+    assert "KHR_lights_punctual" not in gltf.get("extensionsUsed", [])
+    painted = {
+        index
+        for index, material in enumerate(gltf["materials"])
+        if "baseColorTexture" in material["pbrMetallicRoughness"]
+    }
+    parts = [part for mesh in gltf["meshes"] for part in mesh["primitives"] if part["material"] in painted]
+    assert parts
+    assert all("TEXCOORD_0" in part["attributes"] for part in parts)
+    assert all(image[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0") for image in _images(objects[kind]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blender_reads_back_a_solid_object(kind: str, objects: dict[str, Path]) -> None:
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.import_scene.gltf(filepath=str(objects[kind]))
+    meshes = [thing.data for thing in bpy.context.scene.objects if thing.type == "MESH"]
+    assert len(meshes) >= 1
+    points, triangles, uvs = _arrays(meshes)
+    assert 500 <= len(triangles) <= 9000
+    assert np.isfinite(points).all()
+    extent = np.ptp(points, axis=0)
+    assert extent.min() > 0.15 * extent.max(), "flat object"
+    assert 0.5 < extent.max() < 4.0
+    assert np.isfinite(uvs).all()
+    assert np.ptp(uvs, axis=0).min() > 0.1, "texture coordinates collapsed"
+    a, b, c = (points[triangles[:, k]] for k in range(3))
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    assert np.mean(areas < 1e-9) < 0.01
+    _assert_closed_and_outward(points, triangles)
+
+
+def _arrays(meshes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, triangles and texture coordinates of all meshes together."""
+    points, triangles, uvs, count = [], [], [], 0
+    for mesh in meshes:
+        points.append(np.array([vertex.co for vertex in mesh.vertices]))
+        mesh.calc_loop_triangles()
+        triangles.append(np.array([triangle.vertices for triangle in mesh.loop_triangles]) + count)
+        uvs.append(np.array([corner.vector for corner in mesh.uv_layers[0].uv]))
+        count += len(points[-1])
+    return np.concatenate(points), np.concatenate(triangles), np.concatenate(uvs)
+
+
+def _assert_closed_and_outward(points: np.ndarray, triangles: np.ndarray) -> None:
+    """Every edge is run once in each direction, and the enclosed volume is positive."""
+    _, welded = np.unique(np.round(points, 5), axis=0, return_inverse=True)
+    corners = welded.reshape(-1)[triangles]
+    corners = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]
+    edges = np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1).reshape(-1, 2)
+    way = np.where(edges[:, 0] < edges[:, 1], 1, -1)
+    _, index = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True)
+    balance = np.bincount(index.reshape(-1), weights=way)
+    assert np.mean(balance != 0) < 0.002, "holes or inverted faces"
+    a, b, c = (points[triangles[:, k]] for k in range(3))
+    assert np.sum(a * np.cross(b, c)) > 0, "inside out"

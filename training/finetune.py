@@ -1,0 +1,122 @@
+"""Train Zero-1-to-3 on view shards.
+
+    python -m training.finetune data.path=outputs/views model=tiny output=outputs/run
+
+The run's folder then holds `model/` (the checkpoint folder, averaged weights), `metrics.csv`, `samples/*.png` and
+`checkpoints/last.ckpt`. The same command continues an interrupted run and leaves a finished one as it is.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import wandb
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+
+from conf.command import run
+from conf.options import UserError
+from pipeline.shards import read_markers
+from training.callbacks import Metrics, PictureGrid
+from training.config import FinetuneConfig, WandbMode
+from training.data import fixed_pairs, split
+from training.model import checkpoint
+from training.model.architecture import build
+from training.module import Finetuning
+from training.record import continue_or_begin, finished
+
+log = logging.getLogger(__name__)
+
+
+def main(config: FinetuneConfig) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    output = Path(config.output)
+    continue_or_begin(output, config)
+    if finished(output, config):
+        print(f"{output} is finished: {config.trainer.max_steps} steps")
+        _point_to(output)
+        return 0
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction)
+    model = build(config.model, config.seed)
+    if config.trainer.channels_last:
+        model.unet.to(memory_format=torch.channels_last)
+    module = Finetuning(model, halves, config)
+    seen = halves.validation or halves.training
+    pairs = fixed_pairs(config.data, seen, model.resolution, config.seed, config.sample.rows)
+    trainer = _trainer(config, output, pairs)
+    last = output / "checkpoints" / "last.ckpt"
+    trainer.fit(module, ckpt_path=last if last.exists() else None)
+    if trainer.is_global_zero:
+        with module.ema.applied(model):
+            checkpoint.save(model, output / "model")
+        (output / "model" / "training.yaml").write_text((output / "training.yaml").read_text())
+        _point_to(output)
+    return 0
+
+
+def _trainer(config: FinetuneConfig, output: Path, pairs: Any) -> L.Trainer:
+    options = config.trainer
+    validate = bool(options.validate_every and config.data.validation_fraction)
+    return L.Trainer(
+        max_steps=options.max_steps,
+        accumulate_grad_batches=options.accumulate,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        precision=options.precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.optimizer.clip_norm or None,
+        val_check_interval=options.validate_every * options.accumulate if validate else None,
+        limit_val_batches=None if validate else 0,
+        check_val_every_n_epoch=None,  # the one epoch is endless
+        num_sanity_val_steps=0,
+        log_every_n_steps=options.log_every,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=_wandb(config, output),
+        callbacks=[
+            Metrics(output / "metrics.csv", options),
+            PictureGrid(output / "samples", pairs, config.sample, options.sample_every),
+            ModelCheckpoint(
+                output / "checkpoints",
+                save_last=True,
+                save_top_k=0,
+                every_n_train_steps=options.checkpoint_every,
+                save_on_train_epoch_end=False,
+            ),
+        ],
+    )
+
+
+def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
+    if config.wandb.mode is WandbMode.disabled:
+        return False
+    os.environ["WANDB_SILENT"] = "true"
+    online = config.wandb.mode is WandbMode.online
+    if online and not wandb.api.api_key:
+        raise UserError("wandb.mode=online needs an API key: set WANDB_API_KEY, or use wandb.mode=offline")
+    return WandbLogger(
+        save_dir=output,
+        name=output.name,
+        project=config.wandb.project,
+        entity=config.wandb.entity,
+        offline=not online,
+    )
+
+
+def _point_to(output: Path) -> None:
+    model = output / "model"
+    print(
+        f"model: {model}; sample from it: python -m inference.sample checkpoint={model} image=… "
+        "'poses=[[20,45,0]]' output=outputs/views"
+    )
+
+
+if __name__ == "__main__":
+    run(main, FinetuneConfig, "training", "finetune", help=__doc__)

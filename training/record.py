@@ -1,0 +1,57 @@
+"""What a run's folder remembers of its configuration: `training.yaml`, and whether a command fits it."""
+
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conf.options import UserError
+from training.config import FinetuneConfig
+
+# How long, where and how fast a run is trained may change when it is continued; what it learns may not.
+FREE = ("output", "trainer", "sample", "wandb", "data.workers", "data.cache_mb")
+
+
+def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
+    """Write `output/training.yaml`.
+
+    Raises:
+        UserError: the folder belongs to a run of another configuration.
+    """
+    path, now = output / "training.yaml", as_dict(config)
+    if path.exists():
+        before = _flat(yaml.safe_load(path.read_text()))
+        for key, value in _flat(now).items():
+            if not key.startswith(FREE) and before.get(key) != value:
+                raise UserError(
+                    f"{output} was begun with {key}={before.get(key)}, not {value}; choose another output, or delete it"
+                )
+    output.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+
+
+def finished(output: Path, config: FinetuneConfig) -> bool:
+    """Whether the run's model has been trained for as many steps as are asked for."""
+    path = output / "model" / "training.yaml"
+    return path.exists() and yaml.safe_load(path.read_text())["trainer"]["max_steps"] >= config.trainer.max_steps
+
+
+def as_dict(config: FinetuneConfig) -> dict[str, Any]:
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
