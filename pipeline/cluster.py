@@ -3,7 +3,9 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
 
 from conf.options import UserError
 from pipeline.config import Cluster
@@ -12,11 +14,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def run_tasks(
-    task: Callable[[Job], Iterator[Result]], jobs: Iterable[Job], cluster: Cluster, cpus_per_task: int
-) -> Iterator[Result]:
-    """Yield what `task` yields for each of `jobs`, in the order in which it comes. A task whose node is lost
-    starts again.
+@contextmanager
+def connected(cluster: Cluster, cpus_per_task: int) -> Iterator[None]:
+    """Join the cluster at `cluster.address`, or start Ray on this machine and stop it afterwards.
 
     Raises:
         UserError: no cluster at `cluster.address`.
@@ -26,14 +26,17 @@ def run_tasks(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
+    local: dict[str, Any] = {
+        "num_cpus": (cluster.workers or max(1, (os.cpu_count() or 1) // cpus_per_task)) * cpus_per_task,
+        "object_store_memory": 200 * 2**20,
+        "include_dashboard": False,
+    }
     try:
         ray.init(
-            address=cluster.address,
-            num_cpus=None if cluster.address else (cluster.workers or os.cpu_count() or 1) * cpus_per_task,
-            object_store_memory=None if cluster.address else 200 * 2**20,
-            include_dashboard=None if cluster.address else False,
+            address=cluster.address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
+            **({} if cluster.address else local),
         )
     except ConnectionError as error:
         raise UserError(
@@ -41,20 +44,27 @@ def run_tasks(
             "`ray start --head`), or leave `+cluster=…` out to use this machine"
         ) from error
     try:
-        remote = ray.remote(num_cpus=cpus_per_task, max_retries=3)(task)
-        in_flight = cluster.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_task)
-        waiting, running = iter(jobs), []
-        while True:
-            while len(running) < in_flight and (job := next(waiting, None)) is not None:
-                running.append(remote.remote(job))
-            if not running:
-                return
-            (ready,), running = ray.wait(running, num_returns=1)
-            try:
-                result = ray.get(next(ready))
-            except StopIteration:
-                continue
-            running.append(ready)
-            yield result
+        yield
     finally:
         ray.shutdown()
+
+
+def run_tasks(
+    task: Callable[[Job], Iterator[Result]], jobs: Iterable[Job], cluster: Cluster, cpus_per_task: int
+) -> Iterator[Result]:
+    """Yield what `task` yields for each of `jobs`, as it comes. A task whose node is lost starts again."""
+    import ray
+
+    remote = ray.remote(num_cpus=cpus_per_task, max_retries=3)(task)
+    in_flight = cluster.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_task)
+    waiting = iter(jobs)
+    running = [remote.remote(job) for job in islice(waiting, in_flight)]
+    while running:
+        (ready,), running = ray.wait(running, num_returns=1)
+        try:
+            result = ray.get(next(ready))
+        except StopIteration:
+            running += [remote.remote(job) for job in islice(waiting, 1)]
+            continue
+        running.append(ready)
+        yield result

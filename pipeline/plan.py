@@ -54,12 +54,13 @@ def make_jobs(root: str, source: Source, recipe: Recipe, seed: int, per_shard: i
 
 
 def _agree(root: str, plan: dict[str, object]) -> None:
+    """Refuse to continue shards that were made with another plan."""
     fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
-    if not fs.exists(path):
-        if find_markers(root, "views"):
-            raise UserError(f"{root} holds shards but no plan.json; choose another output")
+    if not find_markers(root, "views"):
         write_atomically(f"{root}/plan.json", json.dumps(plan, indent=1).encode())
         return
+    if not fs.exists(path):
+        raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
     begun = json.loads(fs.cat_file(path))
     for name, value in plan.items():
         if begun.get(name) != value:

@@ -16,10 +16,10 @@ from collections import Counter
 from tqdm import tqdm
 
 from conf.command import run
-from pipeline.cluster import run_tasks
+from pipeline.cluster import connected, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.objects import SOURCES
-from pipeline.plan import make_jobs
+from pipeline.plan import ShardJob, make_jobs
 from pipeline.shards import Record, find_markers
 from pipeline.views import render_shard
 
@@ -28,23 +28,30 @@ def main(config: RenderConfig) -> int:
     jobs = make_jobs(config.output, config.objects, config.renderer, config.seed, config.objects_per_shard)
     done = {marker.name: marker for marker in find_markers(config.output, "views")}
     records = [record for marker in done.values() for record in marker.records]
-    todo = [job for job in jobs if job.name not in done]
-    if todo:
-        start, before = time.monotonic(), len(records)
-        total = sum(len(job.assets) for job in jobs)
-        with tqdm(total=total, initial=before, desc="rendering", unit=" objects", smoothing=0.1) as bar:
-            bar.set_postfix(failed=_failures(records))
-            for record in run_tasks(render_shard, todo, config.cluster, config.renderer.threads):
-                records.append(record)
-                bar.update()
-                bar.set_postfix(failed=_failures(records))
-                if record.status == "failed":
-                    bar.write(f"  {record.uid}: {record.reason}: {record.detail}", file=sys.stderr)
-        seconds = time.monotonic() - start
-        rate = (len(records) - before) / seconds
-        print(f"{len(records) - before} objects in {seconds:.0f} s: {rate:.2f} objects/s, "
-              f"{rate * config.renderer.views:.1f} views/s")
+    if todo := [job for job in jobs if job.name not in done]:
+        print(f"{sum(len(job.assets) for job in todo)} objects to render in {len(todo)} shards; starting Ray")
+        with connected(config.cluster, config.renderer.threads):
+            records = _render(config, todo, records)
     return _conclude(config.output, records)
+
+
+def _render(config: RenderConfig, jobs: list[ShardJob], records: list[Record]) -> list[Record]:
+    """The records of all objects, those of earlier runs first."""
+    start, before = time.monotonic(), len(records)
+    failed = sum(record.status == "failed" for record in records)
+    total = before + sum(len(job.assets) for job in jobs)
+    with tqdm(total=total, initial=before, desc="rendering", unit=" objects", smoothing=0.1) as bar:
+        for record in run_tasks(render_shard, jobs, config.cluster, config.renderer.threads):
+            records.append(record)
+            failed += record.status == "failed"
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+            if record.status == "failed":
+                bar.write(f"  {record.uid}: {record.reason}: {record.detail}", file=sys.stderr)
+    count, seconds = len(records) - before, time.monotonic() - start
+    views = sum(record.status == "ok" for record in records[before:]) * config.renderer.views
+    print(f"{count} objects in {seconds:.0f} s: {count / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
+    return records
 
 
 def _conclude(output: str, records: list[Record]) -> int:
@@ -57,10 +64,6 @@ def _conclude(output: str, records: list[Record]) -> int:
         return 1
     print(f"views of {len(records) - failed.total()} objects in {output}")
     return 0
-
-
-def _failures(records: list[Record]) -> int:
-    return sum(record.status == "failed" for record in records)
 
 
 if __name__ == "__main__":

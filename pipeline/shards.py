@@ -74,6 +74,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._tar.close()
         self._file.close()
 
     def add(self, uid: str, sample: Sample) -> None:

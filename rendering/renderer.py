@@ -14,6 +14,8 @@ from typing import Any, Self
 from rendering.failure import RenderFailure
 from rendering.recipe import Recipe
 
+ROOT = Path(__file__).parents[1]  # this code, wherever it was shipped to
+
 
 class Renderer:
     """A supervised Blender process that renders many objects. A new one takes the place of one that fails.
@@ -83,7 +85,7 @@ class Renderer:
             stderr=self._stderr,
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # this code, wherever it was shipped to
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
                 "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
             },
         )

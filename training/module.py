@@ -51,7 +51,7 @@ class Finetuning(L.LightningModule):
 
     def generator(self, batch_index: int, validation: bool = False) -> torch.Generator:
         words = [self.config.seed, self.global_rank, batch_index, int(validation)]
-        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         return torch.Generator(self.device).manual_seed(seed)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

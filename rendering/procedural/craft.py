@@ -8,6 +8,7 @@ from rendering.procedural.materials import (
     CREAM,
     STEEL,
     Colour,
+    Material,
     hsv,
     palette,
     plain,
@@ -16,6 +17,8 @@ from rendering.procedural.materials import (
 )
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import (
+    Rng,
+    Solid,
     ball,
     box,
     cone,
@@ -30,12 +33,10 @@ from rendering.procedural.shapes import (
 )
 from rendering.procedural.vehicles import GLASS, RUBBER, TAILLIGHT
 
-Rng = np.random.Generator
-
 
 def airplane(rng: Rng) -> None:
     colours = palette(rng, 3)
-    length, span, r = rng.uniform(1.7, 2.0), rng.uniform(1.7, 2.1), rng.uniform(0.19, 0.24)
+    length, span, r = rng.uniform(1.5, 1.75), rng.uniform(1.5, 1.85), rng.uniform(0.23, 0.28)
     half = length / 2
     livery = [
         patterns.stripes(colours[0], shade(colours[1], 1.5), 3, "v", 0.35),
@@ -75,9 +76,9 @@ def airplane(rng: Rng) -> None:
     add(ball((0.04, 0.07, 0.07), 10), plain(RUBBER), (0, half - 0.08, -0.0))
 
 
-def _wings(rng: Rng, skin: object, span: float, r: float, colours: list[Colour]) -> None:
+def _wings(rng: Rng, skin: Material, span: float, r: float, colours: list[Colour]) -> None:
     """One pair of wings, low or high, or two pairs with struts."""
-    chord, sweep = rng.uniform(0.46, 0.58), rng.uniform(-0.02, 0.24)
+    chord, sweep = rng.uniform(0.5, 0.62), rng.uniform(-0.02, 0.24)
     tip = chord * rng.uniform(0.55, 0.9)
     half = span / 2
     plan = [
@@ -102,7 +103,7 @@ def _wings(rng: Rng, skin: object, span: float, r: float, colours: list[Colour])
 
 def boat(rng: Rng) -> None:
     colours = palette(rng, 4)
-    length, beam, depth = rng.uniform(1.3, 1.7), rng.uniform(0.5, 0.64), rng.uniform(0.3, 0.38)
+    length, beam, depth = rng.uniform(1.3, 1.7), rng.uniform(0.56, 0.72), rng.uniform(0.3, 0.38)
     coat = colours[0] if rng.uniform() < 0.6 else hsv(0.07, 0.65, 0.75)
     add(_hull(length, beam, depth), textured(patterns.planks(rng, coat, 5)), tile=(4, 1))
     rim = placed(_hull(length * 1.02, beam * 1.06, depth), (0, 0, depth * 0.9), size=(1, 1, 0.13))
@@ -141,7 +142,7 @@ def boat(rng: Rng) -> None:
     add(box((0.03, 0.16, depth * 0.9), 0.012), spar, (0, length * 0.5, depth * 0.4))
 
 
-def _hull(length: float, beam: float, depth: float) -> object:
+def _hull(length: float, beam: float, depth: float) -> Solid:
     """A round hull with a pointed bow at -y and a flat stern, its top at z = depth."""
     stations = np.linspace(0, 1, 12)
     width = (
@@ -165,7 +166,7 @@ def _hull(length: float, beam: float, depth: float) -> object:
     return loft(np.stack(rings)[:, ::-1])
 
 
-def _bulged(outline: list[tuple[float, float]], amount: float) -> object:
+def _bulged(outline: list[tuple[float, float]], amount: float) -> Solid:
     """A sail in the (y, z) plane, its middle blown towards +x."""
     flat = np.asarray(outline)
     dense = np.concatenate(

@@ -5,9 +5,7 @@ import numpy as np
 from rendering.procedural import patterns
 from rendering.procedural.materials import DARK, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import ball, box, curve, cylinder, lathe, placed, prism, ring, tube
-
-Rng = np.random.Generator
+from rendering.procedural.shapes import Rng, ball, box, curve, cylinder, lathe, placed, prism, ring, tube
 
 PINK: Colour = (0.95, 0.55, 0.60)
 
@@ -77,7 +75,7 @@ def fish(rng: Rng) -> None:
 
 def duck(rng: Rng) -> None:
     main = hsv(
-        rng.choice([0.14, 0.13, 0.02, 0.56, 0.9, 0.35]) + rng.uniform(-0.02, 0.02),
+        rng.choice([0.14, 0.13, 0.06, 0.55, 0.93]) + rng.uniform(-0.02, 0.02),
         rng.uniform(0.6, 0.82),
         0.95,
     )
@@ -122,7 +120,7 @@ def duck(rng: Rng) -> None:
 
 def caterpillar(rng: Rng) -> None:
     colours = palette(rng, 3)
-    count, r, wave = int(rng.integers(5, 8)), 0.22, rng.uniform(0.1, 0.26)
+    count, r, wave = int(rng.integers(4, 7)), 0.25, rng.uniform(0.1, 0.26)
     skins = [
         textured(patterns.dots(colours[0], shade(colours[1], 1.5), 4), 0.6),
         textured(patterns.stripes(colours[1], shade(colours[0], 1.4), 4), 0.6),

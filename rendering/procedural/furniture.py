@@ -3,18 +3,28 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import BRASS, CREAM, DARK, Colour, hsv, palette, plain, shade, textured
+from rendering.procedural.materials import (
+    BRASS,
+    CREAM,
+    DARK,
+    Colour,
+    Material,
+    hsv,
+    palette,
+    plain,
+    shade,
+    textured,
+    vivid,
+)
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import ball, box, cone, curve, cylinder, lathe, prism, ring, tube
-
-Rng = np.random.Generator
+from rendering.procedural.shapes import Rng, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 
 
 def timber(rng: Rng) -> Colour:
     """A natural wood or, as often, a cheerful paint."""
     if rng.uniform() < 0.5:
-        return hsv(rng.uniform(0.05, 0.10), rng.uniform(0.5, 0.72), rng.uniform(0.6, 0.9))
-    return hsv(rng.uniform(), rng.uniform(0.55, 0.8), rng.uniform(0.7, 0.92))
+        return hsv(rng.uniform(0.05, 0.11), rng.uniform(0.6, 0.8), rng.uniform(0.75, 1.0))
+    return vivid(rng.uniform(), rng.uniform(0.6, 0.8), rng.uniform(0.8, 0.95))
 
 
 def chair(rng: Rng) -> None:
@@ -92,7 +102,7 @@ def _fruit_bowl(rng: Rng, at: tuple[float, float, float], colour: Colour) -> Non
 
 def bookshelf(rng: Rng) -> None:
     wood = textured(patterns.wood(rng, timber(rng)))
-    width, depth, rows = rng.uniform(0.7, 1.0), rng.uniform(0.3, 0.4), int(rng.integers(3, 5))
+    width, depth, rows = rng.uniform(0.66, 0.92), rng.uniform(0.3, 0.4), int(rng.integers(3, 5))
     pitch, t = rng.uniform(0.3, 0.36), 0.045
     height = rows * pitch + t
     both(box((t, depth, height), grain=True), wood, (width / 2 - t / 2, 0, height / 2))
@@ -116,8 +126,8 @@ def _books(rng: Rng, floor: float, half: float, depth: float, room: float) -> No
     """Books side by side from the left until the shelf is nearly full, now and then with a gap or a pot."""
     x = -half + 0.01
     while x < half - 0.1:
-        thick, tall = rng.uniform(0.04, 0.075), room * rng.uniform(0.62, 0.92)
-        colour = hsv(rng.uniform(), rng.uniform(0.6, 0.85), rng.uniform(0.65, 0.95))
+        thick, tall = rng.uniform(0.055, 0.1), room * rng.uniform(0.62, 0.92)
+        colour = vivid(rng.uniform(), rng.uniform(0.65, 0.85), rng.uniform(0.75, 0.97))
         if rng.uniform() < 0.1 and x < half - 0.2:
             add(cone(0.05, 0.07, 0.1, 0.01, 12), plain(colour), (x + 0.08, -0.05, floor))
             add(ball((0.09, 0.09, 0.09), 12), plain(hsv(0.3, 0.7, 0.65)), (x + 0.08, -0.05, floor + 0.15))
@@ -126,11 +136,9 @@ def _books(rng: Rng, floor: float, half: float, depth: float, room: float) -> No
         reach = depth * rng.uniform(0.62, 0.8)
         middle = (x + thick / 2, depth / 2 - 0.04 - reach / 2, floor + tall / 2)
         add(box((thick, reach, tall), 0.008), plain(colour), middle)
-        add(
-            box((thick + 0.002, reach + 0.004, 0.03), 0.008),
-            plain(shade(colour, 1.6)),
-            middle[:2] + (floor + 0.75 * tall,),
-        )
+        if rng.uniform() < 0.35:
+            band = box((thick + 0.004, reach + 0.006, 0.05), 0.008)
+            add(band, plain(shade(colour, 1.6)), (*middle[:2], floor + 0.75 * tall))
         x += thick + 0.004
 
 
@@ -141,7 +149,8 @@ def sofa(rng: Rng) -> None:
     width, seat, back, rise = seats * pitch, 0.26, rng.uniform(0.42, 0.58), rng.uniform(0.24, 0.34)
     weave = patterns.stripes(colours[0], shade(colours[0], 1.25), 8) if rng.uniform() < 0.4 else None
     cover = textured(patterns.mottled(rng, colours[0], 0.05, 10) if weave is None else weave, 0.85)
-    cushion = textured(patterns.mottled(rng, shade(colours[0], 1.3), 0.05, 10), 0.85)
+    seat_colour = shade(colours[0], 1.35) if rng.uniform() < 0.5 else colours[3]
+    cushion = textured(patterns.mottled(rng, seat_colour, 0.05, 10), 0.85)
     add(box((width + 0.1, depth, seat), 0.05), cover, (0, 0, 0.1 + seat / 2))
     add(
         box((width + 0.1, 0.26, back + 0.3), 0.11),
@@ -178,8 +187,8 @@ def sofa(rng: Rng) -> None:
         )
     for side in (-1, 1)[: int(rng.integers(1, 3))]:
         pillow = textured(patterns.cloth(rng, colours[1:]), 0.8)
-        place = (side * (width / 2 - 0.2), depth / 2 - 0.42, 0.1 + seat + 0.31)
-        add(box((0.34, 0.15, 0.34), 0.07), pillow, place, (-14, side * 8, -side * 22))
+        place = (side * (width / 2 - 0.2), depth / 2 - 0.42, 0.1 + seat + 0.33)
+        add(box((0.4, 0.17, 0.4), 0.08), pillow, place, (-14, side * 8, -side * 22))
     for y in (-1, 1):
         both(
             cone(0.03, 0.05, 0.12, 0.01, 12),
@@ -191,7 +200,7 @@ def sofa(rng: Rng) -> None:
 def lamp(rng: Rng) -> None:
     colours = palette(rng, 3)
     metal = plain(BRASS if rng.uniform() < 0.5 else colours[2], 0.35)
-    tall, wide, high = rng.uniform(1.15, 1.4), rng.uniform(0.27, 0.35), rng.uniform(0.34, 0.46)
+    tall, wide, high = rng.uniform(0.72, 1.0), rng.uniform(0.3, 0.38), rng.uniform(0.34, 0.46)
     narrow, reach = wide * rng.uniform(0.45, 0.85), rng.uniform(0.12, 0.34)
     image = patterns.cloth(rng, colours) if rng.uniform() < 0.7 else patterns.stripes(colours[0], CREAM, 6)
     wall = [(wide, 0), (narrow, high), (narrow - 0.02, high), (wide - 0.02, 0)]
@@ -259,7 +268,7 @@ def bed(rng: Rng) -> None:
     _teddy((-0.2 * width, -0.1 * length, 0.58), plain(hsv(0.07, 0.65, 0.7), 0.9))
 
 
-def _teddy(at: tuple[float, float, float], fur: object) -> None:
+def _teddy(at: tuple[float, float, float], fur: Material) -> None:
     """A toy bear lying on its back."""
     x, y, z = at
     add(ball((0.11, 0.13, 0.09), 14), fur, (x, y, z + 0.07))

@@ -14,9 +14,7 @@ from rendering.procedural.materials import (
     textured,
 )
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import ball, box, cylinder, prism
-
-Rng = np.random.Generator
+from rendering.procedural.shapes import Rng, ball, box, curve, cylinder, lathe, prism
 
 WINDOW: Colour = (0.98, 0.83, 0.42)
 
@@ -33,6 +31,15 @@ def window(x: float, y: float, z: float, turn: float, frame: Colour) -> None:
                 (x + c * dx, y + s * dx, z + dz),
                 (0, 0, turn),
             )
+
+
+def island(rng: Rng, x: float, y: float) -> None:
+    """A round lawn of half axes x and y at ground level, on a clod of layered earth."""
+    lawn = textured(patterns.mottled(rng, LEAF, 0.07, 4), 0.9)
+    add(cylinder(1, 0.08, 0.03, 32), lawn, (0, 0, -0.07), size=(x, y, 1), tile=(2, 2))
+    layers = [hsv(0.06, 0.6, 0.5), hsv(0.08, 0.62, 0.68), hsv(0.06, 0.6, 0.56), hsv(0.09, 0.58, 0.76)]
+    clod = [(0, -0.3), *curve([(0.3, -0.3), (0.72, -0.2), (0.93, -0.05)], 3), (0, -0.03)]
+    add(lathe(clod, 32), textured(patterns.bands([*layers, layers[3], layers[3]]), 0.9), size=(x, y, 1))
 
 
 def house(rng: Rng) -> None:
@@ -86,11 +93,7 @@ def house(rng: Rng) -> None:
         (0, depth / 2 + 0.03, wall + rise * 0.3),
         (90, 0, 0),
     )
-    add(
-        box((width + 0.5, depth + 0.6, 0.07), 0.03),
-        textured(patterns.mottled(rng, LEAF, 0.09, 9), 0.9),
-        (0, -0.04, -0.05),
-    )
+    island(rng, width / 2 + 0.32, depth / 2 + 0.36)
     bush = textured(patterns.dots(hsv(0.33, 0.7, 0.5), colours[0], 6, 0.2), 0.9)
     add(ball((0.17, 0.15, 0.17), 14), bush, (side * 0.32 * width, front - 0.14, 0.08))
     add(ball((0.13, 0.13, 0.2), 14), bush, (-side * (width / 2 + 0.1), depth * 0.3, 0.1))

@@ -4,11 +4,19 @@ import numpy as np
 
 from rendering.procedural import patterns
 from rendering.procedural.creatures import PINK, eyes
-from rendering.procedural.materials import BRASS, CREAM, DARK, Colour, hsv, palette, plain, shade, textured
+from rendering.procedural.materials import (
+    BRASS,
+    CREAM,
+    DARK,
+    Colour,
+    hsv,
+    palette,
+    plain,
+    shade,
+    textured,
+)
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import ball, box, cone, curve, cylinder, lathe, prism, ring, tube
-
-Rng = np.random.Generator
+from rendering.procedural.shapes import Rng, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 
 
 def coat(rng: Rng) -> tuple[Colour, Colour]:
@@ -32,7 +40,7 @@ def dog(rng: Rng) -> None:
         patterns.mottled(rng, main, 0.05, 8),
     ][rng.integers(3)]
     fur, solid, dark = textured(image, 0.85), plain(main, 0.85), plain(second, 0.85)
-    long, leg, fat = rng.uniform(0.3, 0.48), rng.uniform(0.24, 0.38), rng.uniform(0.2, 0.25)
+    long, leg, fat = rng.uniform(0.24, 0.42), rng.uniform(0.24, 0.36), rng.uniform(0.23, 0.28)
     z = leg + fat * 0.75
     spine = curve([(0, -long, 0.05), (0, 0, 0), (0, long, 0.02)], 5)
     add(
@@ -147,7 +155,7 @@ def cat(rng: Rng) -> None:
 
 def elephant(rng: Rng) -> None:
     colours = palette(rng, 3)
-    hue = rng.choice([0.58, 0.6, 0.75, 0.92, rng.uniform()])
+    hue = rng.uniform(0.5, 1.0)
     skin_colour = hsv(hue, rng.uniform(0.22, 0.45), rng.uniform(0.66, 0.82))
     skin = textured(patterns.mottled(rng, skin_colour, 0.05, 9), 0.85)
     hide, pink = plain(skin_colour, 0.85), plain(PINK, 0.8)

@@ -5,9 +5,11 @@ import colorsys
 import bpy
 import numpy as np
 
-from rendering.procedural.shapes import Array
+from rendering.procedural.shapes import Array, Rng
 
 Colour = tuple[float, float, float]
+
+Material = bpy.types.Material
 
 DARK: Colour = (0.13, 0.12, 0.16)
 CREAM: Colour = (0.93, 0.86, 0.70)
@@ -20,11 +22,20 @@ def hsv(hue: float, saturation: float = 0.8, value: float = 0.9) -> Colour:
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
-def palette(rng: np.random.Generator, count: int) -> list[Colour]:
-    """Saturated colours with hues well apart, the first at any hue."""
-    start = rng.uniform()
-    hues = start + np.arange(count) * 0.382 + rng.uniform(-0.04, 0.04, count)
-    return [hsv(hue, rng.uniform(0.68, 0.88), rng.uniform(0.78, 0.97)) for hue in hues.tolist()]
+def vivid(turn: float, saturation: float = 0.8, value: float = 0.92) -> Colour:
+    """A toy colour: red, orange, yellow, green, teal, blue, violet and pink share the circle evenly.
+
+    Blue and violet look much darker than the rest at equal value, so they are paler.
+    """
+    hue = float(np.interp(turn % 1.0, np.arange(9) / 8, [0, 0.07, 0.135, 0.31, 0.48, 0.58, 0.74, 0.92, 1.0]))
+    paler = 1 - 0.3 * np.exp(-(((hue - 0.7) / 0.09) ** 2))
+    return hsv(hue, saturation * float(paler), min(1.0, value + 0.08 * (1 - float(paler)) / 0.3))
+
+
+def palette(rng: Rng, count: int) -> list[Colour]:
+    """Saturated colours with hues well apart, the first of any hue."""
+    turns = rng.uniform() + np.arange(count) * 0.382 + rng.uniform(-0.04, 0.04, count)
+    return [vivid(turn, rng.uniform(0.76, 0.92), rng.uniform(0.88, 1.0)) for turn in turns.tolist()]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -41,20 +52,24 @@ def linear(colour: Colour) -> Colour:
 
 # Part of its own colour that every surface gives off. The scenes these objects are meant for have one lamp
 # and a nearly dark sky; without this, half of every view would be black.
-GLOW = 0.06
+GLOW = 0.1
 
 
-def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> bpy.types.Material:
-    material, surface = _surface(roughness)
+def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> Material:
+    # Named by what it is: parts of one colour share a material, which keeps the file small.
+    name = "plain " + " ".join(f"{value:.3f}" for value in (*colour, roughness, metallic))
+    if name in bpy.data.materials:
+        return bpy.data.materials[name]
+    material, surface = _surface(name, roughness)
     surface.inputs["Base Color"].default_value = (*linear(colour), 1.0)
     surface.inputs["Emission Color"].default_value = (*linear(colour), 1.0)
     surface.inputs["Metallic"].default_value = metallic
     return material
 
 
-def textured(pixels: Array, roughness: float = 0.6) -> bpy.types.Material:
+def textured(pixels: Array, roughness: float = 0.6) -> Material:
     """A material painted with an image of shape (rows, columns, 3), top row first."""
-    material, surface = _surface(roughness)
+    material, surface = _surface("painted", roughness)
     rows, columns = pixels.shape[:2]
     image = bpy.data.images.new("pattern", columns, rows)
     rgba = np.ones((rows, columns, 4), np.float32)
@@ -68,8 +83,8 @@ def textured(pixels: Array, roughness: float = 0.6) -> bpy.types.Material:
     return material
 
 
-def _surface(roughness: float) -> tuple[bpy.types.Material, bpy.types.Node]:
-    material = bpy.data.materials.new("surface")
+def _surface(name: str, roughness: float) -> tuple[Material, bpy.types.Node]:
+    material = bpy.data.materials.new(name)
     material.use_nodes = True
     material.use_backface_culling = True
     surface = material.node_tree.nodes["Principled BSDF"]

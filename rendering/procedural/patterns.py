@@ -3,7 +3,7 @@
 import numpy as np
 
 from rendering.procedural.materials import Colour, shade
-from rendering.procedural.shapes import Array
+from rendering.procedural.shapes import Array, Rng
 
 SIDE = 128  # pixels
 
@@ -26,7 +26,7 @@ def edge(distance: Array, softness: float = 0.01) -> Array:
     return np.clip(0.5 - distance / (2 * softness), 0, 1)
 
 
-def noise(rng: np.random.Generator, u_waves: int = 4, v_waves: int = 4, terms: int = 14) -> Array:
+def noise(rng: Rng, u_waves: int = 4, v_waves: int = 4, terms: int = 14) -> Array:
     """A smooth tiling random field of about zero mean and unit spread."""
     u, v = grid()
     field = np.zeros_like(u)
@@ -36,21 +36,21 @@ def noise(rng: np.random.Generator, u_waves: int = 4, v_waves: int = 4, terms: i
     return field * np.sqrt(2 / terms)
 
 
-def mottled(rng: np.random.Generator, colour: Colour, strength: float = 0.06, waves: int = 6) -> Array:
+def mottled(rng: Rng, colour: Colour, strength: float = 0.06, waves: int = 6) -> Array:
     """One colour, gently uneven like felt, clay or plaster."""
     return np.asarray(colour) * (1 + strength * noise(rng, waves, waves)[..., None])
 
 
-def wood(rng: np.random.Generator, colour: Colour, rings: int = 5) -> Array:
+def wood(rng: Rng, colour: Colour, rings: int = 5) -> Array:
     """Grain along u."""
     _, v = grid()
     warp = 0.35 * noise(rng, 1, 2, 8)
     bands = 0.5 + 0.5 * np.sin(2 * np.pi * (rings * v + warp))
     fibres = noise(rng, 3, 40, 20)
-    return blend(shade(colour, 0.62), colour, bands**0.7) * (1 + 0.05 * fibres[..., None])
+    return blend(shade(colour, 0.7), colour, bands**0.7) * (1 + 0.05 * fibres[..., None])
 
 
-def planks(rng: np.random.Generator, colour: Colour, rows: int = 4) -> Array:
+def planks(rng: Rng, colour: Colour, rows: int = 4) -> Array:
     """Boards along u with dark gaps, each a little different."""
     _, v = grid()
     tone = rng.uniform(0.8, 1.08, rows)[np.minimum((v * rows).astype(int), rows - 1)]
@@ -99,7 +99,7 @@ def zigzag(low: Colour, high: Colour, count: int = 4) -> Array:
     return blend(low, high, edge(np.abs(t % 1 - 0.5) - 0.25, 0.03))
 
 
-def bricks(rng: np.random.Generator, colour: Colour, mortar: Colour, rows: int = 8) -> Array:
+def bricks(rng: Rng, colour: Colour, mortar: Colour, rows: int = 8) -> Array:
     u, v = grid()
     row = np.minimum((v * rows).astype(int), rows - 1)
     x = (u * rows / 2 + 0.5 * (row % 2)) % (rows / 2)
@@ -118,9 +118,7 @@ def scales(low: Colour, high: Colour, rows: int = 6) -> Array:
     return blend(low, high, 1 - np.where(upper < 1, upper, 0.7 * lower) ** 4)
 
 
-def patches(
-    rng: np.random.Generator, low: Colour, high: Colour, amount: float = 0.4, waves: int = 3
-) -> Array:
+def patches(rng: Rng, low: Colour, high: Colour, amount: float = 0.4, waves: int = 3) -> Array:
     """Blotches of `high` over about the given share of `low`, as in the coat of a cow or a cat."""
     field = noise(rng, waves, waves)
     level = np.quantile(field, 1 - amount)
@@ -137,7 +135,7 @@ def stars(low: Colour, high: Colour, count: int = 4, points: int = 5) -> Array:
     return blend(low, high, edge(np.hypot(x, y) - reach, 0.05))
 
 
-def cloth(rng: np.random.Generator, colours: list[Colour]) -> Array:
+def cloth(rng: Rng, colours: list[Colour]) -> Array:
     """A bold pattern of any sort in the first three colours."""
     a, b, c = colours[:3]
     light = shade(b, 1.65)

@@ -3,12 +3,31 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import BRASS, DARK, STEEL, palette, plain, shade, textured
+from rendering.procedural.materials import (
+    BRASS,
+    DARK,
+    STEEL,
+    Colour,
+    palette,
+    plain,
+    shade,
+    textured,
+)
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import ball, box, cone, curve, cylinder, lathe, placed, prism, ring, tube
+from rendering.procedural.shapes import (
+    Rng,
+    ball,
+    box,
+    cone,
+    curve,
+    cylinder,
+    lathe,
+    placed,
+    prism,
+    ring,
+    tube,
+)
 from rendering.procedural.vehicles import HEADLIGHT
-
-Rng = np.random.Generator
 
 
 def locomotive(rng: Rng) -> None:
@@ -38,7 +57,7 @@ def locomotive(rng: Rng) -> None:
     _wheels(boiler, front, shade(colours[2], 1.1))
 
 
-def _cab(rng: Rng, colours: list[tuple[float, float, float]], z: float) -> None:
+def _cab(rng: Rng, colours: list[Colour], z: float) -> None:
     """Driver's cab and coal bunker behind the boiler."""
     tall = rng.uniform(0.78, 0.92)
     walls = textured(patterns.bands([colours[1], colours[0], colours[0], colours[0]]), 0.4)
@@ -55,7 +74,7 @@ def _cab(rng: Rng, colours: list[tuple[float, float, float]], z: float) -> None:
         add(ball(rng.uniform(0.09, 0.12), 8), coal, place, (20 * k, 0, 0))
 
 
-def _stacks(rng: Rng, colours: list[tuple[float, float, float]], front: float, top: float) -> None:
+def _stacks(rng: Rng, colours: list[Colour], front: float, top: float) -> None:
     """Chimney, steam dome and bell along the top of the boiler."""
     tall, flare = rng.uniform(0.26, 0.4), rng.uniform(0.1, 0.19)
     iron = plain((0.26, 0.27, 0.33), 0.5)
@@ -63,7 +82,7 @@ def _stacks(rng: Rng, colours: list[tuple[float, float, float]], front: float, t
     add(ring(flare, 0.032, 20, 8), plain(colours[1], 0.35), (0, front + 0.16, top + tall - 0.03))
     for k, puff in enumerate(rng.uniform(0.1, 0.15, 3)):
         place = (0.02 * k, front + 0.16 + 0.13 * k, top + tall + 0.1 + 0.12 * k)
-        add(ball(puff, 14), plain((0.78, 0.83, 0.9), 0.9), place)
+        add(ball(puff, 12), plain((0.78, 0.83, 0.9), 0.9), place)
     dome = [(0.13, 0), (0.13, 0.12), (0.1, 0.2), (0, 0.24)]
     add(
         lathe([(0, -0.05), (0.13, -0.05), *curve(dome, 3)], 20),
@@ -73,7 +92,7 @@ def _stacks(rng: Rng, colours: list[tuple[float, float, float]], front: float, t
     add(cylinder(0.06, 0.15, 0.02, 14), plain(colours[2], 0.35), (0, -0.07, top - 0.03))
 
 
-def _wheels(boiler: float, front: float, colour: tuple[float, float, float]) -> None:
+def _wheels(boiler: float, front: float, colour: Colour) -> None:
     """Spoked driving wheels with their rod, and small wheels in front."""
     rim, hub = plain(colour, 0.4), plain(shade(colour, 0.55), 0.5)
     big, small = 0.23, 0.15
@@ -83,12 +102,13 @@ def _wheels(boiler: float, front: float, colour: tuple[float, float, float]) -> 
             for side in (-1, 1):
                 x = side * 0.34
                 turn = (0, 90, 0)
-                add(ring(radius - 0.03, 0.045, 22, 8), rim, (x, y, radius), turn)
-                add(cylinder(radius - 0.04, 0.05, 0.01, 18), hub, (x - 0.025, y, radius), turn)
-                for k in range(3):
-                    spoke = placed(box((0.075, 0.04, 2 * radius - 0.08), 0.01), turn=(60 * k + 15, 0, 0))
+                add(ring(radius - 0.03, 0.045, 16, 6), rim, (x, y, radius), turn)
+                add(cylinder(radius - 0.04, 0.05, 0, 16), hub, (x - 0.025, y, radius), turn)
+                for k in range(2):
+                    spoke = cylinder(0.042, 2 * radius - 0.08, 0, 6)
+                    spoke = placed(placed(spoke, (0, 0, 0.04 - radius)), turn=(90 * k + 20, 0, 0))
                     add(spoke, rim, (x, y, radius))
-                add(cylinder(0.05, 0.12, 0.01, 12), plain(BRASS, 0.3), (x - 0.06, y, radius), turn)
+                add(cylinder(0.05, 0.12, 0, 10), plain(BRASS, 0.3), (x - 0.06, y, radius), turn)
     for side in (-1, 1):
         rod = np.array(
             [(side * 0.41, rear[0] + 0.02, big - 0.04), (side * 0.41, rear[-1] - 0.06, big - 0.04)]

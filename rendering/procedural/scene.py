@@ -6,6 +6,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
+from rendering.procedural.materials import Material
 from rendering.procedural.shapes import Array, Solid, Vector, placed
 
 
@@ -16,7 +17,7 @@ def empty() -> None:
 
 def add(
     solid: Solid,
-    material: bpy.types.Material,
+    material: Material,
     at: Vector = (0, 0, 0),
     turn: Vector = (0, 0, 0),
     size: Vector = (1, 1, 1),
@@ -36,9 +37,7 @@ def add(
     bpy.context.scene.collection.objects.link(bpy.data.objects.new("part", mesh))
 
 
-def both(
-    solid: Solid, material: bpy.types.Material, at: Vector, turn: Vector = (0, 0, 0), **options: object
-) -> None:
+def both(solid: Solid, material: Material, at: Vector, turn: Vector = (0, 0, 0), **options: object) -> None:
     """Add a solid and its mirror image across the plane x = 0."""
     part = placed(solid, at, turn)
     add(part, material, **options)

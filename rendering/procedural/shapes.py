@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 Array = np.ndarray
+Rng = np.random.Generator
 Vector = tuple[float, float, float]
 
 

@@ -4,12 +4,11 @@ import numpy as np
 
 from rendering.procedural import patterns
 from rendering.procedural.creatures import PINK, eyes
-from rendering.procedural.house import WINDOW
+from rendering.procedural.house import WINDOW, island
 from rendering.procedural.materials import (
     BRASS,
     CREAM,
     DARK,
-    LEAF,
     Colour,
     hsv,
     palette,
@@ -18,10 +17,8 @@ from rendering.procedural.materials import (
     textured,
 )
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import ball, box, cone, curve, cylinder, lathe, prism, ring, tube
+from rendering.procedural.shapes import Rng, Solid, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 from rendering.procedural.vessels import blossom
-
-Rng = np.random.Generator
 
 
 def mushroom(rng: Rng) -> None:
@@ -59,7 +56,7 @@ def mushroom(rng: Rng) -> None:
     for k, angle in enumerate(rng.uniform(0, 360, 4)):
         x, y = 0.42 * np.cos(np.radians(angle)), 0.42 * np.sin(np.radians(angle))
         add(ball((0.12, 0.12, 0.07), 10), plain(hsv(0.3 + 0.03 * k, 0.65, 0.55)), (x, y, 0.0))
-    add(cylinder(0.56, 0.09, 0.04, 28), textured(patterns.mottled(rng, LEAF, 0.1, 9), 0.9), (0, 0, -0.08))
+    island(rng, 0.58, 0.58)
     door = [(-0.11, 0), (0.11, 0), *curve([(0.11, 0.2), (0, 0.33), (-0.11, 0.2)], 3)]
     add(
         prism(door, 0.12, "y", 0.02),
@@ -132,10 +129,10 @@ def cactus(rng: Rng) -> None:
         BRASS,
         int(rng.integers(5, 9)),
     )
-    for z in np.arange(0.55, top - 0.1, 0.17):
+    for z in np.arange(0.58, 0.42 + tall, 0.17):
         for angle in range(0, 360, 45):
             if angle != 270:
-                x, y = 1.0 * r * np.cos(np.radians(angle)), 1.0 * r * np.sin(np.radians(angle))
+                x, y = 0.95 * r * np.cos(np.radians(angle)), 0.95 * r * np.sin(np.radians(angle))
                 add(cone(0.022, 0, 0.07, 0, 5), plain(CREAM), (x, y, z), (0, 90, angle))
     face = 0.42 + tall * 0.7
     eyes(r * 0.36, -r * 0.93, face, 0.055)
@@ -146,7 +143,7 @@ def cactus(rng: Rng) -> None:
     add(tube(smile, 0.018, 6), plain(DARK))
 
 
-def _ribbed(solid: object) -> object:
+def _ribbed(solid: Solid) -> Solid:
     """Eight shallow ribs pressed into an upright tube."""
     angles = np.arctan2(solid.points[:, 1], solid.points[:, 0])
     solid.points[:, :2] *= (1 + 0.06 * np.cos(8 * angles))[:, None]
@@ -156,9 +153,9 @@ def _ribbed(solid: object) -> object:
 def snowman(rng: Rng) -> None:
     colours = palette(rng, 3)
     snow = textured(patterns.mottled(rng, hsv(0.56, rng.uniform(0.14, 0.26), 0.9), 0.025, 9), 0.9)
-    low, mid, head = rng.uniform(0.42, 0.5), rng.uniform(0.3, 0.36), rng.uniform(0.24, 0.28)
-    z1, z2 = low * 0.85, low * 1.6 + mid * 0.75
-    z3 = z2 + mid * 0.8 + head * 0.75
+    low, mid, head = rng.uniform(0.46, 0.54), rng.uniform(0.35, 0.41), rng.uniform(0.28, 0.33)
+    z1, z2 = low * 0.85, low * 1.5 + mid * 0.7
+    z3 = z2 + mid * 0.78 + head * 0.7
     for radius, z in ((low, z1), (mid, z2), (head, z3)):
         add(ball((radius, radius, radius * 0.95), 26), snow, (0, 0, z), tile=(2, 1))
     eyes_y = -head * 0.9

@@ -3,11 +3,21 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import BRASS, CREAM, DARK, STEEL, hsv, palette, plain, shade, textured
+from rendering.procedural.materials import (
+    BRASS,
+    CREAM,
+    DARK,
+    STEEL,
+    Colour,
+    Material,
+    hsv,
+    palette,
+    plain,
+    shade,
+    textured,
+)
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import Solid, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
-
-Rng = np.random.Generator
+from rendering.procedural.shapes import Rng, Solid, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 
 
 def robot(rng: Rng) -> None:
@@ -57,7 +67,7 @@ def robot(rng: Rng) -> None:
     add(cylinder(0.03, 0.12, 0.01, 10), plain(BRASS, 0.3), (0, deep / 2 + 0.2, z + 0.04), (90, 0, 0))
 
 
-def _panel(rng: Rng, colours: list, y: float, z: float, width: float, tall: float) -> None:
+def _panel(rng: Rng, colours: list[Colour], y: float, z: float, width: float, tall: float) -> None:
     """Dial, lamps and a grille on the chest."""
     add(
         box((width * 0.74, 0.05, tall * 0.62), 0.02),
@@ -86,7 +96,7 @@ def _panel(rng: Rng, colours: list, y: float, z: float, width: float, tall: floa
     )
 
 
-def _arms(rng: Rng, colours: list, shoulder: float, z: float) -> None:
+def _arms(rng: Rng, colours: list[Colour], shoulder: float, z: float) -> None:
     """Hose arms, each lifted or lowered on its own, ending in claws."""
     steel, claw = plain(STEEL, 0.4), plain(colours[1], 0.4)
     hose = textured(patterns.stripes(STEEL, shade(STEEL, 0.6), 9, "v", 0.5), 0.4)
@@ -111,8 +121,8 @@ def _arms(rng: Rng, colours: list, shoulder: float, z: float) -> None:
 
 def guitar(rng: Rng) -> None:
     colours = palette(rng, 3)
-    upper, waist, lower = rng.uniform(0.25, 0.31), rng.uniform(0.17, 0.22), rng.uniform(0.35, 0.42)
-    thick, neck = rng.uniform(0.18, 0.24), rng.uniform(0.62, 0.78)
+    upper, waist, lower = rng.uniform(0.31, 0.38), rng.uniform(0.22, 0.27), rng.uniform(0.42, 0.5)
+    thick, neck = rng.uniform(0.22, 0.28), rng.uniform(0.4, 0.54)
     right = [(0.1, -0.42), (lower, -0.22), (lower * 0.93, 0.02), (waist, 0.22), (upper, 0.43), (0.12, 0.56)]
     outline = curve(right + [(-x, z) for x, z in right[::-1]], 4, closed=True)
     natural = hsv(rng.uniform(0.05, 0.1), 0.7, rng.uniform(0.7, 0.92))
@@ -154,10 +164,10 @@ def guitar(rng: Rng) -> None:
             tube(np.array([(x * 1.4, front - 0.03, -0.18), (x, front - 0.025, top)]), 0.007, 4),
             plain(shade(STEEL, 1.5), 0.3),
         )
-    _stand(thick, plain(shade(colours[2], 0.8), 0.5))
+    _stand(thick, plain((0.36, 0.38, 0.44), 0.5))
 
 
-def _stand(thick: float, metal: object) -> None:
+def _stand(thick: float, metal: Material) -> None:
     """A cradle under the body with a leg behind, so that the guitar stands."""
     both(
         tube(curve([(0.03, thick / 2 + 0.04, -0.2), (0.2, 0.06, -0.5), (0.27, -0.2, -0.66)], 4), 0.03, 8),
@@ -201,7 +211,8 @@ def cake(rng: Rng) -> None:
         patterns.zigzag(icing, shade(colours[2], 1.4), 4),
         patterns.stripes(icing, shade(icing, 1.5), 8, "u"),
     ][rng.integers(3)]
-    add(cone(0.3, radius + 0.2, 0.07, 0.02, 36), plain(shade(colours[2], 1.2), 0.3), (0, 0, -0.06))
+    china = textured(patterns.stripes(shade(colours[2], 1.55), colours[2], 4, "v", 0.4), 0.3)
+    add(cone(0.3, radius + 0.2, 0.09, 0.02, 36), china, (0, 0, -0.08), tile=(1, 2))
     z, sponge = 0.0, hsv(rng.choice([0.1, 0.12, 0.06, 0.97]), 0.5, 0.85)
     for tier in range(tiers):
         r, tall = radius * (1 - 0.36 * tier), rng.uniform(0.34, 0.42) * (1 - 0.15 * tier)
@@ -209,13 +220,13 @@ def cake(rng: Rng) -> None:
             patterns.bands([sponge, sponge, CREAM, sponge, shade(colours[1], 1.1), sponge, sponge]), 0.9
         )
         add(
-            _upright(prism(sector(r * 0.97, missing - 4 * 0), tall, bevel=0.01), tall),
+            _upright(prism(sector(r * 0.97, missing), tall, bevel=0.01), tall),
             inside,
             (0, 0, z + tall / 2),
         )
         add(_shell(r, missing, tall), textured(coat, 0.4), (0, 0, z + tall / 2), tile=(1.5, 1))
         add(prism(sector(r + 0.035, missing), 0.075, bevel=0.03), drip, (0, 0, z + tall))
-        for angle in np.arange(-60 + missing / 2 + 8, 300 - missing / 2 - 4, 26.0):
+        for angle in np.arange(-60 + missing / 2 + 8, 300 - missing / 2 - 4, 30.0):
             x, y = (r + 0.012) * np.cos(np.radians(angle)), (r + 0.012) * np.sin(np.radians(angle))
             drop = rng.uniform(0.06, 0.2)
             add(tube(np.array([(x, y, z + tall - drop), (x, y, z + tall)]), 0.036, 8), drip)
@@ -237,7 +248,7 @@ def _shell(radius: float, missing: float, tall: float) -> Solid:
     return prism(wall, tall, bevel=0.008)
 
 
-def _candles(rng: Rng, colours: list, z: float, radius: float, missing: float) -> None:
+def _candles(rng: Rng, colours: list[Colour], z: float, radius: float, missing: float) -> None:
     wax = textured(patterns.stripes(shade(colours[2], 1.6), colours[2], 4, "v"), 0.5)
     count = int(rng.integers(3, 7))
     for k in range(count):

@@ -16,6 +16,7 @@ from rendering.procedural.materials import (
 )
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import (
+    Rng,
     ball,
     box,
     curve,
@@ -24,8 +25,6 @@ from rendering.procedural.shapes import (
     prism,
     tube,
 )
-
-Rng = np.random.Generator
 
 GLASS: Colour = (0.32, 0.52, 0.68)
 RUBBER: Colour = (0.20, 0.20, 0.24)

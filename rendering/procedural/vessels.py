@@ -5,9 +5,7 @@ import numpy as np
 from rendering.procedural import patterns
 from rendering.procedural.materials import BRASS, LEAF, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add
-from rendering.procedural.shapes import ball, cone, curve, cylinder, lathe, placed, ring, tube
-
-Rng = np.random.Generator
+from rendering.procedural.shapes import Rng, ball, cone, curve, cylinder, lathe, placed, ring, tube
 
 
 def blossom(
@@ -75,7 +73,7 @@ def mug(rng: Rng) -> None:
 
 def teapot(rng: Rng) -> None:
     colours = palette(rng, 4)
-    radius, height = rng.uniform(0.44, 0.54), rng.uniform(0.6, 0.86)
+    radius, height = rng.uniform(0.5, 0.6), rng.uniform(0.66, 0.92)
     shoulder = rng.uniform(0.55, 0.8)
     knots = [
         (radius * 0.6, 0),
@@ -95,14 +93,14 @@ def teapot(rng: Rng) -> None:
     tip = height * rng.uniform(0.92, 1.08)
     spout = [
         (radius * 0.7, 0, height * 0.28),
-        (radius + 0.16, 0, height * 0.4),
-        (radius + 0.22, 0, height * 0.68),
-        (radius + 0.4, 0, tip),
+        (radius + 0.13, 0, height * 0.4),
+        (radius + 0.18, 0, height * 0.68),
+        (radius + 0.32, 0, tip),
     ]
     path = curve(spout, 6)
     add(tube(path, np.linspace(0.16, 0.07, len(path)), 14), trim)
     add(
-        ball((0.05, 0.05, 0.03), 10), plain(hsv(0.05, 0.6, 0.3)), (radius + 0.435, 0, tip + 0.055), (0, 35, 0)
+        ball((0.05, 0.05, 0.03), 10), plain(hsv(0.05, 0.6, 0.3)), (radius + 0.355, 0, tip + 0.055), (0, 35, 0)
     )
     back = -radius
     handle = [
@@ -162,7 +160,7 @@ def vase(rng: Rng) -> None:
         blossom(
             top,
             out * 0.7 + [0, 0, 0.7],
-            rng.uniform(0.15, 0.21),
+            rng.uniform(0.18, 0.25),
             colours[k % 3],
             BRASS,
             int(rng.integers(5, 8)),

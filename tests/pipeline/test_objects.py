@@ -1,0 +1,123 @@
+"""Sources list their objects in a fixed order and under names that can be keys."""
+
+import gzip
+import json
+import sys
+
+import pytest
+from command import command
+
+from conf.options import UserError
+from pipeline.objects.folder import FolderObjects
+from pipeline.objects.procedural import ProceduralObjects
+from pipeline.shards import UID
+from rendering.failure import RenderFailure
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b.glb", "a chair.obj", "deep/er/b.GLB", "deep/notes.txt", "twice.ply", "twice.stl"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def test_a_folder_is_walked_to_any_depth_in_order(tree):
+    assets = FolderObjects(str(tree)).find()
+    assert [(a.uid, a.origin) for a in assets] == [
+        ("a_chair", "a chair.obj"),
+        ("b", "b.glb"),
+        ("deep-er-b", "deep/er/b.GLB"),
+        ("twice_ply", "twice.ply"),
+        ("twice_stl", "twice.stl"),
+    ]
+    assert all(UID.fullmatch(a.uid) for a in assets)
+    assert FolderObjects(str(tree), limit=2).find() == assets[:2]
+
+
+def test_a_manifest_decides_where_there_is_one(tree):
+    (tree / "objects.csv").write_text("uid,path,license\nthe.bee,deep/er/b.GLB,by\nchair,a chair.obj,\n")
+    assets = FolderObjects(str(tree)).find()
+    assert [(a.uid, a.origin, a.license) for a in assets] == [
+        ("the_bee", "deep/er/b.GLB", "by"), ("chair", "a chair.obj", ""),
+    ]  # fmt: skip
+    assert FolderObjects(str(tree)).fetch(assets[0], tree, None) == tree / "deep/er/b.GLB"
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tree):
+    for outside in ("../secret.glb", "/etc/passwd"):
+        (tree / "objects.csv").write_text(f"uid,path\nx,{outside}\n")
+        source = FolderObjects(str(tree))
+        with pytest.raises(RenderFailure, match="outside"):
+            source.fetch(source.find()[0], tree, None)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [("name,path\na,b\n", "columns uid and path"), ("uid,path\na,b.glb\na,c.glb\n", "object a twice")],
+)
+def test_a_bad_manifest_is_refused(tree, manifest, message):
+    (tree / "objects.csv").write_text(manifest)
+    with pytest.raises(UserError, match=message):
+        FolderObjects(str(tree)).find()
+
+
+def test_an_empty_and_a_missing_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no file ending in \.glb"):
+        FolderObjects(str(tmp_path)).find()
+    with pytest.raises(UserError, match="no folder"):
+        FolderObjects(str(tmp_path / "nowhere")).find()
+
+
+def test_procedural_objects_take_the_kinds_in_turn():
+    first = ProceduralObjects(count=60).find()
+    assert len({asset.uid for asset in first}) == 60
+    assert ProceduralObjects(count=30).find() == first[:30]  # more objects leave the ones before as they are
+    assert [asset.uid for asset in first[:2]] == ["chair-00000", "table-00001"]
+    assert {a.origin for a in first}.isdisjoint({a.origin for a in ProceduralObjects(count=60, seed=60).find()})
+
+
+@pytest.fixture
+def objaverse_home(tmp_path):
+    """A home folder whose Objaverse cache holds three objects, as the package leaves it after downloading."""
+    cache = tmp_path / ".objaverse/hf-objaverse-v1"
+    paths = {f"{i:032x}": f"glbs/000-00{i}/{i:032x}.glb" for i in range(3)}
+    notes = [{uid: {"license": f"by-{i}"}} for i, uid in enumerate(paths)]
+    (cache / "metadata").mkdir(parents=True)
+    (cache / "object-paths.json.gz").write_bytes(gzip.compress(json.dumps(paths).encode()))
+    for i, note in enumerate(notes):
+        (cache / f"metadata/000-00{i}.json.gz").write_bytes(gzip.compress(json.dumps(note).encode()))
+    for path in paths.values():
+        (cache / path).parent.mkdir(parents=True)
+        (cache / path).write_bytes(b"glTF")
+    return tmp_path
+
+
+LIST = """
+from pathlib import Path
+from pipeline.objects.objaverse import ObjaverseObjects
+for seed, limit in ((0, None), (0, 2), (1, None)):
+    source = ObjaverseObjects(limit, seed)
+    print([(a.uid[-1], a.license, source.fetch(a, Path(), None).read_bytes().decode()) for a in source.find()])
+"""
+
+
+def test_objaverse_through_its_package(objaverse_home):
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-c", LIST], env={"HOME": str(objaverse_home), "PYTHONPATH": "."}, capture_output=True, text=True
+    )
+    everything, two, shuffled = map(eval, done.stdout.splitlines())
+    assert sorted(everything) == [("0", "by-0", "glTF"), ("1", "by-1", "glTF"), ("2", "by-2", "glTF")]
+    assert two == everything[:2]
+    assert sorted(shuffled) == sorted(everything) and shuffled != everything
+
+
+def test_objaverse_out_of_reach_is_one_sentence(tmp_path):
+    # A proxy where nobody listens stands for a machine without network.
+    done = command("pipeline.render", "objects.limit=1", HOME=str(tmp_path), https_proxy="http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the Objaverse catalogue cannot be reached")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,166 @@
+"""The whole stage as a user runs it: real Ray, real Blender, real processes killed."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trimesh
+from command import PROJECT, command
+
+from pipeline.shards import read_markers, read_samples
+
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+
+SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=3", "cluster.workers=2"]
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    """Five good objects, and among them one that is noise and one that is nothing but points."""
+    folder = tmp_path_factory.mktemp("objects")
+    for i in range(5):
+        box = trimesh.creation.box((1, 1 + i, 2))
+        box.export(folder / f"box{i}.glb")
+    (folder / "box2_noise.glb").write_bytes(b"no glTF at all")
+    trimesh.PointCloud([[0, 0, 0], [1, 1, 1]]).export(folder / "points.ply")
+    return folder
+
+
+def render(objects, output, *words):
+    return command("pipeline.render", "objects=folder", f"objects.path={objects}", f"output={output}", *SMALL, *words)
+
+
+def tars(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar"))}
+
+
+@pytest.fixture(scope="module")
+def views(objects, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run") / "views"
+    done = render(objects, output, "objects_per_shard=3")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 7 objects have no views: 1 unreadable, 1 no_mesh" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"views of 5 objects in {output}"
+    return output
+
+
+def test_every_object_ends_with_views_or_a_reason(views):
+    markers = read_markers(str(views), "views")
+    assert [marker.name for marker in markers] == ["views-000000", "views-000001", "views-000002"]
+    records = {record.uid: record for marker in markers for record in marker.records}
+    assert list(records) == ["box0", "box1", "box2", "box2_noise", "box3", "box4", "points"]
+    assert records["box2_noise"].reason == "unreadable" and "glTF" in records["box2_noise"].detail
+    assert records["points"].reason == "no_mesh"
+    assert all(record.seconds > 0 for record in records.values())
+    # A shard without a single picture is a shard all the same.
+    assert markers[2].uids == [] and list(read_samples(str(views), "views-000002")) == []
+
+
+def test_meta_says_how_to_make_the_views_again(views):
+    ((_, sample), *_) = read_samples(str(views), "views-000000")
+    meta = json.loads(sample["meta.json"])
+    assert meta["uid"] == "box0" and meta["source"] == "box0.glb" and len(meta["sha256"]) == 64
+    assert meta["resolution"] == 32 and meta["fov_deg"] == pytest.approx(49.134, abs=1e-3)
+    assert meta["scale"] == pytest.approx(0.5) and meta["offset"] == pytest.approx([0, 0, 0], abs=1e-6)
+    assert meta["renderer"]["view_transform"] == "Filmic" and meta["blender"].startswith("4.5")
+
+
+def test_another_layout_of_the_work_makes_the_same_samples(views, objects, tmp_path):
+    assert render(objects, tmp_path / "one", "objects_per_shard=7", "cluster.workers=1").returncode == 0
+    together = dict(read_samples(str(tmp_path / "one"), "views-000000"))
+    apart = {uid: s for m in read_markers(str(views), "views") for uid, s in read_samples(str(views), m.name)}
+    assert together == apart
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_bytes(views, objects, tmp_path):
+    output = tmp_path / "views"
+    words = ["objects=folder", f"objects.path={objects}", f"output={output}", *SMALL, "objects_per_shard=3"]
+    driver = subprocess.Popen([sys.executable, "-m", "pipeline.render", *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
+    while not list(output.glob("views-*.json")):
+        assert driver.poll() is None
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in output.glob("views-*.json")}
+    done = render(objects, output, "objects_per_shard=3")
+    assert done.returncode == 0, done.stderr
+    assert tars(output) == tars(views)
+    assert all((output / name).stat().st_mtime_ns == written for name, written in before.items())
+
+
+def test_a_finished_run_has_nothing_to_do(views, objects):
+    start = time.monotonic()
+    done = render(objects, views, "objects_per_shard=3")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"views of 5 objects in {views}"
+    assert "objects/s" not in done.stdout and time.monotonic() - start < 30
+
+
+def test_a_run_does_not_continue_with_other_settings(views, objects):
+    for words, named in (
+        (["objects_per_shard=3", "renderer.samples=3"], "renderer.samples=2, now 3"),
+        (["objects_per_shard=3", "seed=1"], "seed=0, now 1"),
+        (["objects_per_shard=2"], "shards=3, now 4"),
+    ):
+        done = render(objects, views, *words)
+        assert done.returncode == 2
+        assert done.stderr == f"error: {views} was begun with {named}; choose another output, or delete that folder\n"
+
+
+def test_nothing_rendered_is_a_failure(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/noise.glb").write_bytes(b"noise")
+    done = render(tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 1
+    assert "not one object could be rendered" in done.stderr
+
+
+def test_verify_finds_the_damaged_shard(views, tmp_path):
+    good = command("pipeline.verify", f"path={views}")
+    assert good.returncode == 0 and "0 of 3 shards damaged; 5 objects" in good.stdout
+    copy = tmp_path / "views"
+    subprocess.run(["cp", "-r", views, copy], check=True)
+    tar = copy / "views-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:-2000])
+    (copy / "views-000009.tar").write_bytes(b"of a run that was killed")
+    bad = command("pipeline.verify", f"path={copy}")
+    assert bad.returncode == 1
+    assert "views-000001: the tar has" in bad.stdout and "1 of 3 shards damaged" in bad.stdout
+    assert "1 tars without a marker" in bad.stdout and "views-000009" in bad.stdout
+
+
+def test_the_contact_sheet_shows_every_view_and_every_failure(views, tmp_path):
+    page = tmp_path / "sheet.html"
+    done = command("pipeline.inspect", f"path={views}", f"output={page}")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"contact sheet: {page}"
+    html = page.read_text()
+    assert html.count("data:image/webp;base64,") == 5 * 3
+    assert "box2_noise" in html and "no_mesh" in html
+    assert "http" not in html.replace("http-equiv", "")  # self-contained
+
+
+def test_no_blender_outlives_its_run(views):
+    """What the killed run above left behind would show here."""
+    for _ in range(50):
+        alive = [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"rendering.worker" in _read(p)]
+        mine = [p for p in alive if os.stat(p).st_uid == os.getuid() and str(PROJECT).encode() in _environ(p)]
+        if not mine:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {mine}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _environ(path: Path) -> bytes:
+    return _read(path.with_name("environ"))

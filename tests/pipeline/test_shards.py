@@ -1,0 +1,116 @@
+"""The shard contract: same samples, same bytes; no marker, no shard; damage is seen."""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from conf.options import UserError
+from pipeline.shards import (
+    Record,
+    ShardWriter,
+    damage,
+    find_markers,
+    find_tars,
+    npy_array,
+    npy_bytes,
+    read_markers,
+    read_samples,
+    view_names,
+    write_shard,
+)
+
+SAMPLES = [
+    ("chair-1", {"001.webp": b"b", "000.webp": b"a", "cameras.npy": npy_bytes(np.eye(3)), "meta.json": b"{}"}),
+    ("a_b", {"000.webp": b"c" * 5000, "cameras.npy": npy_bytes(np.zeros(2)), "meta.json": b'{"x": 1}'}),
+]
+RECORDS = [Record("chair-1", "ok"), Record("broken", "failed", "blank", "nothing"), Record("a_b", "ok", seconds=1.5)]
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_shard(str(tmp_path), "views-000003", SAMPLES, RECORDS)
+    return str(tmp_path)
+
+
+def test_what_is_written_is_read(root):
+    (marker,) = read_markers(root, "views")
+    assert marker.name == "views-000003" and marker.records == tuple(RECORDS)
+    assert marker.uids == ["chair-1", "a_b"]
+    assert list(read_samples(root, marker.name)) == SAMPLES
+    assert view_names(SAMPLES[0][1]) == ["000.webp", "001.webp"]
+    np.testing.assert_array_equal(npy_array(SAMPLES[0][1]["cameras.npy"]), np.eye(3))
+
+
+def test_the_tar_is_a_webdataset_with_nothing_of_this_machine_in_it(root):
+    with tarfile.open(f"{root}/views-000003.tar") as tar:
+        members = tar.getmembers()
+    assert [m.name for m in members[:4]] == [
+        "chair-1.000.webp", "chair-1.001.webp", "chair-1.cameras.npy", "chair-1.meta.json",
+    ]  # fmt: skip
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, 0, "", "")}
+
+
+def test_equal_samples_make_equal_bytes(root, tmp_path):
+    again = tmp_path / "again"
+    marker = write_shard(str(again), "views-000003", SAMPLES, [])
+    assert (again / "views-000003.tar").read_bytes() == (tmp_path / "views-000003.tar").read_bytes()
+    assert marker.sha256 == read_markers(root, "views")[0].sha256
+
+
+def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ShardWriter(str(tmp_path), "views-000000") as shard:
+        shard.add(*SAMPLES[0])
+        raise KeyboardInterrupt
+    (tmp_path / "views-000001.tar").write_bytes(b"half")
+    assert find_markers(str(tmp_path), "views") == []
+    assert find_tars(str(tmp_path), "views") == ["views-000001"]
+    with pytest.raises(UserError, match="no finished views shard"):
+        read_markers(str(tmp_path), "views")
+
+
+def test_kinds_do_not_mix(root):
+    assert find_markers(root, "latents") == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda tar: tar.unlink(), "missing"),
+        (lambda tar: tar.write_bytes(tar.read_bytes()[:-512]), "bytes, its marker says"),
+        (lambda tar: tar.write_bytes(tar.read_bytes().replace(b"ccc", b"ccd", 1)), "sha256"),
+    ],
+)
+def test_damage_is_seen(root, tmp_path, harm, message):
+    (marker,) = read_markers(root, "views")
+    assert damage(root, marker) == ""
+    harm(tmp_path / "views-000003.tar")
+    assert message in damage(root, marker)
+
+
+@pytest.mark.parametrize("contents", ["", "[]", '{"name": "views-000003"}', '{"name": 1, "size": "x"}'])
+def test_a_marker_that_is_none_is_named(root, tmp_path, contents):
+    (tmp_path / "views-000003.json").write_text(contents)
+    with pytest.raises(UserError, match="views-000003.json is no shard marker"):
+        read_markers(root, "views")
+
+
+def test_arrays_never_unpickle():
+    harmful = npy_bytes(np.array(["x"])).replace(b"'<U1'", b"'|O' ")
+    with pytest.raises(ValueError, match="pickle"):
+        npy_array(harmful)
+
+
+def test_any_fsspec_root_will_do():
+    marker = write_shard("memory://bucket/views", "views-000000", SAMPLES, RECORDS)
+    assert read_markers("memory://bucket/views", "views") == [marker]
+    assert list(read_samples("memory://bucket/views", "views-000000")) == SAMPLES
+    assert damage("memory://bucket/views", marker) == ""
+
+
+def test_the_marker_is_plain_json(root, tmp_path):
+    fields = json.loads((tmp_path / "views-000003.json").read_text())
+    assert fields["records"][1] == {
+        "uid": "broken", "status": "failed", "reason": "blank", "detail": "nothing", "seconds": 0.0,
+    }  # fmt: skip

@@ -1,0 +1,77 @@
+"""Small assets made on the spot, and views of them from a real Blender."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from rendering.recipe import Recipe
+from rendering.renderer import Renderer
+
+
+
+@dataclass(frozen=True)
+class Views:
+    pixels: np.ndarray  # uint8 [views, height, width, 4]
+    cameras: np.ndarray  # [views, 3, 4]
+    meta: dict[str, Any]
+    files: dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def renderer() -> Iterator[Renderer]:
+    if not importlib.util.find_spec("bpy"):
+        pytest.skip("needs Blender, the `render` extra")
+    with Renderer() as renderer:
+        yield renderer
+
+
+@pytest.fixture
+def render(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Views]:
+    def render(asset: Path, seed: int = 0, renderer: Renderer = renderer, **recipe: Any) -> Views:
+        folder = tmp_path_factory.mktemp("views")
+        settings = {"resolution": 128, "views": 4, "samples": 4, **recipe}
+        meta = renderer.render(asset, Recipe(**settings), seed, folder)
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.webp"))]
+        return Views(np.stack(pictures), np.load(folder / "cameras.npy"), meta, files)
+
+    return render
+
+
+@pytest.fixture(scope="session")
+def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three boxes without a common parent: nothing is symmetric, sizes and places are arbitrary (y up)."""
+    path = tmp_path_factory.mktemp("assets") / "corner.glb"
+    scene = trimesh.Scene()
+    for name, size, place, turn, colour in (
+        ("floor", (40, 4, 20), (100, 50, -30), 0.0, (200, 60, 40, 255)),
+        ("tower", (6, 30, 6), (110, 65, -34), 0.4, (40, 160, 60, 255)),
+        ("arm", (3, 3, 18), (90, 56, -20), 0.9, (60, 80, 220, 255)),
+    ):
+        box = trimesh.creation.box(size)
+        material = trimesh.visual.material.PBRMaterial(baseColorFactor=colour, roughnessFactor=0.9, metallicFactor=0)
+        box.visual = trimesh.visual.TextureVisuals(material=material)
+        pose = trimesh.transformations.rotation_matrix(turn, [0, 1, 1])
+        pose[:3, 3] = place
+        scene.add_geometry(box, node_name=name, transform=pose)
+    scene.export(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def blender_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Runs a few lines of bpy in a process of their own, to make files that only Blender can write."""
+
+    def run(script: str) -> None:
+        subprocess.run([sys.executable, "-c", "import bpy\n" + script], check=True, capture_output=True)
+
+    return run

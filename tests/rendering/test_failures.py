@@ -1,0 +1,70 @@
+"""What cannot be rendered ends with its reason, and the renderer goes on."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import trimesh
+
+from rendering.failure import RenderFailure
+from rendering.renderer import Renderer
+
+
+def reason(render, path, **recipe) -> str:
+    with pytest.raises(RenderFailure) as failure:
+        render(path, **recipe)
+    assert failure.value.detail
+    return failure.value.reason
+
+
+@pytest.mark.parametrize("name", ["noise.glb", "noise.fbx", "noise.ply", "noise.usdc", "noise.blend", "noise"])
+def test_noise_is_unreadable(render, tmp_path, name):
+    (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(5000))
+    assert reason(render, tmp_path / name) == "unreadable"
+
+
+def test_a_truncated_file_is_unreadable(render, corner, tmp_path):
+    (tmp_path / "half.glb").write_bytes(corner.read_bytes()[: corner.stat().st_size // 2])
+    assert reason(render, tmp_path / "half.glb") == "unreadable"
+
+
+def test_points_alone_are_no_mesh(render, tmp_path):
+    trimesh.PointCloud(np.random.default_rng(0).normal(size=(50, 3))).export(tmp_path / "points.ply")
+    assert reason(render, tmp_path / "points.ply") == "no_mesh"
+
+
+@pytest.mark.parametrize("points", [np.zeros((3, 3)), np.eye(3) * 1e30])
+def test_a_mesh_without_a_usable_extent_is_degenerate(render, tmp_path, points):
+    trimesh.Trimesh(points, [[0, 1, 2]], process=False).export(tmp_path / "triangle.ply")
+    assert reason(render, tmp_path / "triangle.ply") == "degenerate"
+
+
+def test_an_invisible_object_is_blank(render, tmp_path):
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=[255, 255, 255, 0], alphaMode="BLEND")
+    box = trimesh.creation.box()
+    box.visual = trimesh.visual.TextureVisuals(material=material)
+    box.export(tmp_path / "glass.glb")
+    assert reason(render, tmp_path / "glass.glb") == "blank"
+
+
+def test_a_file_that_is_not_there_is_missing(render, tmp_path):
+    assert reason(render, tmp_path / "nothing.glb") == "missing"
+
+
+def test_too_slow_is_a_timeout_and_the_next_object_renders(render, corner):
+    with Renderer() as renderer:
+        good = render(corner, renderer=renderer)
+        assert reason(render, corner, renderer=renderer, samples=60000, time_limit=1.0) == "timeout"
+        assert render(corner, renderer=renderer).files == good.files
+
+
+def test_a_killed_blender_is_a_crash_and_the_next_object_renders(render, corner):
+    with Renderer() as renderer:
+        good = render(corner, renderer=renderer)
+        child = renderer._process.pid
+        threading.Thread(target=lambda: (time.sleep(0.5), os.kill(child, signal.SIGKILL))).start()
+        assert reason(render, corner, renderer=renderer, samples=60000) == "crashed"
+        assert render(corner, renderer=renderer).files == good.files
