@@ -18,9 +18,7 @@ from typing import Any, BinaryIO, Literal, Self
 
 import fsspec
 import numpy as np
-import webdataset as wds
 from numpy.typing import NDArray
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from conf.options import UserError
 
@@ -66,6 +64,8 @@ class ShardWriter:
     """
 
     def __init__(self, root: str, name: str):
+        import webdataset as wds  # imports torch where it is installed: seconds that few who read markers need
+
         self._root, self._name = root, name
         self._file = tempfile.NamedTemporaryFile(suffix=".tar")
         self._tar = wds.TarWriter(self._file, encoder=False, mtime=0, user="", group="", mode=0o644)
@@ -144,6 +144,8 @@ def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
     Raises:
         OSError, ValueError, tarfile.TarError: the tar is missing or damaged.
     """
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
     with fsspec.open(f"{root}/{name}.tar", "rb") as stream:
         files = tar_file_expander([{"url": name, "stream": stream}])
         for sample in group_by_keys(files):

@@ -12,7 +12,7 @@ from rendering.procedural.shapes import Array, Solid, Vector, placed
 
 def empty() -> None:
     """Open a blank file, so that nothing left over from earlier work shows in names, scenes or data."""
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    pass
 
 
 def add(

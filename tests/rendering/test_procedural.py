@@ -53,7 +53,7 @@ def test_same_seed_gives_same_bytes_whatever_came_before(
     bpy.ops.mesh.primitive_cube_add()
     bpy.data.materials.new("painted")
     for material in bpy.data.materials:
-        material.diffuse_color = (1, 0, 0, 1)
+        material.use_nodes = False
     bpy.data.images.new("pattern", 8, 8)
     bpy.context.scene.name = "leftover"
     np.random.seed(len(kind))
