@@ -111,10 +111,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text: str) -> str:
-    lines = [text.strip(), "", "Options (name=value; a group's files lie in conf/" + stage + "):"]
-    lines += _options(config, "")
+    lines = [
+        text.strip(),
+        "",
+        f"Options (name=value; the files of a group lie in conf/{stage}):",
+        *_options(config, ""),
+    ]
     for option, schema in groups.items():
-        lines += ["", f"With {option.replace('/', '=')}:"] + _options(schema, option.split("/")[0] + ".")
+        lines += ["", f"With {option.replace('/', '=')}:", *_options(schema, option.split("/")[0] + ".")]
     for folder in sorted(path for path in (CONF / stage).iterdir() if path.is_dir()):
         choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         lines += ["", f"Group {folder.name}: {choices}"]

@@ -58,11 +58,12 @@ def run_tasks(
     remote = ray.remote(num_cpus=cpus_per_task, max_retries=3)(task)
     in_flight = cluster.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_task)
     waiting = iter(jobs)
-    running = [remote.remote(job) for job in islice(waiting, in_flight)]
+    running: list[Any] = [remote.remote(job) for job in islice(waiting, in_flight)]
+    ready: Any
     while running:
         (ready,), running = ray.wait(running, num_returns=1)
         try:
-            result = ray.get(next(ready))
+            result: Any = ray.get(next(ready))
         except StopIteration:
             running += [remote.remote(job) for job in islice(waiting, 1)]
             continue

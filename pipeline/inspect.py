@@ -1,7 +1,7 @@
 """Look at the views: a contact sheet of every object as one self-contained HTML page.
 
-    python -m pipeline.inspect path=outputs/views
-    python -m pipeline.inspect path=s3://bucket/views output=sheet.html limit=50
+python -m pipeline.inspect path=outputs/views
+python -m pipeline.inspect path=s3://bucket/views output=sheet.html limit=50
 """
 
 import json
@@ -30,7 +30,7 @@ def _body(config: InspectConfig, markers: list[Marker]) -> str:
         f"<h1>Views</h1><p class='soft'>{len(records) - len(failed)} objects in {len(markers)} shards, "
         f"{len(failed)} failed; the first {shown} are shown.</p>"
     )
-    sheets = []
+    sheets: list[str] = []
     with tqdm(total=shown, desc="reading", unit=" objects") as bar:
         for marker in markers:
             if len(sheets) >= shown:

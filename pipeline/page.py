@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from html import escape
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c1e21; --soft: #6b7075; --line: #e3e5e8; --page: #fafafa; --card: #fff; }
+:root { color-scheme: light dark; --ink: #1c1e21; --soft: #6b7075; --line: #e3e5e8; --page: #fafafa; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e9eb; --soft: #9aa0a6; --line: #33363a; --page: #17181a; --card: #202225; } }
+  :root { --ink: #e8e9eb; --soft: #9aa0a6; --line: #33363a; --page: #17181a; } }
 body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--page);
        max-width: 1180px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; } h2 { margin: 2.6rem 0 .5rem; font-size: 1.3rem; }
@@ -16,12 +16,16 @@ figure { margin: .5rem 0 1rem; } figcaption { font-size: .82rem; overflow-wrap: 
 .sheet { display: grid; grid-template-columns: repeat(12, 1fr); gap: 2px; padding: 4px; background: #fff;
          border: 1px solid var(--line); border-radius: 8px; }
 @media (max-width: 700px) { .sheet { grid-template-columns: repeat(6, 1fr); } }
-.sheet img, .picture { width: 100%; display: block; }
-.pixels { image-rendering: pixelated; }
+.sheet img { width: 100%; display: block; }
+.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 1rem 1.5rem;
+        margin-top: 1.5rem; }
+.three { display: grid; grid-template-columns: repeat(3, 1fr); background: #fff; color: #6b7075;
+         border: 1px solid var(--line); border-radius: 8px; overflow: hidden; text-align: center; font-size: .75rem; }
+.three img { width: 100%; display: block; } .row { margin: 0; }
+.paper { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .5rem; }
+.paper svg { width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-svg text { fill: var(--soft); font-size: 11px; } .card { background: var(--card); border: 1px solid var(--line);
-border-radius: 10px; padding: 1rem; }
 """
 
 
@@ -34,16 +38,17 @@ def page(title: str, body: str) -> bytes:
     ).encode()
 
 
-def picture(contents: bytes, kind: str, alt: str, css: str = "") -> str:
+def picture(contents: bytes, kind: str, alt: str) -> str:
     """An `<img>` that holds the encoded picture `contents`; `kind` is its format: webp, png."""
     data = base64.b64encode(contents).decode()
-    return f'<img class="{css}" alt="{escape(alt)}" loading="lazy" src="data:image/{kind};base64,{data}">'
+    return f'<img alt="{escape(alt)}" loading="lazy" src="data:image/{kind};base64,{data}">'
 
 
 def contact_sheet(views: Iterable[bytes], name: str, caption: str) -> str:
     """One object's views (WebP) in a row of a dozen, and what is to be said about them."""
     images = "".join(picture(view, "webp", f"{name}, view {i}") for i, view in enumerate(views))
-    return f'<figure><div class="sheet">{images}</div><figcaption><b>{escape(name)}</b> {escape(caption)}</figcaption></figure>'
+    text = f"<b>{escape(name)}</b> {escape(caption)}"
+    return f'<figure><div class="sheet">{images}</div><figcaption>{text}</figcaption></figure>'
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

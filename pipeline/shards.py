@@ -128,8 +128,7 @@ def read_markers(root: str, kind: Kind) -> list[Marker]:
 def find_markers(root: str, kind: Kind) -> list[Marker]:
     """As `read_markers`, but a root without shards has none."""
     return [
-        _parse_marker(path, contents)
-        for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
+        _parse_marker(path, contents) for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
     ]
 
 

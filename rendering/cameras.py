@@ -77,9 +77,7 @@ def sample_zero123(rng: np.random.Generator, views: int) -> Array:
     """
     directions = rng.uniform(-1, 1, (views, 3))
     radii = rng.uniform(*RADIUS_RANGE, (views, 1))
-    return np.stack(
-        [look_at_origin(c) for c in directions / np.linalg.norm(directions, axis=1, keepdims=True) * radii]
-    )
+    return np.stack([look_at_origin(c) for c in directions / np.linalg.norm(directions, axis=1, keepdims=True) * radii])
 
 
 def project(points: ArrayLike, extrinsics: ArrayLike, resolution: int, fov_degrees: float = FOV_DEGREES) -> Array:

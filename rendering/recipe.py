@@ -6,7 +6,6 @@ import numpy as np
 
 from conf.options import UserError, option
 
-
 RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536), "threads": (1, 1024)}
 CHOICES = {
     "pixel_filter": ("BOX", "GAUSSIAN", "BLACKMAN_HARRIS"),

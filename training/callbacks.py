@@ -39,7 +39,7 @@ class Metrics(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         self.losses.append(outputs["loss"].detach())
         step = trainer.global_step
-        if step == self.step_before or step % self.config.log_every and step != self.config.max_steps:
+        if step == self.step_before or (step % self.config.log_every and step != self.config.max_steps):
             return
         now = time.monotonic()
         loss = float(torch.stack(self.losses).mean()) * self.config.accumulate
@@ -56,10 +56,9 @@ class Metrics(L.Callback):
         if trainer.is_global_zero:
             _append(self.path, row)
             left = (self.config.max_steps - step) * (now - self.begun) / (step - self.first_step)
-            _show(
-                f"step {step}/{self.config.max_steps}  loss {loss:.4f}  {pace:.1f} steps/s  {_clock(left)} left",
-                last=step == self.config.max_steps,
-            )
+            of = f"{step}/{self.config.max_steps}"
+            line = f"step {of}  loss {loss:.4f}  {pace:.1f} steps/s  {_clock(left)} left"
+            _show(line, last=step == self.config.max_steps)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking and "val_loss" in trainer.callback_metrics:

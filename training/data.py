@@ -1,4 +1,4 @@
-"""View shards to view pairs: two different views of an object, condition and target, and the pose between them.
+"""View shards to view pairs: two views of an object, condition and target, and the pose between them.
 
 Everything is a pure function of (seed, epoch, uid), so a stream can be replayed, continued and divided among
 ranks and loader workers without talk between them.
@@ -49,8 +49,8 @@ class Split:
 def split(markers: Sequence[Marker], fraction: float) -> Split:
     """Divide the objects by the hash of their uid, whatever shard they lie in.
 
-    An object is validation where its hash, as a number in [0, 1), is below `fraction`. Where that leaves a side
-    empty, the object with the lowest hash is validation, or the one with the highest is training.
+    An object is validation where its hash, as a number in [0, 1), is below `fraction`. Where that leaves a
+    side empty, the object with the lowest hash is validation, or the one with the highest is training.
 
     Raises:
         UserError: no object at all, or one that should be on both sides.
@@ -167,7 +167,9 @@ class ViewPairs(IterableDataset[Pairs]):
                     yield pair
                 skip = 0
             if not dealt and self.epochs is None:
-                raise UserError(f"no object of {self.config.path} can be read; see the log, and render it again")
+                raise UserError(
+                    f"no object of {self.config.path} can be read; see the log, and render it again"
+                )
 
     def _deal(self, shard: Shard, epoch: int, skip: int) -> Iterator[Pairs]:
         samples = self._read(shard)

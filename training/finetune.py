@@ -2,8 +2,8 @@
 
     python -m training.finetune data.path=outputs/views model=tiny output=outputs/run
 
-The run's folder then holds `model/` (the checkpoint folder, averaged weights), `metrics.csv`, `samples/*.png` and
-`checkpoints/last.ckpt`. The same command continues an interrupted run and leaves a finished one as it is.
+The run's folder then holds `model/` (the checkpoint folder, averaged weights), `metrics.csv`, `samples/*.png`
+and `checkpoints/last.ckpt`. The same command continues an interrupted run and leaves a finished one as it is.
 """
 
 import logging
@@ -45,7 +45,7 @@ def main(config: FinetuneConfig) -> int:
     halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction)
     model = build(config.model, config.seed)
     if config.trainer.channels_last:
-        model.unet.to(memory_format=torch.channels_last)
+        model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     module = Finetuning(model, halves, config)
     seen = halves.validation or halves.training
     pairs = fixed_pairs(config.data, seen, model.resolution, config.seed, config.sample.rows)

@@ -101,8 +101,8 @@ class Finetuning(L.LightningModule):
 
 
 def lr_factor(step: int, warmup: int, decay: int, steps: int) -> float:
-    """What the learning rate is multiplied by at a step counted from 0: up along a line, at the end down along
-    a cosine over `decay` steps."""
+    """What the learning rate is multiplied by at a step counted from 0: up along a line, and down along a
+    cosine over the last `decay` of all steps."""
     if step < warmup:
         return (step + 1) / warmup
     left = steps - step

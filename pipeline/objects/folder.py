@@ -46,7 +46,7 @@ def _walked(root: Path) -> list[Asset]:
     plain = Counter(_uid(path.with_suffix("")) for path in paths)
     uids = [_uid(path if plain[_uid(path.with_suffix(""))] > 1 else path.with_suffix("")) for path in paths]
     if clashes := [uid for uid, count in Counter(uids).items() if count > 1]:
-        raise UserError(f"objects.path: two files come out as object {clashes[0]}; rename one or list them in {MANIFEST}")
+        raise UserError(f"objects.path: two files would be object {clashes[0]}; rename one, or list them in {MANIFEST}")
     return [Asset(uid, path.as_posix()) for uid, path in zip(uids, paths, strict=True)]
 
 

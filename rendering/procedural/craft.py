@@ -67,11 +67,7 @@ def airplane(rng: Rng) -> None:
     for k in range(blades):
         blade = placed(ball((0.06, 0.022, 0.23), 12), (0, 0, 0.25), (0, 0, 25))
         add(blade, plain(hsv(0.08, 0.65, 0.6)), (0, -half - 0.16, 0), (0, spin + 360 * k / blades, 0))
-    both(
-        tube(np.array([(0.12, -0.5 * half, -0.1), (0.26, -0.55 * half, -r - 0.16)]), 0.03, 8),
-        plain(STEEL),
-        (0, 0, 0),
-    )
+    both(tube([(0.12, -0.5 * half, -0.1), (0.26, -0.55 * half, -r - 0.16)], 0.03, 8), plain(STEEL))
     both(cylinder(0.12, 0.09, 0.03, 16), plain(RUBBER), (0.24, -0.55 * half, -r - 0.16), (0, 90, 0))
     add(ball((0.04, 0.07, 0.07), 10), plain(RUBBER), (0, half - 0.08, -0.0))
 
@@ -98,7 +94,7 @@ def _wings(rng: Rng, skin: Material, span: float, r: float, colours: list[Colour
             strut = np.array(
                 [(half * x, -0.2 + sweep * x, levels[0]), (half * x, -0.2 + sweep * x, levels[1] + 0.05)]
             )
-            both(tube(strut, 0.024, 8), plain(hsv(0.08, 0.6, 0.6)), (0, 0, 0))
+            both(tube(strut, 0.024, 8), plain(hsv(0.08, 0.6, 0.6)))
 
 
 def boat(rng: Rng) -> None:
@@ -118,9 +114,9 @@ def boat(rng: Rng) -> None:
     )
     tall, mast = rng.uniform(1.15, 1.5), -0.08
     spar = textured(patterns.wood(rng, hsv(0.07, 0.6, 0.6)))
-    add(tube(np.array([(0, mast, depth * 0.5), (0, mast, depth + tall + 0.08)]), 0.03, 10), spar)
+    add(tube([(0, mast, depth * 0.5), (0, mast, depth + tall + 0.08)], 0.03, 10), spar)
     foot = depth + 0.32
-    add(tube(np.array([(0, mast, foot), (0, length * 0.5, foot)]), 0.024, 8), spar)
+    add(tube([(0, mast, foot), (0, length * 0.5, foot)], 0.024, 8), spar)
     sail = textured(patterns.cloth(rng, [shade(colours[2], 1.0), *colours[:2]]), 0.8)
     main = [
         (mast + 0.05, foot + 0.04),

@@ -75,9 +75,7 @@ def fish(rng: Rng) -> None:
 
 def duck(rng: Rng) -> None:
     main = hsv(
-        rng.choice([0.14, 0.13, 0.06, 0.55, 0.93]) + rng.uniform(-0.02, 0.02),
-        rng.uniform(0.6, 0.82),
-        0.95,
+        rng.choice([0.14, 0.13, 0.06, 0.55, 0.93]) + rng.uniform(-0.02, 0.02), rng.uniform(0.6, 0.82), 0.95
     )
     accent = palette(rng, 1)[0]
     plumage = textured(patterns.scales(shade(main, 0.9), main, 8), 0.8)
@@ -88,7 +86,7 @@ def duck(rng: Rng) -> None:
     shape = np.interp(np.linspace(0, 1, len(spine)), [0, 0.12, 0.4, 0.7, 1], [0.72, 0.9, 1.0, 0.72, 0.12])
     add(tube(spine, fat * shape, 22, 1.02), plumage, tile=(2, 2))
     y, top = -long * 0.62, 0.74 + neck
-    add(tube(np.array([(0, -long * 0.5, 0.5), (0, y, top)]), [0.24, 0.17], 16), plain(main, 0.8))
+    add(tube([(0, -long * 0.5, 0.5), (0, y, top)], [0.24, 0.17], 16), plain(main, 0.8))
     add(ball((0.25, 0.26, 0.24), 22), plain(main, 0.8), (0, y, top + 0.06))
     for z, tilt, length in ((0.02, 6, 0.17), (-0.05, -6, 0.14)):
         add(ball((0.13, length, 0.04), 14), orange, (0, y - 0.3, top + z), (tilt, 0, 0))
@@ -134,11 +132,7 @@ def caterpillar(rng: Rng) -> None:
         for side in (-1, 1):
             add(
                 tube(
-                    np.array(
-                        [(x + side * 0.12, y, r * 0.6 + hump), (x + side * 0.17, y, 0.04 + hump * 0.85)]
-                    ),
-                    0.045,
-                    8,
+                    [(x + side * 0.12, y, r * 0.6 + hump), (x + side * 0.17, y, 0.04 + hump * 0.85)], 0.045, 8
                 ),
                 shoe,
             )
@@ -152,7 +146,7 @@ def caterpillar(rng: Rng) -> None:
     smile = curve([(-0.1, y - 0.235, z - 0.1), (0, y - 0.25, z - 0.145), (0.1, y - 0.235, z - 0.1)], 4)
     add(tube(smile, 0.02, 6), plain(hsv(0.98, 0.7, 0.5)))
     stalk = curve([(0.1, y, z + 0.22), (0.15, y - 0.03, z + 0.38), (0.24, y - 0.06, z + 0.48)], 4)
-    both(tube(stalk, 0.024, 6), plain(DARK), (0, 0, 0))
+    both(tube(stalk, 0.024, 6), plain(DARK))
     both(ball(0.06, 12), plain(colours[0]), (0.24, y - 0.06, z + 0.5))
     if rng.uniform() < 0.5:
         add(cylinder(0.2, 0.03, 0.01, 20), plain(DARK, 0.5), (0, y + 0.03, z + 0.25), (-8, 0, 0))

@@ -108,7 +108,7 @@ def bookshelf(rng: Rng) -> None:
     both(box((t, depth, height), grain=True), wood, (width / 2 - t / 2, 0, height / 2))
     add(
         box((width - t, 0.03, height - t)),
-        textured(patterns.cloth(rng, palette(rng, 3))),
+        textured(patterns.cloth(rng, palette(rng, 3)), 0.9),
         (0, depth / 2 - 0.02, height / 2),
     )
     for row in range(rows + 1):
@@ -227,11 +227,11 @@ def lamp(rng: Rng) -> None:
         5,
     )
     add(tube(stem, 0.032, 10), metal)
-    add(tube(np.array([(0, y, tall + high * 0.95), (0, y, tall + 0.1)]), 0.024, 8), metal)
+    add(tube([(0, y, tall + high * 0.95), (0, y, tall + 0.1)], 0.024, 8), metal)
     side = rng.choice([-1, 1])
     shelf = textured(patterns.wood(rng, timber(rng)))
     add(cylinder(0.19, 0.04, 0.012), shelf, (side * 0.12, 0.02, tall * rng.uniform(0.36, 0.46)))
-    add(tube(np.array([(wide * 0.7, y - 0.05, tall), (wide * 0.7, y - 0.05, tall - 0.22)]), 0.01, 6), metal)
+    add(tube([(wide * 0.7, y - 0.05, tall), (wide * 0.7, y - 0.05, tall - 0.22)], 0.01, 6), metal)
     add(ball(0.03, 10), plain(colours[1]), (wide * 0.7, y - 0.05, tall - 0.24))
 
 

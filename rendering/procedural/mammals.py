@@ -9,6 +9,7 @@ from rendering.procedural.materials import (
     CREAM,
     DARK,
     Colour,
+    Material,
     hsv,
     palette,
     plain,
@@ -54,17 +55,17 @@ def dog(rng: Rng) -> None:
     )
     for y, coat_of_leg in ((-long + 0.02, solid), (long, solid)):
         both(
-            tube(np.array([(0, 0, z), (0, 0, leg * 0.5), (0, -0.01, 0.07)]), [0.1, 0.085, 0.08], 12),
+            tube([(0, 0, z), (0, 0, leg * 0.5), (0, -0.01, 0.07)], [0.1, 0.085, 0.08], 12),
             coat_of_leg,
             (fat * 0.62, y, 0),
         )
         both(ball((0.09, 0.12, 0.07), 12), dark, (fat * 0.62, y - 0.05, 0.05))
     y, top = -long - 0.16, z + rng.uniform(0.24, 0.34)
-    add(tube(np.array([(0, -long + 0.06, z + 0.05), (0, y + 0.08, top)]), [fat * 0.8, 0.15], 14), solid)
+    add(tube([(0, -long + 0.06, z + 0.05), (0, y + 0.08, top)], [fat * 0.8, 0.15], 14), solid)
     add(ball((0.23, 0.22, 0.21), 20), fur, (0, y, top + 0.06))
     snout = rng.uniform(0.14, 0.24)
     add(
-        tube(np.array([(0, y - 0.12, top), (0, y - 0.14 - snout, top - 0.02)]), [0.13, 0.095], 14, 1.1),
+        tube([(0, y - 0.12, top), (0, y - 0.14 - snout, top - 0.02)], [0.13, 0.095], 14, 1.1),
         plain(shade(main, 1.5), 0.85),
     )
     add(ball((0.065, 0.05, 0.05), 12), plain(DARK, 0.3), (0, y - 0.24 - snout, top + 0.045))
@@ -106,34 +107,8 @@ def cat(rng: Rng) -> None:
     top, y = tall + 0.14, -0.12 * tall - 0.04
     add(ball((0.29, 0.24, 0.235), 24), fur, (0, y, top))
     add(ball((wide * 0.55, 0.12, tall * 0.32), 16), pale, (0, -wide * 0.98, tall * 0.5), (-10, 0, 0))
-    both(
-        prism([(-0.12, 0), (0.12, 0), (0.03, 0.25)], 0.1, "y", 0.03),
-        solid,
-        (0.16, y + 0.03, top + 0.13),
-        (0, 14, 0),
-    )
-    both(
-        prism([(-0.07, 0), (0.07, 0), (0.02, 0.15)], 0.05, "y", 0.015),
-        plain(PINK),
-        (0.165, y - 0.02, top + 0.16),
-        (0, 14, 0),
-    )
-    both(ball((0.085, 0.07, 0.065), 12), pale, (0.065, y - 0.21, top - 0.075))
-    add(ball((0.038, 0.03, 0.028), 10), plain(PINK, 0.4), (0, y - 0.265, top - 0.02))
-    eyes(0.115, y - 0.175, top + 0.055, 0.066, hsv(rng.choice([0.14, 0.3, 0.55]), 0.75, 0.85))
-    for tilt in (-10, 8):
-        both(
-            tube(
-                np.array([(0.1, y - 0.22, top - 0.07), (0.36, y - 0.2, top - 0.07 + tilt * 0.004)]), 0.009, 5
-            ),
-            plain(DARK),
-            (0, 0, 0),
-        )
-    both(
-        tube(np.array([(0.11, -wide * 0.75, tall * 0.5), (0.11, -wide - 0.08, 0.07)]), [0.1, 0.075], 12),
-        solid,
-        (0, 0, 0),
-    )
+    _cat_face(y, top, solid, pale, hsv(rng.choice([0.14, 0.3, 0.55]), 0.75, 0.85))
+    both(tube([(0.11, -wide * 0.75, tall * 0.5), (0.11, -wide - 0.08, 0.07)], [0.1, 0.075], 12), solid)
     both(ball((0.09, 0.12, 0.065), 12), pale, (0.11, -wide - 0.12, 0.06))
     both(ball((0.13, 0.24, 0.17), 14), fur, (wide * 0.8, -0.02, 0.15))
     both(ball((0.085, 0.13, 0.065), 12), pale, (wide * 0.9, -0.24, 0.06))
@@ -151,6 +126,30 @@ def cat(rng: Rng) -> None:
     trim = palette(rng, 1)[0]
     add(ring(wide * 0.46 + 0.03, 0.04, 22, 8), plain(trim), (0, y + 0.02, tall - 0.06), (8, 0, 0))
     add(ball(0.055, 12), plain(BRASS, 0.3), (0, y - wide * 0.46 - 0.05, tall - 0.09))
+
+
+def _cat_face(y: float, top: float, fur: Material, pale: Material, iris: Colour) -> None:
+    """Ears, muzzle, eyes and whiskers on the head centred at (0, y, top)."""
+    both(
+        prism([(-0.12, 0), (0.12, 0), (0.03, 0.25)], 0.1, "y", 0.03),
+        fur,
+        (0.16, y + 0.03, top + 0.13),
+        (0, 14, 0),
+    )
+    both(
+        prism([(-0.07, 0), (0.07, 0), (0.02, 0.15)], 0.05, "y", 0.015),
+        plain(PINK),
+        (0.165, y - 0.02, top + 0.16),
+        (0, 14, 0),
+    )
+    both(ball((0.085, 0.07, 0.065), 12), pale, (0.065, y - 0.21, top - 0.075))
+    add(ball((0.038, 0.03, 0.028), 10), plain(PINK, 0.4), (0, y - 0.265, top - 0.02))
+    eyes(0.115, y - 0.175, top + 0.055, 0.066, iris)
+    for tilt in (-10, 8):
+        both(
+            tube([(0.1, y - 0.22, top - 0.07), (0.36, y - 0.2, top - 0.07 + tilt * 0.004)], 0.009, 5),
+            plain(DARK),
+        )
 
 
 def elephant(rng: Rng) -> None:
@@ -196,7 +195,6 @@ def elephant(rng: Rng) -> None:
             8,
         ),
         plain(CREAM, 0.4),
-        (0, 0, 0),
     )
     eyes(0.16, y - 0.2, top + 0.1, 0.05)
     tail = curve([(0, long + 0.02, z + 0.1), (0, long + 0.16, z), (0, long + 0.15, z - 0.22)], 4)

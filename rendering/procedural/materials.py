@@ -67,7 +67,7 @@ def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> Mate
     return material
 
 
-def textured(pixels: Array, roughness: float = 0.6) -> Material:
+def textured(pixels: Array, roughness: float = 0.7) -> Material:
     """A material painted with an image of shape (rows, columns, 3), top row first."""
     material, surface = _surface("painted", roughness)
     rows, columns = pixels.shape[:2]

@@ -12,7 +12,7 @@ from rendering.procedural.shapes import Array, Solid, Vector, placed
 
 def empty() -> None:
     """Open a blank file, so that nothing left over from earlier work shows in names, scenes or data."""
-    pass
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
 
 
 def add(
@@ -37,7 +37,9 @@ def add(
     bpy.context.scene.collection.objects.link(bpy.data.objects.new("part", mesh))
 
 
-def both(solid: Solid, material: Material, at: Vector, turn: Vector = (0, 0, 0), **options: object) -> None:
+def both(
+    solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), **options: object
+) -> None:
     """Add a solid and its mirror image across the plane x = 0."""
     part = placed(solid, at, turn)
     add(part, material, **options)

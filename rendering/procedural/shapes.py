@@ -155,7 +155,9 @@ def ring(radius: float, thickness: float, around: int = 24, section: int = 10) -
     return Solid(points, faces, np.asarray(uvs))
 
 
-def tube(path: Array, radii: float | Sequence[float], around: int = 10, aspect: float = 1.0) -> Solid:
+def tube(
+    path: Array | Sequence[Vector], radii: float | Sequence[float], around: int = 10, aspect: float = 1.0
+) -> Solid:
     """A tube with round ends along a polyline; `radii` is one radius, or one for each point.
 
     `aspect` widens the section sideways, across both the path and the vertical.

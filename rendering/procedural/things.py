@@ -5,17 +5,7 @@ import numpy as np
 from rendering.procedural import patterns
 from rendering.procedural.creatures import PINK, eyes
 from rendering.procedural.house import WINDOW, island
-from rendering.procedural.materials import (
-    BRASS,
-    CREAM,
-    DARK,
-    Colour,
-    hsv,
-    palette,
-    plain,
-    shade,
-    textured,
-)
+from rendering.procedural.materials import BRASS, CREAM, DARK, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import Rng, Solid, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 from rendering.procedural.vessels import blossom
@@ -57,27 +47,8 @@ def mushroom(rng: Rng) -> None:
         x, y = 0.42 * np.cos(np.radians(angle)), 0.42 * np.sin(np.radians(angle))
         add(ball((0.12, 0.12, 0.07), 10), plain(hsv(0.3 + 0.03 * k, 0.65, 0.55)), (x, y, 0.0))
     island(rng, 0.58, 0.58)
-    door = [(-0.11, 0), (0.11, 0), *curve([(0.11, 0.2), (0, 0.33), (-0.11, 0.2)], 3)]
-    add(
-        prism(door, 0.12, "y", 0.02),
-        textured(patterns.planks(rng, shade(colours[2], 0.9), 4)),
-        (0, -thick * 1.08, 0.0),
-        (-7, 0, 0),
-    )
-    add(ball(0.024, 8), plain(BRASS, 0.3), (0.06, -thick * 1.1 - 0.07, 0.15))
     side = rng.choice([-1, 1])
-    add(
-        cylinder(0.085, 0.05, 0.02, 16),
-        plain(WINDOW, 0.3),
-        (side * (thick * 0.9 - 0.02), 0, tall * 0.58),
-        (0, side * 90, 0),
-    )
-    add(
-        ring(0.085, 0.022, 16, 6),
-        plain(colours[2]),
-        (side * (thick * 0.9 + 0.02), 0, tall * 0.58),
-        (0, 90, 0),
-    )
+    _dwelling(rng, side, thick, tall, colours[2])
     small = rng.uniform(0.24, 0.38)
     place = (side * 0.38, -0.2, 0)
     add(cone(0.075, 0.06, small, 0.01, 14), flesh, place)
@@ -87,6 +58,25 @@ def mushroom(rng: Rng) -> None:
         textured(patterns.dots(colours[1], shade(colours[0], 1.7), 4)),
         place,
     )
+
+
+def _dwelling(rng: Rng, side: int, thick: float, tall: float, colour: Colour) -> None:
+    """A door in front and a round window at one side of the stem."""
+    door = [(-0.11, 0), (0.11, 0), *curve([(0.11, 0.2), (0, 0.33), (-0.11, 0.2)], 3)]
+    add(
+        prism(door, 0.12, "y", 0.02),
+        textured(patterns.planks(rng, shade(colour, 0.9), 4)),
+        (0, -thick * 1.08, 0.0),
+        (-7, 0, 0),
+    )
+    add(ball(0.024, 8), plain(BRASS, 0.3), (0.06, -thick * 1.1 - 0.07, 0.15))
+    add(
+        cylinder(0.085, 0.05, 0.02, 16),
+        plain(WINDOW, 0.3),
+        (side * (thick * 0.9 - 0.02), 0, tall * 0.58),
+        (0, side * 90, 0),
+    )
+    add(ring(0.085, 0.022, 16, 6), plain(colour), (side * (thick * 0.9 + 0.02), 0, tall * 0.58), (0, 90, 0))
 
 
 def cactus(rng: Rng) -> None:
@@ -189,7 +179,7 @@ def snowman(rng: Rng) -> None:
         arm = np.array([(s * mid * 0.8, 0, z2 + 0.06), hand])
         add(tube(arm, 0.035, 8), twig)
         for dx, dz in ((0.11, 0.08), (0.02, 0.14), (0.13, -0.03)):
-            add(tube(np.array([hand, hand + [s * dx, -0.02, dz]]), 0.022, 6), twig)
+            add(tube([hand, hand + [s * dx, -0.02, dz]], 0.022, 6), twig)
         if s == side:
             add(ball((0.1, 0.1, 0.1), 14), plain(colours[2], 0.8), tuple(hand - [s * 0.02, 0, 0]))
     _hat(rng, colours, z3 + head * 0.72, head)

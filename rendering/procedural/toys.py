@@ -57,7 +57,7 @@ def robot(rng: Rng) -> None:
         (0, face - 0.005, middle - 0.11),
     )
     both(cylinder(0.07, 0.07, 0.02, 14), steel, (head * 0.64, 0, middle), (0, 90, 0))
-    add(tube(np.array([(0, 0, middle + 0.1), (0, 0, middle + head * 0.45 + 0.16)]), 0.02, 8), steel)
+    add(tube([(0, 0, middle + 0.1), (0, 0, middle + head * 0.45 + 0.16)], 0.02, 8), steel)
     add(ball(0.06, 14), plain((0.95, 0.2, 0.15), 0.3), (0, 0, middle + head * 0.45 + 0.2))
     _panel(rng, colours, -deep / 2, z, width, tall)
     _arms(rng, colours, width / 2, z + tall * 0.28)
@@ -161,7 +161,7 @@ def guitar(rng: Rng) -> None:
         )
     for x in (-0.036, -0.012, 0.012, 0.036):
         add(
-            tube(np.array([(x * 1.4, front - 0.03, -0.18), (x, front - 0.025, top)]), 0.007, 4),
+            tube([(x * 1.4, front - 0.03, -0.18), (x, front - 0.025, top)], 0.007, 4),
             plain(shade(STEEL, 1.5), 0.3),
         )
     _stand(thick, plain((0.36, 0.38, 0.44), 0.5))
@@ -172,22 +172,18 @@ def _stand(thick: float, metal: Material) -> None:
     both(
         tube(curve([(0.03, thick / 2 + 0.04, -0.2), (0.2, 0.06, -0.5), (0.27, -0.2, -0.66)], 4), 0.03, 8),
         metal,
-        (0, 0, 0),
     )
     both(
         tube(
-            np.array(
-                [
-                    (0.17, thick / 2 + 0.02, -0.46),
-                    (0.17, -thick / 2 - 0.08, -0.46),
-                    (0.17, -thick / 2 - 0.09, -0.37),
-                ]
-            ),
+            [
+                (0.17, thick / 2 + 0.02, -0.46),
+                (0.17, -thick / 2 - 0.08, -0.46),
+                (0.17, -thick / 2 - 0.09, -0.37),
+            ],
             0.028,
             8,
         ),
         metal,
-        (0, 0, 0),
     )
     add(
         tube(curve([(0, thick / 2 + 0.04, 0.1), (0, thick / 2 + 0.1, -0.2), (0, 0.5, -0.66)], 4), 0.032, 8),
@@ -219,17 +215,13 @@ def cake(rng: Rng) -> None:
         inside = textured(
             patterns.bands([sponge, sponge, CREAM, sponge, shade(colours[1], 1.1), sponge, sponge]), 0.9
         )
-        add(
-            _upright(prism(sector(r * 0.97, missing), tall, bevel=0.01), tall),
-            inside,
-            (0, 0, z + tall / 2),
-        )
+        add(_upright(prism(sector(r * 0.97, missing), tall, bevel=0.01), tall), inside, (0, 0, z + tall / 2))
         add(_shell(r, missing, tall), textured(coat, 0.4), (0, 0, z + tall / 2), tile=(1.5, 1))
         add(prism(sector(r + 0.035, missing), 0.075, bevel=0.03), drip, (0, 0, z + tall))
         for angle in np.arange(-60 + missing / 2 + 8, 300 - missing / 2 - 4, 30.0):
             x, y = (r + 0.012) * np.cos(np.radians(angle)), (r + 0.012) * np.sin(np.radians(angle))
             drop = rng.uniform(0.06, 0.2)
-            add(tube(np.array([(x, y, z + tall - drop), (x, y, z + tall)]), 0.036, 8), drip)
+            add(tube([(x, y, z + tall - drop), (x, y, z + tall)], 0.036, 8), drip)
             add(ball(0.045, 8), plain(shade(colours[2], 1.5), 0.5), (1.08 * x, 1.08 * y, z + 0.03))
         z += tall + 0.03
     _candles(rng, colours, z, radius * (1 - 0.36 * (tiers - 1)), missing)

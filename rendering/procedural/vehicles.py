@@ -3,28 +3,9 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import (
-    CREAM,
-    DARK,
-    STEEL,
-    Colour,
-    hsv,
-    palette,
-    plain,
-    shade,
-    textured,
-)
+from rendering.procedural.materials import CREAM, DARK, STEEL, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add, both
-from rendering.procedural.shapes import (
-    Rng,
-    ball,
-    box,
-    curve,
-    cylinder,
-    lathe,
-    prism,
-    tube,
-)
+from rendering.procedural.shapes import Rng, ball, box, curve, cylinder, lathe, prism, tube
 
 GLASS: Colour = (0.32, 0.52, 0.68)
 RUBBER: Colour = (0.20, 0.20, 0.24)
@@ -128,12 +109,9 @@ def truck(rng: Rng) -> None:
     add(box((width + 0.06, 0.1, 0.12), 0.04), plain(STEEL, 0.4), (0, y - 0.31, floor - 0.1))
     both(
         tube(
-            np.array([(width / 2 - 0.06, y + 0.32, floor), (width / 2 - 0.06, y + 0.32, floor + cab + 0.16)]),
-            0.035,
-            8,
+            [(width / 2 - 0.06, y + 0.32, floor), (width / 2 - 0.06, y + 0.32, floor + cab + 0.16)], 0.035, 8
         ),
         plain(STEEL, 0.3),
-        (0, 0, 0),
     )
     _truck_load(rng, half - load / 2, floor, width, load - 0.06, colours)
     both(box((0.14, 0.05, 0.09), 0.02), plain(TAILLIGHT), (width * 0.34, half, floor - 0.06))

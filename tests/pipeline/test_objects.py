@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import subprocess
 import sys
 
 import pytest
-from command import command
+from command import PROJECT, command
 
 from conf.options import UserError
 from pipeline.objects.folder import FolderObjects
@@ -104,11 +105,8 @@ for seed, limit in ((0, None), (0, 2), (1, None)):
 
 
 def test_objaverse_through_its_package(objaverse_home):
-    import subprocess
-
-    done = subprocess.run(
-        [sys.executable, "-c", LIST], env={"HOME": str(objaverse_home), "PYTHONPATH": "."}, capture_output=True, text=True
-    )
+    env = {"HOME": str(objaverse_home), "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", LIST], env=env, capture_output=True, text=True)
     everything, two, shuffled = map(eval, done.stdout.splitlines())
     assert sorted(everything) == [("0", "by-0", "glTF"), ("1", "by-1", "glTF"), ("2", "by-2", "glTF")]
     assert two == everything[:2]

@@ -17,7 +17,6 @@ from rendering.recipe import Recipe
 from rendering.renderer import Renderer
 
 
-
 @dataclass(frozen=True)
 class Views:
     pixels: np.ndarray  # uint8 [views, height, width, 4]

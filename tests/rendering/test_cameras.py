@@ -52,9 +52,7 @@ def test_relative_pose_is_target_minus_condition():
     target = cameras.look_at_origin(cameras.position(math.radians(90), math.radians(100), 2.0))
     # Δθ = 30°, Δφ = 90°, Δr = 0.5
     np.testing.assert_allclose(cameras.relative_pose(target, condition), [math.pi / 6, 1, 0, 0.5], atol=1e-12)
-    np.testing.assert_allclose(
-        cameras.relative_pose(condition, target), [-math.pi / 6, -1, 0, -0.5], atol=1e-12
-    )
+    np.testing.assert_allclose(cameras.relative_pose(condition, target), [-math.pi / 6, -1, 0, -0.5], atol=1e-12)
 
 
 def test_relative_pose_across_the_seam_of_the_azimuth():

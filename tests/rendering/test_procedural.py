@@ -46,9 +46,7 @@ def test_unknown_kind_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[::4])
-def test_same_seed_gives_same_bytes_whatever_came_before(
-    kind: str, objects: dict[str, Path], tmp_path: Path
-) -> None:
+def test_same_seed_gives_same_bytes_whatever_came_before(kind: str, objects: dict[str, Path], tmp_path: Path) -> None:
     # Leftovers that would leak into names, the scene or the random numbers of a careless builder.
     bpy.ops.mesh.primitive_cube_add()
     bpy.data.materials.new("painted")
@@ -70,9 +68,7 @@ def test_same_seed_gives_same_bytes_in_a_fresh_process_and_other_order(
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=120)
-    differing = [
-        kind for kind, path in objects.items() if (tmp_path / path.name).read_bytes() != path.read_bytes()
-    ]
+    differing = [kind for kind, path in objects.items() if (tmp_path / path.name).read_bytes() != path.read_bytes()]
     assert differing == []
 
 
@@ -90,9 +86,7 @@ def _extent(path: Path) -> np.ndarray:
     """Width, height and depth of the positions stored in the file."""
     gltf = document(path)
     spots = [
-        gltf["accessors"][part["attributes"]["POSITION"]]
-        for mesh in gltf["meshes"]
-        for part in mesh["primitives"]
+        gltf["accessors"][part["attributes"]["POSITION"]] for mesh in gltf["meshes"] for part in mesh["primitives"]
     ]
     return np.max([spot["max"] for spot in spots], axis=0) - np.min([spot["min"] for spot in spots], axis=0)
 

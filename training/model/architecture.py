@@ -1,10 +1,10 @@
-"""The shapes of a new model, and building it. Stable Diffusion v1 and the tiny model differ in numbers alone."""
+"""The shapes of a model and how to build one; Stable Diffusion v1 and the tiny model differ in numbers."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import UserError, option
@@ -19,7 +19,9 @@ class UNetShape:
     """The denoiser; the defaults are those of Stable Diffusion v1."""
 
     channels: list[int] = option([320, 640, 1280, 1280], "width of each level, finest first")
-    attention: list[bool] = option([True, True, True, False], "whether a level attends to itself and the context")
+    attention: list[bool] = option(
+        [True, True, True, False], "whether a level attends to itself and the context"
+    )
     layers: int = option(2, "residual blocks per level")
     heads: int = option(8, "attention heads")
     groups: int = option(32, "groups of the group normalisation; must divide every width")
@@ -50,7 +52,9 @@ class Architecture:
     unet: UNetShape = option(UNetShape(), "the denoiser")
     encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
     image_encoder: str | None = option(None, "folder of a CLIP vision model to use as it is")
-    pretrained: str | None = option(None, "folder with unet/ vae/ image_encoder/ in diffusers' layout to start from")
+    pretrained: str | None = option(
+        None, "folder with unet/ vae/ image_encoder/ in diffusers' layout to start from"
+    )
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
@@ -72,7 +76,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
 
 
 def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """The same U-Net with `channels` input channels, the new ones with zero weights: it starts out deaf to them."""
+    """The same U-Net with `channels` input channels, the weights of the new ones zero."""
     state = unet.state_dict()
     narrow = state["conv_in.weight"]
     state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], channels, *narrow.shape[2:])
@@ -140,7 +144,9 @@ def _unet(architecture: Architecture, vae: Autoencoder, context: int) -> UNet2DC
 def _check(architecture: Architecture) -> None:
     unet = architecture.unet
     if len(unet.channels) != len(unet.attention):
-        raise UserError("model.unet.channels and model.unet.attention must be equally long, one entry per level")
+        raise UserError(
+            "model.unet.channels and model.unet.attention must be equally long, one entry per level"
+        )
     if any(width % unet.groups or width % unet.heads for width in unet.channels):
         raise UserError(
             f"model.unet.channels {list(unet.channels)} must be multiples of unet.groups={unet.groups} "
@@ -148,4 +154,6 @@ def _check(architecture: Architecture) -> None:
         )
     step = (architecture.patch or 8) * 2 ** (len(unet.channels) - 1)
     if architecture.resolution % step:
-        raise UserError(f"model.resolution={architecture.resolution} must be a multiple of {step} for this U-Net")
+        raise UserError(
+            f"model.resolution={architecture.resolution} must be a multiple of {step} for this U-Net"
+        )

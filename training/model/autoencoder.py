@@ -3,16 +3,17 @@
 """
 
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 LOG_VARIANCE_OF_A_POINT = -30.0  # the least that diffusers keeps: a standard deviation of 3e-7
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):
+class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define config_name
     """Lossless: every `patch` × `patch` square of pixels becomes the channels of one latent pixel.
 
     With patch=1 the latent is the picture. The posterior is a point, so `sample` and `mode` agree.

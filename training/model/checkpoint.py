@@ -1,7 +1,7 @@
 """Checkpoint folders: a diffusers pipeline layout, safetensors only, nothing in it executed.
 
-`unet/ vae/ image_encoder/ cc_projection/ scheduler/ feature_extractor/ model_index.json`; full-size models are
-what the community pipeline Zero1to3StableDiffusionPipeline reads.
+`unet/ vae/ image_encoder/ cc_projection/ scheduler/ feature_extractor/ model_index.json`; full-size models
+are what the community pipeline Zero1to3StableDiffusionPipeline reads.
 """
 
 import json
@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
@@ -78,7 +81,10 @@ def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
     """CLIP's preprocessing as a file for other tools; this project's own is `conditioning.clip_input`."""
     size = {"height": resolution, "width": resolution}
     return CLIPImageProcessorPil(
-        size={"shortest_edge": resolution}, crop_size=size, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)
+        size={"shortest_edge": resolution},
+        crop_size=size,
+        image_mean=list(CLIP_MEAN),
+        image_std=list(CLIP_STD),
     )
 
 
@@ -91,10 +97,14 @@ def _load(part: Any, folder: Path) -> Any:
     try:
         model, report = part.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be read as {part.__name__}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{folder} cannot be read as {part.__name__}: {str(error).splitlines()[0]}"
+        ) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
+        raise UserError(
+            f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them"
+        )
     return model
 
 
@@ -149,5 +159,10 @@ def _check_fit(model: Zero123, folder: Path) -> None:
             f"{folder} is no Zero-1-to-3 checkpoint: its unet has {unet['in_channels']} input channels, "
             f"not {2 * latent}"
         )
-    if (projection["in_channel"], projection["out_channel"]) != (embedding + POSE, unet["cross_attention_dim"]):
-        raise UserError(f"{folder} is inconsistent: its cc_projection fits neither its image_encoder nor its unet")
+    if (projection["in_channel"], projection["out_channel"]) != (
+        embedding + POSE,
+        unet["cross_attention_dim"],
+    ):
+        raise UserError(
+            f"{folder} is inconsistent: its cc_projection fits neither its image_encoder nor its unet"
+        )

@@ -1,8 +1,10 @@
 """What the denoiser is told: the input picture's embedding joined with the relative pose (section 3.2)."""
 
+from typing import cast
+
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
@@ -11,7 +13,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class CCProjection(ModelMixin, ConfigMixin):
+class CCProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define config_name
     """Embedding ++ pose `[..., in_channel]` to the U-Net's context `[..., out_channel]`, a linear map.
 
     Starts as the identity on the embedding, blind to the pose. Names and layout are those of the community
@@ -44,7 +46,7 @@ def clip_input(images_BCHW: Tensor, resolution: int) -> Tensor:
 @torch.no_grad()
 def embed(encoder: CLIPVisionModelWithProjection, images_BCHW: Tensor) -> Tensor:
     """CLIP's projected image embedding `[B, D]` of pictures in [-1, 1], not normalised."""
-    pixels = clip_input(images_BCHW, encoder.config.image_size)
+    pixels = clip_input(images_BCHW, cast(int, encoder.config.image_size))
     return encoder(pixel_values=pixels.to(encoder.dtype)).image_embeds
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from training.model.zero123 import Zero123
 
+Generators = torch.Generator | list[torch.Generator] | None  # of the batch, or one for each sample in it
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (noisy [B, C, h, w], timesteps [B]) -> ε [B, C, h, w]
 
 
@@ -16,11 +18,11 @@ def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
     As in the original, a count that does not divide 1000 yields a few more than asked for (75 yields 77).
 
     Raises:
-        ValueError: fewer than 1 or more than half of the training timesteps.
+        ValueError: fewer steps than one or more than there are training timesteps.
     """
-    if not 1 <= steps <= train_timesteps // 2:
-        raise ValueError(f"DDIM takes 1 to {train_timesteps // 2} steps, not {steps}")
-    return torch.arange(0, train_timesteps, train_timesteps // steps) + 1
+    if not 1 <= steps <= train_timesteps:
+        raise ValueError(f"DDIM takes 1 to {train_timesteps} steps, not {steps}")
+    return torch.arange(1, train_timesteps, train_timesteps // steps)
 
 
 @torch.no_grad()
@@ -30,13 +32,14 @@ def ddim(
     timesteps: Tensor,
     alphas_cumprod: Tensor,
     eta: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     clip: float | None = None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Walk from noise `x_T` `[B, C, h, w]` to a clean latent of the same shape (equation 12).
 
-    `timesteps` rise; `eta` 0 is deterministic, 1 has DDPM's variance; `clip` bounds the clean latent that each
-    step predicts. `generator` lives on the device of `x_T`.
+    `timesteps` rise; `eta` 0 is deterministic, 1 has DDPM's variance; `clip` bounds the clean latent that
+    each step predicts. `generator` lives on the device of `x_T`.
     """
     x = x_T
     previous = torch.cat([torch.zeros(1, dtype=torch.long), timesteps[:-1]])
@@ -49,7 +52,8 @@ def ddim(
         sigma = eta * ((1 - alpha_before) / (1 - alpha) * (1 - alpha / alpha_before)).sqrt()
         x = alpha_before.sqrt() * clean + (1 - alpha_before - sigma**2).sqrt() * noise
         if eta > 0:
-            x = x + sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            x = x + sigma * randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        on_step()
     return x
 
 
@@ -80,12 +84,13 @@ def novel_views(
     steps: int = 50,
     guidance: float = 3.0,
     eta: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """The objects of `images_BCHW`, in [-1, 1], as seen after the relative poses: `[B, 3, R, R]` in [-1, 1]."""
+    """The objects of `images_BCHW` seen after the relative poses: pictures `[B, 3, R, R]` in [-1, 1]."""
     condition = model.condition_latent(images_BCHW)
     context = model.context(model.embed(images_BCHW), pose_B4)
-    x_T = torch.randn(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
+    x_T = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
     scheduler = model.scheduler.config
     latent = ddim(
         guided(model, context, condition, guidance),
@@ -95,5 +100,6 @@ def novel_views(
         eta,
         generator,
         clip=scheduler["clip_sample_range"] if scheduler["clip_sample"] else None,
+        on_step=on_step,
     )
     return model.decode(latent)

@@ -3,7 +3,8 @@
 from typing import TypedDict
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
@@ -140,7 +141,7 @@ def add_noise(clean_BCHW: Tensor, noise_BCHW: Tensor, alpha_B: Tensor) -> Tensor
 def noise_schedule(clip: float | None = None) -> DDIMScheduler:
     """T = 1000, β from 0.00085 to 0.012 linear in √β, ε-prediction; DDIM steps offset by one.
 
-    `clip` bounds what a sampler takes the clean latent for at each step; a model of pixels knows such a bound.
+    `clip` bounds what a sampler takes the clean latent for at each step; pixels know such a bound.
     """
     return DDIMScheduler(
         num_train_timesteps=1000,

@@ -1,0 +1,189 @@
+"""One page about a run: what it was trained on, how the loss fell, and new views next to the truth.
+
+    python -m inference.report views=outputs/views run=outputs/run output=outputs/report.html
+
+The views that it draws are of objects that training never saw. The page is self-contained: pictures travel inside.
+"""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+from training.model.picture import decode
+
+from conf.command import run
+from conf.options import UserError
+from inference.config import ReportConfig
+from inference.metrics import psnr
+from inference.novel_view import NovelView, to_image, to_tensor
+from pipeline.page import contact_sheet, page, picture
+from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names, write_atomically
+from rendering.cameras import relative_pose
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two views of one object as the model sees them, uint8 `[R, R, 3]`, and the pose vector `[4]` between."""
+
+    uid: str
+    condition: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    pose: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A pair with what the model made of it, and how close that is to the truth (PSNR, dB) beside how close
+    it would have been to show the input again."""
+
+    pair: Pair
+    view: NDArray[np.uint8]
+    score: float
+    repeated: float
+
+
+def main(config: ReportConfig) -> None:
+    folder = Path(config.run)
+    markers = read_markers(config.views, "views")
+    novel_view = NovelView.load(folder / "model", config.device)
+    held_out = read_held_out(folder)
+    sheets: list[str] = []
+    pairs: list[Pair] = []
+    share = -(-config.rows // len(held_out))
+    for uid, sample in _samples(config, markers):
+        if len(sheets) < config.limit:
+            sheets.append(_sheet(uid, sample, uid in held_out))
+        if uid in held_out:
+            pairs += itertools.islice(view_pairs(uid, sample, novel_view.model.resolution, config.sampling.seed), share)
+        if len(sheets) >= config.limit and len(pairs) >= config.rows:
+            break
+    if not pairs:
+        raise UserError(f"no object that {config.run} held out lies in {config.views}; name the views it was given")
+    drawn = draw(novel_view, pairs[: config.rows], config)
+    body = [
+        _opening(markers, held_out, drawn),
+        "<div class='rows'>" + "".join(_row(one) for one in drawn) + "</div>",
+        "<h2>How the loss fell</h2>",
+        loss_curve(folder / "metrics.csv"),
+        "<h2>The objects</h2><p class='soft'>Random views around each, as they were rendered. "
+        "Those marked <i>held out</i> were never trained on.</p>",
+        *sheets,
+    ]
+    write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body)))
+    print(f"report: {config.output}")
+
+
+def read_held_out(run: Path) -> frozenset[str]:
+    """The uids that a run kept from training."""
+    try:
+        uids = (run / "validation.txt").read_text().split()
+    except FileNotFoundError:
+        raise UserError(f"{run} is no run of training.finetune: it has no validation.txt") from None
+    if not uids:
+        raise UserError(f"{run} held no object out; train with data.validation_fraction above 0 to see unseen ones")
+    return frozenset(uids)
+
+
+def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator[Pair]:
+    """All ordered pairs of different views, in an order that follows from the seed."""
+    names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
+    pairs = list(itertools.permutations(range(len(names)), 2))
+    for i in np.random.default_rng([seed, *uid.encode()]).permutation(len(pairs)):
+        condition, target = pairs[i]
+        yield Pair(
+            uid,
+            decode(sample[names[condition]], resolution),
+            decode(sample[names[target]], resolution),
+            relative_pose(cameras[target], cameras[condition]),
+        )
+
+
+def draw(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[Drawn]:
+    images = torch.cat([to_tensor(Image.fromarray(pair.condition), len(pair.condition)) for pair in pairs])
+    views = novel_view.draw(images, np.stack([pair.pose for pair in pairs]), config.sampling)
+    drawn = []
+    for pair, view in zip(pairs, views, strict=True):
+        pixels = np.array(to_image(view))
+        drawn.append(Drawn(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
+    return drawn
+
+
+def loss_curve(metrics: Path) -> str:
+    """An inline SVG of training and validation loss over the steps."""
+    with open(metrics, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for column, label in (("loss", "training"), ("val_loss", "held-out objects, averaged weights")):
+        points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
+        if points:
+            steps, losses = np.array(points).T
+            axes.plot(steps, losses, label=label, linewidth=1.4, marker="o" if len(points) < 30 else None, markersize=3)
+    axes.set(xlabel="step", ylabel="mean squared error of the noise", yscale="log")
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    # Text stays text, and ids are the same each time.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "loss"}):
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return f"<div class='paper'>{svg.getvalue()[svg.getvalue().index('<svg') :]}</div>"
+
+
+def _samples(config: ReportConfig, markers: list[Marker]) -> Iterator[tuple[str, Sample]]:
+    total = sum(len(marker.uids) for marker in markers)
+    with tqdm(total=total, desc="reading", unit=" objects") as bar:
+        for marker in markers:
+            for sample in read_samples(config.views, marker.name):
+                bar.update()
+                yield sample
+
+
+def _opening(markers: list[Marker], held_out: frozenset[str], drawn: list[Drawn]) -> str:
+    objects = sum(len(marker.uids) for marker in markers)
+    score, repeated = (np.mean([getattr(one, name) for one in drawn]) for name in ("score", "repeated"))
+    better = sum(one.score > one.repeated for one in drawn)
+    return f"""<h1>New views of objects it never saw</h1>
+<p>From one picture, the model draws the object as another camera would see it. It was trained on
+{objects - len(held_out)} of {objects} objects; those below are among the {len(held_out)} held out.</p>
+<p class="soft">Mean PSNR of the drawn views {score:.1f} dB; repeating the input instead scores {repeated:.1f} dB.
+The drawn view is the closer one in {better} of {len(drawn)} pairs.</p>"""
+
+
+def _row(one: Drawn) -> str:
+    polar, sine, cosine, radius = one.pair.pose
+    turn = f"{np.degrees(polar):+.0f}° polar, {np.degrees(np.arctan2(sine, cosine)):+.0f}° azimuth, {radius:+.2f}"
+    cells = "".join(
+        f"<div>{picture(_png(pixels), 'png', f'{one.pair.uid}: {name}')}<span>{name}</span></div>"
+        for name, pixels in (("input", one.pair.condition), ("truth", one.pair.target), ("generated", one.view))
+    )
+    caption = f"<b>{escape(one.pair.uid)}</b> {turn} · {one.score:.1f} dB"
+    return f"<figure class='row'><div class='three'>{cells}</div><figcaption>{caption}</figcaption></figure>"
+
+
+def _sheet(uid: str, sample: Sample, held_out: bool) -> str:
+    meta = json.loads(sample["meta.json"])
+    caption = " · ".join(filter(None, ["held out" if held_out else "", meta["source"], meta["license"]]))
+    return contact_sheet([sample[name] for name in view_names(sample)], uid, caption)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    run(main, ReportConfig, "inference", "report", help=__doc__)

@@ -1,0 +1,51 @@
+"""Objects whose every view is known by projection: coloured dots in space."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pipeline.shards import Record, Sample, npy_bytes, write_shard
+from rendering.cameras import camera_centre, project, sample_zero123
+
+
+def views_of_dots(seed: int, views: int = 4, resolution: int = 32) -> tuple[list[Image.Image], np.ndarray]:
+    """RGBA pictures and cameras `[views, 3, 4]` of eight dots, nearer ones drawn over farther ones."""
+    rng = np.random.default_rng(seed)
+    points, colours = rng.uniform(-0.5, 0.5, (8, 3)), rng.integers(0, 256, (8, 3))
+    cameras = sample_zero123(rng, views)
+    pictures = []
+    for camera in cameras:
+        picture = Image.new("RGBA", (resolution, resolution))
+        draw = ImageDraw.Draw(picture)
+        distance = np.linalg.norm(points - camera_centre(camera), axis=1)
+        for i in np.argsort(-distance):
+            (x, y), r = project(points[i : i + 1], camera, resolution)[0], resolution / 8 / distance[i]
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=(*map(int, colours[i]), 255))
+        pictures.append(picture)
+    return pictures, cameras
+
+
+def sample_of_dots(seed: int, views: int = 4, resolution: int = 32) -> Sample:
+    pictures, cameras = views_of_dots(seed, views, resolution)
+    return {
+        **{f"{i:03d}.webp": webp(picture) for i, picture in enumerate(pictures)},
+        "cameras.npy": npy_bytes(cameras),
+        "meta.json": b"{}",
+    }
+
+
+def webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True, exact=True)
+    return buffer.getvalue()
+
+
+def write_dots(root, objects: int, per_shard: int = 4, resolution: int = 32, views: int = 4) -> list[str]:
+    """View shards of so many objects under `root`; their uids."""
+    uids = [f"dots-{i:03d}" for i in range(objects)]
+    for index, start in enumerate(range(0, objects, per_shard)):
+        chosen = uids[start : start + per_shard]
+        samples = [(uid, sample_of_dots(start + i, views, resolution)) for i, uid in enumerate(chosen)]
+        write_shard(str(root), f"views-{index:06d}", samples, [Record(uid, "ok") for uid in chosen])
+    return uids

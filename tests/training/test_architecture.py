@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from conf.options import UserError
+from tests.training.conftest import SMALL, random_pairs
+from training.model.architecture import Architecture, UNetShape, build, extend_input
+from training.model.zero123 import Zero123
+
+
+def parameters(module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def full_size_on_meta() -> Zero123:
+    with torch.device("meta"):
+        return build(Architecture()).to("meta")
+
+
+def test_full_size_is_stable_diffusion_and_clip():
+    model = full_size_on_meta()
+    assert parameters(model.unet) == 859_532_484  # 859,520,964 of SD v1 and 4·320·9 for four more channels
+    assert parameters(model.image_encoder) == 303_966_208
+    assert parameters(model.cc_projection) == 772 * 768 + 768
+    assert model.unet.config["in_channels"] == 8 and model.resolution == 256
+
+
+def test_full_size_steps_on_meta():
+    model = full_size_on_meta()
+    with torch.device("meta"):
+        batch = {"target": torch.empty(2, 3, 256, 256), "condition": torch.empty(2, 3, 256, 256)}
+        model.loss({**batch, "pose": torch.empty(2, 4)}).backward()
+    assert model.unet.conv_in.weight.grad.shape == (320, 8, 3, 3)
+
+
+@pytest.mark.slow
+def test_full_size_steps_on_a_cpu():
+    model = build(Architecture())
+    loss = model.loss(random_pairs(1, 256), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert loss.isfinite() and model.unet.conv_in.weight.grad.isfinite().all()
+
+
+def test_a_seed_names_a_model_and_the_global_state_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, again, other = (build(SMALL, seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["unet.conv_in.weight"], other["unet.conv_in.weight"])
+
+
+def test_new_input_channels_change_nothing_at_first(model):
+    narrow = model.unet.from_config({**model.unet.config, "in_channels": 12})
+    wide = extend_input(narrow, 24)
+    x, y = torch.randn(2, 2, 12, 8, 8, generator=torch.Generator().manual_seed(0))
+    rest = torch.tensor([3, 900]), torch.randn(2, 1, 16)
+    with torch.no_grad():
+        assert torch.allclose(wide(torch.cat([x, y], 1), *rest).sample, narrow(x, *rest).sample, atol=1e-5)
+    assert wide.config["in_channels"] == 24
+
+
+def test_pretrained_parts_are_taken_and_the_unet_extended(model, tmp_path):
+    narrow = model.unet.from_config({**model.unet.config, "in_channels": 12})
+    narrow.save_pretrained(tmp_path / "unet")
+    model.image_encoder.save_pretrained(tmp_path / "image_encoder")
+    started = build(replace(SMALL, pretrained=str(tmp_path)), seed=9)
+    assert torch.equal(started.unet.conv_in.weight[:, :12], narrow.conv_in.weight)
+    assert not started.unet.conv_in.weight[:, 12:].any()
+    assert torch.equal(
+        started.image_encoder.visual_projection.weight, model.image_encoder.visual_projection.weight
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (replace(SMALL, resolution=18), "model.resolution=18 must be a multiple of 4"),
+        (replace(SMALL, unet=UNetShape([16, 32], [True])), "must be equally long"),
+        (replace(SMALL, unet=UNetShape([20, 40], [True, True], groups=8)), "must be multiples of"),
+        (replace(SMALL, pretrained="nowhere"), "there is no folder nowhere/image_encoder"),
+        (replace(SMALL, image_encoder="nowhere"), "there is no folder nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, sentence):
+    with pytest.raises(UserError, match=sentence):
+        build(wrong)
