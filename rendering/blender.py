@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The only file that drives Blender to make views: reset, import, normalise, light, render.
 
 Everything happens in the one scene that `bpy` holds, so a process renders one object at a time.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The child process that holds Blender: requests in on stdin, answers out on stdout, one JSON line each.
 
 `{"render": …}`: an asset in, a folder with `000.webp …`, `cameras.npy` and `meta.json` out.
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import blender, cameras, procedural
+from rendering import blender, cameras
 from rendering.failure import RenderFailure
+from rendering.procedural.build import build
 from rendering.recipe import Recipe, sample_area_light
 
 
@@ -70,7 +72,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             case {"render": {"asset": asset, "recipe": recipe, "seed": seed, "folder": folder}}:
                 return {"meta": render_object(Path(asset), Recipe(**recipe), seed, Path(folder))}
             case {"build": {"kind": kind, "seed": seed, "path": path}}:
-                procedural.build(kind, seed, Path(path))
+                build(kind, seed, Path(path))
                 return {}
         raise AssertionError(f"unknown request {request}")
     except RenderFailure as failure:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conf.options import UserError, option
 from pipeline.objects.source import Asset
-from rendering.kinds import KINDS
+from rendering.procedural import KINDS
 from rendering.renderer import Renderer
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Craft of air, water and space, their noses towards -y."""
 
 import numpy as np
@@ -91,9 +92,7 @@ def _wings(rng: Rng, skin: Material, span: float, r: float, colours: list[Colour
         both(box((0.1, tip * 0.8, 0.11), 0.04), plain(colours[2], 0.4), (half - 0.04, sweep - 0.2, z + 0.05))
     if len(levels) == 2:
         for x in (0.35, 0.75):
-            strut = np.array(
-                [(half * x, -0.2 + sweep * x, levels[0]), (half * x, -0.2 + sweep * x, levels[1] + 0.05)]
-            )
+            strut = np.array([(half * x, -0.2 + sweep * x, levels[0]), (half * x, -0.2 + sweep * x, levels[1] + 0.05)])
             both(tube(strut, 0.024, 8), plain(hsv(0.08, 0.6, 0.6)))
 
 
@@ -109,9 +108,7 @@ def boat(rng: Rng) -> None:
     y = rng.uniform(0.18, 0.28) * length
     add(box((beam * 0.5, 0.34, 0.2), 0.04), plain(shade(colours[3], 1.25)), (0, y, depth + 0.13))
     add(box((beam * 0.6, 0.42, 0.05), 0.02), plain(colours[1]), (0, y, depth + 0.24))
-    both(
-        cylinder(0.055, 0.04, 0.01, 14), plain(GLASS, 0.2), (beam * 0.25 - 0.02, y, depth + 0.13), (0, 90, 0)
-    )
+    both(cylinder(0.055, 0.04, 0.01, 14), plain(GLASS, 0.2), (beam * 0.25 - 0.02, y, depth + 0.13), (0, 90, 0))
     tall, mast = rng.uniform(1.15, 1.5), -0.08
     spar = textured(patterns.wood(rng, hsv(0.07, 0.6, 0.6)))
     add(tube([(0, mast, depth * 0.5), (0, mast, depth + tall + 0.08)], 0.03, 10), spar)
@@ -155,9 +152,7 @@ def _hull(length: float, beam: float, depth: float) -> Solid:
     rings = []
     for s, w, k, top in zip(stations, width, keel, sheer, strict=True):
         rings.append(
-            np.column_stack(
-                [w * section[:, 0], np.full(11, (s - 0.5) * length), k + (top - k) * section[:, 1]]
-            )
+            np.column_stack([w * section[:, 0], np.full(11, (s - 0.5) * length), k + (top - k) * section[:, 1]])
         )
     return loft(np.stack(rings)[:, ::-1])
 
@@ -166,22 +161,13 @@ def _bulged(outline: list[tuple[float, float]], amount: float) -> Solid:
     """A sail in the (y, z) plane, its middle blown towards +x."""
     flat = np.asarray(outline)
     dense = np.concatenate(
-        [
-            a + (b - a) * np.linspace(0, 1, 5)[:-1, None]
-            for a, b in zip(flat, np.roll(flat, -1, 0), strict=True)
-        ]
+        [a + (b - a) * np.linspace(0, 1, 5)[:-1, None] for a, b in zip(flat, np.roll(flat, -1, 0), strict=True)]
     )
     centre = flat.mean(axis=0)
     shrunk = [centre + (dense - centre) * k for k in (1.0, 1.0, 0.75, 0.4, 0.0)]
     heights = amount * (1 - np.array([1.0, 1.0, 0.75, 0.4, 0.0]) ** 2)
-    front = [
-        np.column_stack([np.full(len(dense), h + 0.012), p])
-        for h, p in zip(heights[1:], shrunk[1:], strict=True)
-    ]
-    back = [
-        np.column_stack([np.full(len(dense), h - 0.012), p])
-        for h, p in zip(heights[1:], shrunk[1:], strict=True)
-    ]
+    front = [np.column_stack([np.full(len(dense), h + 0.012), p]) for h, p in zip(heights[1:], shrunk[1:], strict=True)]
+    back = [np.column_stack([np.full(len(dense), h - 0.012), p]) for h, p in zip(heights[1:], shrunk[1:], strict=True)]
     area = np.sum(flat[:, 0] * np.roll(flat[:, 1], -1) - flat[:, 1] * np.roll(flat[:, 0], -1))
     sail = loft(np.stack(back[::-1] + front)[:, :: 1 if area > 0 else -1])
     corners = sail.points[np.concatenate(sail.faces)][:, 1:]

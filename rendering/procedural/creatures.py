@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fish, bird and insect, their faces towards -y."""
 
 import numpy as np
@@ -74,9 +75,7 @@ def fish(rng: Rng) -> None:
 
 
 def duck(rng: Rng) -> None:
-    main = hsv(
-        rng.choice([0.14, 0.13, 0.06, 0.55, 0.93]) + rng.uniform(-0.02, 0.02), rng.uniform(0.6, 0.82), 0.95
-    )
+    main = hsv(rng.choice([0.14, 0.13, 0.06, 0.55, 0.93]) + rng.uniform(-0.02, 0.02), rng.uniform(0.6, 0.82), 0.95)
     accent = palette(rng, 1)[0]
     plumage = textured(patterns.scales(shade(main, 0.9), main, 8), 0.8)
     wing = textured(patterns.scales(shade(accent, 0.75), shade(accent, 1.25), 6), 0.8)
@@ -131,9 +130,7 @@ def caterpillar(rng: Rng) -> None:
         add(ball(size, 20), skins[k % 2], (x, y, r + 0.06 + hump), tile=(2, 1))
         for side in (-1, 1):
             add(
-                tube(
-                    [(x + side * 0.12, y, r * 0.6 + hump), (x + side * 0.17, y, 0.04 + hump * 0.85)], 0.045, 8
-                ),
+                tube([(x + side * 0.12, y, r * 0.6 + hump), (x + side * 0.17, y, 0.04 + hump * 0.85)], 0.045, 8),
                 shoe,
             )
             add(ball((0.07, 0.09, 0.05), 10), shoe, (x + side * 0.17, y - 0.03, 0.03 + hump * 0.85))

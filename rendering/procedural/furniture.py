@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Furniture, its front towards -y."""
 
 import numpy as np
@@ -62,9 +63,7 @@ def table(rng: Rng) -> None:
     runner = textured(patterns.cloth(rng, colours), 0.8)
     width, depth, height = rng.uniform(1.0, 1.4), rng.uniform(0.65, 0.85), rng.uniform(0.6, 0.75)
     if rng.uniform() < 0.5:
-        leg = lathe(
-            curve([(0.0, 0), (0.03, 0), (0.045, 0.15), (0.03, 0.3), (0.06, 0.6), (0.04, 0.8), (0, 1)], 3), 12
-        )
+        leg = lathe(curve([(0.0, 0), (0.03, 0), (0.045, 0.15), (0.03, 0.3), (0.06, 0.6), (0.04, 0.8), (0, 1)], 3), 12)
     else:
         leg = lathe([(0, 0), (0.04, 0), (0.065, 1), (0, 1)], 4)
     for y in (-1, 1):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A house on its lawn, the door towards -y."""
 
 import numpy as np

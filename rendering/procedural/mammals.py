@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Mammals, their faces towards -y."""
 
 import numpy as np
@@ -175,9 +176,7 @@ def elephant(rng: Rng) -> None:
         (0.24 + ear * 0.66, y + 0.08, top + 0.03),
         (0, -8, angle),
     )
-    tip = [(0.0, y - 0.56, top + 0.12), (0.0, y - 0.42, top - 0.62), (0.14, y - 0.58, top - 0.3)][
-        rng.integers(3)
-    ]
+    tip = [(0.0, y - 0.56, top + 0.12), (0.0, y - 0.42, top - 0.62), (0.14, y - 0.58, top - 0.3)][rng.integers(3)]
     trunk = curve([(0, y - 0.16, top - 0.04), (0, y - 0.33, top - 0.22), (0, y - 0.42, top - 0.44), tip], 6)
     trunk = (
         trunk
@@ -188,9 +187,7 @@ def elephant(rng: Rng) -> None:
     add(tube(trunk, np.linspace(0.135, 0.07, len(trunk)), 14), bands)
     both(
         tube(
-            curve(
-                [(0.14, y - 0.2, top - 0.14), (0.17, y - 0.36, top - 0.24), (0.16, y - 0.46, top - 0.18)], 4
-            ),
+            curve([(0.14, y - 0.2, top - 0.14), (0.17, y - 0.36, top - 0.24), (0.16, y - 0.46, top - 0.18)], 4),
             np.linspace(0.05, 0.02, 9),
             8,
         ),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Materials and colours. Colours are sRGB triples from 0 to 1, as painted in the textures."""
 
 import colorsys

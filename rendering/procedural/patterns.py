@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Images drawn with numpy: arrays (rows, columns, 3) of sRGB values from 0 to 1 that tile without seams."""
 
 import numpy as np

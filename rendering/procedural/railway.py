@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The steam locomotive, its front towards -y."""
 
 import numpy as np
@@ -101,8 +102,6 @@ def _wheels(boiler: float, front: float, colour: Colour) -> None:
                     add(spoke, rim, (x, y, radius))
                 add(cylinder(0.05, 0.12, 0, 10), plain(BRASS, 0.3), (x - 0.06, y, radius), turn)
     for side in (-1, 1):
-        rod = np.array(
-            [(side * 0.41, rear[0] + 0.02, big - 0.04), (side * 0.41, rear[-1] - 0.06, big - 0.04)]
-        )
+        rod = np.array([(side * 0.41, rear[0] + 0.02, big - 0.04), (side * 0.41, rear[-1] - 0.06, big - 0.04)])
         add(tube(rod, 0.03, 8), plain(STEEL, 0.3))
     both(cylinder(0.1, 0.28, 0.03, 16), plain(shade(colour, 0.8)), (0.34, front + 0.4, 0.3), (90, 0, 0))

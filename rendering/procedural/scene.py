@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Puts solids into the open Blender scene and writes the scene as one GLB."""
 
 from collections.abc import Sequence
@@ -37,9 +38,7 @@ def add(
     bpy.context.scene.collection.objects.link(bpy.data.objects.new("part", mesh))
 
 
-def both(
-    solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), **options: object
-) -> None:
+def both(solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), **options: object) -> None:
     """Add a solid and its mirror image across the plane x = 0."""
     part = placed(solid, at, turn)
     add(part, material, **options)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Closed surfaces with texture coordinates, as plain arrays. Lengths in metres, z up, objects face -y."""
 
 from collections.abc import Sequence
@@ -71,9 +72,7 @@ def loft(rings: Array) -> Solid:
     count, around = rings.shape[:2]
     poles = np.ptp(rings, axis=1).max(axis=1) < 1e-9
     starts = np.concatenate([[0], np.cumsum(np.where(poles, 1, around))])
-    heights = fractions(
-        np.where(poles[:, None], rings[:, 0], rings.mean(axis=1)) + 1e-9 * np.arange(count)[:, None]
-    )
+    heights = fractions(np.where(poles[:, None], rings[:, 0], rings.mean(axis=1)) + 1e-9 * np.arange(count)[:, None])
     profile = rings[:, 0]
     if np.ptp(profile, axis=0).max() > 0:
         heights = fractions(profile + 1e-9 * np.arange(count)[:, None])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Things from the garden, their fronts towards -y."""
 
 import numpy as np
@@ -127,9 +128,7 @@ def cactus(rng: Rng) -> None:
     face = 0.42 + tall * 0.7
     eyes(r * 0.36, -r * 0.93, face, 0.055)
     both(ball((0.045, 0.03, 0.035), 10), plain(PINK), (r * 0.6, -r * 0.82, face - 0.09))
-    smile = curve(
-        [(-0.07, -r * 0.98, face - 0.09), (0, -r * 1.02, face - 0.13), (0.07, -r * 0.98, face - 0.09)], 4
-    )
+    smile = curve([(-0.07, -r * 0.98, face - 0.09), (0, -r * 1.02, face - 0.13), (0.07, -r * 0.98, face - 0.09)], 4)
     add(tube(smile, 0.018, 6), plain(DARK))
 
 

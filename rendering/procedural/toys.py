@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Robot, guitar and birthday cake, their fronts towards -y."""
 
 import numpy as np
@@ -74,9 +75,7 @@ def _panel(rng: Rng, colours: list[Colour], y: float, z: float, width: float, ta
         plain(shade(colours[3], 1.3), 0.4),
         (0, y - 0.01, z + 0.02),
     )
-    add(
-        cylinder(0.095, 0.05, 0.012, 20), plain(CREAM), (-width * 0.16, y - 0.02, z + tall * 0.13), (90, 0, 0)
-    )
+    add(cylinder(0.095, 0.05, 0.012, 20), plain(CREAM), (-width * 0.16, y - 0.02, z + tall * 0.13), (90, 0, 0))
     add(
         box((0.02, 0.03, 0.09), 0.008),
         plain((0.9, 0.15, 0.1)),
@@ -144,9 +143,7 @@ def guitar(rng: Rng) -> None:
     add(box((0.115, 0.09, neck + 0.3), 0.025, grain=True), dark, (0, front + 0.03, 0.36 + neck / 2))
     top = 0.5 + neck
     peg_head = [(-0.06, 0), (0.06, 0), (0.11, 0.07), (0.1, 0.3), (0, 0.26), (-0.1, 0.3), (-0.11, 0.07)]
-    add(
-        prism(peg_head, 0.07, "y", 0.015), plain(colours[1], 0.35), (0, front + 0.045, top - 0.01), (-8, 0, 0)
-    )
+    add(prism(peg_head, 0.07, "y", 0.015), plain(colours[1], 0.35), (0, front + 0.045, top - 0.01), (-8, 0, 0))
     for k in range(3):
         both(
             cylinder(0.018, 0.1, 0.005, 8),
@@ -212,9 +209,7 @@ def cake(rng: Rng) -> None:
     z, sponge = 0.0, hsv(rng.choice([0.1, 0.12, 0.06, 0.97]), 0.5, 0.85)
     for tier in range(tiers):
         r, tall = radius * (1 - 0.36 * tier), rng.uniform(0.34, 0.42) * (1 - 0.15 * tier)
-        inside = textured(
-            patterns.bands([sponge, sponge, CREAM, sponge, shade(colours[1], 1.1), sponge, sponge]), 0.9
-        )
+        inside = textured(patterns.bands([sponge, sponge, CREAM, sponge, shade(colours[1], 1.1), sponge, sponge]), 0.9)
         add(_upright(prism(sector(r * 0.97, missing), tall, bevel=0.01), tall), inside, (0, 0, z + tall / 2))
         add(_shell(r, missing, tall), textured(coat, 0.4), (0, 0, z + tall / 2), tile=(1.5, 1))
         add(prism(sector(r + 0.035, missing), 0.075, bevel=0.03), drip, (0, 0, z + tall))

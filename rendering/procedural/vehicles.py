@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Road vehicles, their noses towards -y."""
 
 import numpy as np
@@ -108,9 +109,7 @@ def truck(rng: Rng) -> None:
     both(ball((0.09, 0.05, 0.09), 14), plain(HEADLIGHT, 0.2), (width * 0.37, y - 0.3, floor + 0.12))
     add(box((width + 0.06, 0.1, 0.12), 0.04), plain(STEEL, 0.4), (0, y - 0.31, floor - 0.1))
     both(
-        tube(
-            [(width / 2 - 0.06, y + 0.32, floor), (width / 2 - 0.06, y + 0.32, floor + cab + 0.16)], 0.035, 8
-        ),
+        tube([(width / 2 - 0.06, y + 0.32, floor), (width / 2 - 0.06, y + 0.32, floor + cab + 0.16)], 0.035, 8),
         plain(STEEL, 0.3),
     )
     _truck_load(rng, half - load / 2, floor, width, load - 0.06, colours)

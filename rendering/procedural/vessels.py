@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Vessels for the table. Handles and spouts lie along x, the painted side faces -y."""
 
 import numpy as np
@@ -99,9 +100,7 @@ def teapot(rng: Rng) -> None:
     ]
     path = curve(spout, 6)
     add(tube(path, np.linspace(0.16, 0.07, len(path)), 14), trim)
-    add(
-        ball((0.05, 0.05, 0.03), 10), plain(hsv(0.05, 0.6, 0.3)), (radius + 0.355, 0, tip + 0.055), (0, 35, 0)
-    )
+    add(ball((0.05, 0.05, 0.03), 10), plain(hsv(0.05, 0.6, 0.3)), (radius + 0.355, 0, tip + 0.055), (0, 35, 0))
     back = -radius
     handle = [
         (back * 0.86, 0, height * 0.8),

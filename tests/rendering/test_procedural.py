@@ -11,7 +11,8 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="Blender's Python module is not installed")
 
-from rendering.procedural import KINDS, build  # noqa: E402
+from rendering.procedural import KINDS  # noqa: E402
+from rendering.procedural.build import BUILDERS, build  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +64,7 @@ def test_same_seed_gives_same_bytes_in_a_fresh_process_and_other_order(
     objects: dict[str, Path], tmp_path: Path
 ) -> None:
     script = (
-        "import sys; from pathlib import Path; from rendering.procedural import KINDS, build\n"
+        "import sys; from pathlib import Path; from rendering.procedural import KINDS; from rendering.procedural.build import build\n"
         "for kind in KINDS[::-1]: build(kind, 0, Path(sys.argv[1]) / f'{kind}.glb')"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
@@ -161,3 +162,7 @@ def _assert_closed_and_outward(points: np.ndarray, triangles: np.ndarray) -> Non
     assert np.mean(balance != 0) < 0.002, "holes or inverted faces"
     a, b, c = (points[triangles[:, k]] for k in range(3))
     assert np.sum(a * np.cross(b, c)) > 0, "inside out"
+
+
+def test_every_kind_has_its_builder():
+    assert tuple(BUILDERS) == KINDS
