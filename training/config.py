@@ -25,15 +25,11 @@ class DataConfig:
     path: str = option("???", "folder or s3:// URL of view shards, the output of pipeline.render")
     batch_size: int = option(32, "view pairs per device and step")
     pairs_per_object: int = option(4, "view pairs that an object gives in an epoch")
-    validation_fraction: float = option(
-        0.01, "share of objects, chosen by the hash of their uid, never trained on"
-    )
+    validation_fraction: float = option(0.01, "share of objects, chosen by the hash of their uid, never trained on")
     validation_pairs: int = option(4, "view pairs per validation object")
     background: Background = option(Background.composite, "composite on white, or `original` for its fringes")
     workers: int = option(4, "processes that read and decode; 0: the training process itself")
-    cache_mb: int = option(
-        256, "memory per process for decoded views, which later epochs then need not decode"
-    )
+    cache_mb: int = option(256, "memory per process for decoded views, which later epochs then need not decode")
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,7 @@ class ViewPairs(IterableDataset[Pairs]):
                     yield pair
                 skip = 0
             if not dealt and self.epochs is None:
-                raise UserError(
-                    f"no object of {self.config.path} can be read; see the log, and render it again"
-                )
+                raise UserError(f"no object of {self.config.path} can be read; see the log, and render it again")
 
     def _deal(self, shard: Shard, epoch: int, skip: int) -> Iterator[Pairs]:
         samples = self._read(shard)
@@ -218,7 +216,8 @@ class ViewPairs(IterableDataset[Pairs]):
         if uid not in self._named:
             self._named.add(uid)
             self.dropped += 1
-            log.warning("dropped %s: %s", uid, error if str(error) else repr(error))
+            missing = isinstance(error, KeyError)
+            log.warning("dropped %s: %s", uid, f"{error} is missing from its shard" if missing else repr(error))
 
 
 def training_batches(
@@ -228,9 +227,7 @@ def training_batches(
     objects = sum(len(shard.uids) for shard in shards)
     if objects < ranks:
         raise UserError(f"{objects} training objects cannot feed {ranks} devices; render more, or use fewer")
-    pairs = ViewPairs(
-        config, shards, resolution, seed, config.pairs_per_object, taken=taken, rank=rank, ranks=ranks
-    )
+    pairs = ViewPairs(config, shards, resolution, seed, config.pairs_per_object, taken=taken, rank=rank, ranks=ranks)
     # A worker without an object would have nothing to give, ever.
     return _loader(pairs, config.batch_size, workers=min(config.workers, objects // ranks))
 
@@ -239,9 +236,7 @@ def validation_batches(
     config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int, ranks: int
 ) -> DataLoader[Pairs]:
     """One pass over the pairs of the rank's validation objects, the same ones each time."""
-    pairs = ViewPairs(
-        config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks
-    )
+    pairs = ViewPairs(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
     return _loader(pairs, config.batch_size, workers=0 if len(shards) < 4 else config.workers)
 
 

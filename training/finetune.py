@@ -7,7 +7,7 @@ and `checkpoints/last.ckpt`. The same command continues an interrupted run and l
 """
 
 import logging
-import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from conf.command import run
 from conf.options import UserError
@@ -26,14 +27,15 @@ from training.data import fixed_pairs, split
 from training.model import checkpoint
 from training.model.architecture import build
 from training.module import Finetuning
-from training.record import continue_or_begin, finished
-
-log = logging.getLogger(__name__)
+from training.record import as_dict, continue_or_begin, finished
 
 
 def main(config: FinetuneConfig) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # The frozen parts are in eval mode on purpose; the other two are between Lightning and torch.
+    for message in (".*in eval mode at the start of training", ".*isinstance.treespec", ".*does not have many workers"):
+        warnings.filterwarnings("ignore", message)
     output = Path(config.output)
     continue_or_begin(output, config)
     if finished(output, config):
@@ -95,19 +97,22 @@ def _trainer(config: FinetuneConfig, output: Path, pairs: Any) -> L.Trainer:
 
 
 def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
-    if config.wandb.mode is WandbMode.disabled:
+    """Offline a run is files under `output/wandb` for `wandb sync`; nothing is asked, nothing sent."""
+    mode = config.wandb.mode
+    if mode is WandbMode.disabled or rank_zero_only.rank:
         return False
-    os.environ["WANDB_SILENT"] = "true"
-    online = config.wandb.mode is WandbMode.online
-    if online and not wandb.api.api_key:
+    if mode is WandbMode.online and not wandb.api.api_key:
         raise UserError("wandb.mode=online needs an API key: set WANDB_API_KEY, or use wandb.mode=offline")
-    return WandbLogger(
-        save_dir=output,
+    experiment = wandb.init(
+        dir=output,
+        mode=mode.value,
         name=output.name,
         project=config.wandb.project,
         entity=config.wandb.entity,
-        offline=not online,
+        config=as_dict(config),
+        settings=wandb.Settings(silent=True),
     )
+    return WandbLogger(experiment=experiment)
 
 
 def _point_to(output: Path) -> None:

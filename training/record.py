@@ -26,8 +26,7 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         for key, value in _flat(now).items():
             if not key.startswith(FREE) and before.get(key) != value:
                 raise UserError(
-                    f"{output} was begun with {key}={before.get(key)}, not {value}; "
-                    "choose another output, or delete it"
+                    f"{output} was begun with {key}={before.get(key)}, not {value}; choose another output, or delete it"
                 )
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
@@ -36,9 +35,7 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
 def finished(output: Path, config: FinetuneConfig) -> bool:
     """Whether the run's model has been trained for as many steps as are asked for."""
     path = output / "model" / "training.yaml"
-    return (
-        path.exists() and yaml.safe_load(path.read_text())["trainer"]["max_steps"] >= config.trainer.max_steps
-    )
+    return path.exists() and yaml.safe_load(path.read_text())["trainer"]["max_steps"] >= config.trainer.max_steps
 
 
 def as_dict(config: FinetuneConfig) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def rocket(rng: Rng) -> None:
     for k in range(fins):
         add(prism(fin, 0.07, "y", 0.02), plain(colours[2], 0.4), turn=(0, 0, 360 * k / fins + 90))
     for z, size in ((0.66, 0.15), (0.42, 0.11))[: int(rng.integers(1, 3))]:
-        y = -np.interp(z * height, [k[1] for k in knots], [k[0] for k in knots]) - 0.01
+        y = -float(np.interp(z * height, [k[1] for k in knots], [k[0] for k in knots])) - 0.01
         add(ring(size, 0.035, 22, 8), plain(BRASS, 0.3), (0, y, z * height), (90, 0, 0))
         add(ball((size, 0.05, size), 16), plain(GLASS, 0.15), (0, y, z * height))
     add(box((0.2, 0.06, 0.36), 0.03), plain(shade(colours[2], 0.8)), (0, r - 0.02, height * 0.42), (4, 0, 0))

@@ -66,11 +66,11 @@ def table(rng: Rng) -> None:
         leg = lathe(curve([(0.0, 0), (0.03, 0), (0.045, 0.15), (0.03, 0.3), (0.06, 0.6), (0.04, 0.8), (0, 1)], 3), 12)
     else:
         leg = lathe([(0, 0), (0.04, 0), (0.065, 1), (0, 1)], 4)
-    for y in (-1, 1):
+    for end in (-1, 1):
         both(
             leg._replace(points=leg.points * (1, 1, height)),
             wood,
-            (width / 2 - 0.09, y * (depth / 2 - 0.09), 0),
+            (width / 2 - 0.09, end * (depth / 2 - 0.09), 0),
         )
     add(box((width - 0.16, depth - 0.16, 0.13), grain=True), wood, (0, 0, height - 0.06))
     add(box((width, depth, 0.06), 0.02, grain=True), top, (0, 0, height + 0.02))
@@ -78,8 +78,8 @@ def table(rng: Rng) -> None:
     add(ball(0.025, 10), plain(BRASS, 0.3), (0, 0.055 - depth / 2, height - 0.07))
     shift = rng.uniform(-0.15, 0.15)
     add(box((0.36, depth + 0.04, 0.02), 0.008), runner, (shift, 0, height + 0.055))
-    for y in (-1, 1):
-        add(box((0.36, 0.02, 0.17), 0.008), runner, (shift, y * (depth / 2 + 0.015), height - 0.02))
+    for end in (-1, 1):
+        add(box((0.36, 0.02, 0.17), 0.008), runner, (shift, end * (depth / 2 + 0.015), height - 0.02))
     _fruit_bowl(rng, (shift, 0, height + 0.06), colours[0])
     side = 1 if rng.uniform() < 0.5 else -1
     x, y = side * width * 0.37, -depth * 0.22

@@ -2,6 +2,7 @@
 """Materials and colours. Colours are sRGB triples from 0 to 1, as painted in the textures."""
 
 import colorsys
+from typing import TypeAlias
 
 import bpy
 import numpy as np
@@ -10,7 +11,7 @@ from rendering.procedural.shapes import Array, Rng
 
 Colour = tuple[float, float, float]
 
-Material = bpy.types.Material
+Material: TypeAlias = bpy.types.Material
 
 DARK: Colour = (0.13, 0.12, 0.16)
 CREAM: Colour = (0.93, 0.86, 0.70)
@@ -42,13 +43,16 @@ def palette(rng: Rng, count: int) -> list[Colour]:
 def shade(colour: Colour, factor: float) -> Colour:
     """Darker below 1; above 1 lighter, towards a warm white."""
     if factor <= 1:
-        return tuple(factor * c for c in colour)
-    return tuple(c + (w - c) * (factor - 1) for c, w in zip(colour, (1.0, 0.97, 0.9), strict=True))
+        r, g, b = (factor * c for c in colour)
+    else:
+        r, g, b = (c + (w - c) * (factor - 1) for c, w in zip(colour, (1.0, 0.97, 0.9), strict=True))
+    return r, g, b
 
 
 def linear(colour: Colour) -> Colour:
     """sRGB to the linear values Blender wants for plain colours."""
-    return tuple(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
+    return r, g, b
 
 
 # Part of its own colour that every surface gives off. The scenes these objects are meant for have one lamp

@@ -129,9 +129,8 @@ def patches(rng: Rng, low: Colour, high: Colour, amount: float = 0.4, waves: int
 def stars(low: Colour, high: Colour, count: int = 4, points: int = 5) -> Array:
     """Staggered stars (or, with more points, flowers); `count` should be even to tile."""
     u, v = grid()
-    x, y = u * count, v * count
-    x = (x + 0.5 * (np.floor(y) % 2)) % 1 - 0.5
-    y = y % 1 - 0.5
+    x = (u * count + 0.5 * (np.floor(v * count) % 2)) % 1 - 0.5
+    y = v * count % 1 - 0.5
     reach = 0.28 + 0.12 * np.cos(points * (np.arctan2(y, x) - np.pi / 2))
     return blend(low, high, edge(np.hypot(x, y) - reach, 0.05))
 

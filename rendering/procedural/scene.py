@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -38,7 +39,7 @@ def add(
     bpy.context.scene.collection.objects.link(bpy.data.objects.new("part", mesh))
 
 
-def both(solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), **options: object) -> None:
+def both(solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), **options: Any) -> None:
     """Add a solid and its mirror image across the plane x = 0."""
     part = placed(solid, at, turn)
     add(part, material, **options)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Closed surfaces with texture coordinates, as plain arrays. Lengths in metres, z up, objects face -y."""
 
-from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -20,9 +20,10 @@ class Solid(NamedTuple):
     uvs: Array  # (corners, 2), face by face in the order of `faces`
 
 
-def placed(solid: Solid, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), size: Vector = (1, 1, 1)) -> Solid:
+def placed(solid: Solid, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), size: ArrayLike = (1, 1, 1)) -> Solid:
     """Scale by `size`, then turn about x, y, z in that order (degrees), then move to `at`."""
-    points = solid.points * np.asarray(size, float)
+    scale = np.asarray(size, float)
+    points = solid.points * scale
     for axis, degrees in enumerate(turn):
         if degrees:
             cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -31,7 +32,7 @@ def placed(solid: Solid, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), size:
                 [points[:, i] * cos - points[:, j] * sin, points[:, i] * sin + points[:, j] * cos], axis=1
             )
     # A mirror image turns the faces inside out, so they and their corners run backwards.
-    if np.prod(size) < 0:
+    if np.prod(scale) < 0:
         bounds = np.cumsum([len(face) for face in solid.faces])[:-1]
         uvs = np.concatenate([part[::-1] for part in np.split(solid.uvs, bounds)])
         solid = solid._replace(faces=[face[::-1] for face in solid.faces], uvs=uvs)
@@ -43,7 +44,7 @@ def mirrored(solid: Solid) -> Solid:
     return placed(solid, size=(-1, 1, 1))
 
 
-def curve(knots: Sequence[Sequence[float]], steps: int = 6, closed: bool = False) -> Array:
+def curve(knots: ArrayLike, steps: int = 6, closed: bool = False) -> Array:
     """A smooth (Catmull-Rom) curve through the knots, `steps` points for each span between two of them."""
     knots = np.asarray(knots, float)
     if closed:
@@ -105,7 +106,7 @@ def loft(rings: Array) -> Solid:
     return Solid(points, faces, np.asarray(uvs))
 
 
-def lathe(profile: Sequence[Sequence[float]], around: int = 24) -> Solid:
+def lathe(profile: ArrayLike, around: int = 24) -> Solid:
     """The surface swept by a profile of (radius, height) pairs turned about the z axis.
 
     The profile runs upwards on the outside (and may come down again inside); u starts at the back (+y).
@@ -154,34 +155,32 @@ def ring(radius: float, thickness: float, around: int = 24, section: int = 10) -
     return Solid(points, faces, np.asarray(uvs))
 
 
-def tube(
-    path: Array | Sequence[Vector], radii: float | Sequence[float], around: int = 10, aspect: float = 1.0
-) -> Solid:
+def tube(path: ArrayLike, radii: ArrayLike, around: int = 10, aspect: float = 1.0) -> Solid:
     """A tube with round ends along a polyline; `radii` is one radius, or one for each point.
 
     `aspect` widens the section sideways, across both the path and the vertical.
     """
-    path = np.asarray(path, float)
-    radii = np.broadcast_to(np.asarray(radii, float), len(path))
-    tangents = np.gradient(path, axis=0)
+    centres = np.asarray(path, float)
+    reach = np.broadcast_to(np.asarray(radii, float), len(centres))
+    tangents = np.gradient(centres, axis=0)
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     ends = np.radians([90, 60, 30])
-    path = np.concatenate(
+    centres = np.concatenate(
         [
-            path[:1] - tangents[:1] * radii[0] * np.sin(ends)[:, None],
-            path,
-            path[-1:] + tangents[-1:] * radii[-1] * np.sin(ends[::-1])[:, None],
+            centres[:1] - tangents[:1] * reach[0] * np.sin(ends)[:, None],
+            centres,
+            centres[-1:] + tangents[-1:] * reach[-1] * np.sin(ends[::-1])[:, None],
         ]
     )
-    radii = np.concatenate([radii[0] * np.cos(ends), radii, radii[-1] * np.cos(ends[::-1])])
-    radii[[0, -1]] = 0
+    reach = np.concatenate([reach[0] * np.cos(ends), reach, reach[-1] * np.cos(ends[::-1])])
+    reach[[0, -1]] = 0
     tangents = np.concatenate([tangents[:1].repeat(3, 0), tangents, tangents[-1:].repeat(3, 0)])
     start = np.cross([0, 0, 1], tangents[0])
     across = start / np.linalg.norm(start) if np.linalg.norm(start) > 0.1 else np.array([1.0, 0, 0])
     angles = 2 * np.pi * np.arange(around)[:, None] / around
     rings = []
     # The frame is carried along the path with as little twist as possible.
-    for centre, radius, tangent in zip(path, radii, tangents, strict=True):
+    for centre, radius, tangent in zip(centres, reach, tangents, strict=True):
         across = across - tangent * (across @ tangent)
         across /= np.linalg.norm(across)
         up = np.cross(tangent, across)
@@ -200,9 +199,9 @@ def _cube_lattice() -> tuple[Array, Array, Array]:
             outward = (level == 3) != (axis == 1)
             for i in range(3):
                 for j in range(3):
-                    corners = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
+                    square = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
                     lattice = np.zeros((4, 3), int)
-                    lattice[:, axis], lattice[:, [u, v]] = level, corners if outward else corners[::-1]
+                    lattice[:, axis], lattice[:, [u, v]] = level, square if outward else square[::-1]
                     faces.append(lattice @ [16, 4, 1])
                     axes.append((u, v))
     corners = np.asarray(faces)
@@ -230,7 +229,7 @@ def box(size: Vector, bevel: float | None = None, grain: bool = False) -> Solid:
     return Solid(points, [tuple(face) for face in corners.tolist()], uvs.reshape(-1, 2))
 
 
-def prism(outline: Sequence[Sequence[float]], depth: float, axis: str = "z", bevel: float = 0.02) -> Solid:
+def prism(outline: ArrayLike, depth: float, axis: str = "z", bevel: float = 0.02) -> Solid:
     """An outline extruded by `depth` about the origin, with softened edges.
 
     The outline is in (x, y) for axis z, (y, z) for axis x (a side view), (x, z) for axis y (a front view).

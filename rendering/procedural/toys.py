@@ -104,7 +104,7 @@ def _arms(rng: Rng, colours: list[Colour], shoulder: float, z: float) -> None:
         add(ball(0.11, 14), claw, (side * shoulder, 0, z))
         elbow = (side * (shoulder + 0.24), 0.0, z + 0.35 * lift - 0.06)
         hand = np.array([side * (shoulder + 0.3), -0.2, z + lift])
-        add(tube(curve([(side * shoulder, 0, z), elbow, hand], 5), 0.055, 10), hose)
+        add(tube(curve([(side * shoulder, 0, z), elbow, tuple(hand)], 5), 0.055, 10), hose)
         add(ball(0.085, 12), steel, tuple(hand))
         for tilt in (-0.09, 0.09):
             grip = curve(

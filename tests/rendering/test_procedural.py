@@ -64,8 +64,8 @@ def test_same_seed_gives_same_bytes_in_a_fresh_process_and_other_order(
     objects: dict[str, Path], tmp_path: Path
 ) -> None:
     script = (
-        "import sys; from pathlib import Path; from rendering.procedural import KINDS; from rendering.procedural.build import build\n"
-        "for kind in KINDS[::-1]: build(kind, 0, Path(sys.argv[1]) / f'{kind}.glb')"
+        "import sys; from pathlib import Path; from rendering.procedural.build import BUILDERS, build\n"
+        "for kind in reversed(BUILDERS): build(kind, 0, Path(sys.argv[1]) / f'{kind}.glb')"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=120)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.training.dots import write_dots
 
+from tests.training.dots import write_dots
 from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
 from training.model.zero123 import Pairs, Zero123
 

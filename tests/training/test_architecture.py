@@ -67,9 +67,7 @@ def test_pretrained_parts_are_taken_and_the_unet_extended(model, tmp_path):
     started = build(replace(SMALL, pretrained=str(tmp_path)), seed=9)
     assert torch.equal(started.unet.conv_in.weight[:, :12], narrow.conv_in.weight)
     assert not started.unet.conv_in.weight[:, 12:].any()
-    assert torch.equal(
-        started.image_encoder.visual_projection.weight, model.image_encoder.visual_projection.weight
-    )
+    assert torch.equal(started.image_encoder.visual_projection.weight, model.image_encoder.visual_projection.weight)
 
 
 @pytest.mark.parametrize(

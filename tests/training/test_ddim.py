@@ -26,9 +26,7 @@ def test_timesteps_are_the_originals():
 def test_agrees_with_diffusers(eta, clip):
     schedule = noise_schedule(clip)
     x_T = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    ours = ddim(
-        denoiser, x_T, ddim_timesteps(20), schedule.alphas_cumprod, eta, torch.Generator().manual_seed(1), clip
-    )
+    ours = ddim(denoiser, x_T, ddim_timesteps(20), schedule.alphas_cumprod, eta, torch.Generator().manual_seed(1), clip)
     schedule.set_timesteps(20)
     theirs, g = x_T, torch.Generator().manual_seed(1)
     for t in schedule.timesteps:

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.training.conftest import random_pairs
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
+from tests.training.conftest import random_pairs
 from training.model.autoencoder import stable_diffusion_autoencoder
 from training.model.zero123 import Zero123, add_noise, noise_schedule
 
@@ -56,9 +56,7 @@ def test_condition_is_the_unscaled_mode_and_target_the_scaled_sample(model):
     posterior = model.vae.encode(pictures).latent_dist
     assert torch.allclose(model.condition_latent(pictures), posterior.mean, atol=1e-6)
     sample = posterior.sample(torch.Generator().manual_seed(3)) * 0.18215
-    assert torch.allclose(
-        model.target_latent(pictures, torch.Generator().manual_seed(3)), sample, atol=1e-6
-    )
+    assert torch.allclose(model.target_latent(pictures, torch.Generator().manual_seed(3)), sample, atol=1e-6)
     other = model.target_latent(pictures, torch.Generator().manual_seed(4))
     assert not torch.allclose(other, sample)
 

@@ -19,9 +19,7 @@ class UNetShape:
     """The denoiser; the defaults are those of Stable Diffusion v1."""
 
     channels: list[int] = option([320, 640, 1280, 1280], "width of each level, finest first")
-    attention: list[bool] = option(
-        [True, True, True, False], "whether a level attends to itself and the context"
-    )
+    attention: list[bool] = option([True, True, True, False], "whether a level attends to itself and the context")
     layers: int = option(2, "residual blocks per level")
     heads: int = option(8, "attention heads")
     groups: int = option(32, "groups of the group normalisation; must divide every width")
@@ -45,16 +43,12 @@ class Architecture:
     """A model to be trained."""
 
     resolution: int = option(256, "side of the pictures in pixels")
-    patch: int | None = option(
-        None, "denoise patches of so many pixels a side; null: Stable Diffusion's autoencoder"
-    )
+    patch: int | None = option(None, "denoise patches of so many pixels a side; null: Stable Diffusion's autoencoder")
     scaling_factor: float = option(1.0, "what patches are multiplied by before noise is added")
     unet: UNetShape = option(UNetShape(), "the denoiser")
     encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
     image_encoder: str | None = option(None, "folder of a CLIP vision model to use as it is")
-    pretrained: str | None = option(
-        None, "folder with unet/ vae/ image_encoder/ in diffusers' layout to start from"
-    )
+    pretrained: str | None = option(None, "folder with unet/ vae/ image_encoder/ in diffusers' layout to start from")
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
@@ -68,10 +62,10 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         torch.manual_seed(seed)
         vae = _autoencoder(architecture)
         image_encoder = _image_encoder(architecture)
-        unet = _unet(architecture, vae, context=image_encoder.config.projection_dim)
-    width = unet.config["cross_attention_dim"]
+        embedding = image_encoder.config.projection_dim
+        unet = _unet(architecture, vae, context=embedding)
+        projection = CCProjection(embedding + POSE, unet.config["cross_attention_dim"])
     clip = architecture.scaling_factor if architecture.patch else None
-    projection = CCProjection(image_encoder.config.projection_dim + POSE, width)
     return Zero123(unet, vae, image_encoder, projection, noise_schedule(clip))
 
 
@@ -144,9 +138,7 @@ def _unet(architecture: Architecture, vae: Autoencoder, context: int) -> UNet2DC
 def _check(architecture: Architecture) -> None:
     unet = architecture.unet
     if len(unet.channels) != len(unet.attention):
-        raise UserError(
-            "model.unet.channels and model.unet.attention must be equally long, one entry per level"
-        )
+        raise UserError("model.unet.channels and model.unet.attention must be equally long, one entry per level")
     if any(width % unet.groups or width % unet.heads for width in unet.channels):
         raise UserError(
             f"model.unet.channels {list(unet.channels)} must be multiples of unet.groups={unet.groups} "
@@ -154,6 +146,4 @@ def _check(architecture: Architecture) -> None:
         )
     step = (architecture.patch or 8) * 2 ** (len(unet.channels) - 1)
     if architecture.resolution % step:
-        raise UserError(
-            f"model.resolution={architecture.resolution} must be a multiple of {step} for this U-Net"
-        )
+        raise UserError(f"model.resolution={architecture.resolution} must be a multiple of {step} for this U-Net")

@@ -16,11 +16,14 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
+from transformers.utils.logging import disable_progress_bar
 
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
 from training.model.zero123 import Zero123
+
+disable_progress_bar()  # loading is quick, and the bars of transformers would tear other lines apart
 
 PIPELINE = "Zero1to3StableDiffusionPipeline"
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
@@ -97,14 +100,10 @@ def _load(part: Any, folder: Path) -> Any:
     try:
         model, report = part.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{folder} cannot be read as {part.__name__}: {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"{folder} cannot be read as {part.__name__}: {str(error).splitlines()[0]}") from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise UserError(
-            f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them"
-        )
+        raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
     return model
 
 
@@ -163,6 +162,4 @@ def _check_fit(model: Zero123, folder: Path) -> None:
         embedding + POSE,
         unet["cross_attention_dim"],
     ):
-        raise UserError(
-            f"{folder} is inconsistent: its cc_projection fits neither its image_encoder nor its unet"
-        )
+        raise UserError(f"{folder} is inconsistent: its cc_projection fits neither its image_encoder nor its unet")

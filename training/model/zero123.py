@@ -98,9 +98,7 @@ class Zero123(nn.Module):
         joined = torch.cat([noisy, condition], dim=1)
         return self.unet(joined, timesteps, encoder_hidden_states=context).sample
 
-    def loss(
-        self, batch: Pairs, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP
-    ) -> Tensor:
+    def loss(self, batch: Pairs, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP) -> Tensor:
         """Mean squared error of the predicted noise, a scalar, for a batch of view pairs."""
         return self.latent_loss(
             self.target_latent(batch["target"], generator),
