@@ -50,7 +50,7 @@ class TrainerConfig:
     devices: int = option(1, "devices per machine")
     num_nodes: int = option(1, "machines")
     strategy: str = option("auto", "auto, ddp, deepspeed_stage_2 or another of Lightning's")
-    precision: str = option("32-true", "32-true, bf16-mixed or another of Lightning's")
+    precision: str = option("auto", "auto, 32-true, bf16-mixed or another of Lightning's")
     threads: int = option(0, "torch's threads on a CPU; 0: as many as torch chooses")
     channels_last: bool = option(False, "memory layout of the U-Net")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")

@@ -22,7 +22,7 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.shards import read_markers
 from training.callbacks import Metrics, PictureGrid
-from training.config import FinetuneConfig, WandbMode
+from training.config import FinetuneConfig, TrainerConfig, WandbMode
 from training.data import fixed_pairs, split
 from training.model import checkpoint
 from training.model.architecture import build
@@ -72,7 +72,7 @@ def _trainer(config: FinetuneConfig, output: Path, pairs: Any) -> L.Trainer:
         devices=options.devices,
         num_nodes=options.num_nodes,
         strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]
+        precision=_precision(options),
         gradient_clip_val=config.optimizer.clip_norm or None,
         val_check_interval=options.validate_every * options.accumulate if validate else None,
         limit_val_batches=None if validate else 0,
@@ -96,16 +96,27 @@ def _trainer(config: FinetuneConfig, output: Path, pairs: Any) -> L.Trainer:
     )
 
 
+def _precision(options: TrainerConfig) -> Any:
+    """`auto` is bfloat16 where the machine computes faster in it, else single precision."""
+    if options.precision != "auto":
+        return options.precision
+    if torch.cuda.is_available() and options.accelerator != "cpu":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
 def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
     """Offline a run is files under `output/wandb` for `wandb sync`; nothing is asked, nothing sent."""
     mode = config.wandb.mode
-    if mode is WandbMode.disabled or rank_zero_only.rank:
+    if mode is WandbMode.disabled or rank_zero_only.rank:  # type: ignore[attr-defined]
         return False
-    if mode is WandbMode.online and not wandb.api.api_key:
+    if mode is WandbMode.online and not wandb.login(prompt=False, verify=False):
         raise UserError("wandb.mode=online needs an API key: set WANDB_API_KEY, or use wandb.mode=offline")
     experiment = wandb.init(
         dir=output,
-        mode=mode.value,
+        mode=mode.value,  # type: ignore[arg-type]
         name=output.name,
         project=config.wandb.project,
         entity=config.wandb.entity,

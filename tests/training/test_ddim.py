@@ -24,7 +24,7 @@ def test_timesteps_are_the_originals():
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_agrees_with_diffusers(eta, clip):
-    schedule = noise_schedule(clip)
+    schedule = noise_schedule(clip=clip)
     x_T = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     ours = ddim(denoiser, x_T, ddim_timesteps(20), schedule.alphas_cumprod, eta, torch.Generator().manual_seed(1), clip)
     schedule.set_timesteps(20)

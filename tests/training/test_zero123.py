@@ -5,11 +5,11 @@ from torch import nn
 
 from tests.training.conftest import random_pairs
 from training.model.autoencoder import stable_diffusion_autoencoder
-from training.model.zero123 import Zero123, add_noise, noise_schedule
+from training.model.zero123 import Prediction, Zero123, noise_schedule
 
 
 class Watched(nn.Module):
-    """Predicts a constant and keeps what it was given."""
+    """Predicts what it was told to and keeps what it was given."""
 
     def __init__(self, unet, value):
         super().__init__()
@@ -17,8 +17,8 @@ class Watched(nn.Module):
 
     def forward(self, joined, timesteps, encoder_hidden_states):
         self.joined, self.timesteps, self.context = joined, timesteps, encoder_hidden_states
-        noise = torch.full_like(joined[:, : joined.shape[1] // 2], self.value)
-        return type("Out", (), {"sample": noise})
+        said = self.value + torch.zeros_like(joined[:, : joined.shape[1] // 2])
+        return type("Out", (), {"sample": said})
 
 
 def test_schedule_is_stable_diffusions():
@@ -33,13 +33,36 @@ def test_schedule_is_stable_diffusions():
     assert torch.allclose(steps, steps.mean().expand_as(steps), rtol=0.05)
 
 
-def test_noise_is_added_as_diffusers_adds_it():
-    g = torch.Generator().manual_seed(0)
-    x, noise = torch.randn(2, 4, 3, 8, 8, generator=g)
-    t = torch.tensor([0, 10, 500, 999])
-    schedule = noise_schedule()
-    expected = DDPMScheduler.from_config(schedule.config).add_noise(x, noise, t)
-    assert torch.allclose(add_noise(x, noise, schedule.alphas_cumprod[t]), expected, atol=1e-6)
+@pytest.mark.parametrize("kind", list(Prediction))
+def test_a_perfect_unet_has_no_loss_and_predicts_the_noise_whatever_it_predicts(model, batch, kind):
+    """What the U-Net ought to say is worked out by diffusers; loss 0 and ε follow in every parametrisation."""
+    schedule = noise_schedule(kind)
+    model = Zero123(model.unet, model.vae, model.image_encoder, model.cc_projection, schedule)
+    clean = model.target_latent(batch["target"])
+    g = torch.Generator().manual_seed(4)
+    _, t = torch.rand(3, generator=g), torch.randint(1000, (3,), generator=g)
+    noise = torch.randn(3, 12, 8, 8, generator=g)
+    ddpm = DDPMScheduler.from_config(schedule.config)
+    right = {"epsilon": noise, "sample": clean, "v_prediction": ddpm.get_velocity(clean, noise, t)}[kind]
+    model.unet = Watched(model.unet, right)
+    given = model.condition_latent(batch["condition"]), model.embed(batch["condition"])
+    loss = model.latent_loss(clean, *given, batch["pose"], torch.Generator().manual_seed(4))
+    assert loss.item() == pytest.approx(0, abs=1e-8)
+    noisy = ddpm.add_noise(clean, noise, t)
+    assert torch.allclose(model.unet.joined[:, :12], noisy, atol=1e-5)
+    assert torch.allclose(model.predict_noise(noisy, t, given[1], given[0]), noise, atol=1e-3)
+
+
+def test_sample_prediction_is_weighted_like_v_up_to_a_bound(model, batch):
+    model = Zero123(model.unet, model.vae, model.image_encoder, model.cc_projection, noise_schedule(Prediction.sample))
+    clean = model.target_latent(batch["target"])
+    model.unet = Watched(model.unet, clean + 0.1)
+    given = model.condition_latent(batch["condition"]), model.embed(batch["condition"])
+    loss = model.latent_loss(clean, *given, batch["pose"], torch.Generator().manual_seed(4))
+    g = torch.Generator().manual_seed(4)
+    _, t = torch.rand(3, generator=g), torch.randint(1000, (3,), generator=g)
+    weights = [min(5.0, 1 / (1 - noise_schedule().alphas_cumprod[i].item())) for i in t]
+    assert loss.item() == pytest.approx(0.01 * sum(weights) / 3, rel=1e-4)
 
 
 def test_the_unet_sees_noisy_first_then_condition(model, batch):

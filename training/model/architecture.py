@@ -11,7 +11,7 @@ from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoint import load_autoencoder, load_image_encoder, load_unet
 from training.model.conditioning import POSE, CCProjection
-from training.model.zero123 import Zero123, noise_schedule
+from training.model.zero123 import Prediction, Zero123, noise_schedule
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Architecture:
     resolution: int = option(256, "side of the pictures in pixels")
     patch: int | None = option(None, "denoise patches of so many pixels a side; null: Stable Diffusion's autoencoder")
     scaling_factor: float = option(1.0, "what patches are multiplied by before noise is added")
+    prediction: Prediction = option(Prediction.epsilon, "what the denoiser predicts: epsilon, v_prediction, sample")
     unet: UNetShape = option(UNetShape(), "the denoiser")
     encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
     image_encoder: str | None = option(None, "folder of a CLIP vision model to use as it is")
@@ -66,7 +67,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         unet = _unet(architecture, vae, context=embedding)
         projection = CCProjection(embedding + POSE, unet.config["cross_attention_dim"])
     clip = architecture.scaling_factor if architecture.patch else None
-    return Zero123(unet, vae, image_encoder, projection, noise_schedule(clip))
+    return Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
 
 
 def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:

@@ -1,5 +1,6 @@
 """The view-conditioned denoiser of Zero-1-to-3 and its training objective (section 3.2, equation 2)."""
 
+from enum import StrEnum
 from typing import TypedDict
 
 import torch
@@ -12,6 +13,15 @@ from training.model.autoencoder import Autoencoder
 from training.model.conditioning import CCProjection, drop_out, embed
 
 CONDITIONING_DROP = 0.05
+LARGEST_WEIGHT = 5.0  # of a sample in the loss of a U-Net that predicts the clean latent
+
+
+class Prediction(StrEnum):
+    """What the U-Net predicts, under diffusers' names."""
+
+    epsilon = "epsilon"  # the noise: the paper, and every released checkpoint
+    v_prediction = "v_prediction"  # √ᾱ·ε - √(1-ᾱ)·x₀ (Salimans & Ho 2022, arXiv 2202.00512)
+    sample = "sample"  # the clean latent: within reach of a net narrower than its latents (arXiv 2511.13720)
 
 
 class Pairs(TypedDict):
@@ -45,6 +55,7 @@ class Zero123(nn.Module):
         self.image_encoder = image_encoder.eval().requires_grad_(False)
         self.cc_projection = cc_projection
         self.scheduler = scheduler
+        self.prediction = Prediction(scheduler.config["prediction_type"])
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.float(), persistent=False)
 
     def train(self, mode: bool = True) -> "Zero123":
@@ -94,12 +105,19 @@ class Zero123(nn.Module):
         return self.vae.decode(latent_BCHW / self.vae.config["scaling_factor"]).sample.clamp(-1, 1)
 
     def predict_noise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-        """ε `[B, C, h, w]` in the noisy latent, at `timesteps` `[B]`."""
-        joined = torch.cat([noisy, condition], dim=1)
-        return self.unet(joined, timesteps, encoder_hidden_states=context).sample
+        """ε `[B, C, h, w]` in the noisy latent, at `timesteps` `[B]`, whatever the U-Net itself predicts."""
+        output = self._denoise(noisy, timesteps, context, condition).to(noisy.dtype)
+        signal, sigma = self._levels(timesteps)
+        match self.prediction:
+            case Prediction.epsilon:
+                return output
+            case Prediction.v_prediction:
+                return signal * output + sigma * noisy
+            case Prediction.sample:
+                return (noisy - signal * output) / sigma
 
     def loss(self, batch: Pairs, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP) -> Tensor:
-        """Mean squared error of the predicted noise, a scalar, for a batch of view pairs."""
+        """Mean squared error of what the U-Net predicts (the noise, in the paper), for a batch of view pairs."""
         return self.latent_loss(
             self.target_latent(batch["target"], generator),
             self.condition_latent(batch["condition"]),
@@ -123,21 +141,33 @@ class Zero123(nn.Module):
         u_B = torch.rand(batch, generator=generator, device=device)
         timesteps_B = torch.randint(len(self.alphas_cumprod), (batch,), generator=generator, device=device)
         noise = torch.randn(target_BCHW.shape, generator=generator, device=device, dtype=target_BCHW.dtype)
-        noisy = add_noise(target_BCHW, noise, self.alphas_cumprod[timesteps_B])
+        signal, sigma = self._levels(timesteps_B)
+        noisy = (signal * target_BCHW + sigma * noise).to(target_BCHW.dtype)  # DDPM, equation 4
         embedding_BD, condition_BCHW = drop_out(u_B, embedding_BD, condition_BCHW, drop)
         context = self.context(embedding_BD, pose_B4)
-        predicted = self.predict_noise(noisy, timesteps_B, context, condition_BCHW)
-        return nn.functional.mse_loss(predicted.float(), noise.float())
+        output = self._denoise(noisy, timesteps_B, context, condition_BCHW).float()
+        match self.prediction:
+            case Prediction.epsilon:
+                return nn.functional.mse_loss(output, noise.float())
+            case Prediction.v_prediction:
+                return nn.functional.mse_loss(output, signal * noise - sigma * target_BCHW)
+            case Prediction.sample:
+                # The same loss as for v, were it not bounded where there is hardly any noise.
+                weight = (1 / sigma**2).clamp(max=LARGEST_WEIGHT)
+                return (weight * (output - target_BCHW).square()).mean()
+
+    def _denoise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
+        joined = torch.cat([noisy, condition], dim=1)
+        return self.unet(joined, timesteps, encoder_hidden_states=context).sample
+
+    def _levels(self, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ and √(1-ᾱ), `[B, 1, 1, 1]` each."""
+        alpha = self.alphas_cumprod[timesteps_B][:, None, None, None]
+        return alpha.sqrt(), (1 - alpha).sqrt()
 
 
-def add_noise(clean_BCHW: Tensor, noise_BCHW: Tensor, alpha_B: Tensor) -> Tensor:
-    """√ᾱ·x₀ + √(1-ᾱ)·ε (DDPM, equation 4), `alpha_B` being ᾱ of each sample's timestep."""
-    alpha = alpha_B[:, None, None, None]
-    return (alpha.sqrt() * clean_BCHW + (1 - alpha).sqrt() * noise_BCHW).to(clean_BCHW.dtype)
-
-
-def noise_schedule(clip: float | None = None) -> DDIMScheduler:
-    """T = 1000, β from 0.00085 to 0.012 linear in √β, ε-prediction; DDIM steps offset by one.
+def noise_schedule(prediction: Prediction = Prediction.epsilon, clip: float | None = None) -> DDIMScheduler:
+    """T = 1000, β from 0.00085 to 0.012 linear in √β; DDIM steps offset by one.
 
     `clip` bounds what a sampler takes the clean latent for at each step; pixels know such a bound.
     """
@@ -146,7 +176,7 @@ def noise_schedule(clip: float | None = None) -> DDIMScheduler:
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type="epsilon",
+        prediction_type=prediction.value,
         timestep_spacing="leading",
         steps_offset=1,
         set_alpha_to_one=False,

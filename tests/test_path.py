@@ -1,0 +1,68 @@
+"""The whole path as `make demo` walks it, only smaller: objects, views, model, new views, report."""
+
+import importlib.util
+
+import pytest
+from command import command
+from PIL import Image
+
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def run(outputs):
+    """Views of a dozen procedural objects, and a model that has seen them for a few steps."""
+    rendered = command(
+        "pipeline.render", "+experiment=demo", "objects.count=12", "renderer.resolution=32", "renderer.samples=2",
+        f"output={outputs / 'views'}",
+    )  # fmt: skip
+    assert rendered.returncode == 0, rendered.stderr
+    trained = command(
+        "training.finetune", "+experiment=demo", f"data.path={outputs / 'views'}", f"output={outputs / 'run'}",
+        "trainer.max_steps=4", "data.batch_size=4", "trainer.validate_every=2", "sample.steps=2",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    return outputs / "run"
+
+
+def test_the_report_shows_pictures_and_is_self_contained(outputs, run):
+    page = outputs / "report.html"
+    words = [f"views={outputs / 'views'}", f"run={run}", f"output={page}", "rows=3", "sampling.steps=2"]
+    done = command("inference.report", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"report: {page}"
+    html = page.read_text()
+    assert html.count("data:image/webp;base64,") == 12 * 12  # every view of every object
+    assert html.count("data:image/png;base64,") == 3 * 3  # input, truth, generated
+    assert "<svg" in html and "held out" in html
+    assert 'src="http' not in html and "<link" not in html and "<script" not in html
+
+
+def test_the_model_draws_the_asked_for_views(outputs, run):
+    grid = sorted((run / "samples").glob("*.png"))[-1]
+    Image.open(grid).crop((0, 0, 64, 64)).save(outputs / "input.png")
+    done = command(
+        "inference.sample", f"checkpoint={run / 'model'}", f"image={outputs / 'input.png'}",
+        "poses=[[20,45,0],[0,180,0]]", f"output={outputs / 'new'}", "sampling.steps=2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert Image.open(outputs / "new/001.png").size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["views=nowhere"], "there is no folder nowhere"),
+        (["run=docs"], "there is no folder docs/model"),
+    ],
+)
+def test_a_report_of_nothing_is_refused(outputs, run, words, sentence):
+    done = command("inference.report", f"views={outputs / 'views'}", f"run={run}", f"output={outputs}/no.html", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {sentence}") and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (outputs / "no.html").exists()
