@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
-from training.model.picture import decode
 
 from conf.command import run
 from conf.options import UserError
@@ -31,6 +30,7 @@ from inference.novel_view import NovelView, to_image, to_tensor
 from pipeline.page import contact_sheet, page, picture
 from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names, write_atomically
 from rendering.cameras import relative_pose
+from training.model.picture import decode
 
 
 @dataclass(frozen=True)

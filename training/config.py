@@ -5,13 +5,7 @@ from enum import StrEnum
 
 from conf.options import option
 from training.model.architecture import Architecture
-
-
-class Background(StrEnum):
-    """How a picture with transparency becomes one on white."""
-
-    composite = "composite"  # rgb·α + 1-α
-    original = "original"  # white only where α = 0, straight colours elsewhere, as the original's dataset
+from training.model.picture import Background
 
 
 class WandbMode(StrEnum):
@@ -37,7 +31,7 @@ class OptimizerConfig:
     lr: float = option(1e-4, "learning rate of the U-Net; that of cc_projection is 10 times as high")
     weight_decay: float = option(0.01, "AdamW's weight decay")
     warmup_steps: int = option(100, "steps over which the learning rate rises to its value")
-    decay_steps: int = option(0, "last steps, over which it falls to zero along a cosine; 0: it stays")
+    decay: float = option(0.0, "share of the steps, the last ones, over which it falls to zero along a cosine")
     ema_decay: float = option(0.9999, "decay of the moving average of the U-Net's weights")
     clip_norm: float = option(0.0, "bound on the norm of the gradient; 0: none, as in the original")
 

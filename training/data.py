@@ -5,7 +5,6 @@ ranks and loader workers without talk between them.
 """
 
 import hashlib
-import io
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
@@ -22,12 +21,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from conf.options import UserError
 from pipeline.shards import Marker, Sample, npy_array, read_samples, view_names
 from rendering.cameras import relative_pose
-from training.config import Background, DataConfig
+from training.config import DataConfig
+from training.model.picture import decode
 from training.model.zero123 import Pairs
 
 log = logging.getLogger(__name__)
 
-LARGEST_SIDE = 4096  # pixels; a larger picture is taken for damage before it fills the memory
 # What PIL, numpy and tarfile raise over damaged contents.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, SyntaxError, TarError, Image.DecompressionBombError)
 
@@ -91,30 +90,6 @@ def choose_pairs(seed: int, epoch: int, uid: str, views: int, pairs: int) -> lis
     """(condition, target) indices of an object in an epoch, two different views each time."""
     rng = np.random.default_rng([seed, epoch, *_words(uid)])
     return [(int(c), int(t)) for c, t in (rng.choice(views, 2, replace=False) for _ in range(pairs))]
-
-
-def decode(contents: bytes, resolution: int, background: Background) -> NDArray[np.uint8]:
-    """One encoded view to `[R, R, 3]` on white.
-
-    Raises:
-        OSError, ValueError, SyntaxError: it is no picture, or an absurdly large one.
-    """
-    with Image.open(io.BytesIO(contents), formats=["WEBP"]) as image:
-        if max(image.size) > LARGEST_SIDE:
-            raise ValueError(f"a picture of {image.width} × {image.height} pixels")
-        rgba = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
-    white = Image.fromarray(np.round(on_white(rgba, background) * 255).astype(np.uint8))
-    if white.size != (resolution, resolution):
-        white = white.resize((resolution, resolution), Image.Resampling.BICUBIC)  # PIL antialiases
-    return np.array(white)
-
-
-def on_white(rgba_HW4: NDArray[np.float32], background: Background) -> NDArray[np.float32]:
-    """Straight-alpha colours in [0, 1] on a white background, `[H, W, 3]`."""
-    rgb, alpha = rgba_HW4[..., :3], rgba_HW4[..., 3:]
-    if background is Background.composite:
-        return rgb * alpha + (1 - alpha)
-    return np.where(alpha == 0, np.float32(1), rgb)
 
 
 class ViewPairs(IterableDataset[Pairs]):

@@ -2,8 +2,9 @@
 
     python -m training.finetune data.path=outputs/views model=tiny output=outputs/run
 
-The run's folder then holds `model/` (the checkpoint folder, averaged weights), `metrics.csv`, `samples/*.png`
-and `checkpoints/last.ckpt`. The same command continues an interrupted run and leaves a finished one as it is.
+The run's folder then holds `model/` (the checkpoint folder, averaged weights), `metrics.csv`, `samples/*.png`,
+`validation.txt` (the objects that it is never trained on) and `checkpoints/last.ckpt`. The same command continues
+an interrupted run and leaves a finished one as it is.
 """
 
 import logging
@@ -45,6 +46,8 @@ def main(config: FinetuneConfig) -> int:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction)
+    held_out = [uid for shard in halves.validation for uid in shard.uids]
+    (output / "validation.txt").write_text("".join(f"{uid}\n" for uid in held_out))
     model = build(config.model, config.seed)
     if config.trainer.channels_last:
         model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
@@ -97,14 +100,11 @@ def _trainer(config: FinetuneConfig, output: Path, pairs: Any) -> L.Trainer:
 
 
 def _precision(options: TrainerConfig) -> Any:
-    """`auto` is bfloat16 where the machine computes faster in it, else single precision."""
+    """`auto` is bfloat16 on a GPU that has it, else single precision: on CPUs bfloat16 attention is slower."""
     if options.precision != "auto":
         return options.precision
-    if torch.cuda.is_available() and options.accelerator != "cpu":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return "bf16-mixed" if fast else "32-true"
+    gpu = torch.cuda.is_available() and options.accelerator != "cpu"
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:

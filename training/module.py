@@ -70,7 +70,7 @@ class Finetuning(L.LightningModule):
         steps = self.config.trainer.max_steps
 
         def factor(step: int) -> float:
-            return lr_factor(step, options.warmup_steps, options.decay_steps, steps)
+            return lr_factor(step, options.warmup_steps, int(options.decay * steps), steps)
 
         return {
             "optimizer": optimizer,

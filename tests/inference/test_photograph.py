@@ -57,7 +57,12 @@ def cut() -> bytes:
 
 @pytest.mark.parametrize(
     ("contents", "sentence"),
-    [(b"", "is no picture"), (b"no picture at all", "is no picture"), (cut(), "is damaged"), (bomb(), "pixels|damaged")],
+    [
+        (b"", "is no picture"),
+        (b"no picture at all", "is no picture"),
+        (cut(), "is damaged"),
+        (bomb(), "pixels|damaged"),
+    ],
     ids=["empty", "text", "truncated", "bomb"],
 )
 def test_what_is_no_good_picture_is_refused(tmp_path, contents, sentence):

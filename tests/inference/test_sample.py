@@ -44,8 +44,9 @@ def pixels(images):
 
 
 def test_the_pose_is_a_turn_in_degrees(novel_view):
-    still, around, behind, back = pixels(novel_view(FRONT, [[0, 0, 0]], QUICK)), *(
-        pixels(novel_view(FRONT, [pose], QUICK)) for pose in ([0, 360, 0], [0, 180, 0], [0, 0, 0.5])
+    still, around, behind, back = (
+        pixels(novel_view(FRONT, [[0, 0, 0]], QUICK)),
+        *(pixels(novel_view(FRONT, [pose], QUICK)) for pose in ([0, 360, 0], [0, 180, 0], [0, 0, 0.5])),
     )
     np.testing.assert_allclose(around, still, atol=1)
     assert np.abs(np.subtract(behind, still, dtype=float)).max() > 3

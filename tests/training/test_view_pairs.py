@@ -13,19 +13,18 @@ from conf.options import UserError
 from pipeline.shards import Marker, Record, npy_bytes, read_markers, read_samples, write_shard
 from rendering.cameras import relative_pose
 from tests.training.dots import sample_of_dots, views_of_dots, webp, write_dots
-from training.config import Background, DataConfig
+from training.config import DataConfig
 from training.data import (
     Shard,
     ViewPairs,
     choose_pairs,
-    decode,
     fixed_pairs,
-    on_white,
     share,
     split,
     training_batches,
     validation_batches,
 )
+from training.model.picture import Background, decode, on_white
 
 
 def config(root, **options) -> DataConfig:
