@@ -82,6 +82,10 @@ def main(config: ReportConfig) -> None:
         *sheets,
     ]
     write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body)))
+    score, repeated = mean_scores(drawn)
+    print(
+        f"{len(drawn)} views of unseen objects: drawn {score:.1f} dB, the input repeated {repeated:.1f} dB (mean PSNR)"
+    )
     print(f"report: {config.output}")
 
 
@@ -120,6 +124,11 @@ def draw(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list
     return drawn
 
 
+def mean_scores(drawn: list[Drawn]) -> tuple[float, float]:
+    """Mean PSNR of the drawn views, and of showing the input again, dB."""
+    return float(np.mean([one.score for one in drawn])), float(np.mean([one.repeated for one in drawn]))
+
+
 def loss_curve(metrics: Path) -> str:
     """An inline SVG of training and validation loss over the steps."""
     with open(metrics, newline="") as file:
@@ -131,7 +140,7 @@ def loss_curve(metrics: Path) -> str:
         if points:
             steps, losses = np.array(points).T
             axes.plot(steps, losses, label=label, linewidth=1.4, marker="o" if len(points) < 30 else None, markersize=3)
-    axes.set(xlabel="step", ylabel="mean squared error of the noise", yscale="log")
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -153,7 +162,7 @@ def _samples(config: ReportConfig, markers: list[Marker]) -> Iterator[tuple[str,
 
 def _opening(markers: list[Marker], held_out: frozenset[str], drawn: list[Drawn]) -> str:
     objects = sum(len(marker.uids) for marker in markers)
-    score, repeated = (np.mean([getattr(one, name) for one in drawn]) for name in ("score", "repeated"))
+    score, repeated = mean_scores(drawn)
     better = sum(one.score > one.repeated for one in drawn)
     return f"""<h1>New views of objects it never saw</h1>
 <p>From one picture, the model draws the object as another camera would see it. It was trained on
@@ -164,7 +173,8 @@ The drawn view is the closer one in {better} of {len(drawn)} pairs.</p>"""
 
 def _row(one: Drawn) -> str:
     polar, sine, cosine, radius = one.pair.pose
-    turn = f"{np.degrees(polar):+.0f}° polar, {np.degrees(np.arctan2(sine, cosine)):+.0f}° azimuth, {radius:+.2f}"
+    azimuth = np.arctan2(sine, cosine)
+    turn = f"Δθ {np.degrees(polar):+.0f}°, Δφ {np.degrees(azimuth):+.0f}°, Δr {radius:+.2f}"
     cells = "".join(
         f"<div>{picture(_png(pixels), 'png', f'{one.pair.uid}: {name}')}<span>{name}</span></div>"
         for name, pixels in (("input", one.pair.condition), ("truth", one.pair.target), ("generated", one.view))

@@ -11,12 +11,20 @@ from omegaconf import OmegaConf
 from conf.command import register
 
 CONF = Path(__file__).parents[1] / "conf"
-ENTRIES = [("pipeline", "render"), ("pipeline", "verify"), ("pipeline", "inspect")]
-# Every file of every group, with the entry that it belongs to and what that entry asks for.
-OPTIONS = [
-    ("pipeline.render", path, ["objects.path=x"] if path.stem == "folder" else [])
-    for path in sorted((CONF / "pipeline").glob("*/*.yaml"))
+ENTRIES = [
+    ("pipeline", "render"),
+    ("pipeline", "verify"),
+    ("pipeline", "inspect"),
+    ("training", "finetune"),
+    ("inference", "sample"),
+    ("inference", "report"),
 ]
+# The entry of each stage that has groups, and what it cannot do without.
+GROUPED = {
+    "pipeline": ("render", []),
+    "training": ("finetune", ["data.path=x"]),
+    "inference": ("report", ["views=x", "run=x"]),
+}
 
 
 @pytest.mark.parametrize(("stage", "name"), ENTRIES)
@@ -29,16 +37,17 @@ def test_help_names_every_option(stage, name):
         assert field in done.stdout
 
 
-@pytest.mark.parametrize(("entry", "path", "words"), OPTIONS)
-def test_every_option_of_every_group_composes(entry, path, words):
-    stage, name = entry.split(".")
-    module = importlib.import_module(entry)
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*/*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_option_of_every_group_composes(path):
+    stage, group = path.parts[-3], path.parts[-2]
+    name, words = GROUPED[stage]
+    module = importlib.import_module(f"{stage}.{name}")
     config = next(value for key, value in vars(module).items() if key.lower() == f"{name}config")
     register(config, name, getattr(module, "SOURCES", {}))
-    option = f"{path.parent.name}={path.stem}"
-    added = "+" if path.parent.name in ("cluster", "experiment") else ""
+    added = "+" if group in ("cluster", "experiment") else ""
+    needed = ["objects.path=x"] if path.stem == "folder" else words
     with initialize_config_dir(str(CONF / stage), version_base="1.3"):
-        typed = OmegaConf.to_object(compose(name, [f"{added}{option}", *words]))
+        typed = OmegaConf.to_object(compose(name, [f"{added}{group}={path.stem}", *needed]))
     assert isinstance(typed, config)
 
 
@@ -55,10 +64,13 @@ def test_every_option_of_every_group_composes(entry, path, words):
         (["pipeline.render", "objects=procedural", "+cluster=aws"], "error: there is no Ray cluster"),
         (["pipeline.verify", "path=nowhere"], "error: there is no folder nowhere"),
         (["pipeline.inspect", "path=tests"], "error: tests holds no finished views shard"),
+        (["training.finetune", "data.path=nowhere"], "error: there is no folder nowhere"),
+        (["training.finetune", "data.path=x", "trainer.max_steps=x"], "error: Value 'x' of type 'str' could not be"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence, tmp_path):
-    done = command(*words, *([f"output={tmp_path}/out"] if "pipeline.render" in words else []))
+    has_output = words[0] in ("pipeline.render", "training.finetune")
+    done = command(*words, *([f"output={tmp_path}/out"] if has_output else []))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(sentence)
     assert len(done.stderr.splitlines()) == 1, done.stderr

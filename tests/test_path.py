@@ -45,13 +45,13 @@ def test_the_report_shows_pictures_and_is_self_contained(outputs, run):
 
 def test_the_model_draws_the_asked_for_views(outputs, run):
     grid = sorted((run / "samples").glob("*.png"))[-1]
-    Image.open(grid).crop((0, 0, 64, 64)).save(outputs / "input.png")
+    Image.open(grid).crop((0, 0, 32, 32)).save(outputs / "input.png")
     done = command(
         "inference.sample", f"checkpoint={run / 'model'}", f"image={outputs / 'input.png'}",
         "poses=[[20,45,0],[0,180,0]]", f"output={outputs / 'new'}", "sampling.steps=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert Image.open(outputs / "new/001.png").size == (64, 64)
+    assert Image.open(outputs / "new/001.png").size == (32, 32)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def main(config: FinetuneConfig) -> int:
     # The frozen parts are in eval mode on purpose; the other two are between Lightning and torch.
     for message in (".*in eval mode at the start of training", ".*isinstance.treespec", ".*does not have many workers"):
         warnings.filterwarnings("ignore", message)
+    halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction)
     output = Path(config.output)
     continue_or_begin(output, config)
     if finished(output, config):
@@ -45,7 +46,6 @@ def main(config: FinetuneConfig) -> int:
         return 0
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction)
     held_out = [uid for shard in halves.validation for uid in shard.uids]
     (output / "validation.txt").write_text("".join(f"{uid}\n" for uid in held_out))
     model = build(config.model, config.seed)

@@ -47,7 +47,7 @@ class Finetuning(L.LightningModule):
         # A rank may have had no validation object at all, so the ranks share sums, not means.
         sums = torch.stack([torch.zeros(2, dtype=torch.double, device=self.device), *self._validation]).sum(0)
         total, pairs = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        self.log("val_loss", (total / pairs).float(), rank_zero_only=True)
+        self.log("val_loss", (total / pairs).float(), sync_dist=True)
 
     def generator(self, batch_index: int, validation: bool = False) -> torch.Generator:
         words = [self.config.seed, self.global_rank, batch_index, int(validation)]

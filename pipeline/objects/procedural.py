@@ -1,6 +1,7 @@
 """Objects that Blender builds on the spot: furniture, vessels, vehicles, creatures. No download, no licence."""
 
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from conf.options import UserError, option
@@ -15,14 +16,15 @@ class ProceduralObjects:
 
     count: int = option(96, "how many objects")
     seed: int = option(0, "another seed, other objects")
+    kinds: list[str] = option([], f"kinds to take in turn, as [chair,car]; by default all {len(KINDS)}")
 
     def find(self) -> list[Asset]:
         if self.count < 1:
             raise UserError(f"objects.count={self.count}: ask for at least one object")
-        return [
-            Asset(f"{KINDS[i % len(KINDS)]}-{i:05d}", f"procedural:{KINDS[i % len(KINDS)]}:{self.seed + i}", "cc0")
-            for i in range(self.count)
-        ]
+        if unknown := set(self.kinds) - set(KINDS):
+            raise UserError(f"objects.kinds: there is no {min(unknown)}; choose from {', '.join(KINDS)}")
+        kinds = islice(cycle(self.kinds or KINDS), self.count)
+        return [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in enumerate(kinds)]
 
     def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
         _, kind, seed = asset.origin.split(":")

@@ -76,6 +76,11 @@ def test_procedural_objects_take_the_kinds_in_turn():
     assert len({asset.uid for asset in first}) == 60
     assert ProceduralObjects(count=30).find() == first[:30]  # more objects leave the ones before as they are
     assert [asset.uid for asset in first[:2]] == ["chair-00000", "table-00001"]
+    assert [a.uid for a in ProceduralObjects(count=3, kinds=["cat", "dog"]).find()] == [
+        "cat-00000", "dog-00001", "cat-00002",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="there is no cow; choose from chair"):
+        ProceduralObjects(kinds=["cow"]).find()
     assert {a.origin for a in first}.isdisjoint({a.origin for a in ProceduralObjects(count=60, seed=60).find()})
 
 

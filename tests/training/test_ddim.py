@@ -26,7 +26,8 @@ def test_timesteps_are_the_originals():
 def test_agrees_with_diffusers(eta, clip):
     schedule = noise_schedule(clip=clip)
     x_T = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    ours = ddim(denoiser, x_T, ddim_timesteps(20), schedule.alphas_cumprod, eta, torch.Generator().manual_seed(1), clip)
+    g, last = torch.Generator().manual_seed(1), schedule.final_alpha_cumprod
+    ours = ddim(denoiser, x_T, ddim_timesteps(20), schedule.alphas_cumprod, eta, g, clip, last)
     schedule.set_timesteps(20)
     theirs, g = x_T, torch.Generator().manual_seed(1)
     for t in schedule.timesteps:
@@ -44,7 +45,10 @@ def test_a_perfect_denoiser_brings_the_picture_back():
 
     x_T = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     end = ddim(knows, x_T, ddim_timesteps(10), alphas, 1.0, torch.Generator().manual_seed(2))
-    assert torch.allclose(end, picture, atol=0.1)  # it ends at ᾱ of timestep 0, a whiff of noise short of 1
+    # As in the original it ends at ᾱ of timestep 0, whose noise has a deviation of √0.00085 = 0.029 …
+    assert 0.02 < (end - picture).std() < 0.04
+    clean = ddim(knows, x_T, ddim_timesteps(10), alphas, 1.0, torch.Generator().manual_seed(2), None, torch.ones(()))
+    assert torch.allclose(clean, picture, atol=1e-5)  # … and on request without any
 
 
 def test_guidance_is_null_plus_scale_times_the_difference(model):

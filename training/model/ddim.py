@@ -34,17 +34,19 @@ def ddim(
     eta: float = 1.0,
     generator: Generators = None,
     clip: float | None = None,
+    last_alpha: Tensor | None = None,
     on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Walk from noise `x_T` `[B, C, h, w]` to a clean latent of the same shape (equation 12).
 
     `timesteps` rise; `eta` 0 is deterministic, 1 has DDPM's variance; `clip` bounds the clean latent that
-    each step predicts. `generator` lives on the device of `x_T`.
+    each step predicts; `last_alpha` is the ᾱ that the last step ends at: that of timestep 0, as in the original,
+    which leaves 3 % of noise for the autoencoder to swallow, or 1. `generator` lives on the device of `x_T`.
     """
     x = x_T
-    previous = torch.cat([torch.zeros(1, dtype=torch.long), timesteps[:-1]])
-    for t, t_before in zip(reversed(timesteps.tolist()), reversed(previous.tolist()), strict=True):
-        alpha, alpha_before = alphas_cumprod[t], alphas_cumprod[t_before]
+    alphas = alphas_cumprod[timesteps]
+    before = torch.cat([(alphas_cumprod[0] if last_alpha is None else last_alpha.to(alphas))[None], alphas[:-1]])
+    for t, alpha, alpha_before in zip(timesteps.flip(0).tolist(), alphas.flip(0), before.flip(0), strict=True):
         noise = predict_noise(x, torch.full((len(x),), t, device=x.device))
         clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
         if clip is not None:
@@ -100,6 +102,7 @@ def novel_views(
         eta,
         generator,
         clip=scheduler["clip_sample_range"] if scheduler["clip_sample"] else None,
+        last_alpha=model.scheduler.final_alpha_cumprod,
         on_step=on_step,
     )
     return model.decode(latent)

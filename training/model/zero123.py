@@ -169,7 +169,8 @@ class Zero123(nn.Module):
 def noise_schedule(prediction: Prediction = Prediction.epsilon, clip: float | None = None) -> DDIMScheduler:
     """T = 1000, β from 0.00085 to 0.012 linear in √β; DDIM steps offset by one.
 
-    `clip` bounds what a sampler takes the clean latent for at each step; pixels know such a bound.
+    `clip` bounds what a sampler takes the clean latent for at each step; pixels know such a bound, and are left
+    without noise at the end, which no autoencoder would take away.
     """
     return DDIMScheduler(
         num_train_timesteps=1000,
@@ -179,7 +180,7 @@ def noise_schedule(prediction: Prediction = Prediction.epsilon, clip: float | No
         prediction_type=prediction.value,
         timestep_spacing="leading",
         steps_offset=1,
-        set_alpha_to_one=False,
+        set_alpha_to_one=clip is not None,
         clip_sample=clip is not None,
         clip_sample_range=clip or 1.0,
     )
