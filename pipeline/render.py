@@ -22,6 +22,7 @@ from pipeline.objects import SOURCES
 from pipeline.plan import ShardJob, make_jobs
 from pipeline.shards import Record, find_markers
 from pipeline.views import render_shard
+from rendering.renderer import require_blender
 
 
 def main(config: RenderConfig) -> int:
@@ -29,6 +30,8 @@ def main(config: RenderConfig) -> int:
     done = {marker.name: marker for marker in find_markers(config.output, "views")}
     records = [record for marker in done.values() for record in marker.records]
     if todo := [job for job in jobs if job.name not in done]:
+        if config.cluster.address is None:
+            require_blender()
         print(f"{sum(len(job.assets) for job in todo)} objects to render in {len(todo)} shards; starting Ray")
         with connected(config.cluster, config.renderer.threads):
             records = _render(config, todo, records)

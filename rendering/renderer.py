@@ -1,5 +1,6 @@
 """The parent's side of Blender: start it, give it one object at a time, stop it when it hangs or dies."""
 
+import importlib.util
 import json
 import os
 import selectors
@@ -11,10 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from conf.options import UserError
 from rendering.failure import RenderFailure
 from rendering.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]  # this code, wherever it was shipped to
+
+
+def require_blender() -> None:
+    """Raise UserError where this Python has no Blender, before every single object fails for it."""
+    if not importlib.util.find_spec("bpy"):
+        raise UserError(
+            "this Python has no Blender module; it exists for Python 3.11 alone: make install, "
+            "or python3.11 -m pip install '.[render]'"
+        )
 
 
 class Renderer:
@@ -25,7 +36,7 @@ class Renderer:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile("a+b")
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +65,7 @@ class Renderer:
             self._process = None
 
     def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+        self._stderr.truncate(0)  # only the last words about this object are of interest
         if self._process is None:
             self._start()
         process = self._process
@@ -76,8 +88,6 @@ class Renderer:
         return answer
 
     def _start(self) -> None:
-        self._stderr.seek(0)
-        self._stderr.truncate()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rendering.worker"],
             stdin=subprocess.PIPE,

@@ -1,0 +1,59 @@
+"""The two named recipes: the original's numbers, and the same scene sampled better."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from conf.options import UserError
+from rendering.recipe import Recipe, sample_area_light
+
+CONF = Path(__file__).parents[2] / "conf/pipeline/renderer"
+
+
+def recipe(name: str) -> dict:
+    return yaml.safe_load((CONF / f"{name}.yaml").read_text())
+
+
+def test_zero123_is_the_originals():
+    assert recipe("zero123") == {
+        "resolution": 512, "samples": 128, "denoise": True, "pixel_filter": "BLACKMAN_HARRIS", "filter_width": 0.01,
+    }  # fmt: skip
+    assert Recipe().views == 12 and Recipe().view_transform == "Filmic"
+
+
+def test_the_default_is_fast():
+    assert Recipe(**recipe("fast")) == Recipe()
+
+
+def test_both_show_the_same_scene(render, corner):
+    """Only noise and the outline may differ: inside the object the mean colours agree."""
+    small = {"views": 2, "resolution": 128}
+    original = render(corner, **recipe("zero123") | small).pixels / 255
+    fast = render(corner, **recipe("fast") | small).pixels / 255
+    inside = (original[..., 3] == 1) & (fast[..., 3] == 1)
+    assert inside.mean() > 0.02
+    difference = (original - fast)[inside][:, :3]
+    assert np.abs(difference.mean(axis=0)).max() < 0.005
+    assert -10 * math.log10((difference**2).mean()) > 30
+
+
+def test_the_area_light_is_drawn_as_in_the_original():
+    lights = [sample_area_light(np.random.default_rng(seed)) for seed in range(500)]
+    low, high = (
+        np.min([light.location for light in lights], axis=0),
+        np.max([light.location for light in lights], axis=0),
+    )
+    np.testing.assert_allclose(low, [-1, -1, 0.5], atol=0.02)
+    np.testing.assert_allclose(high, [1, 1, 1.5], atol=0.02)
+    assert 300 <= min(light.power for light in lights) < 303 and 597 < max(light.power for light in lights) <= 600
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resolution": 4}, {"samples": 0}, {"views": 0}, {"pixel_filter": "SINC"}, {"filter_width": 0.0}]
+)
+def test_a_recipe_that_cannot_be_is_refused(wrong):
+    with pytest.raises(UserError, match=f"renderer.{next(iter(wrong))}"):
+        Recipe(**wrong)
