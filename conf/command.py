@@ -66,6 +66,8 @@ def _sentences() -> Iterator[None]:
         _refuse(f"{error.full_key} is not given; add {error.full_key}=… (see --help)")
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(f"{_one_line(error)} (see --help)")
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        _refuse(f"{error.filename}: {(error.strerror or 'cannot be written').lower()}; choose another path")
     except KeyboardInterrupt:
         print("\nstopped; the same command continues", file=sys.stderr)
         sys.exit(130)

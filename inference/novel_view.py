@@ -37,7 +37,9 @@ class NovelView:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
+            raise UserError(f"device={device} is none of auto, cpu, cuda")
+        if device != "cpu" and not torch.cuda.is_available():
             raise UserError(f"device={device}: this machine has no CUDA device that torch can use")
         return cls(checkpoint.load(folder).to(device).eval())
 

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from conf.options import UserError
@@ -23,7 +24,12 @@ def read_photograph(path: str | Path) -> Image.Image:
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise UserError(f"image: {path} has {image.width} × {image.height} pixels; scale it down first")
-                picture = ImageOps.exif_transpose(image).convert("RGBA")
+                picture: Image.Image = image
+                if image.mode.startswith("I;16"):  # which PIL would clip to white
+                    picture = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+                elif image.mode in ("I", "F"):
+                    raise UserError(f"image: {path} has {image.mode} pixels; save it with 8 bits per channel")
+                picture = ImageOps.exif_transpose(picture).convert("RGBA")
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"image: there is no picture file {path}") from None
     except UnidentifiedImageError:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from tarfile import TarError
 
 import matplotlib
 import numpy as np
@@ -155,9 +156,14 @@ def _samples(config: ReportConfig, markers: list[Marker]) -> Iterator[tuple[str,
     total = sum(len(marker.uids) for marker in markers)
     with tqdm(total=total, desc="reading", unit=" objects") as bar:
         for marker in markers:
-            for sample in read_samples(config.views, marker.name):
-                bar.update()
-                yield sample
+            try:
+                for sample in read_samples(config.views, marker.name):
+                    bar.update()
+                    yield sample
+            except (OSError, ValueError, TarError) as error:
+                raise UserError(
+                    f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={config.views}"
+                ) from error
 
 
 def _opening(markers: list[Marker], held_out: frozenset[str], drawn: list[Drawn]) -> str:

@@ -38,6 +38,8 @@ def main(config: SampleConfig) -> None:
     contact_sheet(photograph, views, poses).save(aside / "views.png")
     (aside / "poses.json").write_text(json.dumps({"image": config.image, "poses": poses}, indent=1))
     output.mkdir(parents=True, exist_ok=True)
+    for stale in output.glob("[0-9][0-9][0-9].png"):
+        stale.unlink()
     for file in aside.iterdir():
         file.replace(output / file.name)
     aside.rmdir()

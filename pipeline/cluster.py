@@ -67,5 +67,7 @@ def run_tasks(
         except StopIteration:
             running += [remote.remote(job) for job in islice(waiting, 1)]
             continue
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
         running.append(ready)
         yield result

@@ -5,6 +5,7 @@ python -m pipeline.inspect path=s3://bucket/views output=sheet.html limit=50
 """
 
 import json
+from tarfile import TarError
 
 from tqdm import tqdm
 
@@ -40,7 +41,7 @@ def _body(config: InspectConfig, markers: list[Marker]) -> str:
                     if len(sheets) < shown:
                         sheets.append(_sheet(uid, sample, records[uid]))
                         bar.update()
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TarError) as error:
                 raise UserError(
                     f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={config.path}"
                 ) from error

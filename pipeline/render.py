@@ -61,7 +61,8 @@ def _conclude(output: str, records: list[Record]) -> int:
     failed = Counter(record.reason for record in records if record.status == "failed")
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
-        print(f"{failed.total()} of {len(records)} objects have no views: {reasons} (see the shards' .json)")
+        print(f"{failed.total()} of {len(records)} objects have no views: {reasons}")
+        print("the shards' .json files say more; delete one to render its objects again")
     if failed.total() == len(records):
         print(f"error: not one object could be rendered; the shards in {output} are empty", file=sys.stderr)
         return 1

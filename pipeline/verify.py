@@ -1,4 +1,4 @@
-"""Check shards against their markers and their contract; exit code 1 and a list where one is damaged.
+"""Check shards against their markers and their contract; exit code 1 and a list where one is damaged or missing.
 
     python -m pipeline.verify path=outputs/views
 
@@ -7,9 +7,11 @@ that decode and as many cameras. To mend a damaged shard, delete its .tar and .j
 """
 
 import io
+import json
 import sys
 import tarfile
 
+import fsspec
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -28,9 +30,18 @@ def main(config: VerifyConfig) -> int:
             tqdm.write(f"{marker.name}: {fault}", file=sys.stdout)
     if unfinished := sorted(set(find_tars(config.path, "views")) - {marker.name for marker in markers}):
         print(f"{len(unfinished)} tars without a marker are left of an interrupted run: {', '.join(unfinished)}")
+    missing = _missing(config.path, markers)
+    if missing:
+        print(f"{missing} shards of the plan are not there yet; the command that rendered the others makes them")
     objects = sum(len(marker.uids) for marker in markers)
     print(f"{damaged} of {len(markers)} shards damaged; {objects} objects in {config.path}")
-    return 1 if damaged else 0
+    return 1 if damaged or missing else 0
+
+
+def _missing(root: str, markers: list[Marker]) -> int:
+    """How many shards the run's plan has that are not committed."""
+    fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
+    return json.loads(fs.cat_file(path))["shards"] - len(markers) if fs.exists(path) else 0
 
 
 def _contents_fault(root: str, marker: Marker) -> str:

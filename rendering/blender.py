@@ -30,7 +30,7 @@ def reset() -> None:
 
 
 def import_asset(path: Path) -> None:
-    """Import a file into the scene by its suffix. Cameras and lights that it brings along are dropped.
+    """Import a file into the scene by its suffix. Lights that it brings along do not shine.
 
     Raises:
         RenderFailure: `unreadable` if Blender cannot read it, `no_mesh` if it draws nothing.
@@ -55,8 +55,7 @@ def import_asset(path: Path) -> None:
     except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
         raise RenderFailure("unreadable", _last_line(error)) from error
     for extra in set(bpy.data.objects) - ours:
-        if extra.type in {"CAMERA", "LIGHT", "LIGHT_PROBE", "SPEAKER"}:
-            bpy.data.objects.remove(extra, do_unlink=True)
+        extra.hide_render |= extra.type in {"LIGHT", "LIGHT_PROBE"}  # removed, it would let go of its children
     if not any(mesh.polygons for mesh, _ in _visible_meshes()):
         raise RenderFailure("no_mesh", "the file holds no mesh with faces")
 
@@ -75,7 +74,8 @@ def normalise() -> tuple[float, tuple[float, float, float]]:
     if not (np.isfinite([low, high]).all() and 1e-9 < longest < 1e9):
         raise RenderFailure("degenerate", f"its bounding box goes from {low.tolist()} to {high.tolist()}")
     scale, offset = 1 / longest, -(low + high) / 2
-    roots = [o for o in bpy.context.scene.objects if o.parent is None and o.type not in {"CAMERA", "LIGHT"}]
+    ours = {bpy.data.objects["Camera"], bpy.data.objects["Light"]}
+    roots = [o for o in bpy.context.scene.objects if o.parent is None and o not in ours]
     parent = bpy.data.objects.new("normalisation", None)
     bpy.context.scene.collection.objects.link(parent)
     for root in roots:
@@ -103,6 +103,7 @@ def prepare(recipe: Recipe, light: AreaLight) -> None:
     area.scale = (100, 100, 100)
 
     scene = bpy.context.scene
+    scene.camera = bpy.data.objects["Camera"]  # whatever camera an asset brought along
     scene.camera.data.lens, scene.camera.data.sensor_width = LENS_MM, SENSOR_MM
     scene.render.engine = "CYCLES"
     scene.render.resolution_x = scene.render.resolution_y = recipe.resolution

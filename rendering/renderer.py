@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import selectors
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from conf.options import UserError
 from rendering.failure import RenderFailure
 from rendering.recipe import Recipe
 
+START_LIMIT = 300.0  # seconds; importing bpy takes one, on a machine that is busy with everything else more
 ROOT = Path(__file__).parents[1]  # this code, wherever it was shipped to
 
 
@@ -99,6 +101,13 @@ class Renderer:
                 "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
             },
         )
+        try:
+            hello = _read_line(self._process.stdout, START_LIMIT)
+        except TimeoutError:
+            hello = b""
+        if not hello:
+            self.stop()
+            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
 
     def _last_words(self) -> str:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))

@@ -86,6 +86,7 @@ def main() -> None:
     # Blender writes to file descriptor 1 as it likes: answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    print("{}", file=answers, flush=True)  # hello: Blender is there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 

@@ -18,6 +18,7 @@ import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from conf.command import run
 from conf.options import UserError
@@ -54,9 +55,15 @@ def main(config: FinetuneConfig) -> int:
     module = Finetuning(model, halves, config)
     seen = halves.validation or halves.training
     pairs = fixed_pairs(config.data, seen, model.resolution, config.seed, config.sample.rows)
-    trainer = _trainer(config, output, pairs)
+    try:
+        trainer = _trainer(config, output, pairs)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
     last = output / "checkpoints" / "last.ckpt"
-    trainer.fit(module, ckpt_path=last if last.exists() else None)
+    try:
+        trainer.fit(module, ckpt_path=last if last.exists() else None)
+    except SystemExit:  # how Lightning ends a run that is interrupted
+        raise KeyboardInterrupt from None
     if trainer.is_global_zero:
         with module.ema.applied(model):
             checkpoint.save(model, output / "model")

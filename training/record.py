@@ -21,7 +21,8 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         UserError: the folder belongs to a run of another configuration.
     """
     path, now = output / "training.yaml", as_dict(config)
-    if path.exists():
+    begun = (output / "checkpoints" / "last.ckpt").exists() or (output / "model").exists()
+    if begun and path.exists():
         before = _flat(yaml.safe_load(path.read_text()))
         for key, value in _flat(now).items():
             if not key.startswith(FREE) and before.get(key) != value:

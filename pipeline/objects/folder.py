@@ -27,6 +27,8 @@ class FolderObjects:
 
     def find(self) -> list[Asset]:
         root = Path(self.path)
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"objects.limit={self.limit}: ask for at least one object")
         if not root.is_dir():
             raise UserError(f"objects.path: there is no folder {self.path}")
         assets = _listed(root) if (root / MANIFEST).is_file() else _walked(root)
@@ -35,10 +37,10 @@ class FolderObjects:
         return assets[: self.limit]
 
     def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
-        root, path = Path(self.path).resolve(), (Path(self.path) / asset.origin).resolve()
-        if not path.is_relative_to(root):
+        # By name only: whoever put a link into the folder means what it points to.
+        if Path(asset.origin).is_absolute() or ".." in Path(asset.origin).parts:
             raise RenderFailure("missing", f"{asset.origin} lies outside {self.path}")
-        return path
+        return (Path(self.path) / asset.origin).absolute()
 
 
 def _walked(root: Path) -> list[Asset]:
@@ -51,10 +53,13 @@ def _walked(root: Path) -> list[Asset]:
 
 
 def _listed(root: Path) -> list[Asset]:
-    with open(root / MANIFEST, newline="", encoding="utf-8") as file:
+    with open(root / MANIFEST, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     if rows and not {"uid", "path"} <= set(rows[0]):
         raise UserError(f"{root / MANIFEST} needs the columns uid and path")
+    for number, row in enumerate(rows, start=2):
+        if not (row["uid"] and row["path"]):
+            raise UserError(f"{root / MANIFEST}, line {number}: uid or path is empty")
     assets = [Asset(_uid(Path(row["uid"])), row["path"], row.get("license") or "") for row in rows]
     if clashes := [uid for uid, count in Counter(asset.uid for asset in assets).items() if count > 1]:
         raise UserError(f"{root / MANIFEST} lists object {clashes[0]} twice")

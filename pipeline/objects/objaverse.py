@@ -22,6 +22,8 @@ class ObjaverseObjects:
     def find(self) -> list[Asset]:
         import objaverse  # an import of half a second that only this source needs
 
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"objects.limit={self.limit}: ask for at least one object")
         try:
             paths = objaverse._load_object_paths()
             uids = sorted(paths)

@@ -34,11 +34,21 @@ def test_exif_orientation_is_applied(tmp_path):
     assert turned[1, 8, 2] > 200 and turned[-2, 8, 0] > 200
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
-def test_any_mode_becomes_rgb(tmp_path, mode):
-    image = Image.new(mode, (5, 5))
-    path = saved(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"), image)
-    assert read_photograph(path).mode == "RGB"
+@pytest.mark.parametrize(
+    ("mode", "grey"),
+    [("L", 128), ("LA", (128, 255)), ("RGB", (128,) * 3), ("RGBA", (128, 128, 128, 255)), ("I;16", 32896),
+     ("CMYK", (127, 127, 127, 0))],
+)  # fmt: skip
+def test_grey_is_grey_in_any_mode(tmp_path, mode, grey):
+    path = saved(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"), Image.new(mode, (5, 5), grey))
+    np.testing.assert_allclose(np.asarray(read_photograph(path)), 128, atol=1)
+
+
+def test_a_palette_becomes_its_colours(tmp_path):
+    picture = Image.new("RGB", (5, 5), (10, 200, 90)).quantize(4)
+    np.testing.assert_allclose(
+        np.asarray(read_photograph(saved(tmp_path / "x.png", picture)))[0, 0], [10, 200, 90], atol=2
+    )
 
 
 def bomb() -> bytes:
