@@ -191,4 +191,4 @@ def test_every_option_of_every_group_composes(path):
     added = "" if path.parent.name == "model" else "+"
     config = configured(f"{added}{path.parent.name}={path.stem}", "data.path=x")
     if path.parent.name == "cluster":
-        assert config.trainer.devices == 8 and config.trainer.strategy == "deepspeed_stage_2"
+        assert config.trainer.devices == 8 and config.trainer.accelerator == "gpu"
