@@ -3,9 +3,15 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conf.options import option
+from conf.options import UserError, option
 from training.model.architecture import Architecture
 from training.model.picture import Background
+
+
+def _require_positive(group: str, config: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UserError(f"{group}.{name}={getattr(config, name)} must be at least 1")
 
 
 class WandbMode(StrEnum):
@@ -24,6 +30,9 @@ class DataConfig:
     background: Background = option(Background.composite, "composite on white, or `original` for its fringes")
     workers: int = option(4, "processes that read and decode; 0: the training process itself")
     cache_mb: int = option(256, "memory per process for decoded views, which later epochs then need not decode")
+
+    def __post_init__(self) -> None:
+        _require_positive("data", self, ("batch_size", "pairs_per_object", "validation_pairs"))
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ class TrainerConfig:
     sample_every: int = option(1000, "steps between picture grids; 0: only at the end")
     log_every: int = option(10, "steps between lines of metrics")
 
+    def __post_init__(self) -> None:
+        counts = ("max_steps", "accumulate", "devices", "num_nodes", "checkpoint_every", "log_every")
+        _require_positive("trainer", self, counts)
+
 
 @dataclass(frozen=True)
 class SampleConfig:
@@ -61,6 +74,9 @@ class SampleConfig:
     steps: int = option(50, "DDIM steps")
     guidance: float = option(3.0, "classifier-free guidance")
     eta: float = option(1.0, "DDIM's η")
+
+    def __post_init__(self) -> None:
+        _require_positive("sample", self, ("rows", "steps"))
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ def test_the_command_writes_pictures_a_sheet_and_the_poses(folder, picture, tmp_
     assert Image.open(tmp_path / "out/000.png").size == (16, 16)
     assert json.loads((tmp_path / "out/poses.json").read_text())["poses"] == [[20, 45, 0], [0, 180, 0]]
     assert "sampling" in done.stderr  # the progress bar
+    assert sample(folder, picture, tmp_path / "out", "poses=[[0,0,0]]").returncode == 0
+    assert not (tmp_path / "out/001.png").exists()  # of the run before
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,7 @@ def test_the_command_writes_pictures_a_sheet_and_the_poses(folder, picture, tmp_
         (["poses=[[0,0,0]]", "image=nothing.png"], "image: there is no picture file nothing.png"),
         (["poses=[[0,0,0]]", "image=pyproject.toml"], "image: pyproject.toml is no picture"),
         (["poses=[[0,0,0]]", "checkpoint=nothing"], "there is no folder nothing"),
+        (["poses=[[0,0,0]]", "device=gpu"], "device=gpu is none of auto, cpu, cuda"),
         (["poses=[[0,0,0]]", "device=cuda"], "device=cuda: this machine has no CUDA device"),
     ],
 )

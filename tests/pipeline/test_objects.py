@@ -56,12 +56,39 @@ def test_a_manifest_cannot_point_outside_its_folder(tree):
 
 @pytest.mark.parametrize(
     ("manifest", "message"),
-    [("name,path\na,b\n", "columns uid and path"), ("uid,path\na,b.glb\na,c.glb\n", "object a twice")],
+    [
+        ("name,path\na,b\n", "columns uid and path"),
+        ("uid,path\na,b.glb\na,c.glb\n", "object a twice"),
+        ("uid,path\na,b.glb\n,c.glb\n", "line 3: uid or path is empty"),
+        ("uid,path\na\n", "line 2: uid or path is empty"),
+    ],
 )
 def test_a_bad_manifest_is_refused(tree, manifest, message):
     (tree / "objects.csv").write_text(manifest)
     with pytest.raises(UserError, match=message):
         FolderObjects(str(tree)).find()
+
+
+def test_a_manifest_of_a_spreadsheet_with_its_byte_order_mark(tree):
+    (tree / "objects.csv").write_text("uid,path\nbee,b.glb\n", encoding="utf-8-sig")
+    assert [asset.uid for asset in FolderObjects(str(tree)).find()] == ["bee"]
+
+
+def test_a_link_stands_for_what_it_points_to(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/4f2a").write_bytes(b"a chair")
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects/chair.glb").symlink_to("../store/4f2a")
+    source = FolderObjects(str(tmp_path / "objects"))
+    (chair,) = source.find()
+    path = source.fetch(chair, tmp_path, None)
+    assert path.suffix == ".glb" and path.read_bytes() == b"a chair"
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_is_at_least_one(tree, limit):
+    with pytest.raises(UserError, match="at least one"):
+        FolderObjects(str(tree), limit).find()
 
 
 def test_an_empty_and_a_missing_folder_are_refused(tmp_path):

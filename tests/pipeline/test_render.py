@@ -134,6 +134,23 @@ def test_verify_finds_the_damaged_shard(views, tmp_path):
     assert "1 tars without a marker" in bad.stdout and "views-000009" in bad.stdout
 
 
+def test_verify_misses_the_shards_that_the_plan_promises(views, tmp_path):
+    subprocess.run(["cp", "-r", views, tmp_path / "views"], check=True)
+    for path in (tmp_path / "views").glob("views-000001.*"):
+        path.unlink()
+    done = command("pipeline.verify", f"path={tmp_path / 'views'}")
+    assert done.returncode == 1
+    assert "1 shards of the plan are not there yet" in done.stdout and "0 of 2 shards damaged" in done.stdout
+
+
+def test_a_damaged_shard_has_no_contact_sheet(views, tmp_path):
+    subprocess.run(["cp", "-r", views, tmp_path / "views"], check=True)
+    (tmp_path / "views/views-000000.tar").write_bytes(b"noise" * 1000)
+    done = command("pipeline.inspect", f"path={tmp_path / 'views'}")
+    assert done.returncode == 2 and "error: shard views-000000 is damaged" in done.stderr
+    assert not (tmp_path / "views/index.html").exists()
+
+
 def test_the_contact_sheet_shows_every_view_and_every_failure(views, tmp_path):
     page = tmp_path / "sheet.html"
     done = command("pipeline.inspect", f"path={views}", f"output={page}")

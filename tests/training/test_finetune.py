@@ -123,6 +123,18 @@ def test_the_output_of_another_configuration_is_refused(run, dots):
         train(dots, run, "trainer.max_steps=50", "optimizer.lr=0.5")
 
 
+def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
+    with pytest.raises(UserError, match="equally long"):
+        train(dots, tmp_path / "run", "model.unet.channels=[16]")
+    assert train(dots, tmp_path / "run", "trainer.max_steps=1") == 0
+
+
+@pytest.mark.parametrize("word", ["data.batch_size=0", "trainer.log_every=0", "sample.rows=-1"])
+def test_counts_are_positive(word):
+    with pytest.raises(UserError, match=f"{word} must be at least 1"):
+        configured("data.path=x", word)
+
+
 def test_a_continued_run_ends_in_the_very_weights_of_an_uninterrupted_one(dots, tmp_path, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(dots, whole, "trainer.max_steps=15")
