@@ -54,7 +54,10 @@ def _licenses(paths: dict[str, str]) -> dict[str, str]:
     import objaverse
 
     licenses: dict[str, str] = {}
-    folder = lambda uid: paths[uid].split("/")[1]  # noqa: E731
+
+    def folder(uid: str) -> str:
+        return paths[uid].split("/")[1]
+
     for _, uids in groupby(sorted(paths, key=folder), key=folder):
         notes = objaverse.load_annotations(list(uids))
         licenses.update({uid: str(note.get("license") or "") for uid, note in notes.items()})
