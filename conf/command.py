@@ -6,6 +6,7 @@ into one sentence and exit code 2.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from conf.options import UserError
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
+# What Hydra would take for a sweep is a list here: retry=timeout,crashed
+LIST = re.compile(r"^([\w.]+)=([\w.-]+(?:,[\w.-]+)+)$")
 
 
 def run(
@@ -40,6 +43,8 @@ def run(
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(_help(config, stage, name, groups or {}, help or ""))
         sys.exit(0)
+    if not {"-m", "--multirun"} & set(sys.argv):
+        sys.argv[1:] = [LIST.sub(r"\1=[\2]", word) for word in sys.argv[1:]]
     register(config, name, groups or {})
     code = 0
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.options import UserError, option
+from rendering.failure import REASONS
+from rendering.limits import Limits
 from rendering.recipe import Recipe
 
 
@@ -12,7 +14,7 @@ class Cluster:
     """Where Ray runs. Without `+cluster=…`, on this machine."""
 
     address: str | None = option(None, "a running Ray cluster (auto: the one this machine belongs to)")
-    workers: int | None = option(None, "shards rendered at a time; by default one per renderer.threads cores")
+    workers: int | None = option(None, "shards rendered at a time; by default one per limits.threads cores")
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,19 @@ class RenderConfig:
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
     seed: int = option(0, "cameras, lights and noise follow from it and the object's uid")
     objects_per_shard: int | None = option(None, "by default a sixteenth of the objects, 256 at most")
+    max_failure_rate: float = option(0.2, "exit with 1 when a larger part of the objects has no views")
+    retry: list[str] = option([], "reasons of failures to render again, as retry=timeout,crashed")
     renderer: Recipe = Recipe()
+    limits: Limits = Limits()
     cluster: Cluster = Cluster()
 
     def __post_init__(self) -> None:
         if self.objects_per_shard is not None and self.objects_per_shard < 1:
             raise UserError(f"objects_per_shard={self.objects_per_shard}: a shard holds at least one object")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UserError(f"max_failure_rate={self.max_failure_rate}: a rate lies between 0 and 1")
+        if unknown := set(self.retry) - set(REASONS):
+            raise UserError(f"retry={min(unknown)}: there is no such reason; choose from {', '.join(REASONS)}")
 
 
 @dataclass(frozen=True)

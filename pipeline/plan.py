@@ -5,26 +5,31 @@ The same command reads it again, so that a run continues only with what it began
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 
 import fsspec
 
 from conf.options import UserError
+from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
-from pipeline.shards import find_markers, shard_name, write_atomically
+from pipeline.shards import Marker, Record, find_markers, shard_name, write_atomically
+from rendering.limits import Limits
 from rendering.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What one Ray task needs to make one shard."""
+    """What one Ray task needs to make one shard. `kept` are the records of objects that it takes over as they are."""
 
     root: str
     name: str
     assets: tuple[Asset, ...]
     source: Source
     recipe: Recipe
+    limits: Limits
     seed: int
+    kept: tuple[Record, ...] = ()
 
 
 def split(assets: list[Asset], per_shard: int | None) -> list[tuple[Asset, ...]]:
@@ -33,24 +38,37 @@ def split(assets: list[Asset], per_shard: int | None) -> list[tuple[Asset, ...]]
     return [tuple(assets[i : i + size]) for i in range(0, len(assets), size)]
 
 
-def make_jobs(root: str, source: Source, recipe: Recipe, seed: int, per_shard: int | None) -> list[ShardJob]:
-    """The shards of a run, after its plan is found equal to the one at `root` or written there.
+def make_jobs(config: RenderConfig) -> list[ShardJob]:
+    """All the shards of a run, after its plan is found equal to the one at its output or written there.
 
     Raises:
-        UserError: the source has no objects, or `root` was begun with another plan.
+        UserError: the source has no objects, or the output was begun with another plan.
     """
-    assets = source.find()
-    shards = split(assets, per_shard)
+    assets = config.objects.find()
+    shards = split(assets, config.objects_per_shard)
     listing = "\n".join(f"{asset.uid} {asset.origin}" for shard in shards for asset in (*shard, Asset("", "")))
     plan = {
         "objects": len(assets),
         "shards": len(shards),
         "listing": hashlib.sha256(listing.encode()).hexdigest(),
-        "seed": seed,
-        **{f"renderer.{name}": value for name, value in recipe.appearance.items()},
+        "seed": config.seed,
+        **{f"renderer.{name}": value for name, value in asdict(config.renderer).items()},
     }
-    _agree(root, plan)
-    return [ShardJob(root, shard_name("views", i), shard, source, recipe, seed) for i, shard in enumerate(shards)]
+    _agree(config.output, plan)
+    common = (config.objects, config.renderer, config.limits, config.seed)
+    return [ShardJob(config.output, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
+
+
+def unfinished(jobs: Iterable[ShardJob], markers: Iterable[Marker], retry: Collection[str]) -> list[ShardJob]:
+    """What remains to be done: shards without a marker, and of the others the objects that failed for `retry`."""
+    done = {marker.name: marker.records for marker in markers}
+    todo = []
+    for job in jobs:
+        if job.name not in done:
+            todo.append(job)
+        elif any(record.reason in retry for record in done[job.name]):
+            todo.append(replace(job, kept=tuple(r for r in done[job.name] if r.reason not in retry)))
+    return todo
 
 
 def _agree(root: str, plan: dict[str, object]) -> None:

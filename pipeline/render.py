@@ -12,6 +12,7 @@ Look at the result with `python -m pipeline.inspect path=…`, check it with `py
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
@@ -19,54 +20,59 @@ from conf.command import run
 from pipeline.cluster import connected, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.objects import SOURCES
-from pipeline.plan import ShardJob, make_jobs
+from pipeline.plan import ShardJob, make_jobs, unfinished
 from pipeline.shards import Record, find_markers
 from pipeline.views import render_shard
 from rendering.renderer import require_blender
 
 
 def main(config: RenderConfig) -> int:
-    jobs = make_jobs(config.output, config.objects, config.renderer, config.seed, config.objects_per_shard)
-    done = {marker.name: marker for marker in find_markers(config.output, "views")}
-    records = [record for marker in done.values() for record in marker.records]
-    if todo := [job for job in jobs if job.name not in done]:
+    jobs = make_jobs(config)
+    done = find_markers(config.output, "views")
+    records = {record.uid: record for marker in done for record in marker.records}
+    if todo := unfinished(jobs, done, config.retry):
         if config.cluster.address is None:
             require_blender()
-        print(f"{sum(len(job.assets) for job in todo)} objects to render in {len(todo)} shards; starting Ray")
-        with connected(config.cluster, config.renderer.threads):
-            records = _render(config, todo, records)
-    return _conclude(config.output, records)
+        count = sum(len(job.assets) - len(job.kept) for job in todo)
+        print(f"{count} objects to render in {len(todo)} shards; starting Ray")
+        with connected(config.cluster, config.limits.threads):
+            for record in _render(config, todo, count):
+                records[record.uid] = record
+    return _conclude(config, list(records.values()))
 
 
-def _render(config: RenderConfig, jobs: list[ShardJob], records: list[Record]) -> list[Record]:
-    """The records of all objects, those of earlier runs first."""
-    start, before = time.monotonic(), len(records)
-    failed = sum(record.status == "failed" for record in records)
-    total = before + sum(len(job.assets) for job in jobs)
-    with tqdm(total=total, initial=before, desc="rendering", unit=" objects", smoothing=0.1) as bar:
-        for record in run_tasks(render_shard, jobs, config.cluster, config.renderer.threads):
-            records.append(record)
+def _render(config: RenderConfig, jobs: list[ShardJob], count: int) -> Iterator[Record]:
+    """The record of each object as it is known, with a progress bar beside."""
+    start, ok, failed = time.monotonic(), 0, 0
+    with tqdm(total=count, desc="rendering", unit=" objects", smoothing=0.1) as bar:
+        for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads):
+            ok += record.status == "ok"
             failed += record.status == "failed"
             bar.set_postfix(failed=failed, refresh=False)
             bar.update()
             if record.status == "failed":
                 bar.write(f"  {record.uid}: {record.reason}: {record.detail}", file=sys.stderr)
-    count, seconds = len(records) - before, time.monotonic() - start
-    views = sum(record.status == "ok" for record in records[before:]) * config.renderer.views
-    print(f"{count} objects in {seconds:.0f} s: {count / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
-    return records
+            yield record
+    seconds, done = time.monotonic() - start, ok + failed
+    views = ok * config.renderer.views
+    print(f"{done} objects in {seconds:.0f} s: {done / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
 
 
-def _conclude(output: str, records: list[Record]) -> int:
+def _conclude(config: RenderConfig, records: list[Record]) -> int:
     failed = Counter(record.reason for record in records if record.status == "failed")
+    rate = failed.total() / len(records)
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
         print(f"{failed.total()} of {len(records)} objects have no views: {reasons}")
-        print("the shards' .json files say more; delete one to render its objects again")
-    if failed.total() == len(records):
-        print(f"error: not one object could be rendered; the shards in {output} are empty", file=sys.stderr)
+        print("the shards' .json files say more; to render some of them again: retry=" + ",".join(failed))
+    print(f"views of {len(records) - failed.total()} objects in {config.output}")
+    if rate > config.max_failure_rate:
+        print(
+            f"error: {rate:.0%} of the objects failed, max_failure_rate={config.max_failure_rate:g} allows "
+            f"{config.max_failure_rate:.0%}",
+            file=sys.stderr,
+        )
         return 1
-    print(f"views of {len(records) - failed.total()} objects in {output}")
     return 0
 
 

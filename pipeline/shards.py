@@ -12,7 +12,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
@@ -28,15 +28,24 @@ Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.np
 UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # a tar member is named <uid>.<extension>, so a uid has no dot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
-    """What became of one object. `reason` is one word of the stage's vocabulary, `detail` a sentence."""
+    """What became of one object. `reason` is one word of the stage's vocabulary, `detail` a sentence.
+
+    `phases` are the seconds by phase of the work, `bytes` the size of the sample. `verdicts` are the words of
+    `rendering.quality` that apply, `mesh` a hash of the geometry: two objects that share it are duplicates.
+    """
 
     uid: str
     status: Literal["ok", "failed"]
     reason: str = ""
     detail: str = ""
     seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    bytes: int = 0
+    node: str = ""
+    verdicts: tuple[str, ...] = ()
+    mesh: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ class ShardWriter:
         marker = Marker(self._name, *_size_and_sha256(self._file), records=tuple(records))
         fs, path = fsspec.core.url_to_fs(self._root)
         fs.makedirs(path, exist_ok=True)
+        if fs.exists(f"{path}/{self._name}.json"):  # of the shard that this one takes the place of
+            fs.rm_file(f"{path}/{self._name}.json")
         fs.put_file(self._file.name, f"{path}/{self._name}.tar")
         write_atomically(f"{self._root}/{self._name}.json", json.dumps(asdict(marker), indent=1).encode())
         return marker
@@ -200,7 +211,7 @@ def _parse_marker(path: str, contents: bytes) -> Marker:
             str(fields["name"]),
             int(fields["size"]),
             str(fields["sha256"]),
-            tuple(Record(**record) for record in fields["records"]),
+            tuple(Record(**{**record, "verdicts": tuple(record.get("verdicts", ()))}) for record in fields["records"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no shard marker ({error!r}); delete it to render its shard again") from error

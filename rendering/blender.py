@@ -95,7 +95,7 @@ def vertices() -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def prepare(recipe: Recipe, light: AreaLight) -> None:
+def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
     """Lights, engine and colour management of the recipe."""
     bpy.ops.object.light_add(type="AREA", location=light.location)
     area = bpy.context.object
@@ -110,7 +110,7 @@ def prepare(recipe: Recipe, light: AreaLight) -> None:
     scene.render.resolution_percentage = 100
     scene.render.film_transparent = True
     scene.render.use_persistent_data = True  # keeps the scene's BVH from one camera to the next
-    scene.render.threads_mode, scene.render.threads = "FIXED", recipe.threads
+    scene.render.threads_mode, scene.render.threads = "FIXED", threads
     scene.render.image_settings.file_format = "PNG"
     scene.render.image_settings.color_mode = "RGBA"
     scene.render.image_settings.color_depth = "8"

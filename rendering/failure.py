@@ -2,7 +2,20 @@
 
 from typing import Literal, get_args
 
-Reason = Literal["unreadable", "no_mesh", "degenerate", "blank", "timeout", "crashed", "missing", "download"]
+Reason = Literal[
+    "missing",  # the file is not there
+    "download",  # it could not be had
+    "unreadable",  # it is not what its name says, or broken
+    "external",  # it refers to a file or an address outside its own folder
+    "incomplete",  # a texture or buffer that it refers to is not there or broken
+    "too_large",  # it declares more than any limit allows
+    "no_mesh",  # nothing in it has faces
+    "degenerate",  # no extent, or none that is finite
+    "blank",  # nothing is seen in any view
+    "timeout",
+    "memory",
+    "crashed",
+]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from conf.options import UserError, option
 
-RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536), "threads": (1, 1024)}
+RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536)}
 CHOICES = {
     "pixel_filter": ("BOX", "GAUSSIAN", "BLACKMAN_HARRIS"),
     "view_transform": ("Filmic", "Standard", "AgX"),
@@ -24,8 +24,6 @@ class Recipe:
     pixel_filter: str = option("BOX", "Cycles pixel filter: BOX, GAUSSIAN or BLACKMAN_HARRIS")
     filter_width: float = option(1.0, "width of the pixel filter, pixels (the original's 0.01 aliases)")
     view_transform: str = option("Filmic", "tone mapping: Filmic (as the released data), Standard or AgX")
-    threads: int = option(1, "Cycles threads of one worker")
-    time_limit: float = option(300.0, "seconds an object may take before it is given up")
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -34,13 +32,8 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"renderer.{name}={getattr(self, name)} is none of {', '.join(choices)}")
-        if not (self.filter_width > 0 and self.time_limit > 0):
-            raise UserError("renderer.filter_width and renderer.time_limit must be positive")
-
-    @property
-    def appearance(self) -> dict[str, object]:
-        """The settings that decide the pixels, as they are recorded beside the views."""
-        return {k: v for k, v in vars(self).items() if k not in ("threads", "time_limit")}
+        if not self.filter_width > 0:
+            raise UserError("renderer.filter_width must be positive")
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from conf.options import UserError
 from rendering.failure import RenderFailure
+from rendering.limits import Limits
 from rendering.recipe import Recipe
 
 START_LIMIT = 300.0  # seconds; importing bpy takes one, on a machine that is busy with everything else more
@@ -30,13 +31,22 @@ def require_blender() -> None:
         )
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """`meta` follows from asset, recipe and seed; `phases`, the seconds that each phase took, do not."""
+
+    meta: dict[str, Any]
+    phases: dict[str, float]
+
+
 class Renderer:
     """A supervised Blender process that renders many objects. A new one takes the place of one that fails.
 
     Use as a context manager; not shared between threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 
@@ -47,14 +57,14 @@ class Renderer:
         self.stop()
         self._stderr.close()
 
-    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path) -> dict[str, Any]:
-        """Render `asset` into an existing empty `folder` (see `rendering.worker`); returns the metadata.
+    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path) -> Rendered:
+        """Render `asset` into an existing empty `folder` (see `rendering.worker`).
 
         Raises:
             RenderFailure: this object has no views, and why. The renderer remains usable.
         """
         request = {"asset": str(asset), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)}
-        return self._ask({"render": request}, recipe.time_limit)["meta"]
+        return Rendered(**self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds))
 
     def build(self, kind: str, seed: int, path: Path) -> None:
         """Build a procedural object and export it to `path`, a GLB."""

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from conf.options import UserError, option
 from pipeline.objects.source import Asset
@@ -22,6 +23,7 @@ class FolderObjects:
     The manifest has the columns uid and path, and optionally license.
     """
 
+    downloads: ClassVar[bool] = False
     path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL or USD files, any depth")
     limit: int | None = option(None, "take only the first so many objects")
 

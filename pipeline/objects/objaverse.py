@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from rendering.renderer import Renderer
 class ObjaverseObjects:
     """The catalogue's objects, in a seeded order so that any `limit` is a fair sample."""
 
+    downloads: ClassVar[bool] = True
     limit: int | None = option(None, "take only the first so many objects (all: about 800,000)")
     seed: int = option(0, "of the order in which objects are taken")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import ClassVar
 
 from conf.options import UserError, option
 from pipeline.objects.source import Asset
@@ -14,6 +15,7 @@ from rendering.renderer import Renderer
 class ProceduralObjects:
     """`count` seeded objects that take the kinds in turn."""
 
+    downloads: ClassVar[bool] = False
     count: int = option(96, "how many objects")
     seed: int = option(0, "another seed, other objects")
     kinds: list[str] = option([], f"kinds to take in turn, as [chair,car]; by default all {len(KINDS)}")

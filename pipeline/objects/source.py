@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from rendering.renderer import Renderer
 
@@ -14,10 +14,16 @@ class Asset:
     uid: str
     origin: str
     license: str = ""
+    author: str = ""
 
 
 class Source(Protocol):
-    """A frozen dataclass that is its own configuration; it travels to the Ray workers."""
+    """A frozen dataclass that is its own configuration; it travels to the Ray workers.
+
+    Where it `downloads`, `fetch` waits for a network, uses no renderer, and is called from several threads at a time.
+    """
+
+    downloads: ClassVar[bool]
 
     def find(self) -> list[Asset]:
         """All objects, in an order that is always the same.

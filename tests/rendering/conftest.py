@@ -38,7 +38,7 @@ def render(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Call
     def render(asset: Path, seed: int = 0, renderer: Renderer = renderer, **recipe: Any) -> Views:
         folder = tmp_path_factory.mktemp("views")
         settings = {"resolution": 128, "views": 4, "samples": 4, **recipe}
-        meta = renderer.render(asset, Recipe(**settings), seed, folder)
+        meta = renderer.render(asset, Recipe(**settings), seed, folder).meta
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.webp"))]
         return Views(np.stack(pictures), np.load(folder / "cameras.npy"), meta, files)

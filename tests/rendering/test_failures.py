@@ -10,6 +10,7 @@ import pytest
 import trimesh
 
 from rendering.failure import RenderFailure
+from rendering.limits import Limits
 from rendering.renderer import Renderer
 
 
@@ -55,9 +56,9 @@ def test_a_file_that_is_not_there_is_missing(render, tmp_path):
 
 
 def test_too_slow_is_a_timeout_and_the_next_object_renders(render, corner):
-    with Renderer() as renderer:
+    with Renderer(Limits(seconds=3)) as renderer:
         good = render(corner, renderer=renderer)
-        assert reason(render, corner, renderer=renderer, samples=60000, time_limit=1.0) == "timeout"
+        assert reason(render, corner, renderer=renderer, samples=60000) == "timeout"
         assert render(corner, renderer=renderer).files == good.files
 
 

@@ -6,6 +6,8 @@ import trimesh
 from PIL import Image, ImageDraw
 
 from rendering import cameras
+from rendering.limits import Limits
+from rendering.renderer import Renderer
 
 Y_UP_TO_Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # what glTF and OBJ mean by up, and what Blender does
 
@@ -54,13 +56,11 @@ def test_the_longest_side_is_one_and_the_centre_is_the_origin(render, corner):
 
 
 def test_the_same_seed_makes_the_same_bytes_whatever_went_before(render, corner, scans_or_box):
-    from rendering.renderer import Renderer
-
     first = render(corner, seed=7)
     render(scans_or_box, seed=3)
     assert render(corner, seed=7).files == first.files
-    with Renderer() as fresh:
-        assert render(corner, seed=7, renderer=fresh, threads=2).files == first.files
+    with Renderer(Limits(threads=2)) as fresh:
+        assert render(corner, seed=7, renderer=fresh).files == first.files
     assert render(corner, seed=8).files != first.files
 
 
