@@ -21,6 +21,7 @@ from PIL import Image
 
 from rendering import blender, cameras
 from rendering.failure import RenderFailure
+from rendering.importer import import_asset
 from rendering.procedural.build import build
 from rendering.recipe import Recipe, sample_area_light
 
@@ -41,7 +42,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     extrinsics = cameras.sample_zero123(rng, recipe.views)
     light = sample_area_light(rng)
     blender.reset()
-    blender.import_asset(asset)
+    import_asset(asset)
     scale, offset = blender.normalise()
     blender.prepare(recipe, light, threads)
     phases["load"] = time.monotonic() - start
