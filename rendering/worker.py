@@ -22,6 +22,7 @@ from PIL import Image
 from rendering import blender, passes, quality
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
+from rendering.importer import import_asset
 from rendering.procedural.build import build
 from rendering.recipe import Recipe, sample_area_light, sample_cameras
 
@@ -41,7 +42,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)
     blender.reset()
-    blender.import_asset(asset)
+    import_asset(asset)
     shape = blender.normalise()
     colours = blender.colours()
     blender.prepare(recipe, light, threads)
