@@ -15,6 +15,12 @@ class Cluster:
 
     address: str | None = option(None, "a running Ray cluster (auto: the one this machine belongs to)")
     workers: int | None = option(None, "shards rendered at a time; by default one per limits.threads cores")
+    workers_per_gpu: int = option(2, "shards that share one GPU, where renderer.device is one")
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "workers_per_gpu"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise UserError(f"cluster.{name}={count}: at least one")
 
 
 @dataclass(frozen=True)

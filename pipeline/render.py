@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from conf.command import run
-from pipeline.cluster import connected, run_tasks
+from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.objects import SOURCES
 from pipeline.plan import ShardJob, make_jobs, unfinished
@@ -45,7 +45,8 @@ def _render(config: RenderConfig, jobs: list[ShardJob], count: int) -> Iterator[
     """The record of each object as it is known, with a progress bar beside."""
     start, ok, failed = time.monotonic(), 0, 0
     with tqdm(total=count, desc="rendering", unit=" objects", smoothing=0.1) as bar:
-        for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads):
+        share = gpu_share(config.renderer.device, config.cluster)
+        for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads, share):
             ok += record.status == "ok"
             failed += record.status == "failed"
             bar.set_postfix(failed=failed, refresh=False)

@@ -82,6 +82,18 @@ class Renderer:
             self._process = None
 
     def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+        """The answer. Where Blender dies, a fresh one tries once more: a neighbour may have been what killed it.
+
+        The second attempt writes over all that the first has left.
+        """
+        try:
+            return self._attempt(request, limit)
+        except RenderFailure as failure:
+            if failure.reason != "crashed":
+                raise
+            return self._attempt(request, limit)
+
+    def _attempt(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
         self._stderr.truncate(0)  # only the last words about this object are of interest
         if self._process is None:
             self._start()
@@ -113,6 +125,10 @@ class Renderer:
         return answer
 
     def _start(self) -> None:
+        if not (self._started() or self._started()):  # once more, as for an object
+            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+
+    def _started(self) -> bool:
         self._objects = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rendering.worker"],
@@ -131,7 +147,7 @@ class Renderer:
             hello = b""
         if not hello:
             self.stop()
-            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+        return bool(hello)
 
     def _last_words(self) -> str:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))
