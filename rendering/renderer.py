@@ -37,10 +37,11 @@ def require_blender() -> None:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`meta` follows from asset, recipe and seed; `phases`, the seconds that each phase took, do not."""
+    """`meta` follows from asset, recipe and seed; what it took does not."""
 
     meta: dict[str, Any]
-    phases: dict[str, float]
+    phases: dict[str, float]  # seconds by phase of the work
+    cpu: float  # CPU seconds of all of them
 
 
 class Renderer:
