@@ -19,7 +19,7 @@ TCP = 0b11  # bind, connect
 FILE_RIGHTS = 0b1100000000000111  # those that make sense for a file: execute, write, read, truncate, ioctl
 SYSTEM = (
     *("/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
-    *("/proc", "/sys/devices", "/sys/fs/cgroup", "/dev/urandom", "/dev/null"),
+    *("/proc", "/sys", "/dev/urandom", "/dev/null"),
 )
 DEVICES = ("/dev/null", "/dev/shm")  # and those of a GPU, below
 
@@ -33,7 +33,7 @@ class _Beneath(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
-def confine(roots: Iterable[Path]) -> bool:
+def confine(roots: Iterable[str | Path]) -> bool:
     """From here on this process reads Python, Blender, the system's libraries and `roots`; it writes to the folder
     for temporary files alone and opens no TCP connection.
 
@@ -46,11 +46,13 @@ def confine(roots: Iterable[Path]) -> bool:
     rights = (1 << FILES[min(version, 5)]) - 1
     wanted = _Ruleset(rights, TCP if version >= 4 else 0)
     ruleset = _checked(libc.syscall(CREATE_RULESET, ctypes.byref(wanted), 16 if version >= 4 else 8, 0))
-    code = [Path(__file__).parents[1], sys.prefix, sys.base_prefix, *filter(None, sys.path)]
-    for path in {*map(Path, (*SYSTEM, *code)), *roots}:
-        _allow(libc, ruleset, path, READ & rights)
+    # The folder that a command is given in is on sys.path, yet may be anybody's home.
+    code = [Path(__file__).parents[1], sys.prefix, sys.base_prefix, *(set(sys.path) - {"", os.getcwd()})]
+    readable: set[str | Path] = {*SYSTEM, *code, *roots}
+    for place in readable:
+        _allow(libc, ruleset, Path(place), READ & rights)
     gpu = [*Path("/dev").glob("nvidia*"), Path("/dev/dri"), Path("/dev/kfd")]
-    for path in {*map(Path, DEVICES), Path(tempfile.gettempdir()), *gpu}:
+    for path in {*(Path(name) for name in DEVICES), Path(tempfile.gettempdir()), *gpu}:
         _allow(libc, ruleset, path, rights)
     _checked(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _checked(libc.syscall(RESTRICT_SELF, ruleset, 0))
