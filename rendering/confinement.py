@@ -47,7 +47,12 @@ def confine(roots: Iterable[str | Path]) -> bool:
     wanted = _Ruleset(rights, TCP if version >= 4 else 0)
     ruleset = _checked(libc.syscall(CREATE_RULESET, ctypes.byref(wanted), 16 if version >= 4 else 8, 0))
     # The folder that a command is given in is on sys.path, yet may be anybody's home.
-    code = [Path(__file__).parents[1], sys.prefix, sys.base_prefix, *(set(sys.path) - {"", os.getcwd()})]
+    code: list[str | Path] = [
+        Path(__file__).parents[1],
+        sys.prefix,
+        sys.base_prefix,
+        *(set(sys.path) - {"", os.getcwd()}),
+    ]
     readable: set[str | Path] = {*SYSTEM, *code, *roots}
     for place in readable:
         _allow(libc, ruleset, Path(place), READ & rights)
