@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from rendering.failure import RenderFailure
 from rendering.guard.references import Pictures, inside
 
@@ -20,6 +22,8 @@ MAX_EMPTY = 10_000_000  # elements of an accessor that stands for zeros
 MAX_VERTICES = 50_000_000  # drawn: a mesh counts as often as it is placed
 COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+
+View = tuple[int, int, int]  # start, length and number of the buffer
 
 
 def check(path: Path) -> None:
@@ -34,8 +38,10 @@ def check(path: Path) -> None:
         _buffer(buffer, binary if not index else None, path) for index, buffer in enumerate(document.get("buffers", []))
     ]
     views = [_view(view, buffers) for view in document.get("bufferViews", [])]
-    _check_accessors(document.get("accessors", []), views)
+    _check_accessors(document, views)
     _check_nodes(document)
+    for number in _positions(document):
+        _check_positions(document, number, views, buffers)
     pictures = Pictures()
     for index, image in enumerate(document.get("images", [])):
         name = str(image.get("name") or image.get("uri", "")[:80] or index)
@@ -87,8 +93,7 @@ def _fetch(uri: str, path: Path) -> bytes | Path:
     return base64.b64decode(content)
 
 
-def _view(view: dict[str, Any], buffers: list[memoryview]) -> tuple[int, int, int]:
-    """Start, length and buffer."""
+def _view(view: dict[str, Any], buffers: list[memoryview]) -> View:
     start, length, buffer = _index(view.get("byteOffset", 0)), _index(view["byteLength"]), _index(view["buffer"])
     if start + length > len(buffers[buffer]):
         raise ValueError(f"a buffer view ends at byte {start + length:,} of {len(buffers[buffer]):,}")
@@ -97,16 +102,16 @@ def _view(view: dict[str, Any], buffers: list[memoryview]) -> tuple[int, int, in
     return start, length, buffer
 
 
-def _check_accessors(accessors: list[dict[str, Any]], views: list[tuple[int, int, int]]) -> None:
-    total = 0
-    for accessor in accessors:
+def _check_accessors(document: dict[str, Any], views: list[View]) -> None:
+    total, strides = 0, [view.get("byteStride", 0) for view in document.get("bufferViews", [])]
+    for accessor in document.get("accessors", []):
         count = _index(accessor["count"])
         size = COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
         total += count * COMPONENTS[accessor["type"]]
         if total > MAX_NUMBERS:
             raise RenderFailure("too_large", f"its accessors hold more than {MAX_NUMBERS:,} numbers")
         if "bufferView" in accessor:
-            _check_range(accessor, count, size, views)
+            _check_range(accessor, count, size, views, strides[accessor["bufferView"]])
         elif count > MAX_EMPTY:
             raise RenderFailure("too_large", f"an accessor of {count:,} elements without any data")
         if sparse := accessor.get("sparse"):
@@ -117,10 +122,30 @@ def _check_accessors(accessors: list[dict[str, Any]], views: list[tuple[int, int
             _check_range(sparse["values"], few, size, views)
 
 
-def _check_range(part: dict[str, Any], count: int, size: int, views: list[tuple[int, int, int]]) -> None:
+def _check_range(part: dict[str, Any], count: int, size: int, views: list[View], stride: int = 0) -> None:
     length = views[_index(part["bufferView"])][1]
-    if _index(part.get("byteOffset", 0)) + count * size > length:
+    if count and _index(part.get("byteOffset", 0)) + (count - 1) * (stride or size) + size > length:
         raise ValueError(f"an accessor of {count:,} x {size} bytes in a buffer view of {length:,}")
+
+
+def _positions(document: dict[str, Any]) -> set[int]:
+    parts = [part for mesh in document.get("meshes", []) for part in mesh["primitives"]]
+    return {part["attributes"]["POSITION"] for part in parts if "POSITION" in part["attributes"]}
+
+
+def _check_positions(document: dict[str, Any], number: int, views: list[View], buffers: list[memoryview]) -> None:
+    """Blender puts points that are not finite to the origin: a spike where there should be an error."""
+    accessor = document["accessors"][_index(number)]
+    if accessor["componentType"] != 5126 or "bufferView" not in accessor:
+        return
+    start, _, buffer = views[accessor["bufferView"]]
+    stride = document["bufferViews"][accessor["bufferView"]].get("byteStride", 12)
+    start += accessor.get("byteOffset", 0)
+    bytes_needed = max(0, stride * (accessor["count"] - 1) + 12)
+    data = np.frombuffer(buffers[buffer][start : start + bytes_needed], dtype=np.uint8)
+    points = np.ndarray((accessor["count"], 3), "<f4", data, strides=(stride, 4)) if len(data) else np.zeros(3)
+    if not np.isfinite(points).all():
+        raise RenderFailure("degenerate", "it has points that are not finite")
 
 
 def _check_nodes(document: dict[str, Any]) -> None:

@@ -15,11 +15,11 @@ MAX_PIXELS = 1 << 29  # of all the pictures of an asset together: two gigabytes 
 PICTURES = ("PNG", "JPEG", "WEBP", "TGA", "BMP", "TIFF", "DDS", "GIF", "PSD", "JPEG2000")
 
 
-def inside(reference: str, asset: Path) -> Path:
+def inside(reference: str, asset: Path, required: bool = True) -> Path:
     """The file that `asset` refers to, links followed.
 
     Raises:
-        RenderFailure: `external` if it lies outside the asset's folder, `incomplete` if it is not there.
+        RenderFailure: `external` if it lies outside the asset's folder, `incomplete` if it is `required` and not there.
     """
     text = reference.strip().replace("\\", "/")
     if text.startswith(("/", "~")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text) or "\0" in text:
@@ -33,7 +33,7 @@ def inside(reference: str, asset: Path) -> Path:
         raise RenderFailure("incomplete", f"it refers to {reference[:200]!r}, which cannot be opened") from None
     if not any(target.is_relative_to(folder) for folder in folders):
         raise RenderFailure("external", f"it refers to {reference[:200]!r}, which lies outside its folder")
-    if not there:
+    if required and not there:
         raise RenderFailure("incomplete", f"it refers to {reference[:200]!r}, which is not there")
     return target
 

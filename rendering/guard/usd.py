@@ -72,7 +72,7 @@ def _references(identifier: str) -> list[str]:
     try:
         layer = Sdf.Layer.OpenAsAnonymous(identifier)
     except Tf.ErrorException as error:
-        raise ValueError(str(error).strip().splitlines()[-1][:200]) from error
+        raise ValueError(str(error).rpartition(".h : ")[2].strip("\n '")[:200]) from error
     if layer is None:
         raise ValueError(f"{Path(identifier).name} is no USD layer")
     found: list[str] = []

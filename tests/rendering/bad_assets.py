@@ -209,8 +209,8 @@ def _meshes() -> Kinds:
         return trimesh.exchange.ply.export_ply(trimesh.Trimesh(points, [[0, 1, 2]], process=False))
 
     yield "nan.ply", ply(np.full((3, 3), np.nan)), "degenerate"
-    yield "one_nan.ply", ply([[0, 0, 0], [1, 0, 0], [0, np.nan, 0]]), "degenerate"
-    yield "infinite.ply", ply(np.eye(3) * np.inf), "degenerate"
+    yield "one_nan.ply", ply([[0, 0, 0], [1, 0, 0], [0, np.nan, 0]]), "degenerate", "blank"
+    yield "infinite.ply", ply(np.full((3, 3), np.inf)), "degenerate"
     yield "huge.ply", ply(np.eye(3) * 1e30), "degenerate"
     yield "a_point.ply", ply(np.zeros((3, 3))), "degenerate"
     yield "points.ply", trimesh.exchange.ply.export_ply(trimesh.PointCloud(np.eye(3))), "no_mesh"
@@ -227,7 +227,7 @@ def _meshes() -> Kinds:
     for axis in range(3):  # an accessor may hold what its minimum and maximum deny
         points = POINTS.copy()
         points[1, axis] = np.nan
-        yield f"nan_{axis}.glb", changed(lambda d: None, points=points), "degenerate", "unreadable"
+        yield f"nan_{axis}.glb", changed(lambda d: None, points=points), "degenerate"
 
 
 OBJ = "mtllib {}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl paint\nf 1/1 2/2 3/3\n"
@@ -238,7 +238,7 @@ def _obj(secret: Path, address: str) -> Kinds:
     yield "binary.obj", bytes(range(256)) * 20, "unreadable"
     yield "words.obj", "nothing that an OBJ knows\n", "no_mesh", "unreadable"
     yield "faces_beyond.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9999999\nf -77 1 2\n", "no_mesh", "unreadable"
-    yield "nan.obj", "v nan nan nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "degenerate", "no_mesh", "unreadable"
+    yield "nan.obj", "v nan nan nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "degenerate"
     yield "materials_missing.obj", OBJ.format("nowhere.mtl"), "incomplete"
     yield "materials_passwd.obj", OBJ.format("../" * 20 + "etc/passwd"), "external"
     yield "materials_continued.obj", OBJ.format("\\\n/etc/passwd"), "external"
@@ -304,12 +304,17 @@ def _collada(secret: Path, address: str) -> Kinds:
 
 USD = """#usda 1.0
 ({layer})
-def Xform "root" ({prim}) {{ def Mesh "mesh" {{
+def Xform "root" ({prim})
+{{
+def Mesh "mesh"
+{{
     int[] faceVertexCounts = [3]
     int[] faceVertexIndices = [0, 1, 2]
     point3f[] points = [(0, 0, 0), (1, 0, 0), (0, 1, 0)]
     {inside}
-}} }}"""
+}}
+}}
+"""
 
 
 def _usd(secret: Path, address: str) -> Kinds:

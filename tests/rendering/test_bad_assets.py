@@ -1,20 +1,15 @@
 """What strangers send ends with its own reason, reads nothing that is not its own, and leaves the others alone."""
 
-import csv
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-import trimesh
-from command import command
-from PIL import Image
 
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
 from rendering.renderer import Renderer
-from tests.rendering.bad_assets import dae, glb, make, picture, tetrahedron
+from tests.rendering.bad_assets import make, picture
 
 TINY = {"resolution": 32, "views": 2, "samples": 1}
 
@@ -65,5 +60,5 @@ def test_each_ends_with_its_own_reason_and_the_renderer_goes_on(render, corner, 
             if number % 20 == 19:
                 assert render(corner, renderer=renderer, **TINY).files == good
         assert renderer._process.pid == child, "none of them kills Blender"
-    assert not wrong
+    assert not wrong, json.dumps(wrong, indent=1)
     assert not calls
