@@ -53,6 +53,7 @@ class Renderer:
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
         self._objects = 0  # that the present process has rendered
+        self._roots = [Path(tempfile.gettempdir()).resolve()]  # that it may read assets from
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 
@@ -63,18 +64,28 @@ class Renderer:
         self.stop()
         self._stderr.close()
 
-    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path) -> Rendered:
+    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path, root: Path | None = None) -> Rendered:
         """Render `asset` into an existing empty `folder` (see `rendering.worker`).
+
+        `root`, by default the asset's folder, is where more assets are to come from: Blender can read them there.
 
         Raises:
             RenderFailure: this object has no views, and why. The renderer remains usable.
         """
+        self._admit(root or asset.parent)
+        self._admit(asset.resolve().parent)
         request = {"asset": str(asset), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)}
         return Rendered(**self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds))
 
     def build(self, kind: str, seed: int, path: Path) -> None:
         """Build a procedural object and export it to `path`, a GLB."""
         self._ask({"build": {"kind": kind, "seed": seed, "path": str(path)}}, 60.0)
+
+    def _admit(self, folder: Path) -> None:
+        """Let Blender read below `folder`. No process gets more than it was started with, so a fresh one is."""
+        if not any(folder.resolve().is_relative_to(root) for root in self._roots):
+            self._roots.append(folder.resolve())
+            self.stop()
 
     def stop(self) -> None:
         if self._process:
@@ -132,7 +143,7 @@ class Renderer:
     def _started(self) -> bool:
         self._objects = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rendering.worker"],
+            [sys.executable, "-m", "rendering.worker", *map(str, self._roots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

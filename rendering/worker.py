@@ -21,6 +21,7 @@ from PIL import Image
 
 from rendering import blender, passes, quality
 from rendering.cameras import FOV_DEGREES
+from rendering.confinement import confine
 from rendering.failure import RenderFailure
 from rendering.importer import import_asset
 from rendering.procedural.build import build
@@ -110,17 +111,20 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
-def main() -> None:
+def main(roots: list[str]) -> None:
+    """Serve requests; assets lie below `roots` or in the folder for temporary files."""
     # A parent that is killed cannot stop its child, so the kernel is asked to.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Blender writes to file descriptor 1 as it likes: answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    if not confine(roots):
+        print("this kernel has no Landlock: Blender runs without its second wall", file=sys.stderr)
     print("{}", file=answers, flush=True)  # hello: Blender is there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -24,7 +24,7 @@ class FolderObjects:
     """
 
     downloads: ClassVar[bool] = False
-    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL or USD files, any depth")
+    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, any depth")
     limit: int | None = option(None, "take only the first so many objects")
 
     def find(self) -> list[Asset]:
