@@ -66,7 +66,7 @@ def _conclude(config: RenderConfig, jobs: list[ShardJob], records: list[Record])
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
         print(f"{failed.total()} of {len(records)} objects have no views: {reasons}")
-        print("objects.csv there says more; to render some of them again: retry=" + ",".join(failed))
+        print("objects.csv beside the shards says more; to render some of them again: retry=" + ",".join(failed))
     print(f"views of {len(records) - failed.total()} objects in {config.output}")
     if rate > config.max_failure_rate:
         print(

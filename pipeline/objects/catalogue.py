@@ -115,7 +115,7 @@ def note(annotation: dict[str, Any]) -> Note:
     return Note(
         license=_text(annotation.get("license")),
         author=_text(user.get("displayName") or user.get("username")),
-        triangles=_number(glb.get("faceCount")) or _number(annotation.get("faceCount")),
+        triangles=_number(glb.get("faceCount"), annotation.get("faceCount")),
         bytes=_number(glb.get("size")),
         likes=_number(annotation.get("likeCount")),
     )
@@ -126,5 +126,6 @@ def _text(value: Any) -> str:
     return sys.intern(str(value or "").encode(errors="replace").decode())
 
 
-def _number(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) else None
+def _number(*values: Any) -> int | None:
+    """The first that is one."""
+    return next((int(value) for value in values if isinstance(value, int | float)), None)
