@@ -131,7 +131,7 @@ def _send(
     elif fault in ("truncate", "stall"):
         handler.wfile.write(body[: len(body) // 2])
         handler.wfile.flush()
-        time.sleep(1.5 if fault == "stall" else 0)
+        time.sleep(2 if fault == "stall" else 0)
         handler.close_connection = True
     else:
         handler.wfile.write(body)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from command import PROJECT
@@ -16,7 +17,8 @@ from rendering.failure import RenderFailure
 from tests.pipeline.hub import DATASET, Hub, serving
 
 CONTENTS = random.Random(0).randbytes(300_000)
-FAST = Transport(retries=3, backoff=0.01, timeout=0.5, deadline=20)
+FAST = Transport(retries=3, backoff=0.01, timeout=10, deadline=60)
+IMPATIENT = replace(FAST, timeout=1)  # than the two seconds of a stall
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_what_is_served_arrives_and_nothing_else_is_left(hub, tmp_path):
 )
 def test_what_passes_is_tried_again(hub, tmp_path, faults, requests):
     hub.faults["a.glb"] = faults
-    fetch(hub, tmp_path)
+    fetch(hub, tmp_path, IMPATIENT if "stall" in faults else FAST)
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS and names(tmp_path) == ["a.glb"]
     assert len(hub.requests("a.glb")) == requests
 
@@ -53,13 +55,13 @@ def test_the_server_may_say_how_long_to_wait(hub, tmp_path):
     hub.faults["a.glb"] = [(429, "1")]
     fetch(hub, tmp_path)
     first, second = hub.times
-    assert 1 <= second - first < 3
+    assert 1 <= second - first < 10
 
 
 @pytest.mark.parametrize("fault", ["truncate", "stall"])
 def test_a_broken_body_is_continued_where_it_broke_off(hub, tmp_path, fault):
     hub.faults["a.glb"] = [fault, fault]
-    fetch(hub, tmp_path)
+    fetch(hub, tmp_path, IMPATIENT if fault == "stall" else FAST)
     first, second, third = hub.requests("a.glb")
     assert first == ("", "")
     assert second[0] == "bytes=150000-" and second[1].startswith('"')
@@ -119,13 +121,13 @@ def test_what_a_killed_download_left_need_not_be_right(hub, tmp_path, left):
         (["truncate"] * 9, 4, "the connection ended|IncompleteRead|bytes read"),
         ([404], 1, "the server says 404"),
         ([403], 1, "the server says 403"),
-        ([(429, "1000")], 1, "429 .*and 20 s are over"),
+        ([(429, "1000")], 1, "429 .*and 60 s are over"),
     ],
 )
 def test_what_does_not_pass_is_a_reason_and_leaves_nothing(hub, tmp_path, faults, requests, sentence):
     hub.faults["a.glb"] = faults
     with pytest.raises(RenderFailure, match=sentence) as caught:
-        fetch(hub, tmp_path)
+        fetch(hub, tmp_path, IMPATIENT if "stall" in faults else FAST)
     assert caught.value.reason == "download" and "/a.glb" in caught.value.detail
     assert len(hub.requests("a.glb")) == requests and names(tmp_path) == []
 
@@ -134,8 +136,8 @@ def test_a_body_that_trickles_meets_its_deadline(hub, tmp_path):
     hub.faults["a.glb"] = ["trickle"]
     start = time.monotonic()
     with pytest.raises(RenderFailure, match="longer than 1 s"):
-        fetch(hub, tmp_path, Transport(backoff=0.01, timeout=0.5, deadline=1))
-    assert time.monotonic() - start < 3 and names(tmp_path) == []
+        fetch(hub, tmp_path, replace(FAST, deadline=1))
+    assert time.monotonic() - start < 10 and names(tmp_path) == []
 
 
 def test_a_body_that_is_too_large_is_refused(hub, tmp_path):
