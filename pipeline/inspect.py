@@ -51,7 +51,7 @@ def _body(config: InspectConfig, markers: list[Marker]) -> str:
 
 def _sheet(uid: str, sample: Sample, record: Record) -> str:
     meta = json.loads(sample["meta.json"])
-    facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s"]
+    facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s", *record.verdicts]
     return contact_sheet([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))
 
 

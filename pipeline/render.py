@@ -22,6 +22,7 @@ from pipeline.config import RenderConfig
 from pipeline.objects import SOURCES
 from pipeline.plan import ShardJob, make_jobs, unfinished
 from pipeline.shards import Record, find_markers
+from pipeline.tables import write_tables
 from pipeline.views import render_shard
 from rendering.renderer import require_blender
 
@@ -38,7 +39,7 @@ def main(config: RenderConfig) -> int:
         with connected(config.cluster, config.limits.threads):
             for record in _render(config, todo, count):
                 records[record.uid] = record
-    return _conclude(config, list(records.values()))
+    return _conclude(config, jobs, list(records.values()))
 
 
 def _render(config: RenderConfig, jobs: list[ShardJob], count: int) -> Iterator[Record]:
@@ -59,13 +60,14 @@ def _render(config: RenderConfig, jobs: list[ShardJob], count: int) -> Iterator[
     print(f"{done} objects in {seconds:.0f} s: {done / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
 
 
-def _conclude(config: RenderConfig, records: list[Record]) -> int:
+def _conclude(config: RenderConfig, jobs: list[ShardJob], records: list[Record]) -> int:
+    write_tables(config.output, jobs)
     failed = Counter(record.reason for record in records if record.status == "failed")
     rate = failed.total() / len(records)
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
         print(f"{failed.total()} of {len(records)} objects have no views: {reasons}")
-        print("the shards' .json files say more; to render some of them again: retry=" + ",".join(failed))
+        print("objects.csv beside the shards says more; to render some of them again: retry=" + ",".join(failed))
     print(f"views of {len(records) - failed.total()} objects in {config.output}")
     if rate > config.max_failure_rate:
         print(

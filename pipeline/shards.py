@@ -162,6 +162,16 @@ def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
             yield sample["__key__"], {k: v for k, v in sample.items() if not k.startswith("__")}
 
 
+def duplicates(markers: Iterable[Marker]) -> dict[str, str]:
+    """The objects that have the mesh of one before them, each with the uid of the first that has it."""
+    firsts: dict[str, str] = {}
+    found = {}
+    for record in (record for marker in markers for record in marker.records):
+        if record.status == "ok" and record.mesh and firsts.setdefault(record.mesh, record.uid) != record.uid:
+            found[record.uid] = firsts[record.mesh]
+    return found
+
+
 def damage(root: str, marker: Marker) -> str:
     """What is wrong with a committed shard's tar: one sentence, or an empty string when nothing is."""
     try:
