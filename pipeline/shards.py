@@ -177,8 +177,8 @@ def damage(root: str, marker: Marker) -> str:
 
 
 def view_names(sample: Sample) -> list[str]:
-    """The image entries of a view sample, in the order of its cameras."""
-    return sorted(name for name in sample if name.endswith(".webp"))
+    """The colour pictures of a view sample, in the order of its cameras; passes lie beside as `NNN.<pass>.<suffix>`."""
+    return sorted(name for name in sample if re.fullmatch(r"\d{3}\.webp", name))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

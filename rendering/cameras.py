@@ -69,15 +69,39 @@ def pose_vector(polar: float, azimuth: float, radius: float) -> Array:
     return np.array([polar, math.sin(azimuth), math.cos(azimuth), radius])
 
 
-def sample_zero123(rng: np.random.Generator, views: int) -> Array:
+def sample_zero123(rng: np.random.Generator, views: int, radius: tuple[float, float] = RADIUS_RANGE) -> Array:
     """`views` cameras `[views, 3, 4]` as in the released renders.
 
     The direction is a normalised sample of the cube [-1, 1]³, hence denser towards its corners than a uniform
-    one; the radius is uniform in [1.5, 2.2] (`sample_spherical` of the original's `blender_script.py`).
+    one; the radius is uniform in `radius` (`sample_spherical` of the original's `blender_script.py`).
     """
     directions = rng.uniform(-1, 1, (views, 3))
-    radii = rng.uniform(*RADIUS_RANGE, (views, 1))
+    radii = rng.uniform(*radius, (views, 1))
     return np.stack([look_at_origin(c) for c in directions / np.linalg.norm(directions, axis=1, keepdims=True) * radii])
+
+
+def sample_sphere(rng: np.random.Generator, views: int, radius: tuple[float, float] = RADIUS_RANGE) -> Array:
+    """`views` cameras `[views, 3, 4]` uniform on the sphere, their radius uniform in `radius`."""
+    return _sample_zone(rng, views, radius, lowest=-1.0)
+
+
+def sample_hemisphere(rng: np.random.Generator, views: int, radius: tuple[float, float] = RADIUS_RANGE) -> Array:
+    """`views` cameras `[views, 3, 4]` uniform on the upper half of the sphere, their radius uniform in `radius`."""
+    return _sample_zone(rng, views, radius, lowest=0.0)
+
+
+def _sample_zone(rng: np.random.Generator, views: int, radius: tuple[float, float], lowest: float) -> Array:
+    # Archimedes: on a sphere, height is uniform.
+    polars = np.arccos(rng.uniform(lowest, 1, views))
+    azimuths = rng.uniform(-math.pi, math.pi, views)
+    places = map(position, polars, azimuths, rng.uniform(*radius, views))
+    return np.stack([look_at_origin(place) for place in places])
+
+
+def orbit(views: int, polar: float, radius: float) -> Array:
+    """`views` cameras `[views, 3, 4]` once around, counter-clockwise from azimuth 0, all at one polar angle."""
+    azimuths = 2 * math.pi * np.arange(views) / views
+    return np.stack([look_at_origin(position(polar, azimuth, radius)) for azimuth in azimuths])
 
 
 def project(points: ArrayLike, extrinsics: ArrayLike, resolution: int, fov_degrees: float = FOV_DEGREES) -> Array:

@@ -15,6 +15,8 @@ class Limits:
     threads: int = option(1, "Cycles threads of one worker")
 
     def __post_init__(self) -> None:
+        if self.gigabytes < 1:
+            raise UserError(f"limits.gigabytes={self.gigabytes}: Blender alone takes half of one; give at least 1")
         for name, value in vars(self).items():
             if not value > 0:
                 raise UserError(f"limits.{name}={value} must be positive")

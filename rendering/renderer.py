@@ -8,10 +8,13 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 from conf.options import UserError
 from rendering.failure import RenderFailure
@@ -19,6 +22,7 @@ from rendering.limits import Limits
 from rendering.recipe import Recipe
 
 START_LIMIT = 300.0  # seconds; importing bpy takes one, on a machine that is busy with everything else more
+MEMORY_CHECK = 0.1  # seconds between two looks at the memory of the child
 ROOT = Path(__file__).parents[1]  # this code, wherever it was shipped to
 
 
@@ -47,6 +51,7 @@ class Renderer:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
+        self._objects = 0  # that the present process has rendered
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 
@@ -85,21 +90,30 @@ class Renderer:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            line = _read_line(process.stdout, limit)
+            line = self._read_line(process, limit)
         except BrokenPipeError:
             line = b""
         except TimeoutError:
             self.stop()
             raise RenderFailure("timeout", f"it took longer than {limit:g} s") from None
+        except MemoryError:
+            self.stop()
+            raise RenderFailure("memory", f"it took more than {self._limits.gigabytes:g} GB of memory") from None
         if not line:
             self.stop()
             raise RenderFailure("crashed", f"Blender died with code {process.returncode}: {self._last_words()}")
+        self._objects += 1
+        if self._objects >= self._limits.objects or _gigabytes(process) > self._limits.gigabytes / 4:
+            self.stop()  # what objects leave behind in Blender adds up
         answer = json.loads(line)
+        if "refused" in answer:
+            raise UserError(answer["refused"])
         if "reason" in answer:
             raise RenderFailure(answer["reason"], answer["detail"])
         return answer
 
     def _start(self) -> None:
+        self._objects = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rendering.worker"],
             stdin=subprocess.PIPE,
@@ -112,8 +126,8 @@ class Renderer:
             },
         )
         try:
-            hello = _read_line(self._process.stdout, START_LIMIT)
-        except TimeoutError:
+            hello = self._read_line(self._process, START_LIMIT)
+        except (TimeoutError, MemoryError):
             hello = b""
         if not hello:
             self.stop()
@@ -123,11 +137,27 @@ class Renderer:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))
         return " | ".join(self._stderr.read().decode(errors="replace").split("\n")[-4:]).strip(" |")
 
+    def _read_line(self, process: subprocess.Popen[bytes], limit: float) -> bytes:
+        """The child's next line, or what there is at its end.
 
-def _read_line(pipe: Any, limit: float) -> bytes:
-    """One line, or what there is at the end of the stream; TimeoutError after `limit` seconds without."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        if not selector.select(limit):
-            raise TimeoutError
-    return pipe.readline()
+        Raises:
+            TimeoutError: `limit` seconds went by. MemoryError: it holds more than it may.
+        """
+        assert process.stdout
+        end = time.monotonic() + limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not selector.select(MEMORY_CHECK):
+                if time.monotonic() > end:
+                    raise TimeoutError
+                if _gigabytes(process) > self._limits.gigabytes:
+                    raise MemoryError
+        return process.stdout.readline()
+
+
+def _gigabytes(process: subprocess.Popen[bytes]) -> float:
+    """Resident memory, 0 once the process has ended."""
+    try:
+        return psutil.Process(process.pid).memory_info().rss / 1e9
+    except psutil.NoSuchProcess:
+        return 0.0

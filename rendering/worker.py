@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The child process that holds Blender: requests in on stdin, answers out on stdout, one JSON line each.
 
-`{"render": …}`: an asset in, a folder with `000.webp …`, `cameras.npy` and `meta.json` out.
+`{"render": …}`: an asset in, a folder with `000.webp …`, passes and `cameras.npy` out, and what is known of it.
 `{"build": …}`: a procedural object out, as a GLB.
 Started by `rendering.renderer`, which outlives it; nothing an asset does to Blender reaches another process.
 """
@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import blender, cameras
+from rendering import blender, passes, quality
+from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
 from rendering.procedural.build import build
-from rendering.recipe import Recipe, sample_area_light
+from rendering.recipe import Recipe, sample_area_light, sample_cameras
 
 
 def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads: int) -> dict[str, Any]:
@@ -35,46 +36,62 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     """
     if not asset.is_file():
         raise RenderFailure("missing", f"there is no file {asset.name}")
-    phases = {"load": 0.0, "render": 0.0, "encode": 0.0}
-    start = time.monotonic()
+    clock = Clock()
     rng = np.random.default_rng(seed)
-    extrinsics = cameras.sample_zero123(rng, recipe.views)
+    extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)
     blender.reset()
     blender.import_asset(asset)
-    scale, offset = blender.normalise()
+    shape = blender.normalise()
+    colours = blender.colours()
     blender.prepare(recipe, light, threads)
-    phases["load"] = time.monotonic() - start
-    coverage = []
+    device = blender.use_device(recipe.device)
+    passes.request(recipe.passes, folder)
+    clock.lap("load")
+    looks = []
     for view, camera in enumerate(extrinsics):
         png = folder / f"{view:03d}.png"
-        start = time.monotonic()
         blender.render(camera, seed=view, path=png)
-        phases["render"] += time.monotonic() - start
-        start = time.monotonic()
+        clock.lap("render")
         with Image.open(png) as image:
-            coverage.append(float(np.asarray(image)[..., 3].mean() / 255))
-            # exact keeps the colour of transparent pixels: lossless means all four channels.
-            image.save(png.with_suffix(".webp"), lossless=True, quality=50, method=2, exact=True)
+            looks.append(quality.look(np.asarray(image)[..., 3]))
+            passes.save_lossless(image, str(png.with_suffix(".webp")))
         png.unlink()
-        phases["encode"] += time.monotonic() - start
-    if max(coverage) == 0:
+        passes.encode(recipe.passes, camera[:, :3], folder, view)
+        clock.lap("encode")
+    if max(look.coverage for look in looks) == 0:
         raise RenderFailure("blank", "nothing is seen in any view")
     np.save(folder / "cameras.npy", extrinsics)
     meta = {
-        "fov_deg": cameras.FOV_DEGREES,
+        "fov_deg": FOV_DEGREES,
         "resolution": recipe.resolution,
         "seed": seed,
-        "scale": scale,
-        "offset": offset,
-        "coverage": [round(value, 6) for value in coverage],
+        "scale": shape.scale,
+        "offset": shape.offset,
+        "coverage": [round(look.coverage, 6) for look in looks],
+        "border": [round(look.border, 6) for look in looks],
+        "verdicts": quality.judge(looks, shape.points, colours),
+        "mesh": quality.mesh_hash(shape.points, shape.polygons),
         "renderer": asdict(recipe),
         "light": asdict(light),
-        "verdicts": [],
-        "mesh": "",
+        "device": device,
         "blender": blender.VERSION,
     }
-    return {"meta": meta, "phases": phases}
+    return {"meta": meta, "phases": clock.laps}
+
+
+class Clock:
+    """Seconds by phase of the work."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last call to `phase`."""
+        now = time.monotonic()
+        self.laps[phase] = self.laps.get(phase, 0.0) + now - self._last
+        self._last = now
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +105,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError(f"unknown request {request}")
     except RenderFailure as failure:
         return {"reason": failure.reason, "detail": failure.detail}
+    except blender.NoDevice as error:
+        return {"refused": str(error)}
 
 
 def main() -> None:

@@ -84,3 +84,23 @@ def test_sampling_is_seeded():
     first, again, other = (cameras.sample_zero123(np.random.default_rng(s), 12) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_sphere_is_uniform_and_hemisphere_its_upper_half():
+    for sample, mean_height in ((cameras.sample_sphere, 0.0), (cameras.sample_hemisphere, 0.5)):
+        centres = cameras.camera_centre(sample(np.random.default_rng(0), 20_000, (2.0, 3.0)))
+        radii = np.linalg.norm(centres, axis=1)
+        assert 2.0 <= radii.min() < 2.01 and 2.99 < radii.max() <= 3.0
+        heights = centres[:, 2] / radii
+        # Archimedes: the height is uniform, of variance 1/3 on the sphere and 1/12 on its half.
+        assert heights.mean() == pytest.approx(mean_height, abs=0.01)
+        assert heights.var() == pytest.approx(1 / 3 if mean_height == 0 else 1 / 12, abs=0.005)
+        assert np.abs((centres[:, :2] / radii[:, None]).mean(axis=0)).max() < 0.01
+        if mean_height:
+            assert heights.min() >= 0
+
+
+def test_orbit_goes_once_around_counter_clockwise():
+    centres = cameras.camera_centre(cameras.orbit(4, math.radians(60), 2.0))
+    side, up = 2 * math.sin(math.radians(60)), 1.0
+    np.testing.assert_allclose(centres, [[side, 0, up], [0, side, up], [-side, 0, up], [0, -side, up]], atol=1e-12)

@@ -1,6 +1,7 @@
 """What cannot be rendered ends with its reason, and the renderer goes on."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -8,7 +9,9 @@ import time
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
+from conf.options import UserError
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
 from rendering.renderer import Renderer
@@ -69,3 +72,41 @@ def test_a_killed_blender_is_a_crash_and_the_next_object_renders(render, corner)
         threading.Thread(target=lambda: (time.sleep(0.5), os.kill(child, signal.SIGKILL))).start()
         assert reason(render, corner, renderer=renderer, samples=60000) == "crashed"
         assert render(corner, renderer=renderer).files == good.files
+
+
+def test_too_much_memory_is_a_failure_of_its_own_and_the_next_object_renders(render, corner, tmp_path):
+    """Six textures of a quarter of a gigabyte each, that are small files."""
+    Image.new("RGB", (8192, 8192), (200, 40, 40)).save(tmp_path / "0.png")
+    faces, materials = [], []
+    for i in range(6):
+        if i:
+            shutil.copy(tmp_path / "0.png", tmp_path / f"{i}.png")
+        materials.append(f"newmtl m{i}\nmap_Kd {i}.png\n")
+        faces.append(f"usemtl m{i}\nv {i} 0 0\nv {i} 1 0\nv {i} 1 {i + 1}\nvt 0 {i / 9}\n")
+        faces.append(f"f {3 * i + 1}/{i + 1} {3 * i + 2}/{i + 1} {3 * i + 3}/{i + 1}\n")
+    (tmp_path / "greedy.mtl").write_text("".join(materials))
+    (tmp_path / "greedy.obj").write_text("mtllib greedy.mtl\n" + "".join(faces))
+    with Renderer(Limits(gigabytes=1)) as renderer:
+        good = render(corner, renderer=renderer)
+        assert reason(render, tmp_path / "greedy.obj", renderer=renderer) == "memory"
+        assert render(corner, renderer=renderer).files == good.files
+
+
+def test_blender_is_replaced_after_so_many_objects(render, corner):
+    with Renderer(Limits(objects=2)) as renderer:
+        seen = []
+        for _ in range(5):
+            render(corner, renderer=renderer, resolution=16, views=1)
+            seen.append(renderer._process.pid if renderer._process else None)
+    assert seen[0] and seen[2] and seen[4] and len({seen[0], seen[2], seen[4]}) == 3
+    assert seen[1] is None and seen[3] is None
+
+
+@pytest.mark.parametrize("device", ["cuda", "optix"])
+def test_a_gpu_that_is_not_there_stops_the_run(render, corner, device):
+    with pytest.raises(UserError, match=f"finds no GPU for renderer.device={device}"):
+        render(corner, device=device)
+
+
+def test_auto_says_what_it_took(render, corner):
+    assert render(corner, device="auto", views=1, resolution=16).meta["device"] == "cpu"

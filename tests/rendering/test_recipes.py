@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from conf.options import UserError
-from rendering.recipe import Recipe, sample_area_light
+from rendering.cameras import camera_centre
+from rendering.recipe import Recipe, sample_area_light, sample_cameras
 
 CONF = Path(__file__).parents[2] / "conf/pipeline/renderer"
 
@@ -52,8 +53,44 @@ def test_the_area_light_is_drawn_as_in_the_original():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"resolution": 4}, {"samples": 0}, {"views": 0}, {"pixel_filter": "SINC"}, {"filter_width": 0.0}]
-)
+    "wrong",
+    [
+        {"resolution": 4}, {"samples": 0}, {"views": 0}, {"pixel_filter": "SINC"}, {"filter_width": 0.0},
+        {"cameras": "drone"}, {"cameras": "fixed"}, {"radius": [2.0]}, {"radius": [0.5, 2.0]}, {"polar": 200.0},
+        {"poses": [[90, 0]], "cameras": "fixed", "views": 1}, {"lighting": "disco"}, {"passes": ["depth", "smell"]},
+        {"device": "tpu"},
+    ],
+)  # fmt: skip
 def test_a_recipe_that_cannot_be_is_refused(wrong):
     with pytest.raises(UserError, match=f"renderer.{next(iter(wrong))}"):
         Recipe(**wrong)
+
+
+def test_fixed_cameras_stand_where_they_are_told():
+    recipe = Recipe(cameras="fixed", views=2, poses=[[90, 0, 2], [60, 90, 1.5]])
+    centres = camera_centre(sample_cameras(recipe, np.random.default_rng(0)))
+    high = [0, 1.5 * math.sin(math.radians(60)), 0.75]
+    np.testing.assert_allclose(centres, [[2, 0, 0], high], atol=1e-12)
+
+
+@pytest.mark.parametrize("cameras", ["zero123", "sphere", "hemisphere", "orbit"])
+def test_cameras_follow_from_the_seed_and_the_recipe(cameras):
+    recipe = Recipe(cameras=cameras, views=5, radius=[2.0, 2.4])
+    first, again = (sample_cameras(recipe, np.random.default_rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (5, 3, 4)
+    radii = np.linalg.norm(camera_centre(first), axis=1)
+    assert radii.min() >= 2.0 and radii.max() <= 2.4
+
+
+def test_lighting_recipes_light_as_they_say(render, corner):
+    """Uniform: as bright from everywhere. Three points: brighter from the front than from behind, and none is dark."""
+    ring = {"cameras": "orbit", "polar": 90.0, "views": 8, "samples": 16, "resolution": 64}
+    brightness = {}
+    for lighting in ("uniform", "three_point"):
+        pixels = render(corner, lighting=lighting, **ring).pixels.astype(float)
+        brightness[lighting] = np.array([view[view[..., 3] == 255][:, :3].mean() for view in pixels])
+    assert brightness["uniform"].std() / brightness["uniform"].mean() < 0.2
+    assert brightness["three_point"].min() > 25
+    front, back = brightness["three_point"][6], brightness["three_point"][2]  # azimuths 270° and 90°
+    assert front > back
