@@ -7,18 +7,22 @@ project's axes: x right, y up, the camera looks along -z.
 
 import io
 import json
+import shutil
 import time
 import warnings
+from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from conf.options import UserError
 from pipeline.release import Released, read_files
 from pipeline.shards import Record, Sample, npy_array, npy_bytes, view_names
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
+from rendering.quality import Look, look
 
 MOST_PIXELS = 4096**2  # of a picture
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, TokenError, Image.DecompressionBombError)
@@ -35,23 +39,27 @@ def to_sample(item: Released, resolution: int | None) -> tuple[Sample, Record]:
     return sample, Record(item.uid, "ok", seconds=seconds, bytes=sum(map(len, sample.values())))
 
 
-def to_files(sample: Sample) -> dict[str, bytes]:
-    """The pictures and cameras of a view sample as the original's files.
+def write_object(named: tuple[str, Sample], root: Path) -> None:
+    """Write the pictures and cameras of a (uid, view sample) into the folder `root/<uid>`, which is whole or absent.
 
     Raises:
-        OSError, ValueError, KeyError: the sample breaks its contract.
+        UserError: the sample breaks its contract.
     """
-    names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
-    if cameras.shape != (len(names), 3, 4) or not names:
-        raise ValueError(f"{len(names)} views with cameras of shape {list(cameras.shape)}")
-    files = {}
-    for i, name in enumerate(names):
-        picture = _picture(name, sample[name], "WEBP").convert("RGBA")
-        contents = io.BytesIO()
-        picture.save(contents, "PNG", compress_level=1)
-        files[f"{i:03d}.png"] = contents.getvalue()
-        files[f"{i:03d}.npy"] = npy_bytes(cameras[i])
-    return files
+    uid, sample = named
+    part = root / f"{uid}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
+        if cameras.shape != (len(names), 3, 4) or not names:
+            raise ValueError(f"{len(names)} views with cameras of shape {list(cameras.shape)}")
+        for i, (name, camera) in enumerate(zip(names, cameras, strict=True)):
+            # The quickest level: files are a sixth larger than with Pillow's own, at half the time.
+            _picture(name, sample[name], "WEBP").save(part / f"{i:03d}.png", compress_level=1)
+            (part / f"{i:03d}.npy").write_bytes(npy_bytes(camera))
+    except (RenderFailure, ValueError, KeyError) as error:
+        raise UserError(f"object {uid} is damaged ({error!r}); python -m pipeline.verify says more") from error
+    part.rename(root / uid)
 
 
 def _sample(item: Released, resolution: int | None) -> Sample:
@@ -63,7 +71,7 @@ def _sample(item: Released, resolution: int | None) -> Sample:
         raise RenderFailure("incomplete", detail)
     cameras = np.stack([_camera(f"{i:03d}.npy", files[f"{i:03d}.npy"]) for i in range(count)])
     views: Sample = {}
-    coverage = []
+    looks: list[Look] = []
     side = 0
     for i in range(count):
         picture = _picture(f"{i:03d}.png", files[f"{i:03d}.png"], "PNG")
@@ -71,16 +79,18 @@ def _sample(item: Released, resolution: int | None) -> Sample:
             raise RenderFailure("unreadable", f"{i:03d}.png has {picture.width}² pixels, those before {side}²")
         side = picture.width
         picture = shrink(picture, resolution) if resolution else picture
-        coverage.append(round(float(np.asarray(picture)[..., 3].mean() / 255), 6))
+        looks.append(look(np.asarray(picture)[..., 3]))
         contents = io.BytesIO()
-        # As in rendering.worker; exact keeps the colour of transparent pixels.
+        # As in rendering.passes; exact keeps the colour of transparent pixels.
         picture.save(contents, "WEBP", lossless=True, quality=50, method=2, exact=True)
         views[f"{i:03d}.webp"] = contents.getvalue()
     # What the layout does not tell is left empty: the asset, its licence, how it was rendered.
     meta = {
         **{"uid": item.uid, "source": item.uid, "sha256": "", "license": "", "author": ""},
         **{"fov_deg": FOV_DEGREES, "resolution": resolution or side, "seed": None, "scale": None, "offset": None},
-        **{"coverage": coverage, "renderer": None, "light": None, "verdicts": [], "mesh": "", "blender": ""},
+        "coverage": [round(look.coverage, 6) for look in looks],
+        "border": [round(look.border, 6) for look in looks],
+        **{"verdicts": [], "mesh": "", "renderer": None, "light": None, "device": "", "blender": ""},
     }
     return {**views, "cameras.npy": npy_bytes(cameras), "meta.json": json.dumps(meta, indent=1).encode()}
 
@@ -103,18 +113,23 @@ def _camera(name: str, contents: bytes) -> NDArray[np.float64]:
 
 
 def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
+    """A square RGBA picture of 8 bits per channel, from a PNG or a WEBP.
+
+    Raises:
+        RenderFailure: it is none.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(contents), formats=[kind]) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise RenderFailure("too_large", f"{name} has {image.width} × {image.height} pixels")
-                # Pillow reads 16 bits as RGBA too, and cuts them off.
-                if image.mode != "RGBA" or image.tile[0][3] != "RGBA" or image.width != image.height:
+                # Pillow opens 16 bits as RGBA too, and cuts half of them off.
+                straight = kind == "WEBP" or (image.mode == "RGBA" and image.tile[0][3] == "RGBA")
+                if image.width != image.height or not straight:
                     detail = f"{name} is {image.width} × {image.height} {image.mode}, not square RGBA of 8 bits"
                     raise RenderFailure("unreadable", detail)
-                image.load()
-                return image
+                return image.convert("RGBA")  # a WebP without a transparent pixel is RGB
     except UNREADABLE as error:
         raise RenderFailure("unreadable", f"{name}: {error!s:.300}") from error
 
@@ -125,7 +140,7 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
         raise RenderFailure("incomplete", f"its pictures have {picture.width}² pixels, fewer than resolution={side}")
     pixels = np.asarray(picture).astype(np.float32)
     pixels[..., :3] *= pixels[..., 3:] / 255
-    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.BOX) for plane in np.moveaxis(pixels, 2, 0)]
-    small = np.stack(planes, axis=2)
+    planes = (Image.fromarray(plane).resize((side, side), Image.Resampling.BOX) for plane in np.moveaxis(pixels, 2, 0))
+    small = np.stack([np.asarray(plane) for plane in planes], axis=2)
     small[..., :3] /= np.maximum(small[..., 3:], 1e-6) / 255
     return Image.fromarray((small + 0.5).clip(0, 255).astype(np.uint8))

@@ -82,8 +82,10 @@ def objects_of_tar(url: str, listed: Collection[str] | None, advance: Callable[[
         uid = re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[:200]
         if uid not in seen:
             seen[uid] = False
-            yield _gathered(uid, files) if uid == folder.name else Released(
-                uid, failure=("unreadable", f"its folder {folder.name!r:.300} is no uid")
+            yield (
+                _gathered(uid, files)
+                if uid == folder.name
+                else Released(uid, failure=("unreadable", f"its folder {folder.name!r:.300} is no uid"))
             )
         elif not seen[uid]:
             seen[uid] = True

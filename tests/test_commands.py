@@ -15,6 +15,8 @@ ENTRIES = [
     ("pipeline", "render"),
     ("pipeline", "verify"),
     ("pipeline", "inspect"),
+    ("pipeline", "pack"),
+    ("pipeline", "export"),
     ("training", "finetune"),
     ("inference", "sample"),
     ("inference", "report"),
