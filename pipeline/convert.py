@@ -25,7 +25,7 @@ from rendering.failure import RenderFailure
 from rendering.quality import Look, look
 
 MOST_PIXELS = 4096**2  # of a picture
-UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, TokenError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, TokenError)
 
 
 def to_sample(item: Released, resolution: int | None) -> tuple[Sample, Record]:
@@ -130,6 +130,8 @@ def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
                     detail = f"{name} is {image.width} × {image.height} {image.mode}, not square RGBA of 8 bits"
                     raise RenderFailure("unreadable", detail)
                 return image.convert("RGBA")  # a WebP without a transparent pixel is RGB
+    except Image.DecompressionBombError as error:
+        raise RenderFailure("too_large", f"{name}: {error}") from error
     except UNREADABLE as error:
         raise RenderFailure("unreadable", f"{name}: {error!s:.300}") from error
 

@@ -25,12 +25,15 @@ class Spread(Protocol):
 def processes(count: int | None) -> Iterator[Spread]:
     """A `map` over so many processes, by default one per core; they end with this process, however it ends.
 
-    Results come in the order of the items, of which two per process are taken ahead.
+    Results come in the order of the items, of which two per process are taken ahead. One process is this one itself.
 
     Raises:
         UserError: a process was killed.
     """
     count = count or len(os.sched_getaffinity(0))
+    if count == 1:
+        yield map
+        return
 
     def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         running: deque[Future[Result]] = deque()

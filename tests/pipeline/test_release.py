@@ -1,8 +1,9 @@
-"""The original's released renders into shards and out again: bit for bit, whatever interrupts, whatever strangers send."""
+"""The original's released renders into shards and out again: bit for bit, whoever interrupts."""
 
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,10 @@ import pytest
 from command import PROJECT, command
 from PIL import Image
 
+import pipeline.export
+import pipeline.pack
+from conf.options import UserError
+from pipeline.config import ExportConfig, PackConfig
 from pipeline.convert import shrink
 from pipeline.release import MOST_BYTES
 from pipeline.shards import find_markers, npy_array, npy_bytes, read_markers, read_samples, view_names
@@ -86,14 +91,16 @@ def folder(released, tmp_path_factory) -> Path:
 def shards(folder, tmp_path_factory) -> Path:
     """Five objects in three shards."""
     output = tmp_path_factory.mktemp("shards")
-    pack(folder, output, "objects_per_shard=2")
+    pack(folder, output, objects_per_shard=2)
     return output
 
 
-def pack(path, output, *words, code: int = 0) -> str:
-    done = command("pipeline.pack", f"path={path}", f"output={output}", "workers=1", *words)
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout
+def pack(path, output, **options) -> int:
+    return pipeline.pack.main(PackConfig(str(path), str(output), workers=1, **options))
+
+
+def export(path, output) -> None:
+    pipeline.export.main(ExportConfig(str(path), str(output), workers=1))
 
 
 def tars(root: Path) -> dict[str, bytes]:
@@ -148,14 +155,14 @@ def test_the_originals_cameras_are_ours_as_they_are(tmp_path):
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_makes_the_same_shards_as_its_folder(released, shards, tmp_path, mode):
     tar = write_tar(tmp_path / "views.tar", members(released), mode)
-    pack(tar, tmp_path / "out", "objects_per_shard=2")
+    pack(tar, tmp_path / "out", objects_per_shard=2)
     assert tars(tmp_path / "out") == tars(shards) and len(tars(shards)) == 3
     done = command("pipeline.verify", f"path={tmp_path / 'out'}")
     assert done.returncode == 0 and "0 of 3 shards damaged; 5 objects" in done.stdout
     inodes = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")}
     tar.unlink()
     tar.write_bytes(b"a finished run need not read it again")
-    assert "views of 5 objects" in pack(tar, tmp_path / "out", "objects_per_shard=2")
+    assert pack(tar, tmp_path / "out", objects_per_shard=2) == 0
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")} == inodes
 
 
@@ -169,9 +176,10 @@ def test_a_tar_is_streamed_from_a_server(released, shards, tmp_path):
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         url = f"http://127.0.0.1:{server.server_port}/views"
-        pack(f"{url}.tar.gz", tmp_path / "out", "objects_per_shard=2")
+        pack(f"{url}.tar.gz", tmp_path / "out", objects_per_shard=2)
         assert tars(tmp_path / "out") == tars(shards)
-        assert "there is no" in pack(f"{url}.zip", tmp_path / "none", code=2)
+        with pytest.raises(UserError, match="there is no http"):
+            pack(f"{url}.zip", tmp_path / "none")
     finally:
         server.shutdown()
 
@@ -181,7 +189,7 @@ def test_only_listed_objects_are_taken_and_the_missing_ones_are_named(released, 
     tar = write_tar(tmp_path / "views.tar", members(released), "w")
     for name, path in (("a", folder), ("b", tar)):
         out = tmp_path / name
-        pack(path, out, f"valid={tmp_path}/valid_paths.json", "max_failure_rate=0.5")
+        pack(path, out, valid=f"{tmp_path}/valid_paths.json", max_failure_rate=0.5)
         assert list(samples(out)) == ["c_1", "f4"]
         assert failures(out).keys() == {"gone"} and failures(out)["gone"][0] == "missing"
     inside = write_folder(tmp_path / "views", released)
@@ -206,12 +214,11 @@ def test_shrinking_averages_what_is_seen():
 
 
 def test_resolution_halves_every_view(folder, tmp_path):
-    pack(folder, tmp_path / "out", "resolution=8")
+    pack(folder, tmp_path / "out", resolution=8)
     (sample, *_) = samples(tmp_path / "out").values()
     assert Image.open(io.BytesIO(sample["001.webp"])).size == (8, 8)
     assert json.loads(sample["meta.json"])["resolution"] == 8
-    error = pack(folder, tmp_path / "larger", "resolution=64", code=1)
-    assert "100% of the objects failed" in error
+    assert pack(folder, tmp_path / "larger", resolution=64) == 1
     assert failures(tmp_path / "larger")["e3"] == (
         "incomplete", "its pictures have 16² pixels, fewer than resolution=64",
     )  # fmt: skip
@@ -269,8 +276,7 @@ def test_an_object_that_breaks_the_layout_is_recorded_with_its_reason(tmp_path):
     objects = {"good": GOOD} | {uid: files for uid, (files, _, _) in BROKEN.items()}
     tar = write_tar(tmp_path / "views.tar", members(objects))
     for name, path in (("a", write_folder(tmp_path / "in", objects)), ("b", tar)):
-        error = pack(path, tmp_path / name, code=1)
-        assert "94% of the objects failed" in error
+        assert pack(path, tmp_path / name) == 1
         assert list(samples(tmp_path / name)) == ["good"]
         found = failures(tmp_path / name)
         assert found.keys() == BROKEN.keys()
@@ -333,14 +339,13 @@ def test_files_that_come_back_after_another_objects_are_a_failure(released, tmp_
     files = members({"a": a, "b": b}) + members(
         {"a": {"003.png": a["000.png"]}, "c": c, "b": {"003.npy": b["000.npy"]}}
     )
-    pack(write_tar(tmp_path / "views.tar", files), tmp_path / "out", "max_failure_rate=0.5")
+    pack(write_tar(tmp_path / "views.tar", files), tmp_path / "out", max_failure_rate=0.5)
     assert list(samples(tmp_path / "out")) == ["a", "b", "c"]
     found = failures(tmp_path / "out")
     assert found.keys() == {"a", "b"} and all(reason == "incomplete" for reason, _ in found.values())
     # As many records as it takes are one per object, however often its files come back.
     striped = [pair for name in sorted(a) for uid in "ab" for pair in members({uid: {name: released[UIDS[0]][name]}})]
-    error = pack(write_tar(tmp_path / "striped.tar", striped), tmp_path / "striped", code=1)
-    assert "100% of the objects failed" in error
+    assert pack(write_tar(tmp_path / "striped.tar", striped), tmp_path / "striped") == 1
     (marker,) = read_markers(str(tmp_path / "striped"), "views")
     assert [record.uid for record in marker.records] == ["a", "b", "a", "b"]
 
@@ -362,12 +367,12 @@ def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shard
         tar.write_bytes(whole[: where + 100] if len(harm(whole)) < len(whole) else harmed)
     else:
         tar.write_bytes(harm(whole))
-    error = pack(tar, tmp_path / "out", "objects_per_shard=2", code=2)
-    assert "is damaged or cut off" in error.splitlines()[-1]
+    with pytest.raises(UserError, match="is damaged or cut off"):
+        pack(tar, tmp_path / "out", objects_per_shard=2)
     found = command("pipeline.verify", f"path={tmp_path / 'out'}")
     assert found.returncode == 1 and "has not come to its end" in found.stdout
     tar.write_bytes(whole)
-    pack(tar, tmp_path / "out", "objects_per_shard=2")
+    pack(tar, tmp_path / "out", objects_per_shard=2)
     assert tars(tmp_path / "out") == tars(shards)
     assert command("pipeline.verify", f"path={tmp_path / 'out'}").returncode == 0
 
@@ -402,11 +407,11 @@ def test_killed_and_run_again_it_makes_the_same_bytes(tmp_path, source):
 
 
 def test_a_shard_that_was_deleted_is_made_again_alone(folder, shards, tmp_path):
-    pack(folder, tmp_path, "objects_per_shard=2")
+    pack(folder, tmp_path, objects_per_shard=2)
     times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
     for suffix in ("tar", "json"):
         (tmp_path / f"views-000001.{suffix}").unlink()
-    pack(folder, tmp_path, "objects_per_shard=2")
+    pack(folder, tmp_path, objects_per_shard=2)
     assert tars(tmp_path) == tars(shards)
     assert {p.name for p in tmp_path.glob("*.tar") if p.stat().st_mtime_ns != times[p.name]} == {"views-000001.tar"}
 
@@ -417,30 +422,30 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp
     (tmp_path / "bad.json").write_text('["../etc"]')
     none = write_tar(tmp_path / "none.tar", [("a.txt", b"x")])
     other = write_tar(tmp_path / "other.tar", members({uid: released["e3"] for uid in "xyz"}))
-    for path, words, sentence in [
-        (tmp_path / "nowhere", [], "error: path: there is no"),
-        (tmp_path / "empty", [], "holds no folders <uid> with pictures 000.png"),
-        (none, [], "holds no folders <uid> with pictures 000.png"),
-        (tmp_path / "text.tar", [], "is no tar"),
-        (folder, ["valid=nowhere.json"], "error: valid: nowhere.json cannot be read"),
-        (folder, [f"valid={tmp_path}/bad.json"], "lists '../etc', which is no uid"),
-        (folder, [f"valid={tmp_path}/text.tar"], "is no JSON"),
-        (folder, ["objects_per_shard=0"], "objects_per_shard=0 must be at least 1"),
-        (folder, [f"output={shards}"], "was begun with objects_per_shard=2, now 256"),
-        (folder, [f"output={shards}", "objects_per_shard=2", "resolution=8"], "was begun with resolution=None, now 8"),
-        (folder, [f"output={shards}", "objects_per_shard=2", "limit=3"], "was begun with other objects"),
-        (other, [f"output={shards}", "objects_per_shard=2"], "was begun with other objects"),
+    two = {"output": str(shards), "objects_per_shard": 2}
+    for path, options, sentence in [
+        (tmp_path / "nowhere", {}, "path: there is no"),
+        (tmp_path / "empty", {}, "holds no folders <uid> with pictures 000.png"),
+        (none, {}, "holds no folders <uid> with pictures 000.png"),
+        (tmp_path / "text.tar", {}, "is no tar"),
+        (folder, {"valid": "nowhere.json"}, "valid: nowhere.json cannot be read"),
+        (folder, {"valid": f"{tmp_path}/bad.json"}, "lists '../etc', which is no uid"),
+        (folder, {"valid": f"{tmp_path}/text.tar"}, "is no JSON"),
+        (folder, {"objects_per_shard": 0}, "objects_per_shard=0 must be at least 1"),
+        (folder, {"output": str(shards)}, "was begun with objects_per_shard=2, now 256"),
+        (folder, two | {"resolution": 8}, "was begun with resolution=None, now 8"),
+        (folder, two | {"limit": 3}, "was begun with other objects"),
+        (other, two, "was begun with other objects"),
     ]:
-        error = pack(path, tmp_path / "out", *words, code=2)
-        assert sentence in error, error
-        assert len([line for line in error.splitlines() if line and "packing" not in line]) == 1, error
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            pack(path, **{"output": tmp_path / "out"} | options)
     assert not list((tmp_path / "out").glob("*.tar"))
 
 
 def test_the_original_reads_what_is_exported(shards, released, tmp_path):
     """As its dataset does: a list of folders, pictures in [0, 1] through matplotlib, cameras of three rows."""
     output = tmp_path / "views_release"
-    done = command("pipeline.export", f"path={shards}", f"output={output}", "workers=1")
+    done = command("pipeline.export", f"path={shards}", f"output={output}")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"views of 5 objects in {output}"
     uids = json.loads((output / "valid_paths.json").read_text())
     assert uids == UIDS
@@ -455,41 +460,40 @@ def test_the_original_reads_what_is_exported(shards, released, tmp_path):
             centre = -camera[:3, :3].T @ camera[:, -1]
             assert 1.5 <= np.linalg.norm(centre) <= 2.2
     # And packed again it is what it was.
-    pack(output, tmp_path / "again", "objects_per_shard=2")
+    pack(output, tmp_path / "again", objects_per_shard=2)
     assert tars(tmp_path / "again") == tars(shards)
 
 
 def test_an_export_continues_and_never_shows_half_an_object(shards, tmp_path):
-    output, words = tmp_path / "out", ["pipeline.export", f"path={shards}", f"output={tmp_path / 'out'}", "workers=1"]
-    assert command(*words).returncode == 0
+    output = tmp_path / "out"
+    export(shards, output)
     whole = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     first = (output / UIDS[0] / "000.png").stat().st_mtime_ns
     for uid in UIDS[1:]:  # as a kill leaves it: one object half written, others absent, no list
         (output / uid).rename(output / f"{uid}.part")
     (output / f"{UIDS[1]}.part" / "000.npy").unlink()
     (output / "valid_paths.json").unlink()
-    assert command(*words).returncode == 0
+    export(shards, output)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == whole
     assert (output / UIDS[0] / "000.png").stat().st_mtime_ns == first
 
 
 def test_an_export_refuses_what_is_not_its_own(shards, folder, tmp_path):
-    def export(path, output) -> str:
-        done = command("pipeline.export", f"path={path}", f"output={output}", "workers=1")
-        assert done.returncode == 2, done.stderr
-        return done.stderr
-
-    assert "there is no folder" in export(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/photo.jpg").write_bytes(b"mine")
-    assert "holds other files" in export(shards, tmp_path / "full")
-    assert command("pipeline.export", f"path={shards}", f"output={tmp_path}/out", "workers=1").returncode == 0
-    pack(folder, tmp_path / "eights", "objects_per_shard=2", "resolution=8")
-    assert "was begun from other shards" in export(tmp_path / "eights", tmp_path / "out")
+    with pytest.raises(UserError, match="there is no folder"):
+        export(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="holds other files"):
+        export(shards, tmp_path / "full")
+    export(shards, tmp_path / "out")
+    pack(folder, tmp_path / "eights", objects_per_shard=2, resolution=8)
+    with pytest.raises(UserError, match="was begun from other shards"):
+        export(tmp_path / "eights", tmp_path / "out")
     assert Image.open(tmp_path / "out" / UIDS[0] / "000.png").size == (16, 16)
     tar = tmp_path / "eights/views-000001.tar"
     tar.write_bytes(tar.read_bytes()[:1500])
-    assert "is damaged" in export(tmp_path / "eights", tmp_path / "damaged")
+    with pytest.raises(UserError, match="is damaged"):
+        export(tmp_path / "eights", tmp_path / "damaged")
     assert not (tmp_path / "damaged/valid_paths.json").exists()
 
 
@@ -499,8 +503,7 @@ def test_training_learns_from_packed_views(tmp_path):
     from training.data import fixed_pairs, split
 
     write_dots(tmp_path / "dots", objects=6)
-    done = command("pipeline.export", f"path={tmp_path / 'dots'}", f"output={tmp_path / 'release'}", "workers=1")
-    assert done.returncode == 0, done.stderr
+    export(tmp_path / "dots", tmp_path / "release")
     pack(tmp_path / "release", tmp_path / "packed")
     pairs = []
     for root in ("dots", "packed"):
