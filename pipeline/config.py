@@ -54,3 +54,33 @@ class InspectConfig:
     path: str = option("???", "folder or URL of view shards")
     output: str | None = option(None, "the page to write; by default <path>/index.html")
     limit: int = option(200, "show so many objects at most")
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    path: str = option("???", "a local folder of <uid>/000.png, 000.npy …, or a tar(.gz) of such: a file or a URL")
+    output: str = option("outputs/views", "folder or s3:// URL for the shards")
+    resolution: int | None = option(None, "side of the pictures to come out, pixels; by default as they are")
+    valid: str | None = option(None, "the valid_paths.json whose objects are taken; by default that of the folder")
+    limit: int | None = option(None, "take only the first so many objects")
+    objects_per_shard: int = option(256, "objects in a shard")
+    workers: int | None = option(None, "processes that convert pictures; by default one per core")
+    max_failure_rate: float = option(0.2, "exit with 1 when a larger part of the objects has no views")
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "limit", "objects_per_shard", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{name}={value} must be at least 1")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UserError(f"max_failure_rate={self.max_failure_rate}: a rate lies between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    path: str = option("???", "folder or URL of view shards")
+    output: str = option("???", "the folder to write, in the layout of the original's renders")
+    workers: int | None = option(None, "processes that convert pictures; by default one per core")
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers={self.workers} must be at least 1")

@@ -5,7 +5,7 @@ The same command reads it again, so that a run continues only with what it began
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import fsspec
@@ -54,7 +54,7 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
         "seed": config.seed,
         **{f"renderer.{name}": value for name, value in asdict(config.renderer).items()},
     }
-    _agree(config.output, plan)
+    agree(config.output, plan)
     common = (config.objects, config.renderer, config.limits, config.seed)
     return [ShardJob(config.output, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
 
@@ -71,11 +71,11 @@ def unfinished(jobs: Iterable[ShardJob], markers: Iterable[Marker], retry: Colle
     return todo
 
 
-def _agree(root: str, plan: dict[str, object]) -> None:
-    """Refuse to continue shards that were made with another plan."""
+def agree(root: str, plan: Mapping[str, object]) -> None:
+    """Refuse to continue shards that were made with another plan; write it where there are none."""
     fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
     if not find_markers(root, "views"):
-        write_atomically(f"{root}/plan.json", json.dumps(plan, indent=1).encode())
+        write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
         return
     if not fs.exists(path):
         raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
