@@ -15,6 +15,7 @@ ENTRIES = [
     ("pipeline", "render"),
     ("pipeline", "verify"),
     ("pipeline", "inspect"),
+    ("pipeline", "status"),
     ("training", "finetune"),
     ("inference", "sample"),
     ("inference", "report"),
