@@ -96,7 +96,7 @@ def figures(progress: Progress) -> dict[str, float]:
     """What W&B logs of a rendering, one number for each key."""
     failed = sum(progress.failed.values())
     nodes = progress.nodes.values()
-    reasons = [*REASONS, *sorted(set(progress.failed).difference(REASONS))]
+    reasons: dict[str, int] = {**dict.fromkeys(REASONS, 0), **progress.failed}
     return {
         "objects": progress.done,
         "views": progress.views,
@@ -104,10 +104,7 @@ def figures(progress: Progress) -> dict[str, float]:
         "objects_per_second": progress.recent_objects_per_second,
         "views_per_second": progress.recent_views_per_second,
         "failure_rate": failed / max(progress.done, 1),
-        **{
-            f"failed/{reason}": progress.failed.get(reason, 0)
-            for reason in {**dict.fromkeys(REASONS), **progress.failed}
-        },
+        **{f"failed/{reason}": count for reason, count in reasons.items()},
         **{f"phase_seconds/{name}": phase.seconds for name, phase in progress.phases.items()},
         **{f"phase_share/{name}": phase.share for name, phase in progress.phases.items()},
         "utilisation": sum(node.utilisation for node in nodes) / max(len(nodes), 1),
