@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.options import UserError, option
+from conf.tracking import WandbConfig
 from rendering.failure import REASONS
 from rendering.limits import Limits
 from rendering.recipe import Recipe
@@ -24,6 +25,17 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class RenderWandb(WandbConfig):
+    log_every: float = option(15.0, "seconds between two points of the curves")
+    pictures_every: int = option(20, "shards between two contact sheets of sample views")
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "pictures_every"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"wandb.{name}={getattr(self, name)} must be positive")
+
+
+@dataclass(frozen=True)
 class RenderConfig:
     objects: Any = option("???", "the source of objects: objects=objaverse|folder|procedural")
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
@@ -34,6 +46,7 @@ class RenderConfig:
     renderer: Recipe = Recipe()
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
+    wandb: RenderWandb = RenderWandb()
 
     def __post_init__(self) -> None:
         if self.objects_per_shard is not None and self.objects_per_shard < 1:
@@ -84,3 +97,13 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UserError(f"workers={self.workers} must be at least 1")
+
+
+@dataclass(frozen=True)
+class StatusConfig:
+    path: str = option("???", "the output of pipeline.render, a folder or URL")
+    watch: float | None = option(None, "show it anew every so many seconds until the run ends")
+
+    def __post_init__(self) -> None:
+        if self.watch is not None and not self.watch > 0:
+            raise UserError(f"watch={self.watch} must be a positive number of seconds")

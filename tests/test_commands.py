@@ -17,6 +17,7 @@ ENTRIES = [
     ("pipeline", "inspect"),
     ("pipeline", "pack"),
     ("pipeline", "export"),
+    ("pipeline", "status"),
     ("training", "finetune"),
     ("inference", "sample"),
     ("inference", "report"),
