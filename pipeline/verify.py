@@ -11,7 +11,6 @@ import json
 import sys
 import tarfile
 
-import fsspec
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from conf.command import run
 from pipeline.config import VerifyConfig
 from pipeline.shards import Marker, Sample, damage, find_tars, npy_array, read_markers, read_samples, view_names
+from pipeline.storage import locate
 
 
 def main(config: VerifyConfig) -> int:
@@ -40,7 +40,7 @@ def main(config: VerifyConfig) -> int:
 
 def _missing(root: str, markers: list[Marker]) -> int:
     """How many shards the run's plan has that are not committed."""
-    fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
+    fs, path = locate(f"{root}/plan.json")
     return json.loads(fs.cat_file(path))["shards"] - len(markers) if fs.exists(path) else 0
 
 
