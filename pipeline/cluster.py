@@ -97,7 +97,9 @@ def run_tasks(
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-                raise UserError(f"a shard was lost {LOSSES} times with its worker; see Ray's logs") from error
+                raise UserError(
+                    f"a shard was lost {LOSSES} times with its worker or machine; see Ray's logs"
+                ) from error
             running.append(stream)
             yield result
 

@@ -13,7 +13,8 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.config import InspectConfig
 from pipeline.page import contact_sheet, page, table
-from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names, write_atomically
+from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names
+from pipeline.storage import write_atomically
 
 
 def main(config: InspectConfig) -> None:
