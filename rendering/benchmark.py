@@ -7,13 +7,18 @@ Each object is rendered as the paper's driver does it (a cold Blender for every 
 halved to 256²), and as `renderer=fast` does (one Blender for all, 256²). A converged rendering says how far each is
 from the truth: the mean over every pixel's area, which is what both approximate. It comes from a grid four times as
 fine, so that neither shares its noise. Times are CPU seconds of Blender's process, one Cycles thread, so that other
-work beside counts little; they are given for an object of twelve views, whatever number was rendered.
+work beside counts little; they are given for an object of twelve views, whatever number was rendered. At the end the
+objects are rendered once more by one worker and by two at a time, by the clock: leave the machine alone meanwhile.
 """
 
 import argparse
+import os
 import resource
 import sys
 import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,7 +77,7 @@ def main() -> None:
         for asset in bar:
             bar.set_postfix_str(asset.stem)
             rows.append(compare(asset, arguments.views, arguments.reference, renderer))
-    text = table(rows)
+    text = f"{table(rows)}\n\n{scaling(objects, arguments.views)}"
     print(text)
     if arguments.output:
         Path(arguments.output).write_text(text + "\n")
@@ -101,6 +106,33 @@ def compare(asset: Path, views: int, reference: int, renderer: Renderer) -> Comp
         psnr(paper_pictures, truth),
         psnr(fast_pictures, truth),
         per_second * (fast.phases["load"] + fixed * VIEWS / views) / _for_twelve(fast, views),
+    )
+
+
+def scaling(objects: list[Path], views: int) -> str:
+    """What a second worker of one thread brings where there are two cores: objects per second, by the clock."""
+
+    def seconds(workers: int) -> float:
+        def share(worker: int) -> None:
+            with Renderer(LIMITS) as renderer:
+                renderer.build("chair", 0, Path(folder) / f"{worker}.glb")  # so that Blender has started
+                ready.wait()
+                for asset in objects[worker::workers]:
+                    _render(renderer, asset, replace(FAST, views=views))
+
+        ready = threading.Barrier(workers + 1)
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+            done = [pool.submit(share, worker) for worker in range(workers)]
+            ready.wait()
+            start = time.monotonic()
+            for future in done:
+                future.result()
+            return time.monotonic() - start
+
+    one, two = seconds(1), seconds(2)
+    return (
+        f"By the clock: one worker {len(objects) / one:.2f} objects/s, two workers {len(objects) / two:.2f} objects/s "
+        f"({one / two:.2f}×), {views} views each, {os.cpu_count()} cores."
     )
 
 
