@@ -50,7 +50,7 @@ def box(i: int) -> bytes:
 @pytest.fixture
 def hub():
     hub = Hub()
-    chairs = {"chair": UIDS[:5], "armchair": UIDS[5:6], "teapot": UIDS[6:]}
+    chairs = {"chair": UIDS[:5], "armchair": UIDS[5:6], "teapot": UIDS[6:], "bow_(weapon)": UIDS[:1]}
     hub.add_objects({uid: box(i) for i, uid in enumerate(UIDS)}, {u: annotation(i) for i, u in enumerate(UIDS)}, chairs)
     with serving(hub):
         yield hub
@@ -263,7 +263,7 @@ def test_objaverse_end_to_end(hub, tmp_path):
 
     def render(output: str, *words: str):
         return command(
-            "pipeline.render", "objects=objaverse", "objects.lvis=chair", f"objects.cache={tmp_path / 'cache'}",
+            "pipeline.render", "objects=objaverse", "objects.lvis=chair,bow_(weapon)", f"objects.cache={tmp_path / 'cache'}",
             "objects.backoff=0.01", "objects.retries=2", f"output={tmp_path / output}", "renderer.resolution=32",
             "renderer.samples=2", "renderer.views=2", "cluster.workers=1", "objects_per_shard=5", *words,
             HF_ENDPOINT=hub.url,
