@@ -252,7 +252,18 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+def render(hub: Hub, folder: Path, *words: str):
+    return command(
+        "pipeline.render", "objects=objaverse", f"objects.cache={folder / 'cache'}", f"output={folder / 'views'}",
+        "objects.backoff=0.01", "objects.retries=2", "renderer.resolution=32", "renderer.samples=2", "renderer.views=2",
+        "cluster.workers=1", "objects_per_shard=5", *words, HF_ENDPOINT=hub.url,
+    )  # fmt: skip
+
+
+NEEDS_BLENDER = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+
+
+@NEEDS_BLENDER
 def test_objaverse_end_to_end(hub, tmp_path):
     scans = sorted((PROJECT.parent / "shared/assets/gso").glob("*.glb"), key=os.path.getsize)
     for uid, scan in zip(UIDS, scans[:1], strict=False):  # a real one, where it is at hand
@@ -261,15 +272,7 @@ def test_objaverse_end_to_end(hub, tmp_path):
     del hub.files[f"glbs/000-002/{UIDS[4]}.glb"]
     hub.faults[f"glbs/000-000/{UIDS[1]}.glb"] = [503, "truncate"]
 
-    def render(output: str, *words: str):
-        return command(
-            "pipeline.render", "objects=objaverse", "objects.lvis=chair,bow_(weapon)", f"objects.cache={tmp_path / 'cache'}",
-            "objects.backoff=0.01", "objects.retries=2", f"output={tmp_path / output}", "renderer.resolution=32",
-            "renderer.samples=2", "renderer.views=2", "cluster.workers=1", "objects_per_shard=5", *words,
-            HF_ENDPOINT=hub.url,
-        )  # fmt: skip
-
-    done = render("views", "max_failure_rate=0.3")
+    done = render(hub, tmp_path, "objects.lvis=chair,bow_(weapon)", "max_failure_rate=0.3")
     assert done.returncode == 0, done.stderr
     assert "1 of 5 objects have no views: 1 download" in done.stdout
     (marker,) = read_markers(str(tmp_path / "views"), "views")
@@ -289,10 +292,15 @@ def test_objaverse_end_to_end(hub, tmp_path):
         for i, uid in enumerate(UIDS[:4])
     }
 
-    # Three of the same without a network, from the cache; one of the five is not in it.
+
+@NEEDS_BLENDER
+@pytest.mark.slow
+def test_a_second_run_needs_no_network(source, hub, tmp_path):
+    chosen = source(lvis=["chair"], limit=3)
+    for asset in chosen.find():
+        (tmp_path / asset.uid).mkdir()
+        chosen.fetch(asset, tmp_path / asset.uid, None)
     hub.files.clear()
-    done = render("offline", "objects.limit=3", "max_failure_rate=0.4")
+    done = render(hub, tmp_path, "objects.lvis=chair", "objects.limit=3")
     assert done.returncode == 0, done.stderr
-    for uid, sample in read_samples(str(tmp_path / "offline"), "views-000000"):
-        assert json.loads(sample["meta.json"]) == metas[uid]
-    assert len(rows(tmp_path / "offline/objects.csv")) == 3
+    assert [row["uid"] for row in rows(tmp_path / "views/licenses.csv")] == [asset.uid for asset in chosen.find()]
