@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,7 @@ from command import PROJECT, command
 
 from conf.options import UserError
 from pipeline.objects.objaverse import ObjaverseObjects
-from pipeline.plan import ShardJob
 from pipeline.shards import read_markers, read_samples
-from pipeline.views import fetch_ahead
-from rendering.failure import RenderFailure
-from rendering.limits import Limits
-from rendering.recipe import Recipe
 from tests.pipeline.hub import Hub, packed, serving
 
 UIDS = [f"{i:032x}" for i in range(8)]
@@ -209,33 +203,6 @@ def test_the_cache_in_the_home_folder_serves_without_a_network(hub, tmp_path):
     env = {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT), "HF_ENDPOINT": "http://127.0.0.1:9"}
     done = subprocess.run([sys.executable, "-c", LIST], env=env, capture_output=True, text=True)
     assert sorted(eval(done.stdout)) == [(f"{i}", LICENSES[i], "glTF") for i in range(8)], done.stderr
-
-
-def test_downloads_run_ahead_of_the_renderer_and_fail_alone(source, hub, tmp_path):
-    many = [f"{i:032x}" for i in range(24)]
-    hub.add_objects({uid: box(0) for uid in many}, {uid: {} for uid in many}, {})
-    assets = source().find()
-    del hub.files[assets[2].origin]
-    hub.faults[assets[4].origin] = ["wrong"] * 9
-    hub.asked.clear()
-    hub.delay = 0.3
-    job = ShardJob("", "", (), source(), Recipe(), Limits(), 0)
-    outcomes, start = [], time.monotonic()
-    for i, fetch in enumerate(fetch_ahead(job, assets, tmp_path)):
-        try:
-            outcomes.append(fetch().read_bytes())
-        except RenderFailure as failure:
-            outcomes.append(failure.reason)
-        if i == 0:
-            while len({path for path, *_ in hub.asked}) < 8:  # this and the next eight, of which one is not there
-                assert time.monotonic() < start + 60, "nothing is fetched ahead"
-                time.sleep(0.01)
-        time.sleep(0.1)  # the renderer's share
-    seconds = time.monotonic() - start
-    expected = [hub.files.get(asset.origin, "download") for asset in assets]
-    expected[4] = "download"
-    assert outcomes == expected
-    assert seconds < 24 * (0.1 + 0.3), "they waited for each other"
 
 
 def test_out_of_reach_is_one_sentence(tmp_path):
