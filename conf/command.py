@@ -25,7 +25,7 @@ from conf.options import UserError
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
 # What Hydra would take for a sweep or a word is a list here: retry=timeout,crashed and retry=timeout
-LIST = re.compile(r"^([\w.]+)=([\w.-]+(?:,[\w.-]+)*)$")
+LIST = re.compile(r"^([\w.]+)=([\w.()-]+(?:,[\w.()-]+)*)$")
 
 
 def run(
@@ -75,7 +75,11 @@ def _lists(schema: type, prefix: str) -> set[str]:
 
 def _as_list(word: str, lists: set[str]) -> str:
     found = LIST.match(word)
-    return f"{found[1]}=[{found[2]}]" if found and ("," in found[2] or found[1] in lists) else word
+    if not found or (found[1] not in lists and ("," not in found[2] or "(" in found[2])):
+        return word
+    # A word with brackets, as the category bow_(weapon), is a function to Hydra unless it is quoted.
+    items = [f"'{item}'" if "(" in item else item for item in found[2].split(",")]
+    return f"{found[1]}=[{','.join(items)}]"
 
 
 @contextmanager

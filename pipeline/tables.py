@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
-from pipeline.shards import duplicates, find_markers, write_atomically
+from pipeline.shards import Marker, duplicates, find_markers, write_atomically
 
 OBJECTS = (
     "uid", "shard", "status", "reason", "detail", "verdicts", "duplicate_of", "license", "author", "source", "seconds",
@@ -21,17 +22,20 @@ def write_tables(root: str, jobs: Iterable[ShardJob]) -> None:
     assets = {asset.uid: asset for job in jobs for asset in job.assets}
     markers = find_markers(root, "views")
     firsts = duplicates(markers)
-    objects, licenses = [], []
+    write_atomically(f"{root}/objects.csv", _csv(OBJECTS, _fates(markers, assets, firsts)))
+    credited = (assets[uid] for marker in markers for uid in marker.uids)
+    write_atomically(f"{root}/licenses.csv", _csv(LICENSES, ((a.uid, *_rights(a)) for a in credited)))
+
+
+def _fates(markers: list[Marker], assets: dict[str, Asset], firsts: dict[str, str]) -> Iterator[tuple[object, ...]]:
     for marker in markers:
         for record in marker.records:
-            asset = assets[record.uid]
-            rights = (asset.license, asset.author, asset.origin)
             fate = (record.status, record.reason, record.detail, " ".join(record.verdicts), firsts.get(record.uid, ""))
-            objects.append((record.uid, marker.name, *fate, *rights, record.seconds))
-            if record.status == "ok":
-                licenses.append((record.uid, *rights))
-    write_atomically(f"{root}/objects.csv", _csv(OBJECTS, objects))
-    write_atomically(f"{root}/licenses.csv", _csv(LICENSES, licenses))
+            yield (record.uid, marker.name, *fate, *_rights(assets[record.uid]), record.seconds)
+
+
+def _rights(asset: Asset) -> tuple[str, str, str]:
+    return asset.license, asset.author, asset.origin
 
 
 def _csv(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:

@@ -13,7 +13,13 @@ from command import PROJECT
 
 from pipeline.objects.cache import make_room, take
 from pipeline.objects.download import Transport, download
+from pipeline.objects.objaverse import ObjaverseObjects
+from pipeline.objects.source import Asset
+from pipeline.plan import ShardJob
+from pipeline.views import fetch_ahead
 from rendering.failure import RenderFailure
+from rendering.limits import Limits
+from rendering.recipe import Recipe
 from tests.pipeline.hub import DATASET, Hub, serving
 
 CONTENTS = random.Random(0).randbytes(300_000)
@@ -249,3 +255,28 @@ def test_processes_that_share_a_full_cache_do_not_hurt_each_other(hub, tmp_path)
     files = list((tmp_path / "rendered").rglob("*.glb*"))
     assert sum(path.stat().st_size for path in files) <= 35_000 and not [p for p in files if p.suffix == ".part"]
     assert int((tmp_path / "rendered/bytes").read_text()) == sum(path.stat().st_size for path in files)
+
+
+def test_downloads_run_ahead_of_the_renderer_and_fail_alone(hub, tmp_path):
+    assets = [Asset(f"{i}", f"glbs/000-000/{i}.glb") for i in range(24)]
+    hub.files |= {asset.origin: asset.uid.encode() * 1000 for asset in assets if asset.uid != "2"}
+    hub.faults[assets[4].origin] = ["wrong"] * 9
+    hub.delay = 0.3
+    source = ObjaverseObjects(endpoint=hub.url, cache=str(tmp_path / "cache"), retries=2, backoff=0.01)
+    job = ShardJob("", "", (), source, Recipe(), Limits(), 0)
+    outcomes, start = [], time.monotonic()
+    for i, fetched in enumerate(fetch_ahead(job, assets, tmp_path)):
+        try:
+            outcomes.append(fetched().read_bytes())
+        except RenderFailure as failure:
+            outcomes.append(failure.reason)
+        if i == 0:
+            while len({path for path, *_ in hub.asked}) < 8:  # this and the next eight, of which one is not there
+                assert time.monotonic() < start + 60, "nothing is fetched ahead"
+                time.sleep(0.01)
+        time.sleep(0.1)  # the renderer's share
+    seconds = time.monotonic() - start
+    expected = [hub.files.get(asset.origin, "download") for asset in assets]
+    expected[4] = "download"
+    assert outcomes == expected
+    assert seconds < 24 * (0.1 + 0.3), "they waited for each other"
