@@ -26,6 +26,7 @@ def import_asset(path: Path) -> None:
             had, `no_mesh` if it draws nothing, and what `rendering.guard.check` raises.
     """
     check(path)
+    bpy.context.preferences.filepaths.use_scripts_auto_execute = False  # the factory's setting, and ours
     ours, world = set(bpy.data.objects), bpy.context.scene.world
     try:
         _import(path)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -143,6 +144,8 @@ class Renderer:
         if not hello:
             self.stop()
             raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+        if not json.loads(hello)["confined"]:
+            warnings.warn(f"{platform.node()} has no Landlock: Blender can read what you can", stacklevel=2)
 
     def _last_words(self) -> str:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))
