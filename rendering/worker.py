@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import blender, passes, quality
+from rendering import blender, guard, passes, quality
 from rendering.cameras import FOV_DEGREES
 from rendering.confinement import confine
 from rendering.failure import RenderFailure
@@ -39,6 +39,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     if not asset.is_file():
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock = Clock()
+    guard.check(asset)
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)

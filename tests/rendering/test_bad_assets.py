@@ -67,6 +67,7 @@ def test_each_ends_with_its_own_reason_and_the_renderer_goes_on(render, corner, 
     assert not calls
 
 
+@pytest.mark.slow
 def test_a_run_over_all_of_them_completes_and_good_ones_are_untouched(corner, folder, web, tmp_path):
     address, calls = web
     bad = {kind.name: kind for kind in make(folder, folder.parent / "secret.png", address)}
