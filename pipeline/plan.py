@@ -5,15 +5,14 @@ The same command reads it again, so that a run continues only with what it began
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-
-import fsspec
 
 from conf.options import UserError
 from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
-from pipeline.shards import Marker, Record, find_markers, shard_name, write_atomically
+from pipeline.shards import Marker, Record, find_markers, shard_name
+from pipeline.storage import locate, sweep, write_atomically
 from rendering.limits import Limits
 from rendering.recipe import Recipe
 
@@ -54,7 +53,7 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
         "seed": config.seed,
         **{f"renderer.{name}": value for name, value in asdict(config.renderer).items()},
     }
-    _agree(config.output, plan)
+    agree(config.output, plan)
     common = (config.objects, config.renderer, config.limits, config.seed)
     return [ShardJob(config.output, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
 
@@ -71,12 +70,13 @@ def unfinished(jobs: Iterable[ShardJob], markers: Iterable[Marker], retry: Colle
     return todo
 
 
-def _agree(root: str, plan: dict[str, object]) -> None:
-    """Refuse to continue shards that were made with another plan."""
-    fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
+def agree(root: str, plan: Mapping[str, object]) -> None:
+    """Refuse to continue shards that were made with another plan; write it where there are none."""
+    sweep(root)
     if not find_markers(root, "views"):
-        write_atomically(f"{root}/plan.json", json.dumps(plan, indent=1).encode())
+        write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
         return
+    fs, path = locate(f"{root}/plan.json")
     if not fs.exists(path):
         raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
     begun = json.loads(fs.cat_file(path))

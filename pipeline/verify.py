@@ -11,7 +11,6 @@ import json
 import sys
 import tarfile
 
-import fsspec
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from conf.command import run
 from pipeline.config import VerifyConfig
 from pipeline.shards import Marker, Sample, damage, find_tars, npy_array, read_markers, read_samples, view_names
+from pipeline.storage import locate
 
 
 def main(config: VerifyConfig) -> int:
@@ -31,17 +31,22 @@ def main(config: VerifyConfig) -> int:
     if unfinished := sorted(set(find_tars(config.path, "views")) - {marker.name for marker in markers}):
         print(f"{len(unfinished)} tars without a marker are left of an interrupted run: {', '.join(unfinished)}")
     missing = _missing(config.path, markers)
-    if missing:
+    if missing is None:
+        print("the command that makes these shards has not come to its end; given again, it continues")
+    elif missing:
         print(f"{missing} shards of the plan are not there yet; the command that rendered the others makes them")
     objects = sum(len(marker.uids) for marker in markers)
     print(f"{damaged} of {len(markers)} shards damaged; {objects} objects in {config.path}")
-    return 1 if damaged or missing else 0
+    return 1 if damaged or missing != 0 else 0
 
 
-def _missing(root: str, markers: list[Marker]) -> int:
-    """How many shards the run's plan has that are not committed."""
-    fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
-    return json.loads(fs.cat_file(path))["shards"] - len(markers) if fs.exists(path) else 0
+def _missing(root: str, markers: list[Marker]) -> int | None:
+    """How many shards the run's plan has that are not committed; None while a run does not know how many it makes."""
+    fs, path = locate(f"{root}/plan.json")
+    if not fs.exists(path):
+        return 0
+    shards = json.loads(fs.cat_file(path)).get("shards")
+    return None if shards is None else shards - len(markers)
 
 
 def _contents_fault(root: str, marker: Marker) -> str:
@@ -67,7 +72,7 @@ def sample_fault(sample: Sample) -> str:
     for name in views:
         with Image.open(io.BytesIO(sample[name])) as image:
             image.load()
-            if image.mode != "RGBA":
+            if image.mode not in ("RGBA", "RGB"):  # WebP leaves alpha out where no pixel is transparent
                 return f"{name} is {image.mode}, not RGBA"
     return ""
 

@@ -111,7 +111,9 @@ def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
 
     cycles = scene.cycles
     cycles.samples = recipe.samples
-    cycles.use_adaptive_sampling = False
+    cycles.use_adaptive_sampling = recipe.noise > 0
+    if recipe.noise > 0:
+        cycles.adaptive_threshold, cycles.adaptive_min_samples = recipe.noise, recipe.min_samples
     cycles.use_denoising = recipe.denoise
     cycles.pixel_filter_type = recipe.pixel_filter
     cycles.filter_width = recipe.filter_width

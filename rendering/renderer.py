@@ -38,10 +38,11 @@ def require_blender() -> None:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`meta` follows from asset, recipe and seed; `phases`, the seconds that each phase took, do not."""
+    """`meta` follows from asset, recipe and seed; what it took does not."""
 
     meta: dict[str, Any]
-    phases: dict[str, float]
+    phases: dict[str, float]  # seconds by phase of the work
+    cpu: float  # CPU seconds of all of them
 
 
 class Renderer:
@@ -94,6 +95,18 @@ class Renderer:
             self._process = None
 
     def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+        """The answer. Where Blender dies, a fresh one tries once more: a neighbour may have been what killed it.
+
+        The second attempt writes over all that the first has left.
+        """
+        try:
+            return self._attempt(request, limit)
+        except RenderFailure as failure:
+            if failure.reason != "crashed":
+                raise
+            return self._attempt(request, limit)
+
+    def _attempt(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
         self._stderr.truncate(0)  # only the last words about this object are of interest
         if self._process is None:
             self._start()
@@ -125,6 +138,10 @@ class Renderer:
         return answer
 
     def _start(self) -> None:
+        if not (self._started() or self._started()):  # once more, as for an object
+            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+
+    def _started(self) -> bool:
         self._objects = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rendering.worker", *map(str, self._roots)],
@@ -143,9 +160,9 @@ class Renderer:
             hello = b""
         if not hello:
             self.stop()
-            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
-        if not json.loads(hello)["confined"]:
+        elif not json.loads(hello)["confined"]:
             warnings.warn(f"{platform.node()} has no Landlock: Blender can read what you can", stacklevel=2)
+        return bool(hello)
 
     def _last_words(self) -> str:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))

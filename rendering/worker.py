@@ -38,7 +38,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     """
     if not asset.is_file():
         raise RenderFailure("missing", f"there is no file {asset.name}")
-    clock = Clock()
+    clock, busy = Clock(), time.process_time()
     guard.check(asset)
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)
@@ -80,7 +80,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
         "device": device,
         "blender": blender.VERSION,
     }
-    return {"meta": meta, "phases": clock.laps}
+    return {"meta": meta, "phases": clock.laps, "cpu": time.process_time() - busy}
 
 
 class Clock:

@@ -15,6 +15,9 @@ ENTRIES = [
     ("pipeline", "render"),
     ("pipeline", "verify"),
     ("pipeline", "inspect"),
+    ("pipeline", "pack"),
+    ("pipeline", "export"),
+    ("pipeline", "status"),
     ("training", "finetune"),
     ("inference", "sample"),
     ("inference", "report"),
@@ -62,14 +65,19 @@ def test_every_option_of_every_group_composes(path):
         (["pipeline.render", "objects=folder", "objects.path=nowhere"], "error: objects.path: there is no folder"),
         (["pipeline.render", "objects=procedural", "renderer.resolution=5"], "error: renderer.resolution=5 is outside"),
         (["pipeline.render", "objects=procedural", "+cluster=aws"], "error: there is no Ray cluster"),
+        (["pipeline.render", "retry=slow"], "error: retry=slow: there is no such reason; choose from missing"),
+        (["pipeline.render", "objects.licenses=mit"], "error: objects.licenses: there is no mit; choose from by"),
+        (["pipeline.render", "objects.licenses=by,mit"], "error: objects.licenses: there is no mit; choose from by"),
         (["pipeline.verify", "path=nowhere"], "error: there is no folder nowhere"),
+        (["pipeline.pack", "path=nowhere"], "error: path: there is no nowhere; name the folder or the tar"),
+        (["pipeline.export", "path=nowhere"], "error: there is no folder nowhere"),
         (["pipeline.inspect", "path=tests"], "error: tests holds no finished views shard"),
         (["training.finetune", "data.path=nowhere"], "error: there is no folder nowhere"),
         (["training.finetune", "data.path=x", "trainer.max_steps=x"], "error: Value 'x' of type 'str' could not be"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence, tmp_path):
-    has_output = words[0] in ("pipeline.render", "training.finetune")
+    has_output = words[0] in ("pipeline.render", "pipeline.pack", "pipeline.export", "training.finetune")
     done = command(*words, *([f"output={tmp_path}/out"] if has_output else []))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(sentence)

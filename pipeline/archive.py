@@ -1,0 +1,107 @@
+"""A stranger's tar as a stream: file after file, from any place that fsspec reads, never extracted."""
+
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+import fsspec
+
+from conf.options import UserError
+from rendering.failure import Reason
+
+HEADER_BYTES = 1 << 16  # of a long name or of pax records, which tarfile holds in memory
+HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A member of a tar: its contents, or why it is not read."""
+
+    path: PurePosixPath
+    contents: bytes = b""
+    fault: tuple[Reason, str] | None = None
+
+
+def read_tar(
+    url: str, wanted: Callable[[PurePosixPath], bool], most: int, advance: Callable[[int], object]
+) -> Iterator[File]:
+    """The wanted files of a tar, compressed or not, in its order; folders are none.
+
+    What has more than `most` bytes, is no plain file, or claims a place outside the tar has a fault in place of
+    contents. `advance` is told the bytes that were read of `url`.
+
+    Raises:
+        UserError: there is no such file, it is no tar, or it is damaged or cut off.
+    """
+    try:
+        with fsspec.open(url, "rb") as stream, _open(url, _Counted(stream, advance)) as tar:
+            while member := tar.next():
+                path = PurePosixPath(member.name)
+                if wanted(path) and not member.isdir():
+                    yield _file(path, member, tar, most)
+                tar.members.clear()  # type: ignore[attr-defined]  # which would hold all of them in the end
+    except FileNotFoundError as error:
+        raise UserError(f"path: there is no {url}; name the folder or the tar of the renders") from error
+    except (OSError, EOFError, ValueError, RecursionError, tarfile.TarError) as error:
+        sentence = f"path: {url} is damaged or cut off ({error}); with a whole one the same command continues"
+        raise UserError(sentence) from error
+
+
+def _file(path: PurePosixPath, member: tarfile.TarInfo, tar: tarfile.TarFile, most: int) -> File:
+    if path.is_absolute() or ".." in path.parts or not member.isreg() or member.issparse():
+        return File(path, fault=("external", f"{member.name:.300} is no plain file inside the tar"))
+    if member.size > most:
+        return File(path, fault=("too_large", f"{path.name} has {member.size:,} bytes, more than {most:,}"))
+    contents = tar.extractfile(member)
+    assert contents
+    return File(path, contents.read())
+
+
+def _open(url: str, stream: Any) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20, tarinfo=_Member)
+    except (EOFError, tarfile.TarError) as error:
+        raise UserError(f"path: {url} is no tar; name the folder or the tar of the renders") from error
+
+
+class _Counted:
+    """A stream that says how much was read of it."""
+
+    def __init__(self, stream: Any, advance: Callable[[int], object]):
+        self._stream, self._advance = stream, advance
+
+    def read(self, size: int) -> bytes:
+        try:
+            block = self._stream.read(size)
+        except Exception as error:  # each of fsspec's file systems has its own
+            raise OSError(repr(error)) from error
+        self._advance(len(block))
+        return block
+
+
+class _Member(tarfile.TarInfo):
+    """A header that is broken raises, where tarfile would take it for the end; none takes memory without bound."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"no tar header at byte {tar.offset:,}") from error
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if self.type in HEADERS and self.size > HEADER_BYTES:
+            raise tarfile.ReadError(f"a member's header has {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse member")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, *_: Any) -> None:
+        raise tarfile.ReadError("a sparse member")

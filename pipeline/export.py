@@ -1,0 +1,79 @@
+"""Write view shards in the layout of the original's released renders, for whatever reads that.
+
+    python -m pipeline.export path=outputs/views output=outputs/views_release
+
+Per object a folder <uid> with pictures 000.png … (RGBA, straight alpha) and cameras 000.npy … ([3, 4], world to
+camera), and last of all valid_paths.json, the uids in the order of the shards. Pixels and cameras are those of the
+shards, bit for bit. To resume, run the same command again: objects that are there are passed over.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tarfile import TarError
+
+from tqdm import tqdm
+
+from conf.command import run
+from conf.options import UserError
+from pipeline.config import ExportConfig
+from pipeline.convert import write_object
+from pipeline.processes import processes
+from pipeline.release import LISTING
+from pipeline.shards import UID, Marker, Sample, read_markers, read_samples, write_atomically
+
+PLAN = "export.json"
+
+
+def main(config: ExportConfig) -> None:
+    markers = read_markers(config.path, "views")
+    uids = list(dict.fromkeys(uid for marker in markers for uid in marker.uids))
+    if strange := [uid for uid in uids if not UID.fullmatch(uid)]:
+        raise UserError(f"{config.path} holds an object {strange[0]!r:.300}, which cannot name a folder")
+    output = Path(config.output)
+    _agree(output, {marker.name: marker.sha256 for marker in markers})
+    missing = {uid for uid in uids if not (output / uid).exists()}
+    with (
+        tqdm(
+            total=len(uids), initial=len(uids) - len(missing), desc="exporting", unit=" objects", smoothing=0.1
+        ) as bar,
+        processes(config.workers) as spread,
+    ):
+        for _ in spread(partial(write_object, root=output), _take(config.path, markers, missing)):
+            bar.update()
+    if missing:
+        sentence = f"{config.path} lacks {min(missing)}, which its markers name"
+        raise UserError(f"{sentence}; see python -m pipeline.verify path={config.path}")
+    write_atomically(str(output / LISTING), json.dumps(uids).encode())
+    print(f"views of {len(uids)} objects in {output}")
+
+
+def _agree(output: Path, shards: dict[str, str]) -> None:
+    """Refuse to mix in objects of other shards; more shards of the same run may follow."""
+    plan = output / PLAN
+    if plan.is_file():
+        if not json.loads(plan.read_bytes()).items() <= shards.items():
+            raise UserError(f"{output} was begun from other shards; choose another output, or delete that folder")
+    elif output.exists() and any(output.iterdir()):
+        raise UserError(f"{output} holds other files; choose an empty folder or a new one")
+    write_atomically(str(plan), json.dumps(shards, indent=1).encode())
+
+
+def _take(root: str, markers: list[Marker], missing: set[str]) -> Iterator[tuple[str, Sample]]:
+    """The samples of the objects in `missing`, out of which they are taken; shards with none of them are not read."""
+    for marker in markers:
+        if missing.isdisjoint(marker.uids):
+            continue
+        try:
+            for uid, sample in read_samples(root, marker.name):
+                if uid in missing:
+                    missing.remove(uid)
+                    yield uid, sample
+        except (OSError, ValueError, TarError) as error:
+            sentence = f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={root}"
+            raise UserError(sentence) from error
+
+
+if __name__ == "__main__":
+    run(main, ExportConfig, "pipeline", "export", help=__doc__)

@@ -1,0 +1,131 @@
+"""Turn the original's released renders into view shards, without unpacking them.
+
+    python -m pipeline.pack path=views_release.tar.gz valid=valid_paths.json output=outputs/zero123
+    python -m pipeline.pack path=s3://bucket/views_release.tar.gz resolution=256 output=s3://bucket/views
+    python -m pipeline.pack path=views_release output=outputs/zero123
+
+Objects are folders <uid> with pictures 000.png … (RGBA, straight alpha) and cameras 000.npy … ([3, 4], world to
+camera), in a folder or, at any depth, in a tar that is read once from its beginning to its end. Pixels and cameras
+stay what they are, unless `resolution` averages the pictures down. An object that breaks the layout is recorded
+with its reason, and the run goes on. To resume, run the same command again: what is packed is passed over.
+"""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+
+import fsspec
+from tqdm import tqdm
+
+from conf.command import run
+from conf.options import UserError
+from pipeline.config import PackConfig
+from pipeline.convert import to_sample
+from pipeline.plan import agree
+from pipeline.processes import Spread, processes
+from pipeline.release import LISTING, Released, objects_of_folder, objects_of_tar, read_listing
+from pipeline.shards import Marker, Record, ShardWriter, find_markers, shard_name, write_atomically
+
+
+def main(config: PackConfig) -> int:
+    folder = Path(config.path)
+    if "://" not in config.path and not folder.exists():
+        raise UserError(f"path: there is no {config.path}; name the folder or the tar of the renders")
+    valid = config.valid or (str(folder / LISTING) if (folder / LISTING).is_file() else None)
+    listed = read_listing(valid) if valid else None
+    found = objects_of_folder(folder, listed)[: config.limit] if folder.is_dir() else None
+    uids = [item.uid for item in found] if found else sorted(listed or ())
+    plan: dict[str, object] = {
+        "listing": hashlib.sha256("\n".join(uids).encode()).hexdigest(),
+        **{name: getattr(config, name) for name in ("resolution", "limit", "objects_per_shard")},
+    }
+    if found:
+        plan |= _extent(len(found), config)
+    agree(config.output, plan)
+    done = find_markers(config.output, "views")
+    records = [record for marker in done for record in marker.records]
+    if not _is_finished(config.output, done):
+        unit = {"unit": " objects"} if found else {"unit": "B", "unit_scale": True}
+        with tqdm(total=len(found) if found else _size(config.path), desc="packing", smoothing=0.1, **unit) as bar:
+            objects = found or islice(objects_of_tar(config.path, listed, bar.update), config.limit)
+            records = []
+            for record in _pack(config, objects, {marker.name: marker.records for marker in done}):
+                records.append(record)
+                bar.set_postfix(objects=len(records), refresh=False)
+                bar.update(1 if found else 0)
+        if not records:
+            raise UserError(f"path: {config.path} holds no folders <uid> with pictures 000.png … and cameras 000.npy …")
+        # How many shards a tar fills is known at its end only.
+        plan |= _extent(len(records), config)
+        write_atomically(f"{config.output}/plan.json", json.dumps(plan, indent=1).encode())
+    return _conclude(config, records)
+
+
+def _extent(objects: int, config: PackConfig) -> dict[str, object]:
+    return {"objects": objects, "shards": -(-objects // config.objects_per_shard)}
+
+
+def _is_finished(root: str, markers: list[Marker]) -> bool:
+    with fsspec.open(f"{root}/plan.json", "rb") as file:
+        return json.load(file).get("shards") == len(markers)
+
+
+def _size(url: str) -> int | None:
+    """Bytes of a file, where its place tells."""
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        return fs.size(path)
+    except Exception:  # each file system has its own; whoever opens the file says it better
+        return None
+
+
+def _pack(config: PackConfig, objects: Iterable[Released], done: dict[str, tuple[Record, ...]]) -> Iterator[Record]:
+    """Make and commit the shards that are not done; the record of each object as it is known."""
+    numbered = ((shard_name("views", i // config.objects_per_shard), item) for i, item in enumerate(objects))
+    with processes(config.workers) as spread:
+        for name, members in groupby(numbered, key=lambda pair: pair[0]):
+            items = (item for _, item in members)
+            yield from _passed_over(config, items, done[name]) if name in done else _shard(config, name, items, spread)
+
+
+def _passed_over(config: PackConfig, items: Iterable[Released], records: tuple[Record, ...]) -> Iterator[Record]:
+    uids = [item.uid for item in items]
+    if uids != [record.uid for record in records]:
+        raise UserError(f"{config.output} was begun with other objects; choose another output, or delete that folder")
+    yield from records
+
+
+def _shard(config: PackConfig, name: str, items: Iterable[Released], spread: Spread) -> Iterator[Record]:
+    records: list[Record] = []
+    with ShardWriter(config.output, name) as shard:
+        for sample, record in spread(partial(to_sample, resolution=config.resolution), items):
+            records.append(record)
+            if sample:
+                shard.add(record.uid, sample)
+            else:
+                tqdm.write(f"  {record.uid}: {record.reason}: {record.detail}", file=sys.stderr)
+            yield record
+        shard.commit(records)
+
+
+def _conclude(config: PackConfig, records: list[Record]) -> int:
+    failed = Counter(record.reason for record in records if record.status == "failed")
+    if failed:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
+        print(f"{failed.total()} of {len(records)} objects have no views: {reasons}; the shards' .json files say more")
+    print(f"views of {len(records) - failed.total()} objects in {config.output}")
+    if failed.total() > config.max_failure_rate * len(records):
+        rate = failed.total() / len(records)
+        sentence = f"error: {rate:.0%} of the objects failed, more than max_failure_rate={config.max_failure_rate:g}"
+        print(sentence, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    run(main, PackConfig, "pipeline", "pack", help=__doc__)

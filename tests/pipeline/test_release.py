@@ -1,0 +1,521 @@
+"""The original's released renders into shards and out again: bit for bit, whoever interrupts."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from command import PROJECT, command
+from PIL import Image
+
+import pipeline.export
+import pipeline.pack
+from conf.options import UserError
+from pipeline.config import ExportConfig, PackConfig
+from pipeline.convert import shrink
+from pipeline.release import MOST_BYTES
+from pipeline.shards import find_markers, npy_array, npy_bytes, read_markers, read_samples, view_names
+from rendering.cameras import sample_zero123
+from tests.training.dots import write_dots
+
+UIDS = ["0a1b", "c_1", "dd-2", "e3", "f4"]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    contents = io.BytesIO()
+    Image.fromarray(pixels).save(contents, "PNG")
+    return contents.getvalue()
+
+
+def pictures(seed: int, views: int = 3, side: int = 16) -> np.ndarray:
+    """`[views, side, side, 4]`; straight alpha, with colours where nothing is seen, the last view opaque."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (views, side, side, 4), dtype=np.uint8)
+    pixels[:, : side // 2, :, 3] = 0
+    pixels[-1, ..., 3] = 255
+    return pixels
+
+
+def files_of(seed: int, views: int = 3, side: int = 16) -> dict[str, bytes]:
+    # The original's numbers are Blender's, of single precision.
+    cameras = sample_zero123(np.random.default_rng(seed), views).astype(np.float32).astype(np.float64)
+    return {
+        **{f"{i:03d}.png": png(pixels) for i, pixels in enumerate(pictures(seed, views, side))},
+        **{f"{i:03d}.npy": npy_bytes(camera) for i, camera in enumerate(cameras)},
+    }
+
+
+def write_folder(root: Path, objects: dict[str, dict[str, bytes]]) -> Path:
+    for uid, files in objects.items():
+        (root / uid).mkdir(parents=True)
+        for name, contents in files.items():
+            (root / uid / name).write_bytes(contents)
+    return root
+
+
+def write_tar(path: Path, files: list[tuple[str, bytes]], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for name, contents in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(contents)
+            tar.addfile(member, io.BytesIO(contents))
+    return path
+
+
+def members(objects: dict[str, dict[str, bytes]]) -> list[tuple[str, bytes]]:
+    return [(f"views_release/{uid}/{name}", files[name]) for uid, files in objects.items() for name in sorted(files)]
+
+
+@pytest.fixture(scope="module")
+def released() -> dict[str, dict[str, bytes]]:
+    return {uid: files_of(seed) for seed, uid in enumerate(UIDS)}
+
+
+@pytest.fixture(scope="module")
+def folder(released, tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("release") / "views", released)
+
+
+@pytest.fixture(scope="module")
+def shards(folder, tmp_path_factory) -> Path:
+    """Five objects in three shards."""
+    output = tmp_path_factory.mktemp("shards")
+    pack(folder, output, objects_per_shard=2)
+    return output
+
+
+def pack(path, output, **options) -> int:
+    return pipeline.pack.main(PackConfig(str(path), str(output), workers=1, **options))
+
+
+def export(path, output) -> None:
+    pipeline.export.main(ExportConfig(str(path), str(output), workers=1))
+
+
+def tars(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(root.glob("*.tar"))}
+
+
+def samples(root: Path) -> dict[str, dict[str, bytes]]:
+    return dict(pair for marker in read_markers(str(root), "views") for pair in read_samples(str(root), marker.name))
+
+
+def failures(root: Path) -> dict[str, tuple[str, str]]:
+    records = [record for marker in find_markers(str(root), "views") for record in marker.records]
+    return {record.uid: (record.reason, record.detail) for record in records if record.status == "failed"}
+
+
+def test_pixels_and_cameras_are_the_released_ones_bit_for_bit(released, shards):
+    packed = samples(shards)
+    assert list(packed) == UIDS
+    for seed, (uid, sample) in enumerate(packed.items()):
+        assert view_names(sample) == ["000.webp", "001.webp", "002.webp"]
+        for view, name in enumerate(view_names(sample)):
+            pixels = np.asarray(Image.open(io.BytesIO(sample[name])).convert("RGBA"))
+            np.testing.assert_array_equal(pixels, pictures(seed)[view])
+        cameras = npy_array(sample["cameras.npy"])
+        assert cameras.dtype == np.float64
+        np.testing.assert_array_equal(
+            cameras, [np.load(io.BytesIO(released[uid][f"{view:03d}.npy"])) for view in range(3)]
+        )
+        meta = json.loads(sample["meta.json"])
+        assert (meta["uid"], meta["resolution"], meta["verdicts"], meta["mesh"]) == (uid, 16, [], "")
+        assert meta["coverage"][2] == 1.0 and 0.15 < meta["coverage"][0] < 0.35
+
+
+def test_the_originals_cameras_are_ours_as_they_are(tmp_path):
+    """Blender's camera above the equator on +x, at (2, 0, 0), tracks the origin with -z, its y up.
+
+    Its axes in the world are right = +y, up = +z, backward = +x. World→camera has these as rows, and the origin lies
+    2 in front, at -z: t = (0, 0, -2). In OpenCV's axes the last two rows would have the other sign.
+    """
+    blender = np.array([[0.0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, -2]])
+    files = {"000.png": png(pictures(0)[0]), "000.npy": npy_bytes(blender)}
+    pack(write_folder(tmp_path / "in", {"one": files}), tmp_path / "out")
+    (camera,) = npy_array(samples(tmp_path / "out")["one"]["cameras.npy"])
+    np.testing.assert_array_equal(camera, blender)
+    from rendering.cameras import look_at_origin, project
+
+    np.testing.assert_allclose(camera, look_at_origin([2, 0, 0]), atol=1e-15)
+    # A point to the right of and above the origin is seen right of and above the middle: 100 wide, focal 109.375.
+    np.testing.assert_allclose(project([[0, 0.5, 0.25]], camera, 100), [[50 + 27.34375, 50 - 13.671875]])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_makes_the_same_shards_as_its_folder(released, shards, tmp_path, mode):
+    tar = write_tar(tmp_path / "views.tar", members(released), mode)
+    pack(tar, tmp_path / "out", objects_per_shard=2)
+    assert tars(tmp_path / "out") == tars(shards) and len(tars(shards)) == 3
+    done = command("pipeline.verify", f"path={tmp_path / 'out'}")
+    assert done.returncode == 0 and "0 of 3 shards damaged; 5 objects" in done.stdout
+    inodes = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")}
+    tar.unlink()
+    tar.write_bytes(b"a finished run need not read it again")
+    assert pack(tar, tmp_path / "out", objects_per_shard=2) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")} == inodes
+
+
+def test_a_tar_is_streamed_from_a_server(released, shards, tmp_path):
+    write_tar(tmp_path / "views.tar.gz", members(released))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/views"
+        pack(f"{url}.tar.gz", tmp_path / "out", objects_per_shard=2)
+        assert tars(tmp_path / "out") == tars(shards)
+        with pytest.raises(UserError, match="there is no http"):
+            pack(f"{url}.zip", tmp_path / "none")
+    finally:
+        server.shutdown()
+
+
+def test_only_listed_objects_are_taken_and_the_missing_ones_are_named(released, folder, tmp_path):
+    (tmp_path / "valid_paths.json").write_text(json.dumps(["f4", "gone", "c_1"]))
+    tar = write_tar(tmp_path / "views.tar", members(released), "w")
+    for name, path in (("a", folder), ("b", tar)):
+        out = tmp_path / name
+        pack(path, out, valid=f"{tmp_path}/valid_paths.json", max_failure_rate=0.5)
+        assert list(samples(out)) == ["c_1", "f4"]
+        assert failures(out).keys() == {"gone"} and failures(out)["gone"][0] == "missing"
+    inside = write_folder(tmp_path / "views", released)
+    (inside / "valid_paths.json").write_text('["e3"]')
+    pack(inside, tmp_path / "c")
+    assert list(samples(tmp_path / "c")) == ["e3"]
+
+
+def test_shrinking_averages_what_is_seen():
+    """By hand: of each 2 × 2 block, alpha is the mean, a colour is the mean weighted by alpha."""
+    red, green, hidden = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 0)
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:2, :2] = [[red, red], [red, hidden]]  # no blue fringe: 3/4 covered, pure red
+    pixels[:2, 2:] = [[red, green], [red, green]]  # opaque, half and half
+    pixels[2:, :2] = [[(200, 100, 0, 255), (40, 20, 8, 85)], [hidden, hidden]]
+    pixels[2:, 2:] = hidden
+    small = np.asarray(shrink(Image.fromarray(pixels), 2))
+    assert small[0, 0].tolist() == [255, 0, 0, 191]
+    assert small[0, 1].tolist() == [128, 128, 0, 255]
+    assert small[1, 0].tolist() == [160, 80, 2, 85]  # (200·3 + 40)/4, (100·3 + 20)/4, 8/4; (255 + 85)/4
+    assert small[1, 1].tolist() == [0, 0, 0, 0]
+
+
+def test_resolution_halves_every_view(folder, tmp_path):
+    pack(folder, tmp_path / "out", resolution=8)
+    (sample, *_) = samples(tmp_path / "out").values()
+    assert Image.open(io.BytesIO(sample["001.webp"])).size == (8, 8)
+    assert json.loads(sample["meta.json"])["resolution"] == 8
+    assert pack(folder, tmp_path / "larger", resolution=64) == 1
+    assert failures(tmp_path / "larger")["e3"] == (
+        "incomplete", "its pictures have 16² pixels, fewer than resolution=64",
+    )  # fmt: skip
+
+
+def bomb() -> bytes:
+    """A PNG of a few kilobytes that promises a billion pixels."""
+    head = bytearray(png(pictures(0)[0]))
+    head[16:24] = (40_000).to_bytes(4, "big") * 2
+    import zlib
+
+    head[29:33] = zlib.crc32(head[12:29]).to_bytes(4, "big")
+    return bytes(head)
+
+
+def sixteen_bits() -> bytes:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(b"".join(b"\0" + bytes(16 * 8) for _ in range(16)))
+    header = struct.pack(">IIBBBBB", 16, 16, 16, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+GOOD = files_of(9)
+NAN = npy_bytes(np.full((3, 4), np.nan))
+HUGE = npy_bytes(np.eye(3, 4)).replace(b"(3, 4), }" + b" " * 14, b"(99999999999, 99999), }")
+PICKLE = npy_bytes(np.eye(3, 4)).replace(b"'<f8'", b"'|O' ")
+BROKEN = {
+    "no-camera": ({k: v for k, v in GOOD.items() if k != "002.npy"}, "incomplete", "3 pictures and 2 cameras"),
+    "no-picture": ({k: v for k, v in GOOD.items() if k != "000.png"}, "incomplete", "2 pictures and 3 cameras"),
+    "a-gap": ({k: v for k, v in GOOD.items() if not k.startswith("001")}, "incomplete", "numbered from 000"),
+    "nan": (GOOD | {"001.npy": NAN}, "degenerate", "001.npy is no rotation and translation"),
+    "skewed": (GOOD | {"001.npy": npy_bytes(np.ones((3, 4)))}, "degenerate", "001.npy"),
+    "pickle": (GOOD | {"001.npy": PICKLE}, "unreadable", "001.npy is no [3, 4] array of floats"),
+    "promises": (GOOD | {"001.npy": HUGE}, "unreadable", "99999999999"),
+    "flat": (GOOD | {"001.npy": npy_bytes(np.eye(4))}, "unreadable", "[4, 4]"),
+    "cut-npy": (GOOD | {"001.npy": GOOD["001.npy"][:-8]}, "unreadable", "001.npy"),
+    "no-npy": (GOOD | {"001.npy": b"\x93NUMPY\x01\x00\x10\x00{'descr': ('<f8'"}, "unreadable", "001.npy"),
+    "bomb": (GOOD | {"001.png": bomb()}, "too_large", "40000 × 40000"),
+    "cut": (GOOD | {"001.png": GOOD["001.png"][:-400]}, "unreadable", "001.png"),
+    "text": (GOOD | {"001.png": b"no picture"}, "unreadable", "001.png"),
+    "rgb": (GOOD | {"001.png": png(pictures(0)[0][..., :3])}, "unreadable", "not square RGBA of 8 bits"),
+    "deep": (GOOD | {"001.png": sixteen_bits()}, "unreadable", "not square RGBA of 8 bits"),
+    "wide": (GOOD | {"001.png": png(pictures(0)[0][:8])}, "unreadable", "16 × 8"),
+    "sizes": (GOOD | {"001.png": png(pictures(0, side=8)[0])}, "unreadable", "8² pixels, those before 16²"),
+}
+
+
+def test_an_object_that_breaks_the_layout_is_recorded_with_its_reason(tmp_path):
+    assert npy_bytes(np.eye(3, 4)) != HUGE and npy_bytes(np.eye(3, 4)) != PICKLE
+    objects = {"good": GOOD} | {uid: files for uid, (files, _, _) in BROKEN.items()}
+    tar = write_tar(tmp_path / "views.tar", members(objects))
+    for name, path in (("a", write_folder(tmp_path / "in", objects)), ("b", tar)):
+        assert pack(path, tmp_path / name) == 1
+        assert list(samples(tmp_path / name)) == ["good"]
+        found = failures(tmp_path / name)
+        assert found.keys() == BROKEN.keys()
+        for uid, (_, reason, part) in BROKEN.items():
+            assert found[uid][0] == reason and part in found[uid][1], (uid, found[uid])
+
+
+def test_a_strangers_tar_writes_nothing_outside_and_takes_no_memory(released, tmp_path):
+    def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, target
+        return member
+
+    secret = tmp_path / "000.png"
+    secret.write_bytes(GOOD["000.png"])
+    path = tmp_path / "views.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+
+        def add(name: str, contents: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(contents)
+            tar.addfile(member, io.BytesIO(contents))
+
+        add("README.txt", b"not a view")
+        for name, contents in GOOD.items():
+            add(f"v/first/{name}", contents)
+        tar.addfile(special("v/link/000.png", tarfile.SYMTYPE, str(secret)))
+        tar.addfile(special("v/hard/000.png", tarfile.LNKTYPE, "v/first/000.png"))
+        tar.addfile(special("v/pipe/000.png", tarfile.FIFOTYPE))
+        tar.addfile(special("v/device/000.png", tarfile.CHRTYPE))
+        add("v/../../climbs/000.png", GOOD["000.png"])
+        add("/absolute/000.png", GOOD["000.png"])
+        add("v/a.dot/000.png", GOOD["000.png"])
+        add("v/twice/000.png", GOOD["000.png"])
+        add("v/twice/000.png", GOOD["000.png"])
+        giant = tarfile.TarInfo("v/giant/000.png")
+        giant.size = 20 * MOST_BYTES
+        with open("/dev/zero", "rb") as zeros:
+            tar.addfile(giant, zeros)
+        for name, contents in GOOD.items():
+            add(f"v/last/{name}", contents)
+    before = sorted(tmp_path.rglob("*"))
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (900 << 20, 900 << 20));"
+        "from pipeline.release import objects_of_tar;"
+        "print({i.uid: i.failure and i.failure[0] for i in objects_of_tar(sys.argv[1], None, lambda n: None)})"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert eval(done.stdout) == {
+        "first": None, "link": "external", "hard": "external", "pipe": "external", "device": "external",
+        "climbs": "external", "absolute": "external", "a_dot": "unreadable", "twice": "incomplete",
+        "giant": "too_large", "last": None,
+    }  # fmt: skip
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_that_come_back_after_another_objects_are_a_failure(released, tmp_path):
+    a, b, c = (released[uid] for uid in UIDS[:3])
+    files = members({"a": a, "b": b}) + members(
+        {"a": {"003.png": a["000.png"]}, "c": c, "b": {"003.npy": b["000.npy"]}}
+    )
+    pack(write_tar(tmp_path / "views.tar", files), tmp_path / "out", max_failure_rate=0.5)
+    assert list(samples(tmp_path / "out")) == ["a", "b", "c"]
+    found = failures(tmp_path / "out")
+    assert found.keys() == {"a", "b"} and all(reason == "incomplete" for reason, _ in found.values())
+    # As many records as it takes are one per object, however often its files come back.
+    striped = [pair for name in sorted(a) for uid in "ab" for pair in members({uid: {name: released[UIDS[0]][name]}})]
+    assert pack(write_tar(tmp_path / "striped.tar", striped), tmp_path / "striped") == 1
+    (marker,) = read_markers(str(tmp_path / "striped"), "views")
+    assert [record.uid for record in marker.records] == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[: len(whole) // 2] + bytes([255]) * 512 + whole[len(whole) // 2 + 512 :],
+    ],
+)
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shards, tmp_path, harm, mode):
+    tar = write_tar(tmp_path / "views.tar", members(released), mode)
+    whole = tar.read_bytes()
+    if mode == "w":  # where a header lies
+        where = whole.index(b"views_release/dd-2/000.npy")
+        harmed = harm(whole[:where] * 2)[: where + 512] + whole[where + 512 :]
+        tar.write_bytes(whole[: where + 100] if len(harm(whole)) < len(whole) else harmed)
+    else:
+        tar.write_bytes(harm(whole))
+    with pytest.raises(UserError, match="is damaged or cut off"):
+        pack(tar, tmp_path / "out", objects_per_shard=2)
+    found = command("pipeline.verify", f"path={tmp_path / 'out'}")
+    assert found.returncode == 1 and "has not come to its end" in found.stdout
+    tar.write_bytes(whole)
+    pack(tar, tmp_path / "out", objects_per_shard=2)
+    assert tars(tmp_path / "out") == tars(shards)
+    assert command("pipeline.verify", f"path={tmp_path / 'out'}").returncode == 0
+
+
+@pytest.mark.parametrize("source", ["folder", "tar"])
+def test_killed_and_run_again_it_makes_the_same_bytes(tmp_path, source):
+    objects = {f"o{i:02d}": files_of(i, views=4, side=128) for i in range(24)}
+    path = write_folder(tmp_path / "in", objects)
+    if source == "tar":
+        path = write_tar(tmp_path / "views.tar.gz", members(objects))
+    words = ["pipeline.pack", f"path={path}", "objects_per_shard=3", "workers=2"]
+    assert command(*words, f"output={tmp_path}/whole").returncode == 0
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        [sys.executable, "-m", *words, f"output={out}"], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    while len(find_markers(str(out), "views")) < 2 and running.poll() is None:
+        time.sleep(0.01)
+    children = [int(pid) for pid in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()]
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    committed = {marker.name for marker in find_markers(str(out), "views")}
+    assert 2 <= len(committed) < 8 and children
+    kept = {name: (out / f"{name}.tar").stat().st_mtime_ns for name in committed}
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text() for pid in children):
+        assert time.monotonic() < deadline, "a worker outlives its parent"
+        time.sleep(0.1)
+    assert command(*words, f"output={out}").returncode == 0
+    assert tars(out) == tars(tmp_path / "whole") and len(tars(out)) == 8
+    assert kept == {name: (out / f"{name}.tar").stat().st_mtime_ns for name in committed}
+
+
+def test_a_shard_that_was_deleted_is_made_again_alone(folder, shards, tmp_path):
+    pack(folder, tmp_path, objects_per_shard=2)
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
+    for suffix in ("tar", "json"):
+        (tmp_path / f"views-000001.{suffix}").unlink()
+    pack(folder, tmp_path, objects_per_shard=2)
+    assert tars(tmp_path) == tars(shards)
+    assert {p.name for p in tmp_path.glob("*.tar") if p.stat().st_mtime_ns != times[p.name]} == {"views-000001.tar"}
+
+
+def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.tar").write_text("no tar at all\n" * 1000)
+    (tmp_path / "bad.json").write_text('["../etc"]')
+    none = write_tar(tmp_path / "none.tar", [("a.txt", b"x")])
+    other = write_tar(tmp_path / "other.tar", members({uid: released["e3"] for uid in "xyz"}))
+    two = {"output": str(shards), "objects_per_shard": 2}
+    for path, options, sentence in [
+        (tmp_path / "nowhere", {}, "path: there is no"),
+        (tmp_path / "empty", {}, "holds no folders <uid> with pictures 000.png"),
+        (none, {}, "holds no folders <uid> with pictures 000.png"),
+        (tmp_path / "text.tar", {}, "is no tar"),
+        (folder, {"valid": "nowhere.json"}, "valid: nowhere.json cannot be read"),
+        (folder, {"valid": f"{tmp_path}/bad.json"}, "lists '../etc', which is no uid"),
+        (folder, {"valid": f"{tmp_path}/text.tar"}, "is no JSON"),
+        (folder, {"objects_per_shard": 0}, "objects_per_shard=0 must be at least 1"),
+        (folder, {"output": str(shards)}, "was begun with objects_per_shard=2, now 256"),
+        (folder, two | {"resolution": 8}, "was begun with resolution=None, now 8"),
+        (folder, two | {"limit": 3}, "was begun with other objects"),
+        (other, two, "was begun with other objects"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            pack(path, **{"output": tmp_path / "out"} | options)
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_the_original_reads_what_is_exported(shards, released, tmp_path):
+    """As its dataset does: a list of folders, pictures in [0, 1] through matplotlib, cameras of three rows."""
+    output = tmp_path / "views_release"
+    done = command("pipeline.export", f"path={shards}", f"output={output}")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"views of 5 objects in {output}"
+    uids = json.loads((output / "valid_paths.json").read_text())
+    assert uids == UIDS
+    for seed, uid in enumerate(uids):
+        assert sorted(os.listdir(output / uid)) == sorted(released[uid])
+        for view in range(3):
+            seen = plt.imread(output / uid / f"{view:03d}.png")
+            assert seen.shape == (16, 16, 4) and seen.dtype == np.float32
+            np.testing.assert_array_equal(np.rint(seen * 255), pictures(seed)[view])
+            camera = np.load(output / uid / f"{view:03d}.npy")
+            np.testing.assert_array_equal(camera, np.load(io.BytesIO(released[uid][f"{view:03d}.npy"])))
+            centre = -camera[:3, :3].T @ camera[:, -1]
+            assert 1.5 <= np.linalg.norm(centre) <= 2.2
+    # And packed again it is what it was.
+    pack(output, tmp_path / "again", objects_per_shard=2)
+    assert tars(tmp_path / "again") == tars(shards)
+
+
+def test_an_export_continues_and_never_shows_half_an_object(shards, tmp_path):
+    output = tmp_path / "out"
+    export(shards, output)
+    whole = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    first = (output / UIDS[0] / "000.png").stat().st_mtime_ns
+    for uid in UIDS[1:]:  # as a kill leaves it: one object half written, others absent, no list
+        (output / uid).rename(output / f"{uid}.part")
+    (output / f"{UIDS[1]}.part" / "000.npy").unlink()
+    (output / "valid_paths.json").unlink()
+    export(shards, output)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == whole
+    assert (output / UIDS[0] / "000.png").stat().st_mtime_ns == first
+
+
+def test_an_export_refuses_what_is_not_its_own(shards, folder, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/photo.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match="there is no folder"):
+        export(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="holds other files"):
+        export(shards, tmp_path / "full")
+    export(shards, tmp_path / "out")
+    pack(folder, tmp_path / "eights", objects_per_shard=2, resolution=8)
+    with pytest.raises(UserError, match="was begun from other shards"):
+        export(tmp_path / "eights", tmp_path / "out")
+    assert Image.open(tmp_path / "out" / UIDS[0] / "000.png").size == (16, 16)
+    tar = tmp_path / "eights/views-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:1500])
+    with pytest.raises(UserError, match="is damaged"):
+        export(tmp_path / "eights", tmp_path / "damaged")
+    assert not (tmp_path / "damaged/valid_paths.json").exists()
+
+
+def test_training_learns_from_packed_views(tmp_path):
+    """Dots through the original's layout feed a training step, and the pairs are those of the shards they came from."""
+    from training.config import DataConfig
+    from training.data import fixed_pairs, split
+
+    write_dots(tmp_path / "dots", objects=6)
+    export(tmp_path / "dots", tmp_path / "release")
+    pack(tmp_path / "release", tmp_path / "packed")
+    pairs = []
+    for root in ("dots", "packed"):
+        data = DataConfig(path=str(tmp_path / root), workers=0)
+        halves = split(read_markers(data.path, "views"), 0.3)
+        pairs.append(fixed_pairs(data, halves.training, 16, seed=0, count=1))
+    for name in ("condition", "target", "pose"):
+        assert pairs[0][name].equal(pairs[1][name])
+    done = command(
+        "training.finetune", "model=tiny", f"data.path={tmp_path / 'packed'}", f"output={tmp_path / 'run'}",
+        "trainer.max_steps=1", "data.batch_size=2", "data.workers=0", "data.validation_fraction=0.3", "sample.steps=1",
+        "sample.rows=1", "trainer.accelerator=cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/model").is_dir()
