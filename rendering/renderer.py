@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -159,6 +160,8 @@ class Renderer:
             hello = b""
         if not hello:
             self.stop()
+        elif not json.loads(hello)["confined"]:
+            warnings.warn(f"{platform.node()} has no Landlock: Blender can read what you can", stacklevel=2)
         return bool(hello)
 
     def _last_words(self) -> str:

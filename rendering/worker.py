@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import blender, passes, quality
+from rendering import blender, guard, passes, quality
 from rendering.cameras import FOV_DEGREES
 from rendering.confinement import confine
 from rendering.failure import RenderFailure
@@ -39,6 +39,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     if not asset.is_file():
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock, busy = Clock(), time.process_time()
+    guard.check(asset)
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)
@@ -119,9 +120,7 @@ def main(roots: list[str]) -> None:
     # Blender writes to file descriptor 1 as it likes: answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if not confine(roots):
-        print("this kernel has no Landlock: Blender runs without its second wall", file=sys.stderr)
-    print("{}", file=answers, flush=True)  # hello: Blender is there
+    print(json.dumps({"confined": confine(roots)}), file=answers, flush=True)  # hello: Blender is there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 

@@ -1,11 +1,14 @@
 """What strangers send ends with its own reason, reads nothing that is not its own, and leaves the others alone."""
 
+import csv
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from command import command
 
+from pipeline.shards import read_samples
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
 from rendering.renderer import Renderer
@@ -62,3 +65,45 @@ def test_each_ends_with_its_own_reason_and_the_renderer_goes_on(render, corner, 
         assert renderer._process.pid == child, "none of them kills Blender"
     assert not wrong, json.dumps(wrong, indent=1)
     assert not calls
+
+
+@pytest.mark.slow
+def test_a_run_over_all_of_them_completes_and_good_ones_are_untouched(corner, folder, web, tmp_path):
+    address, calls = web
+    bad = {kind.name: kind for kind in make(folder, folder.parent / "secret.png", address)}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("good_1.glb", "good_2.glb"):
+        (alone / name).write_bytes(corner.read_bytes())
+        (folder / name).write_bytes(corner.read_bytes())
+    names = ["good_1.glb", *bad, "good_2.glb"]
+    with open(folder / "objects.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("uid", "path"), *((name.replace(".", "_"), name) for name in names)])
+    with open(alone / "objects.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("uid", "path"), ("good_1_glb", "good_1.glb"), ("good_2_glb", "good_2.glb")])
+
+    def render(objects, output, *more):
+        return command(
+            "pipeline.render", "objects=folder", f"objects.path={objects}", f"output={output}", "cluster.workers=1",
+            "renderer.resolution=32", "renderer.views=2", "renderer.samples=1", *more,
+        )  # fmt: skip
+
+    run = render(folder, tmp_path / "views", "max_failure_rate=0.5")
+    assert run.returncode == 1, run.stderr
+    assert "max_failure_rate" in run.stderr
+    assert render(folder, tmp_path / "views", "max_failure_rate=1").returncode == 0
+    markers = [json.loads(path.read_text()) for path in sorted((tmp_path / "views").glob("views-*.json"))]
+    records = {record["uid"]: record for marker in markers for record in marker["records"]}
+    assert len(records) == len(names)
+    for kind in bad.values():
+        assert records[kind.name.replace(".", "_")]["reason"] in kind.reasons, kind
+    assert render(alone, tmp_path / "good").returncode == 0
+    expected, found = (dict(_samples(tmp_path / place)) for place in ("good", "views"))
+    assert expected == found
+    assert len(found) == 2
+    assert not calls
+
+
+def _samples(root):
+    for marker in sorted(root.glob("views-*.json")):
+        yield from read_samples(str(root), marker.stem)
