@@ -24,8 +24,8 @@ from conf.options import UserError
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
-# What Hydra would take for a sweep is a list here: retry=timeout,crashed
-LIST = re.compile(r"^([\w.]+)=([\w.-]+(?:,[\w.-]+)+)$")
+# What Hydra would take for a sweep or a word is a list here: retry=timeout,crashed and retry=timeout
+LIST = re.compile(r"^([\w.]+)=([\w.-]+(?:,[\w.-]+)*)$")
 
 
 def run(
@@ -44,7 +44,8 @@ def run(
         print(_help(config, stage, name, groups or {}, help or ""))
         sys.exit(0)
     if not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv[1:] = [LIST.sub(r"\1=[\2]", word) for word in sys.argv[1:]]
+        lists = _lists(config, "").union(*(_lists(s, f"{o.split('/')[0]}.") for o, s in (groups or {}).items()))
+        sys.argv[1:] = [_as_list(word, lists) for word in sys.argv[1:]]
     register(config, name, groups or {})
     code = 0
 
@@ -58,6 +59,23 @@ def run(
     with _sentences():
         hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(task)()
     sys.exit(code)
+
+
+def _lists(schema: type, prefix: str) -> set[str]:
+    """The options that are lists, by their full names."""
+    names = set()
+    for field in fields(schema):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if isinstance(default, list):
+            names.add(prefix + field.name)
+        elif is_dataclass(default) and not isinstance(default, type):
+            names |= _lists(type(default), f"{prefix}{field.name}.")
+    return names
+
+
+def _as_list(word: str, lists: set[str]) -> str:
+    found = LIST.match(word)
+    return f"{found[1]}=[{found[2]}]" if found and ("," in found[2] or found[1] in lists) else word
 
 
 @contextmanager

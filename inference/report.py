@@ -29,7 +29,8 @@ from inference.config import ReportConfig
 from inference.metrics import psnr
 from inference.novel_view import NovelView, to_image, to_tensor
 from pipeline.page import contact_sheet, page, picture
-from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names, write_atomically
+from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names
+from pipeline.storage import write_atomically
 from rendering.cameras import relative_pose
 from training.model.picture import decode
 

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from conf.options import UserError
@@ -13,10 +15,20 @@ from pipeline.config import Cluster
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+# A task starts again so often when its worker or its machine is lost, as spot machines are; one that loses a hundred
+# of them is itself what kills them. What a task raises is never tried again.
+LOSSES = 100
+LOOK_ROUND = 5.0  # seconds between looks at how large the cluster has become
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ("conf", "rendering", "pipeline")  # what a shard task imports, and Blender's process in turn
+
 
 @contextmanager
 def connected(cluster: Cluster, cpus_per_task: int) -> Iterator[None]:
     """Join the cluster at `cluster.address`, or start Ray on this machine and stop it afterwards.
+
+    A cluster that is joined gets the code of this very process; its machines need Python and the `render` extra only.
 
     Raises:
         UserError: no cluster at `cluster.address`.
@@ -31,18 +43,18 @@ def connected(cluster: Cluster, cpus_per_task: int) -> Iterator[None]:
         "object_store_memory": 200 * 2**20,
         "include_dashboard": False,
     }
+    if cluster.address:
+        _require_listener(cluster.address)
+    code = {"py_modules": [str(ROOT / package) for package in SHIPPED], "excludes": ["__pycache__"]}
     try:
         ray.init(
             address=cluster.address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **({} if cluster.address else local),
+            **({"runtime_env": code} if cluster.address else local),
         )
     except ConnectionError as error:
-        raise UserError(
-            f"there is no Ray cluster at cluster.address={cluster.address}; start one (`ray up jobs/ray-aws.yaml`, "
-            "`ray start --head`), or leave `+cluster=…` out to use this machine"
-        ) from error
+        raise _nobody(cluster.address) from error
     try:
         yield
     finally:
@@ -50,24 +62,79 @@ def connected(cluster: Cluster, cpus_per_task: int) -> Iterator[None]:
 
 
 def run_tasks(
-    task: Callable[[Job], Iterator[Result]], jobs: Iterable[Job], cluster: Cluster, cpus_per_task: int
+    task: Callable[[Job], Iterator[Result]],
+    jobs: Iterable[Job],
+    cluster: Cluster,
+    cpus_per_task: int,
+    gpus_per_task: float = 0.0,
 ) -> Iterator[Result]:
-    """Yield what `task` yields for each of `jobs`, as it comes. A task whose node is lost starts again."""
+    """Yield what `task` yields for each of `jobs`, as it comes.
+
+    A task whose machine is lost starts again elsewhere and what it had yielded before is not yielded twice: it must
+    yield as many results each time. Without `cluster.workers` as many tasks run as the cluster has room for, which
+    may grow and shrink.
+
+    Raises:
+        UserError: a task was lost `LOSSES` times. What a task raises comes out as it is.
+    """
     import ray
 
-    remote = ray.remote(num_cpus=cpus_per_task, max_retries=3)(task)
-    in_flight = cluster.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_task)
+    remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=LOSSES)(task)
     waiting = iter(jobs)
-    running: list[Any] = [remote.remote(job) for job in islice(waiting, in_flight)]
-    ready: Any
-    while running:
-        (ready,), running = ray.wait(running, num_returns=1)
+    running: list[Any] = []
+    while True:
+        room = cluster.workers or max(1, _room(ray.cluster_resources(), cpus_per_task, gpus_per_task))
+        running += [remote.remote(job) for job in islice(waiting, max(0, room - len(running)))]
+        if not running:
+            return
+        ready: list[Any]
+        ready, running = ray.wait(running, num_returns=1, timeout=LOOK_ROUND)
+        for stream in ready:
+            try:
+                result: Any = ray.get(next(stream))
+            except StopIteration:
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                raise UserError(
+                    f"a shard was lost {LOSSES} times with its worker or machine; see Ray's logs"
+                ) from error
+            running.append(stream)
+            yield result
+
+
+def gpu_share(device: str, cluster: Cluster) -> float:
+    """The part of a GPU that a task takes which renders on `device` (of `rendering.recipe`); needs the connection."""
+    import ray
+
+    if device == "cpu" or (device == "auto" and not ray.cluster_resources().get("GPU")):
+        return 0.0
+    return 1 / cluster.workers_per_gpu
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself waits for ever for a head that does not answer."""
+    if "://" in address:
+        raise UserError(
+            f"cluster.address={address}: a shard's records cannot come through Ray's client; give the same command on "
+            "a machine of the cluster with cluster.address=auto"
+        )
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
         try:
-            result: Any = ray.get(next(ready))
-        except StopIteration:
-            running += [remote.remote(job) for job in islice(waiting, 1)]
-            continue
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        running.append(ready)
-        yield result
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _nobody(address) from error
+
+
+def _nobody(address: str | None) -> UserError:
+    return UserError(
+        f"there is no Ray cluster at cluster.address={address}; start one (`ray up jobs/ray-aws.yaml`, "
+        "`ray start --head`), or leave `+cluster=…` out to use this machine"
+    )
+
+
+def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+    """How many tasks the cluster runs at a time."""
+    return int(resources.get("GPU", 0) / gpus + 1e-6) if gpus else int(resources.get("CPU", 0)) // cpus

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.options import UserError, option
+from conf.tracking import WandbConfig
 from rendering.failure import REASONS
 from rendering.limits import Limits
 from rendering.recipe import Recipe
@@ -15,6 +16,23 @@ class Cluster:
 
     address: str | None = option(None, "a running Ray cluster (auto: the one this machine belongs to)")
     workers: int | None = option(None, "shards rendered at a time; by default one per limits.threads cores")
+    workers_per_gpu: int = option(2, "shards that share one GPU, where renderer.device is one")
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "workers_per_gpu"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise UserError(f"cluster.{name}={count}: at least one")
+
+
+@dataclass(frozen=True)
+class RenderWandb(WandbConfig):
+    log_every: float = option(15.0, "seconds between two points of the curves")
+    pictures_every: int = option(20, "shards between two contact sheets of sample views")
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "pictures_every"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"wandb.{name}={getattr(self, name)} must be positive")
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class RenderConfig:
     renderer: Recipe = Recipe()
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
+    wandb: RenderWandb = RenderWandb()
 
     def __post_init__(self) -> None:
         if self.objects_per_shard is not None and self.objects_per_shard < 1:
@@ -78,3 +97,13 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UserError(f"workers={self.workers} must be at least 1")
+
+
+@dataclass(frozen=True)
+class StatusConfig:
+    path: str = option("???", "the output of pipeline.render, a folder or URL")
+    watch: float | None = option(None, "show it anew every so many seconds until the run ends")
+
+    def __post_init__(self) -> None:
+        if self.watch is not None and not self.watch > 0:
+            raise UserError(f"watch={self.watch} must be a positive number of seconds")

@@ -13,7 +13,8 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.config import InspectConfig
 from pipeline.page import contact_sheet, page, table
-from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names, write_atomically
+from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names
+from pipeline.storage import write_atomically
 
 
 def main(config: InspectConfig) -> None:
@@ -51,7 +52,7 @@ def _body(config: InspectConfig, markers: list[Marker]) -> str:
 
 def _sheet(uid: str, sample: Sample, record: Record) -> str:
     meta = json.loads(sample["meta.json"])
-    facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s"]
+    facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s", *record.verdicts]
     return contact_sheet([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))
 
 

@@ -8,12 +8,11 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-import fsspec
-
 from conf.options import UserError
 from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
-from pipeline.shards import Marker, Record, find_markers, shard_name, write_atomically
+from pipeline.shards import Marker, Record, find_markers, shard_name
+from pipeline.storage import locate, sweep, write_atomically
 from rendering.limits import Limits
 from rendering.recipe import Recipe
 
@@ -73,10 +72,11 @@ def unfinished(jobs: Iterable[ShardJob], markers: Iterable[Marker], retry: Colle
 
 def agree(root: str, plan: Mapping[str, object]) -> None:
     """Refuse to continue shards that were made with another plan; write it where there are none."""
-    fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
+    sweep(root)
     if not find_markers(root, "views"):
         write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
         return
+    fs, path = locate(f"{root}/plan.json")
     if not fs.exists(path):
         raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
     begun = json.loads(fs.cat_file(path))

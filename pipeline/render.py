@@ -6,6 +6,7 @@
 
 Each object gets `renderer.views` pictures from random cameras around it (paper, section 4.1). An object that
 cannot be rendered is recorded with its reason, and the run goes on. To resume, run the same command again.
+Watch it from another terminal with `python -m pipeline.status path=… watch=5`, or on W&B (wandb.mode=online).
 Look at the result with `python -m pipeline.inspect path=…`, check it with `python -m pipeline.verify path=…`.
 """
 
@@ -17,11 +18,13 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from conf.command import run
-from pipeline.cluster import connected, run_tasks
+from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
+from pipeline.monitor import monitored
 from pipeline.objects import SOURCES
 from pipeline.plan import ShardJob, make_jobs, unfinished
-from pipeline.shards import Record, find_markers
+from pipeline.shards import Marker, Record, find_markers
+from pipeline.tables import write_tables
 from pipeline.views import render_shard
 from rendering.renderer import require_blender
 
@@ -36,16 +39,20 @@ def main(config: RenderConfig) -> int:
         count = sum(len(job.assets) - len(job.kept) for job in todo)
         print(f"{count} objects to render in {len(todo)} shards; starting Ray")
         with connected(config.cluster, config.limits.threads):
-            for record in _render(config, todo, count):
+            for record in _render(config, todo, done):
                 records[record.uid] = record
-    return _conclude(config, list(records.values()))
+    return _conclude(config, jobs, list(records.values()))
 
 
-def _render(config: RenderConfig, jobs: list[ShardJob], count: int) -> Iterator[Record]:
+def _render(config: RenderConfig, jobs: list[ShardJob], before: list[Marker]) -> Iterator[Record]:
     """The record of each object as it is known, with a progress bar beside."""
     start, ok, failed = time.monotonic(), 0, 0
-    with tqdm(total=count, desc="rendering", unit=" objects", smoothing=0.1) as bar:
-        for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads):
+    count = sum(len(job.assets) - len(job.kept) for job in jobs)
+    share = gpu_share(config.renderer.device, config.cluster)
+    bar = tqdm(total=count, desc="rendering", unit=" objects", smoothing=0.1)
+    with monitored(config, jobs, before) as seen, bar:
+        for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads, share):
+            seen(record)
             ok += record.status == "ok"
             failed += record.status == "failed"
             bar.set_postfix(failed=failed, refresh=False)
@@ -58,13 +65,14 @@ def _render(config: RenderConfig, jobs: list[ShardJob], count: int) -> Iterator[
     print(f"{done} objects in {seconds:.0f} s: {done / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
 
 
-def _conclude(config: RenderConfig, records: list[Record]) -> int:
+def _conclude(config: RenderConfig, jobs: list[ShardJob], records: list[Record]) -> int:
+    write_tables(config.output, jobs)
     failed = Counter(record.reason for record in records if record.status == "failed")
     rate = failed.total() / len(records)
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
         print(f"{failed.total()} of {len(records)} objects have no views: {reasons}")
-        print("the shards' .json files say more; to render some of them again: retry=" + ",".join(failed))
+        print("objects.csv beside the shards says more; to render some of them again: retry=" + ",".join(failed))
     print(f"views of {len(records) - failed.total()} objects in {config.output}")
     if rate > config.max_failure_rate:
         print(

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from conf.options import UserError
+from pipeline.storage import list_folder, locate, put_atomically, write_atomically
 
 Kind = Literal["views", "latents"]
 Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.npy", "meta.json"
@@ -96,12 +96,15 @@ class ShardWriter:
         self._file.flush()
         self._file.seek(0)
         marker = Marker(self._name, *_size_and_sha256(self._file), records=tuple(records))
-        fs, path = fsspec.core.url_to_fs(self._root)
-        fs.makedirs(path, exist_ok=True)
-        if fs.exists(f"{path}/{self._name}.json"):  # of the shard that this one takes the place of
-            fs.rm_file(f"{path}/{self._name}.json")
-        fs.put_file(self._file.name, f"{path}/{self._name}.tar")
-        write_atomically(f"{self._root}/{self._name}.json", json.dumps(asdict(marker), indent=1).encode())
+        url = f"{self._root}/{self._name}"
+        fs, path = locate(url)
+        before = _parse_marker(f"{path}.json", fs.cat_file(f"{path}.json")) if fs.exists(f"{path}.json") else None
+        # A worker that was believed lost may commit the same shard a second time: then its tar is there already.
+        if before is None or before.sha256 != marker.sha256:
+            if before:
+                fs.rm_file(f"{path}.json")
+            put_atomically(self._file.name, f"{url}.tar")
+        write_atomically(f"{url}.json", json.dumps(asdict(marker), indent=1).encode())
         return marker
 
 
@@ -113,14 +116,6 @@ def write_shard(root: str, name: str, samples: Iterable[tuple[str, Sample]], rec
         return shard.commit(records)
 
 
-def write_atomically(url: str, contents: bytes) -> None:
-    """Write a small file aside and move it into place, so that no reader ever sees half of it."""
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.pipe_file(f"{path}.part", contents)
-    fs.mv(f"{path}.part", path)
-
-
 def read_markers(root: str, kind: Kind) -> list[Marker]:
     """The committed shards of a root, in order.
 
@@ -129,7 +124,7 @@ def read_markers(root: str, kind: Kind) -> list[Marker]:
     """
     markers = find_markers(root, kind)
     if not markers:
-        fs, path = fsspec.core.url_to_fs(root)
+        fs, path = locate(root)
         if not fs.exists(path):
             raise UserError(f"there is no folder {root}; name the output of the stage before")
         raise UserError(f"{root} holds no finished {kind} shard; name the output of the stage before")
@@ -156,16 +151,28 @@ def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
     """
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    with fsspec.open(f"{root}/{name}.tar", "rb") as stream:
+    fs, path = locate(f"{root}/{name}.tar")
+    with fs.open(path, "rb") as stream:
         files = tar_file_expander([{"url": name, "stream": stream}])
         for sample in group_by_keys(files):
             yield sample["__key__"], {k: v for k, v in sample.items() if not k.startswith("__")}
 
 
+def duplicates(markers: Iterable[Marker]) -> dict[str, str]:
+    """The objects that have the mesh of one before them, each with the uid of the first that has it."""
+    firsts: dict[str, str] = {}
+    found = {}
+    for record in (record for marker in markers for record in marker.records):
+        if record.status == "ok" and record.mesh and firsts.setdefault(record.mesh, record.uid) != record.uid:
+            found[record.uid] = firsts[record.mesh]
+    return found
+
+
 def damage(root: str, marker: Marker) -> str:
     """What is wrong with a committed shard's tar: one sentence, or an empty string when nothing is."""
+    fs, path = locate(f"{root}/{marker.name}.tar")
     try:
-        with fsspec.open(f"{root}/{marker.name}.tar", "rb") as tar:
+        with fs.open(path, "rb") as tar:
             size, sha256 = _size_and_sha256(tar)
     except FileNotFoundError:
         return "the tar is missing"
@@ -192,15 +199,12 @@ def npy_array(contents: bytes) -> NDArray[Any]:
 
 
 def _list(root: str, pattern: str) -> list[str]:
-    fs, path = fsspec.core.url_to_fs(root)
-    fs.invalidate_cache()
-    found = fs.ls(path, detail=False) if fs.isdir(path) else []
-    return [name for name in found if re.fullmatch(pattern, name.rsplit("/", 1)[-1])]
+    return [path for path in list_folder(root) if re.fullmatch(pattern, path.rsplit("/", 1)[-1])]
 
 
 def _cat_all(root: str, pattern: str) -> dict[str, bytes]:
-    fs, _ = fsspec.core.url_to_fs(root)
     paths = _list(root, pattern)
+    fs, _ = locate(root)
     return fs.cat(paths) if len(paths) > 1 else {path: fs.cat_file(path) for path in paths}
 
 

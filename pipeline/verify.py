@@ -11,7 +11,6 @@ import json
 import sys
 import tarfile
 
-import fsspec
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from conf.command import run
 from pipeline.config import VerifyConfig
 from pipeline.shards import Marker, Sample, damage, find_tars, npy_array, read_markers, read_samples, view_names
+from pipeline.storage import locate
 
 
 def main(config: VerifyConfig) -> int:
@@ -42,7 +42,7 @@ def main(config: VerifyConfig) -> int:
 
 def _missing(root: str, markers: list[Marker]) -> int | None:
     """How many shards the run's plan has that are not committed; None while a run does not know how many it makes."""
-    fs, path = fsspec.core.url_to_fs(f"{root}/plan.json")
+    fs, path = locate(f"{root}/plan.json")
     if not fs.exists(path):
         return 0
     shards = json.loads(fs.cat_file(path)).get("shards")

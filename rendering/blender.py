@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only file that drives Blender to make views: reset, import, normalise, light, render.
+"""The only file that drives Blender to make views: reset, normalise, light, render.
 
 Everything happens in the one scene that `bpy` holds, so a process renders one object at a time.
 """
@@ -36,37 +36,6 @@ def reset() -> None:
     """
     bpy.ops.wm.read_factory_settings(use_empty=False)
     bpy.data.objects.remove(bpy.data.objects["Cube"], do_unlink=True)
-
-
-def import_asset(path: Path) -> None:
-    """Import a file into the scene by its suffix. Lights that it brings along do not shine.
-
-    Raises:
-        RenderFailure: `unreadable` if Blender cannot read it, `no_mesh` if it draws nothing.
-    """
-    ours = set(bpy.data.objects)
-    try:
-        match path.suffix.lower():
-            case ".glb" | ".gltf":
-                bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=True)
-            case ".obj":
-                bpy.ops.wm.obj_import(filepath=str(path))
-            case ".fbx":
-                bpy.ops.import_scene.fbx(filepath=str(path))
-            case ".ply":
-                bpy.ops.wm.ply_import(filepath=str(path))
-            case ".stl":
-                bpy.ops.wm.stl_import(filepath=str(path))
-            case ".usd" | ".usda" | ".usdc" | ".usdz":
-                bpy.ops.wm.usd_import(filepath=str(path), import_cameras=False, import_lights=False)
-            case suffix:
-                raise RenderFailure("unreadable", f"{suffix or 'a file without suffix'} is no supported format")
-    except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
-        raise RenderFailure("unreadable", _last_line(error)) from error
-    for extra in set(bpy.data.objects) - ours:
-        extra.hide_render |= extra.type in {"LIGHT", "LIGHT_PROBE"}  # removed, it would let go of its children
-    if not any(mesh.polygons for mesh, _ in _visible_meshes()):
-        raise RenderFailure("no_mesh", "the file holds no mesh with faces")
 
 
 @dataclass(frozen=True)
@@ -142,7 +111,9 @@ def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
 
     cycles = scene.cycles
     cycles.samples = recipe.samples
-    cycles.use_adaptive_sampling = False
+    cycles.use_adaptive_sampling = recipe.noise > 0
+    if recipe.noise > 0:
+        cycles.adaptive_threshold, cycles.adaptive_min_samples = recipe.noise, recipe.min_samples
     cycles.use_denoising = recipe.denoise
     cycles.pixel_filter_type = recipe.pixel_filter
     cycles.filter_width = recipe.filter_width
@@ -202,8 +173,3 @@ def _visible_meshes() -> Iterator[tuple[bpy.types.Mesh, NDArray[np.float64]]]:
     for instance in bpy.context.evaluated_depsgraph_get().object_instances:
         if instance.object.type == "MESH":
             yield instance.object.data, np.array(instance.matrix_world)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

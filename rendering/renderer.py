@@ -37,10 +37,11 @@ def require_blender() -> None:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`meta` follows from asset, recipe and seed; `phases`, the seconds that each phase took, do not."""
+    """`meta` follows from asset, recipe and seed; what it took does not."""
 
     meta: dict[str, Any]
-    phases: dict[str, float]
+    phases: dict[str, float]  # seconds by phase of the work
+    cpu: float  # CPU seconds of all of them
 
 
 class Renderer:
@@ -52,6 +53,7 @@ class Renderer:
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
         self._objects = 0  # that the present process has rendered
+        self._roots = [Path(tempfile.gettempdir()).resolve()]  # that it may read assets from
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 
@@ -62,18 +64,28 @@ class Renderer:
         self.stop()
         self._stderr.close()
 
-    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path) -> Rendered:
+    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path, root: Path | None = None) -> Rendered:
         """Render `asset` into an existing empty `folder` (see `rendering.worker`).
+
+        `root`, by default the asset's folder, is where more assets are to come from: Blender can read them there.
 
         Raises:
             RenderFailure: this object has no views, and why. The renderer remains usable.
         """
+        self._admit(root or asset.parent)
+        self._admit(asset.resolve().parent)
         request = {"asset": str(asset), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)}
         return Rendered(**self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds))
 
     def build(self, kind: str, seed: int, path: Path) -> None:
         """Build a procedural object and export it to `path`, a GLB."""
         self._ask({"build": {"kind": kind, "seed": seed, "path": str(path)}}, 60.0)
+
+    def _admit(self, folder: Path) -> None:
+        """Let Blender read below `folder`. No process gets more than it was started with, so a fresh one is."""
+        if not any(folder.resolve().is_relative_to(root) for root in self._roots):
+            self._roots.append(folder.resolve())
+            self.stop()
 
     def stop(self) -> None:
         if self._process:
@@ -82,6 +94,18 @@ class Renderer:
             self._process = None
 
     def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+        """The answer. Where Blender dies, a fresh one tries once more: a neighbour may have been what killed it.
+
+        The second attempt writes over all that the first has left.
+        """
+        try:
+            return self._attempt(request, limit)
+        except RenderFailure as failure:
+            if failure.reason != "crashed":
+                raise
+            return self._attempt(request, limit)
+
+    def _attempt(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
         self._stderr.truncate(0)  # only the last words about this object are of interest
         if self._process is None:
             self._start()
@@ -113,9 +137,13 @@ class Renderer:
         return answer
 
     def _start(self) -> None:
+        if not (self._started() or self._started()):  # once more, as for an object
+            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+
+    def _started(self) -> bool:
         self._objects = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rendering.worker"],
+            [sys.executable, "-m", "rendering.worker", *map(str, self._roots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -131,7 +159,7 @@ class Renderer:
             hello = b""
         if not hello:
             self.stop()
-            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+        return bool(hello)
 
     def _last_words(self) -> str:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))

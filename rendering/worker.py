@@ -21,7 +21,9 @@ from PIL import Image
 
 from rendering import blender, passes, quality
 from rendering.cameras import FOV_DEGREES
+from rendering.confinement import confine
 from rendering.failure import RenderFailure
+from rendering.importer import import_asset
 from rendering.procedural.build import build
 from rendering.recipe import Recipe, sample_area_light, sample_cameras
 
@@ -36,12 +38,12 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     """
     if not asset.is_file():
         raise RenderFailure("missing", f"there is no file {asset.name}")
-    clock = Clock()
+    clock, busy = Clock(), time.process_time()
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)
     blender.reset()
-    blender.import_asset(asset)
+    import_asset(asset)
     shape = blender.normalise()
     colours = blender.colours()
     blender.prepare(recipe, light, threads)
@@ -77,7 +79,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
         "device": device,
         "blender": blender.VERSION,
     }
-    return {"meta": meta, "phases": clock.laps}
+    return {"meta": meta, "phases": clock.laps, "cpu": time.process_time() - busy}
 
 
 class Clock:
@@ -109,17 +111,20 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
-def main() -> None:
+def main(roots: list[str]) -> None:
+    """Serve requests; assets lie below `roots` or in the folder for temporary files."""
     # A parent that is killed cannot stop its child, so the kernel is asked to.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Blender writes to file descriptor 1 as it likes: answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    if not confine(roots):
+        print("this kernel has no Landlock: Blender runs without its second wall", file=sys.stderr)
     print("{}", file=answers, flush=True)  # hello: Blender is there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

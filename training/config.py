@@ -1,9 +1,9 @@
 """What `training.finetune` can be told."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from conf.options import UserError, option
+from conf.tracking import WandbConfig
 from training.model.architecture import Architecture
 from training.model.picture import Background
 
@@ -12,12 +12,6 @@ def _require_positive(group: str, config: object, names: tuple[str, ...]) -> Non
     for name in names:
         if getattr(config, name) < 1:
             raise UserError(f"{group}.{name}={getattr(config, name)} must be at least 1")
-
-
-class WandbMode(StrEnum):
-    offline = "offline"
-    online = "online"
-    disabled = "disabled"
 
 
 @dataclass(frozen=True)
@@ -77,13 +71,6 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         _require_positive("sample", self, ("rows", "steps"))
-
-
-@dataclass(frozen=True)
-class WandbConfig:
-    mode: WandbMode = option(WandbMode.offline, "offline, online (needs an API key) or disabled")
-    project: str = option("zero-1-to-3", "project of the run")
-    entity: str | None = option(None, "team or user of the run")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,9 +21,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from conf.command import run
 from conf.options import UserError
+from conf.tracking import WandbMode, begin
 from pipeline.shards import read_markers
 from training.callbacks import Metrics, PictureGrid
-from training.config import FinetuneConfig, TrainerConfig, WandbMode
+from training.config import FinetuneConfig, TrainerConfig
 from training.data import fixed_pairs, split
 from training.model import checkpoint
 from training.model.architecture import build
@@ -116,20 +116,9 @@ def _precision(options: TrainerConfig) -> Any:
 
 def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
     """Offline a run is files under `output/wandb` for `wandb sync`; nothing is asked, nothing sent."""
-    mode = config.wandb.mode
-    if mode is WandbMode.disabled or rank_zero_only.rank:  # type: ignore[attr-defined]
+    if config.wandb.mode is WandbMode.disabled or rank_zero_only.rank:  # type: ignore[attr-defined]
         return False
-    if mode is WandbMode.online and not wandb.login(prompt=False, verify=False):
-        raise UserError("wandb.mode=online needs an API key: set WANDB_API_KEY, or use wandb.mode=offline")
-    experiment = wandb.init(
-        dir=output,
-        mode=mode.value,  # type: ignore[arg-type]
-        name=output.name,
-        project=config.wandb.project,
-        entity=config.wandb.entity,
-        config=as_dict(config),
-        settings=wandb.Settings(silent=True),
-    )
+    experiment = begin(config.wandb, str(output), "training", output.name, as_dict(config))
     return WandbLogger(experiment=experiment)
 
 

@@ -20,11 +20,11 @@ MANIFEST = "objects.csv"
 class FolderObjects:
     """Every file below `path` in a format that Blender reads, or those that its `objects.csv` lists.
 
-    The manifest has the columns uid and path, and optionally license.
+    The manifest has the columns uid and path, and optionally license and author.
     """
 
     downloads: ClassVar[bool] = False
-    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL or USD files, any depth")
+    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, any depth")
     limit: int | None = option(None, "take only the first so many objects")
 
     def find(self) -> list[Asset]:
@@ -62,7 +62,9 @@ def _listed(root: Path) -> list[Asset]:
     for number, row in enumerate(rows, start=2):
         if not (row["uid"] and row["path"]):
             raise UserError(f"{root / MANIFEST}, line {number}: uid or path is empty")
-    assets = [Asset(_uid(Path(row["uid"])), row["path"], row.get("license") or "") for row in rows]
+    assets = [
+        Asset(_uid(Path(row["uid"])), row["path"], row.get("license") or "", row.get("author") or "") for row in rows
+    ]
     if clashes := [uid for uid, count in Counter(asset.uid for asset in assets).items() if count > 1]:
         raise UserError(f"{root / MANIFEST} lists object {clashes[0]} twice")
     return assets

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -65,12 +64,29 @@ def test_too_slow_is_a_timeout_and_the_next_object_renders(render, corner):
         assert render(corner, renderer=renderer).files == good.files
 
 
-def test_a_killed_blender_is_a_crash_and_the_next_object_renders(render, corner):
+def test_a_killed_blender_costs_nothing_the_first_time(render, corner):
     with Renderer() as renderer:
+        good = render(corner, renderer=renderer, samples=64)
+        first = renderer._process.pid
+        threading.Timer(0.5, os.kill, (first, signal.SIGKILL)).start()
+        again = render(corner, renderer=renderer, samples=64)
+        assert renderer._process.pid != first, "it was not killed"
+        assert again.files == good.files
+
+
+def test_a_blender_killed_again_is_a_crash_and_the_next_object_renders(render, corner):
+    def kill() -> None:
+        while not over.wait(5):
+            os.kill(renderer._process.pid, signal.SIGKILL)
+
+    over = threading.Event()
+    with Renderer(Limits(seconds=60)) as renderer:
         good = render(corner, renderer=renderer)
-        child = renderer._process.pid
-        threading.Thread(target=lambda: (time.sleep(0.5), os.kill(child, signal.SIGKILL))).start()
+        killer = threading.Thread(target=kill)
+        killer.start()
         assert reason(render, corner, renderer=renderer, samples=60000) == "crashed"
+        over.set()
+        killer.join()
         assert render(corner, renderer=renderer).files == good.files
 
 

@@ -1,0 +1,49 @@
+"""Weights & Biases, switched alike in every command. Offline a run is files for `wandb sync`, nothing is sent."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from conf.options import UserError, option
+
+
+class WandbMode(StrEnum):
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    mode: WandbMode = option(WandbMode.offline, "offline, online (needs an API key) or disabled")
+    project: str = option("zero-1-to-3", "project of the run")
+    entity: str | None = option(None, "team or user of the run")
+
+
+def begin(
+    config: WandbConfig, folder: str, job: str, name: str, settings: dict[str, Any], id: str | None = None
+) -> Any:
+    """The run, whose files go to `folder/wandb`. One that has an `id` continues the run of that id.
+
+    Raises:
+        UserError: it is to be online and there is no API key, or no server answers.
+    """
+    import wandb  # a second or two that a command without W&B need not wait for
+
+    if config.mode is WandbMode.online and not wandb.login(prompt=False, verify=False):
+        raise UserError("wandb.mode=online needs an API key: set WANDB_API_KEY, or use wandb.mode=offline")
+    try:
+        return wandb.init(
+            dir=folder,
+            mode=config.mode.value,
+            id=id or None,
+            resume="allow" if id else None,
+            job_type=job,
+            name=name,
+            project=config.project,
+            entity=config.entity,
+            config=settings,
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.errors.CommError as error:
+        raise UserError(f"wandb.mode=online: {error}; use wandb.mode=offline and `wandb sync` later") from error

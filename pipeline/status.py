@@ -1,0 +1,107 @@
+"""How far a rendering is, from the `progress.json` beside its shards.
+
+    python -m pipeline.status path=outputs/views
+    python -m pipeline.status path=s3://bucket/views watch=5
+
+It can be asked from any machine that reads the output, while the rendering runs and afterwards. Of a run that was
+killed, or that left no progress.json, it shows what the committed shards hold.
+"""
+
+import sys
+import time
+from datetime import timedelta
+
+from conf.command import run
+from pipeline.config import StatusConfig
+from pipeline.progress import Progress, read
+
+BAR = 24  # columns
+NODES = 20  # that are listed; a cluster's others are summed up
+CLEAR = "\x1b[H\x1b[J"
+
+
+def main(config: StatusConfig) -> None:
+    while True:
+        now = time.time()
+        progress = read(config.path, now)
+        if config.watch and sys.stdout.isatty():
+            print(CLEAR, end="")
+        print("\n".join(lines(progress, config.path, now)), flush=True)
+        if not config.watch or progress.state != "running":
+            return
+        time.sleep(config.watch)
+        if not sys.stdout.isatty():
+            print()
+
+
+def lines(progress: Progress, path: str, now: float) -> list[str]:
+    """The whole picture, at most 80 columns wide but for the path."""
+    share = progress.done / progress.total if progress.total else 1.0
+    counts = f"{progress.done:,} of {progress.total:,} objects"
+    text = [f"{path}: {_state(progress, now)}", f"{_bar(share)} {share:4.0%}  {counts}{_left(progress)}", ""]
+    if progress.state == "running" and progress.recent_objects_per_second:
+        text.append(f"lately    {_pace(progress.recent_objects_per_second, progress.recent_views_per_second)}")
+    if progress.objects_per_second:
+        over = f"over {_time(progress.seconds)}"
+        text.append(f"session   {_pace(progress.objects_per_second, progress.views_per_second)}, {over}")
+    views = f"{progress.views:,} views of " if progress.views else ""
+    text.append(f"written   {views}{progress.ok:,} objects, {_size(progress.bytes)}")
+    if progress.failed:
+        failed = sum(progress.failed.values())
+        text += ["", f"failed    {failed:,} objects, {failed / progress.done:.1%}"]
+        text += [f"  {name:<14.14}{count:>9,}  {_bar(count / failed)} {count / failed:4.0%}"
+                 for name, count in progress.failed.items()]  # fmt: skip
+    if progress.phases:
+        text += ["", f"seconds   {sum(phase.seconds for phase in progress.phases.values()):.2f} per object"]
+        text += [f"  {name:<14.14}{phase.seconds:>9.2f}  {_bar(phase.share)} {phase.share:4.0%}"
+                 for name, phase in progress.phases.items()]  # fmt: skip
+    if progress.nodes:
+        text += ["", f"nodes     {len(progress.nodes)}"]
+        busiest = sorted(progress.nodes.items(), key=lambda item: -item[1].objects)
+        text += [f"  {name:<30.30}{node.objects:>9,} objects  busy {_bar(node.utilisation, 14)} {node.utilisation:4.0%}"
+                 for name, node in busiest[:NODES]]  # fmt: skip
+        if rest := busiest[NODES:]:
+            text.append(f"  {f'and {len(rest)} others':<30}{sum(node.objects for _, node in rest):>9,} objects")
+    if progress.wandb:
+        text += ["", f"W&B run   {progress.wandb}"]
+    return text
+
+
+def _state(progress: Progress, now: float) -> str:
+    since = _time(now - progress.updated)
+    return {
+        "running": "running",
+        "finished": f"finished {since} ago",
+        "stopped": f"stopped {since} ago; the same command continues",
+        "stale": f"no word for {since}: killed or cut off; the same command continues",
+    }[progress.state]
+
+
+def _left(progress: Progress) -> str:
+    if progress.state != "running" or progress.seconds_left is None:
+        return ""
+    return f", {_time(progress.seconds_left)} left"
+
+
+def _pace(objects: float, views: float) -> str:
+    return f"{objects:.2f} objects/s, {views:.1f} views/s"
+
+
+def _bar(share: float, width: int = BAR) -> str:
+    return "#" * round(share * width) + "." * (width - round(share * width))
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.4g} TB"
+
+
+if __name__ == "__main__":
+    run(main, StatusConfig, "pipeline", "status", help=__doc__)

@@ -1,0 +1,84 @@
+"""Where a stage's output lies: a folder, or any URL that fsspec reads (`s3://bucket/folder`)."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from conf.options import UserError
+
+# Object stores: what is put there appears whole or not at all, folders need not be made, and making one would make
+# a bucket of a misspelt name.
+STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
+
+
+def locate(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and the path on it. What it remembers of folders is forgotten: others write there too."""
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    return fs, path
+
+
+def list_folder(url: str) -> list[str]:
+    """Paths on the file system of what lies in the folder `url`, none where there is no such folder.
+
+    Raises:
+        UserError: the store refuses or does not answer.
+    """
+    fs, path = locate(url)
+    with _sentence(fs, url):
+        try:
+            return fs.ls(path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def write_atomically(url: str, contents: bytes) -> None:
+    """Write a small file so that no reader ever sees half of it."""
+    with _appearing(url) as (fs, path):
+        fs.pipe_file(path, contents)
+
+
+def put_atomically(file: str, url: str) -> None:
+    """Copy a local file of any size (several parts at a time on S3) so that no reader ever sees half of it."""
+    with _appearing(url) as (fs, path):
+        fs.put_file(file, path)
+
+
+def sweep(url: str) -> None:
+    """Remove what killed writers left half written in the folder `url`."""
+    fs, _ = locate(url)
+    for path in list_folder(url):
+        if path.endswith(".part"):
+            fs.rm_file(path)
+
+
+@contextmanager
+def _appearing(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
+    """Where to write what shall appear at `url` at once. Two may write the same file at a time: the later one stays."""
+    fs, path = locate(url)
+    with _sentence(fs, url):
+        if STORES & set([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
+            yield fs, path
+            return
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        aside = f"{path}.{secrets.token_hex(4)}.part"
+        yield fs, aside
+        fs.mv(aside, path)
+
+
+@contextmanager
+def _sentence(fs: AbstractFileSystem, url: str) -> Iterator[None]:
+    """Every store has exceptions of its own for a missing bucket, missing credentials, a network that is down."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(fs, LocalFileSystem):
+            raise
+        raise UserError(
+            f"{url}: {str(error).rstrip('.') or repr(error)}; see that the bucket exists and that this machine has "
+            "credentials for it"
+        ) from error

@@ -1,0 +1,42 @@
+"""What became of each object, and whose work it is, as tables beside the shards: objects.csv and licenses.csv."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from pipeline.plan import ShardJob
+from pipeline.shards import duplicates, find_markers, write_atomically
+
+OBJECTS = (
+    "uid", "shard", "status", "reason", "detail", "verdicts", "duplicate_of", "license", "author", "source", "seconds",
+)  # fmt: skip
+LICENSES = ("uid", "license", "author", "source")
+
+
+def write_tables(root: str, jobs: Iterable[ShardJob]) -> None:
+    """Write both anew from the committed shards at `root` and the assets of `jobs`; CSV as of RFC 4180, UTF-8.
+
+    objects.csv has every object, licenses.csv those that have views: the ones to give credit for.
+    """
+    assets = {asset.uid: asset for job in jobs for asset in job.assets}
+    markers = find_markers(root, "views")
+    firsts = duplicates(markers)
+    objects, licenses = [], []
+    for marker in markers:
+        for record in marker.records:
+            asset = assets[record.uid]
+            rights = (asset.license, asset.author, asset.origin)
+            fate = (record.status, record.reason, record.detail, " ".join(record.verdicts), firsts.get(record.uid, ""))
+            objects.append((record.uid, marker.name, *fate, *rights, record.seconds))
+            if record.status == "ok":
+                licenses.append((record.uid, *rights))
+    write_atomically(f"{root}/objects.csv", _csv(OBJECTS, objects))
+    write_atomically(f"{root}/licenses.csv", _csv(LICENSES, licenses))
+
+
+def _csv(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,85 @@
+"""USD: the files that its layers name, read without composing them. `pxr` is the one that comes with Blender."""
+
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from rendering.failure import RenderFailure
+from rendering.guard.references import Pictures, inside
+
+MAX_LAYERS = 1000
+LAYERS = (".usd", ".usda", ".usdc", ".usdz")
+TILE = re.compile(r"<(UDIM|UVTILE)>")
+HEADS = (b"#usda", b"PXR-USDC", b"PK\x03\x04")
+
+
+def check(path: Path) -> None:
+    with open(path, "rb") as start:
+        if not start.read(8).startswith(HEADS):
+            raise ValueError("neither #usda nor PXR-USDC nor a USDZ package")
+    pictures, seen, todo = Pictures(), set(), [path]
+    while todo:
+        layer = todo.pop()
+        if layer in seen:
+            continue
+        seen.add(layer)
+        if len(seen) > MAX_LAYERS:
+            raise RenderFailure("too_large", f"it is made of more than {MAX_LAYERS} layers")
+        if zipfile.is_zipfile(layer):
+            _check_package(layer, pictures)
+            continue
+        for reference in _references(str(layer)):
+            # A picture in tiles is there if its first tile is.
+            file = inside(TILE.sub(lambda tile: "1001" if tile[1] == "UDIM" else "u1_v1", reference), layer)
+            if file.suffix.lower() in LAYERS:
+                todo.append(file)
+            else:
+                pictures.add(file, reference)
+
+
+def _check_package(path: Path, pictures: Pictures) -> None:
+    """Everything that a USDZ refers to must be in it."""
+    with zipfile.ZipFile(path) as package:
+        try:
+            names = {entry.filename: entry for entry in package.infolist()}
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in names.values()):
+                raise ValueError("a USDZ package is not compressed")
+            for name in names:
+                if not name.lower().endswith(LAYERS):
+                    pictures.add(package.read(name), name)
+        except zipfile.BadZipFile as error:
+            raise ValueError(str(error)) from error
+    for name in names:
+        if not name.lower().endswith(LAYERS[:3]):
+            continue
+        for reference in _references(f"{path}[{name}]"):
+            place = PurePosixPath(name).parent / TILE.sub("1001", reference)
+            parts: list[str] = []
+            for part in place.parts:
+                if part == ".." and not parts:
+                    raise RenderFailure("external", f"it refers to {reference[:200]!r} outside its package")
+                parts = parts[:-1] if part == ".." else [*parts, part]
+            if reference.startswith("/") or "://" in reference:
+                raise RenderFailure("external", f"it refers to {reference[:200]!r} outside its package")
+            if "/".join(parts) not in names and reference not in names:
+                raise RenderFailure("incomplete", f"it refers to {reference[:200]!r}, which is not in its package")
+
+
+def _references(identifier: str) -> list[str]:
+    """Every path that one layer names: sublayers, references, payloads, clips, textures."""
+    from pxr import Sdf, Tf, UsdUtils
+
+    try:
+        layer = Sdf.Layer.OpenAsAnonymous(identifier)
+    except Tf.ErrorException as error:
+        raise ValueError(str(error).rpartition(".h : ")[2].strip("\n '")[:200]) from error
+    if layer is None:
+        raise ValueError(f"{Path(identifier).name} is no USD layer")
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    UsdUtils.ModifyAssetPaths(layer, note)
+    return sorted({text for text in found if text})

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a stranger's file into Blender's scene: its meshes as they are posed at frame 1, and nothing else.
+
+What a file declares is checked before Blender opens it (`rendering.guard`); what it draws with, after.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy_extras import image_utils
+
+from rendering.failure import RenderFailure
+from rendering.guard import check
+
+bpy.utils.expose_bundled_modules()  # `pxr`, with which the guard reads USD
+PLACES = ("", "textures", "{stem}.fbm")  # where an FBX's pictures lie, beside it
+
+
+def import_asset(path: Path) -> None:
+    """Import a file into the scene by its suffix. Of what it brings along only meshes are seen.
+
+    Raises:
+        RenderFailure: `unreadable` if Blender cannot read it, `incomplete` if a picture that it draws with cannot be
+            had, `no_mesh` if it draws nothing, and what `rendering.guard.check` raises.
+    """
+    check(path)
+    ours, world = set(bpy.data.objects), bpy.context.scene.world
+    try:
+        _import(path)
+    except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
+        raise RenderFailure("unreadable", _last_line(error)) from error
+    for extra in set(bpy.data.objects) - ours:  # removed, it would let go of its children
+        extra.hide_render |= extra.type not in {"MESH", "ARMATURE", "EMPTY"}
+    bpy.context.scene.world = world
+    bpy.context.scene.frame_set(1)  # the pose of an animated asset: importers only lay the keys
+    meshes = list(_shown_meshes())
+    if not any(mesh.polygons for mesh in meshes):
+        raise RenderFailure("no_mesh", "the file holds no mesh with faces")
+    _check_pictures({material for mesh in meshes for material in mesh.materials if material}, path)
+
+
+def _import(path: Path) -> None:
+    file = str(path)
+    match path.suffix.lower():
+        case ".glb" | ".gltf":
+            bpy.ops.import_scene.gltf(filepath=file, merge_vertices=True)
+        case ".obj":
+            bpy.ops.wm.obj_import(filepath=file)
+        case ".fbx":
+            given, image_utils.load_image = image_utils.load_image, _picture_of(path, image_utils.load_image)
+            try:
+                bpy.ops.import_scene.fbx(filepath=file, use_image_search=False)
+            finally:
+                image_utils.load_image = given
+        case ".ply":
+            bpy.ops.wm.ply_import(filepath=file)
+        case ".stl":
+            bpy.ops.wm.stl_import(filepath=file)
+        case ".dae":
+            bpy.ops.wm.collada_import(filepath=file)
+        case _:
+            bpy.ops.wm.usd_import(
+                filepath=file, import_cameras=False, import_lights=False, create_world_material=False,
+                set_frame_range=False,
+            )  # fmt: skip
+
+
+def _picture_of(asset: Path, load_image: Callable[..., Any]) -> Callable[..., Any]:
+    """Blender's `load_image`, for an FBX with paths of the machine that it was made on: looks beside it alone."""
+
+    def load(imagepath: str, **_: Any) -> Any:
+        given = Path(imagepath.replace("\\", "/"))
+        places = [asset.parent / place.format(stem=asset.stem) / given.name for place in PLACES]
+        if given.resolve().is_relative_to(asset.parent.resolve()):
+            places.insert(0, given)
+        return load_image(str(next((place for place in places if place.is_file()), places[0])), place_holder=True)
+
+    return load
+
+
+def _shown_meshes() -> Iterator[bpy.types.Mesh]:
+    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+        if instance.object.type == "MESH" and not instance.object.hide_render:
+            yield instance.object.data
+
+
+def _check_pictures(materials: set[bpy.types.Material], path: Path) -> None:
+    """Blender draws magenta where a picture is missing or broken."""
+    trees = [material.node_tree for material in materials if material.use_nodes]
+    folders = path.parent.resolve(), path.resolve().parent
+    for tree in trees:  # grows by the groups in it
+        for node in tree.nodes:
+            if node.type == "GROUP" and node.node_tree and node.node_tree not in trees:
+                trees.append(node.node_tree)
+            if node.type != "TEX_IMAGE" or not node.image or not any(socket.is_linked for socket in node.outputs):
+                continue
+            image = node.image
+            place = Path(bpy.path.abspath(image.filepath)).resolve() if image.filepath else None
+            if place and not image.packed_file and not any(place.is_relative_to(folder) for folder in folders):
+                raise RenderFailure("external", f"it draws with {image.filepath!r}, which lies outside its folder")
+            if not all(image.size):  # asks Blender to read it, as rendering does
+                raise RenderFailure("incomplete", f"picture {image.name!r} is missing or broken")
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,140 @@
+"""Rendering on a real Ray cluster, a process for each machine, of which some die in the middle of their work."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trimesh
+from command import PROJECT, command
+from ray.cluster_utils import Cluster
+
+from pipeline.shards import read_markers, read_samples
+
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+
+SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=2"]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head that renders nothing, as that of jobs/ray-aws.yaml."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has 107 letters at most
+    monkeypatch.setenv("RAY_TMPDIR", folder)  # else it would be the cluster that `auto` means on this machine
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+    shutil.rmtree(folder)
+
+
+def boxes(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        trimesh.creation.box((1, 1 + i, 2)).export(folder / f"box{i:02d}.glb")
+    return folder
+
+
+@contextmanager
+def driver(words, project: Path, log: Path, **env: str):
+    """A command in the background; it is stopped when the test is over, however that ends."""
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(project), **env},
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+def markers(folder: Path) -> int:
+    return len(list(folder.glob("views-*.json")))
+
+
+def kill_raylet(node) -> None:
+    os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+
+def assert_same(views: Path, local: Path, objects: int) -> None:
+    """Byte for byte, and every object once."""
+    tars = [{path.name: path.read_bytes() for path in folder.glob("*.tar")} for folder in (views, local)]
+    assert tars[0] == tars[1]
+    uids = [uid for marker in read_markers(str(views), "views") for uid in marker.uids]
+    assert len(uids) == len(set(uids)) == objects
+    assert {path.suffix for path in views.iterdir()} == {".tar", ".json"}
+
+
+def test_from_no_machine_to_one_that_dies_to_another_with_code_that_only_the_driver_had(cluster, tmp_path):
+    """The driver's code differs from the one that is installed here, and is moved away before a machine comes."""
+    project = tmp_path / "project"
+    for package in ("conf", "pipeline", "rendering"):
+        shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    blender = project / "rendering/blender.py"
+    blender.write_text(blender.read_text().replace("VERSION = ", "VERSION = 'shipped ' + "))
+    objects = boxes(tmp_path / "objects", 6)
+    words = ["pipeline.render", "objects=folder", f"objects.path={objects}", "objects_per_shard=2", *SMALL]
+    log, local, views = tmp_path / "log", tmp_path / "local", tmp_path / "views"
+    with driver([*words, f"output={local}", "cluster.workers=2"], project, log) as process:
+        assert process.wait() == 0, log.read_text()
+
+    aws = [*words, f"output={views}", "+cluster=aws"]
+    with driver(aws, project, log, RAY_ADDRESS=cluster.address) as process:
+        wait_until(lambda: "rendering:" in log.read_text(), process, log)
+        project.rename(tmp_path / "gone")
+        first = cluster.add_node(num_cpus=1)
+        wait_until(lambda: markers(views) == 1, process, log)
+        kill_raylet(first)
+        assert markers(views) < 3
+        cluster.add_node(num_cpus=1)
+        assert process.wait() == 0, log.read_text()
+    assert_same(views, local, 6)
+    ((_, sample), *_) = read_samples(str(views), "views-000002")
+    assert json.loads(sample["meta.json"])["blender"].startswith("shipped 4.5")
+
+
+@pytest.mark.slow
+def test_machines_that_die_by_and_by_change_nothing(cluster, tmp_path):
+    """Six machines are lost, by a signal to all their processes or to Ray's alone, and others come."""
+    objects = boxes(tmp_path / "objects", 60)
+    words = ["pipeline.render", "objects=folder", f"objects.path={objects}", "objects_per_shard=4", *SMALL]
+    words += ["renderer.samples=64", "renderer.resolution=64"]
+    local, views, log = tmp_path / "local", tmp_path / "views", tmp_path / "log"
+    done = command(*words, f"output={local}", "cluster.workers=2")
+    assert done.returncode == 0, done.stderr
+
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    with driver([*words, f"output={views}", f"cluster.address={cluster.address}"], PROJECT, log) as process:
+        for lost in range(6):
+            wait_until(lambda lost=lost: markers(views) >= 2 * lost + 1, process, log)
+            node = nodes.pop(0)
+            if lost % 2:
+                cluster.remove_node(node, allow_graceful=False)
+            else:
+                kill_raylet(node)
+            nodes.append(cluster.add_node(num_cpus=1))
+        assert markers(views) < 15, "all was rendered before the last machine died"
+        assert process.wait() == 0, log.read_text()
+    assert_same(views, local, 60)

@@ -1,0 +1,298 @@
+"""Objaverse from a server on loopback with its layout: what is selected, whose work it is, and that it renders."""
+
+import csv
+import gzip
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trimesh
+from command import PROJECT, command
+
+from conf.options import UserError
+from pipeline.objects.objaverse import ObjaverseObjects
+from pipeline.plan import ShardJob
+from pipeline.shards import read_markers, read_samples
+from pipeline.views import fetch_ahead
+from rendering.failure import RenderFailure
+from rendering.limits import Limits
+from rendering.recipe import Recipe
+from tests.pipeline.hub import Hub, packed, serving
+
+UIDS = [f"{i:032x}" for i in range(8)]
+AUTHORS = ["Ann", 'Bo "the box", Jr.', "two\nlines\rthree", "=1+1", "Zoë 木", "half \ud800", "", "Ann"]
+LICENSES = ["by", "by", "by-sa", "cc0", "by", "by-nc", "by", "by"]
+
+
+def annotation(i: int) -> dict:
+    """As Sketchfab's are, of those fields that matter."""
+    glb = {"glb": {"size": 10**6 * i, "faceCount": 100 * i, "vertexCount": 1, "type": "glb"}}
+    return {
+        "uid": UIDS[i],
+        "name": f"object {i}",
+        "user": {"username": f"user{i}", "displayName": AUTHORS[i]},
+        "license": LICENSES[i],
+        "likeCount": i,
+        "faceCount": 7,
+        "archives": glb if i != 7 else {"glb": {"size": None, "faceCount": None}, "gltf": {"size": 5}},
+    }
+
+
+def box(i: int) -> bytes:
+    return trimesh.creation.box((1, 1 + i, 2)).export(file_type="glb")
+
+
+@pytest.fixture
+def hub():
+    hub = Hub()
+    chairs = {"chair": UIDS[:5], "armchair": UIDS[5:6], "teapot": UIDS[6:]}
+    hub.add_objects({uid: box(i) for i, uid in enumerate(UIDS)}, {u: annotation(i) for i, u in enumerate(UIDS)}, chairs)
+    with serving(hub):
+        yield hub
+
+
+@pytest.fixture
+def source(hub, tmp_path):
+    def source(**options) -> ObjaverseObjects:
+        fast = {"backoff": 0.01, "retries": 2}
+        return ObjaverseObjects(**{"endpoint": hub.url, "cache": str(tmp_path / "cache"), **fast, **options})
+
+    return source
+
+
+def found(source) -> list[int]:
+    return [int(asset.uid, 16) for asset in source.find()]
+
+
+def test_everything_is_found_in_a_seeded_order(source):
+    order = found(source())
+    assert sorted(order) == list(range(8)) and found(source()) == order
+    assert sorted(found(source(seed=1))) == list(range(8)) and found(source(seed=1)) != order
+    assert found(source(limit=3)) == order[:3]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"lvis": ["chair"]}, {0, 1, 2, 3, 4}),
+        ({"lvis": ["teapot", "armchair"]}, {5, 6, 7}),
+        ({"licenses": ["by-sa", "cc0"]}, {2, 3}),
+        ({"min_triangles": 300, "max_triangles": 500}, {3, 4, 5}),
+        ({"max_triangles": 50}, {0, 7}),  # where there is no figure for the GLB, the model's own counts
+        ({"max_megabytes": 1.5}, {0, 1, 7}),  # whose size is not known passes
+        ({"min_likes": 6}, {6, 7}),
+        ({"lvis": ["chair"], "licenses": ["by"], "min_likes": 1}, {1, 4}),
+    ],
+)
+def test_filters_come_before_the_limit(source, options, expected):
+    order = found(source(**options))
+    assert set(order) == expected and len(order) == len(expected)
+    everything = found(source())
+    assert order == [i for i in everything if i in expected]  # the same shuffle, whatever is filtered
+    assert found(source(limit=1, **options)) == order[:1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{UIDS[2]}\n{UIDS[5]}\n",
+        "\ufeff" + f"{UIDS[2]}\r\n\r\n{UIDS[5]}",
+        json.dumps([UIDS[2], UIDS[5]]),
+        json.dumps([f"views_release/{UIDS[2]}", f"views_release/{UIDS[5]}/"], indent=1),
+        f"{UIDS[2]}.glb\nglbs/000-002/{UIDS[5]}.glb",
+    ],
+)
+def test_a_file_of_uids(source, tmp_path, text):
+    (tmp_path / "uids").write_text(text)
+    assert set(found(source(uids=str(tmp_path / "uids")))) == {2, 5}
+
+
+def test_rights_come_from_the_annotations(source):
+    rights = {int(asset.uid, 16): (asset.license, asset.author) for asset in source().find()}
+    authors = [*AUTHORS[:5], "half ?", "user6", "Ann"]  # no file can hold half a surrogate pair
+    assert rights == {i: (LICENSES[i], authors[i]) for i in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"lvis": ["chairs"]}, "objects.lvis: there is no category chairs; near to it are chair"),
+        ({"licenses": ["mit"]}, "objects.licenses: there is no mit; choose from by, by-sa"),
+        ({"licenses": ["by-nc-nd"]}, "objects.licenses=by-nc-nd: none of the 8 objects"),
+        (
+            {"lvis": ["teapot"], "licenses": ["by"], "min_triangles": 10**6},
+            "objects.min_triangles=1000000: none of the 2",
+        ),
+        ({"licenses": ["cc0"], "min_likes": 4}, "objects.min_likes=4: none of the 1 objects that remained before"),
+        ({"limit": 0}, "at least one object"),
+        ({"endpoint": "ftp://x"}, "objects.endpoint=ftp://x must begin with https://"),
+        ({"cache_gigabytes": 0}, "objects.cache_gigabytes=0 must be positive"),
+        ({"uids": "nowhere"}, "objects.uids: nowhere cannot be read"),
+        ({"cache": "/proc/x"}, "objects.cache: .* cannot be written"),
+    ],
+)
+def test_what_cannot_be_selected_is_one_sentence(source, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        source(**options).find()
+
+
+def test_uids_that_are_not_there_are_named(source, tmp_path):
+    (tmp_path / "uids").write_text(f"{UIDS[2]} nobody")
+    with pytest.raises(UserError, match="1 of 2 are not in Objaverse, as nobody"):
+        source(uids=str(tmp_path / "uids")).find()
+    (tmp_path / "uids").write_text("[1")
+    with pytest.raises(UserError, match="cannot be read"):
+        source(uids=str(tmp_path / "uids")).find()
+
+
+def test_only_the_annotations_that_are_needed_are_fetched(source, hub):
+    source(limit=1).find()
+    assert len([path for path, *_ in hub.asked if path.startswith("metadata/")]) == 1
+    hub.asked.clear()
+    source(limit=1).find()
+    assert hub.asked == []  # all of it is in the cache
+
+
+def test_a_catalogue_that_is_damaged_is_named(source, hub, tmp_path):
+    source().find()
+    path = tmp_path / "cache/hf-objaverse-v1/metadata/000-001.json.gz"
+    for contents in (path.read_bytes()[:-20], b"noise", gzip.compress(b"{")):
+        path.write_bytes(contents)
+        with pytest.raises(UserError, match=r"000-001.json.gz is damaged .*; delete it"):
+            source().find()
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "glbs/../../x.glb", "/etc/passwd", "http://x/a.glb"])
+def test_a_catalogue_cannot_point_outside_the_dataset(source, hub, path):
+    hub.files["object-paths.json.gz"] = packed({UIDS[0]: path})
+    with pytest.raises(UserError, match="which is no object"):
+        source().find()
+
+
+def test_a_server_that_asks_to_wait_gets_its_way(source, hub):
+    for path in list(hub.files):
+        hub.faults[path] = [503, (429, "0"), "truncate"]
+    assert sorted(found(source(retries=3))) == list(range(8))
+
+
+def test_what_the_package_has_downloaded_is_used_and_kept(source, hub, tmp_path):
+    assets = source().find()
+    own = tmp_path / "cache/hf-objaverse-v1" / assets[0].origin
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"theirs")
+    for asset in assets:
+        (tmp_path / asset.uid).mkdir()
+        path = source(cache_gigabytes=1e-9).fetch(asset, tmp_path / asset.uid, None)
+        assert path.read_bytes() == (b"theirs" if asset is assets[0] else hub.files[asset.origin])
+    assert own.read_bytes() == b"theirs" and not hub.requests(assets[0].origin)
+    assert not list((tmp_path / "cache/rendered").rglob("*.glb"))
+
+
+LIST = """
+from pathlib import Path
+from pipeline.objects.objaverse import ObjaverseObjects
+source = ObjaverseObjects(retries=0)
+print([(a.uid[-1], a.license, source.fetch(a, Path(), None).read_bytes()[:4].decode()) for a in source.find()])
+"""
+
+
+def test_the_cache_in_the_home_folder_serves_without_a_network(hub, tmp_path):
+    cache = tmp_path / ".objaverse/hf-objaverse-v1"
+    for path, contents in hub.files.items():
+        (cache / path).parent.mkdir(parents=True, exist_ok=True)
+        (cache / path).write_bytes(contents)
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", LIST], env=env, capture_output=True, text=True)
+    assert sorted(eval(done.stdout)) == [(f"{i}", LICENSES[i], "glTF") for i in range(8)], done.stderr
+
+
+def test_downloads_run_ahead_of_the_renderer_and_fail_alone(source, hub, tmp_path):
+    many = [f"{i:032x}" for i in range(24)]
+    hub.add_objects({uid: box(0) for uid in many}, {uid: {} for uid in many}, {})
+    assets = source().find()
+    del hub.files[assets[2].origin]
+    hub.faults[assets[4].origin] = ["wrong"] * 9
+    hub.asked.clear()
+    hub.delay = 0.3
+    job = ShardJob("", "", (), source(), Recipe(), Limits(), 0)
+    outcomes, start = [], time.monotonic()
+    for i, fetch in enumerate(fetch_ahead(job, assets, tmp_path)):
+        try:
+            outcomes.append(fetch().read_bytes())
+        except RenderFailure as failure:
+            outcomes.append(failure.reason)
+        if i == 0:
+            while len({path for path, *_ in hub.asked}) < 8:  # this and the next eight, of which one is not there
+                assert time.monotonic() < start + 60, "nothing is fetched ahead"
+                time.sleep(0.01)
+        time.sleep(0.1)  # the renderer's share
+    seconds = time.monotonic() - start
+    expected = [hub.files.get(asset.origin, "download") for asset in assets]
+    expected[4] = "download"
+    assert outcomes == expected
+    assert seconds < 24 * (0.1 + 0.3), "they waited for each other"
+
+
+def test_out_of_reach_is_one_sentence(tmp_path):
+    # A proxy where nobody listens stands for a machine without network.
+    words = ["objects.limit=1", "objects.retries=1", "objects.backoff=0.1", f"output={tmp_path / 'out'}"]
+    done = command("pipeline.render", *words, HOME=str(tmp_path), https_proxy="http://127.0.0.1:9", HF_ENDPOINT="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the Objaverse catalogue cannot be reached (https://huggingface.co/")
+    assert "HF_ENDPOINT" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+def test_objaverse_end_to_end(hub, tmp_path):
+    scans = sorted((PROJECT.parent / "shared/assets/gso").glob("*.glb"), key=os.path.getsize)
+    for uid, scan in zip(UIDS, scans[:1], strict=False):  # a real one, where it is at hand
+        hub.files[f"glbs/000-000/{uid}.glb"] = scan.read_bytes()
+    hub.files[f"glbs/000-001/{UIDS[3]}.glb"] = hub.files[f"glbs/000-001/{UIDS[2]}.glb"]
+    del hub.files[f"glbs/000-002/{UIDS[4]}.glb"]
+    hub.faults[f"glbs/000-000/{UIDS[1]}.glb"] = [503, "truncate"]
+
+    def render(output: str, *words: str):
+        return command(
+            "pipeline.render", "objects=objaverse", "objects.lvis=chair", f"objects.cache={tmp_path / 'cache'}",
+            "objects.backoff=0.01", "objects.retries=2", f"output={tmp_path / output}", "renderer.resolution=32",
+            "renderer.samples=2", "renderer.views=2", "cluster.workers=1", "objects_per_shard=5", *words,
+            HF_ENDPOINT=hub.url,
+        )  # fmt: skip
+
+    done = render("views", "max_failure_rate=0.3")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 5 objects have no views: 1 download" in done.stdout
+    (marker,) = read_markers(str(tmp_path / "views"), "views")
+    metas = {uid: json.loads(s["meta.json"]) for uid, s in read_samples(str(tmp_path / "views"), marker.name)}
+    assert {uid: (meta["license"], meta["author"]) for uid, meta in metas.items()} == {
+        uid: (LICENSES[i], AUTHORS[i]) for i, uid in enumerate(UIDS[:4])
+    }
+
+    table = {row["uid"]: row for row in rows(tmp_path / "views/objects.csv")}
+    assert list(table) == [record.uid for record in marker.records] and set(table) == set(UIDS[:5])
+    lost = table[UIDS[4]]
+    assert (lost["status"], lost["reason"], lost["author"]) == ("failed", "download", "Zoë 木")
+    assert "404" in lost["detail"] and lost["shard"] == "views-000000"
+    credits = rows(tmp_path / "views/licenses.csv")
+    assert {row["uid"]: row for row in credits} == {
+        uid: {"uid": uid, "license": LICENSES[i], "author": AUTHORS[i], "source": f"glbs/000-00{i // 2}/{uid}.glb"}
+        for i, uid in enumerate(UIDS[:4])
+    }
+
+    # Three of the same without a network, from the cache; one of the five is not in it.
+    hub.files.clear()
+    done = render("offline", "objects.limit=3", "max_failure_rate=0.4")
+    assert done.returncode == 0, done.stderr
+    for uid, sample in read_samples(str(tmp_path / "offline"), "views-000000"):
+        assert json.loads(sample["meta.json"]) == metas[uid]
+    assert len(rows(tmp_path / "offline/objects.csv")) == 3

@@ -1,0 +1,129 @@
+"""The whole stage on S3: a real endpoint on loopback, real commands, real kills."""
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import trimesh
+from command import PROJECT, command
+from moto.server import ThreadedMotoServer
+
+from conf.options import UserError
+from pipeline.shards import find_markers, read_markers, read_samples, write_shard
+from pipeline.storage import locate
+from training.config import DataConfig
+from training.data import Shard, training_batches
+
+needs_blender = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The name of a bucket; the environment leads everything that speaks S3 to it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("shards")
+        yield "shards"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """The command under test, but for its output."""
+    folder = tmp_path_factory.mktemp("objects")
+    for i in range(6):
+        trimesh.creation.box((1, 1 + i, 2)).export(folder / f"box{i}.glb")
+    settings = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=2", "objects_per_shard=2"]
+    return ["pipeline.render", "objects=folder", f"objects.path={folder}", "cluster.workers=2", *settings]
+
+
+@pytest.fixture(scope="module")
+def views(bucket, words):
+    """Shards of a run that was killed when its first one was there, and given again."""
+    url = f"s3://{bucket}/views"
+    driver = subprocess.Popen([sys.executable, "-m", *words, f"output={url}"], cwd=PROJECT, stderr=subprocess.DEVNULL)
+    while not find_markers(url, "views"):
+        assert driver.poll() is None
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    done = command(*words, f"output={url}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"views of 6 objects in {url}"
+    return url
+
+
+@needs_blender
+def test_a_killed_run_on_s3_ends_with_the_bytes_of_a_local_one(views, words, tmp_path):
+    done = command(*words, f"output={tmp_path / 'views'}")
+    assert done.returncode == 0, done.stderr
+    local = {path.name: path.read_bytes() for path in (tmp_path / "views").glob("*.tar")}
+    fs, root = locate(views)
+    assert {Path(path).name: fs.cat_file(path) for path in fs.glob(f"{root}/*.tar")} == local
+    names = {f"views-{i:06d}.{suffix}" for i in range(3) for suffix in ("tar", "json")}
+    assert {Path(path).name for path in fs.ls(root, detail=False)} - {"index.html"} == {"plan.json", *names}
+
+
+@needs_blender
+def test_every_reader_reads_from_s3(views):
+    verified = command("pipeline.verify", f"path={views}")
+    assert verified.returncode == 0 and "0 of 3 shards damaged; 6 objects" in verified.stdout
+    inspected = command("pipeline.inspect", f"path={views}")
+    assert inspected.returncode == 0 and inspected.stdout.splitlines()[-1] == f"contact sheet: {views}/index.html"
+    fs, path = locate(f"{views}/index.html")
+    assert fs.cat_file(path).decode().count("data:image/webp;base64,") == 6 * 2
+    config = DataConfig(path=views, batch_size=2, workers=2)  # loader workers are forks, with their own connections
+    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_markers(views, "views")]
+    batch = next(iter(training_batches(config, shards, resolution=32, seed=0, taken=0, rank=0, ranks=1)))
+    assert batch["target"].shape == (2, 3, 32, 32)
+
+
+def test_a_large_shard_goes_up_in_parts_and_comes_back_whole(bucket):
+    """Parts are 50 MB; noise, so that nothing that is mixed up can look right."""
+    sample = {"noise.npy": np.random.default_rng(0).bytes(110 * 2**20)}
+    write_shard(f"s3://{bucket}/large", "views-000000", [("noise", sample)], [])
+    fs = fsspec.filesystem("s3")
+    assert fs.info(f"{bucket}/large/views-000000.tar")["ETag"].strip('"').endswith("-3")
+    assert dict(read_samples(f"s3://{bucket}/large", "views-000000")) == {"noise": sample}
+
+
+def test_what_another_process_writes_is_seen(bucket):
+    url = f"s3://{bucket}/growing"
+    write_shard(url, "views-000000", [], [])
+    assert len(find_markers(url, "views")) == 1
+    script = f"from pipeline.shards import write_shard; write_shard({url!r}, 'views-000001', [], [])"
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
+    assert len(find_markers(url, "views")) == 2
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence_and_is_not_made(bucket, words):
+    done = command(*words, "output=s3://mispelt/views")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: s3://mispelt/views/plan.json: The specified bucket does not exist")
+    assert not fsspec.filesystem("s3").exists("mispelt")
+    with pytest.raises(UserError, match="there is no folder s3://mispelt/views"):
+        read_markers("s3://mispelt/views", "views")
+
+
+@pytest.mark.parametrize("entry", ["pipeline.render", "pipeline.verify"])
+def test_missing_credentials_are_one_sentence(bucket, words, entry):
+    without = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    url = f"s3://{bucket}/views"
+    asked = [*words, f"output={url}"] if entry == "pipeline.render" else [entry, f"path={url}"]
+    done = command(*asked, **without)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {url}: Unable to locate credentials; see that")
