@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -86,10 +86,12 @@ def _size(url: str) -> int | None:
 
 def _pack(config: PackConfig, objects: Iterable[Released], done: dict[str, tuple[Record, ...]]) -> Iterator[Record]:
     """Make and commit the shards that are not done; the record of each object as it is known."""
-    numbered = ((shard_name("views", i // config.objects_per_shard), item) for i, item in enumerate(objects))
+    stream = iter(objects)
     with processes(config.workers) as spread:
-        for name, members in groupby(numbered, key=lambda pair: pair[0]):
-            items = (item for _, item in members)
+        for index in count():
+            if (first := next(stream, None)) is None:
+                return
+            name, items = shard_name("views", index), chain([first], islice(stream, config.objects_per_shard - 1))
             yield from _passed_over(config, items, done[name]) if name in done else _shard(config, name, items, spread)
 
 

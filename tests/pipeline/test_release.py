@@ -362,15 +362,17 @@ def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shard
     tar = write_tar(tmp_path / "views.tar", members(released), mode)
     whole = tar.read_bytes()
     if mode == "w":  # where a header lies
-        where = whole.index(b"views_release/dd-2/000.npy")
+        where = whole.index(b"views_release/dd-2/001.npy")
         harmed = harm(whole[:where] * 2)[: where + 512] + whole[where + 512 :]
         tar.write_bytes(whole[: where + 100] if len(harm(whole)) < len(whole) else harmed)
     else:
         tar.write_bytes(harm(whole))
     with pytest.raises(UserError, match="is damaged or cut off"):
         pack(tar, tmp_path / "out", objects_per_shard=2)
-    found = command("pipeline.verify", f"path={tmp_path / 'out'}")
-    assert found.returncode == 1 and "has not come to its end" in found.stdout
+    if mode == "w":  # what came before the damage is committed
+        assert len(find_markers(str(tmp_path / "out"), "views")) == 1
+        found = command("pipeline.verify", f"path={tmp_path / 'out'}")
+        assert found.returncode == 1 and "has not come to its end" in found.stdout
     tar.write_bytes(whole)
     pack(tar, tmp_path / "out", objects_per_shard=2)
     assert tars(tmp_path / "out") == tars(shards)
