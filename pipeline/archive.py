@@ -1,6 +1,9 @@
 """A stranger's tar as a stream: file after file, from any place that fsspec reads, never extracted."""
 
+import gzip
+import io
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,6 +14,7 @@ import fsspec
 from conf.options import UserError
 from rendering.failure import Reason
 
+BLOCK = 1 << 20
 HEADER_BYTES = 1 << 16  # of a long name or of pax records, which tarfile holds in memory
 HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -30,7 +34,7 @@ class File:
 def read_tar(
     url: str, wanted: Callable[[PurePosixPath], bool], most: int, advance: Callable[[int], object]
 ) -> Iterator[File]:
-    """The wanted files of a tar, compressed or not, in its order; folders are none.
+    """The wanted files of a tar or tar.gz, in its order; folders are none.
 
     What has more than `most` bytes, is no plain file, or claims a place outside the tar has a fault in place of
     contents. `advance` is told the bytes that were read of `url`.
@@ -39,7 +43,7 @@ def read_tar(
         UserError: there is no such file, it is no tar, or it is damaged or cut off.
     """
     try:
-        with fsspec.open(url, "rb") as stream, _open(url, _Counted(stream, advance)) as tar:
+        with fsspec.open(url, "rb") as stream, _open(url, io.BufferedReader(_Counted(stream, advance), BLOCK)) as tar:
             while member := tar.next():
                 path = PurePosixPath(member.name)
                 if wanted(path) and not member.isdir():
@@ -47,7 +51,7 @@ def read_tar(
                 tar.members.clear()  # type: ignore[attr-defined]  # which would hold all of them in the end
     except FileNotFoundError as error:
         raise UserError(f"path: there is no {url}; name the folder or the tar of the renders") from error
-    except (OSError, EOFError, ValueError, RecursionError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError) as error:
         sentence = f"path: {url} is damaged or cut off ({error}); with a whole one the same command continues"
         raise UserError(sentence) from error
 
@@ -62,26 +66,33 @@ def _file(path: PurePosixPath, member: tarfile.TarInfo, tar: tarfile.TarFile, mo
     return File(path, contents.read())
 
 
-def _open(url: str, stream: Any) -> tarfile.TarFile:
+def _open(url: str, stream: io.BufferedReader) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20, tarinfo=_Member)
-    except (EOFError, tarfile.TarError) as error:
-        raise UserError(f"path: {url} is no tar; name the folder or the tar of the renders") from error
+        # tarfile's own decompression takes as much memory as a block of input asks for.
+        packed = stream.peek(2)[:2] == b"\x1f\x8b"
+        plain: Any = gzip.GzipFile(fileobj=stream) if packed else stream
+        return tarfile.open(fileobj=plain, mode="r|", bufsize=BLOCK, tarinfo=_Member)
+    except tarfile.TarError as error:
+        raise UserError(f"path: {url} is no tar or tar.gz; name the folder or the tar of the renders") from error
 
 
-class _Counted:
+class _Counted(io.RawIOBase):
     """A stream that says how much was read of it."""
 
     def __init__(self, stream: Any, advance: Callable[[int], object]):
         self._stream, self._advance = stream, advance
 
-    def read(self, size: int) -> bytes:
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         try:
-            block = self._stream.read(size)
+            block = self._stream.read(len(buffer))
         except Exception as error:  # each of fsspec's file systems has its own
             raise OSError(repr(error)) from error
         self._advance(len(block))
-        return block
+        buffer[: len(block)] = block
+        return len(block)
 
 
 class _Member(tarfile.TarInfo):

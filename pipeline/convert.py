@@ -15,7 +15,7 @@ from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from conf.options import UserError
 from pipeline.release import Released, read_files
@@ -130,6 +130,8 @@ def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
                     detail = f"{name} is {image.width} × {image.height} {image.mode}, not square RGBA of 8 bits"
                     raise RenderFailure("unreadable", detail)
                 return image.convert("RGBA")  # a WebP without a transparent pixel is RGB
+    except UnidentifiedImageError as error:
+        raise RenderFailure("unreadable", f"{name} is no {kind}") from error
     except Image.DecompressionBombError as error:
         raise RenderFailure("too_large", f"{name}: {error}") from error
     except UNREADABLE as error:

@@ -21,7 +21,8 @@ from pipeline.config import ExportConfig
 from pipeline.convert import write_object
 from pipeline.processes import processes
 from pipeline.release import LISTING
-from pipeline.shards import UID, Marker, Sample, read_markers, read_samples, write_atomically
+from pipeline.shards import UID, Marker, Sample, read_markers, read_samples
+from pipeline.storage import write_atomically
 
 PLAN = "export.json"
 

@@ -16,10 +16,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, count, islice
 from pathlib import Path
 
-import fsspec
 from tqdm import tqdm
 
 from conf.command import run
@@ -29,7 +28,8 @@ from pipeline.convert import to_sample
 from pipeline.plan import agree
 from pipeline.processes import Spread, processes
 from pipeline.release import LISTING, Released, objects_of_folder, objects_of_tar, read_listing
-from pipeline.shards import Marker, Record, ShardWriter, find_markers, shard_name, write_atomically
+from pipeline.shards import Marker, Record, ShardWriter, find_markers, shard_name
+from pipeline.storage import locate, write_atomically
 
 
 def main(config: PackConfig) -> int:
@@ -71,13 +71,13 @@ def _extent(objects: int, config: PackConfig) -> dict[str, object]:
 
 
 def _is_finished(root: str, markers: list[Marker]) -> bool:
-    with fsspec.open(f"{root}/plan.json", "rb") as file:
-        return json.load(file).get("shards") == len(markers)
+    fs, path = locate(f"{root}/plan.json")
+    return json.loads(fs.cat_file(path)).get("shards") == len(markers)
 
 
 def _size(url: str) -> int | None:
     """Bytes of a file, where its place tells."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = locate(url)
     try:
         return fs.size(path)
     except Exception:  # each file system has its own; whoever opens the file says it better
@@ -86,10 +86,12 @@ def _size(url: str) -> int | None:
 
 def _pack(config: PackConfig, objects: Iterable[Released], done: dict[str, tuple[Record, ...]]) -> Iterator[Record]:
     """Make and commit the shards that are not done; the record of each object as it is known."""
-    numbered = ((shard_name("views", i // config.objects_per_shard), item) for i, item in enumerate(objects))
+    stream = iter(objects)
     with processes(config.workers) as spread:
-        for name, members in groupby(numbered, key=lambda pair: pair[0]):
-            items = (item for _, item in members)
+        for index in count():
+            if (first := next(stream, None)) is None:
+                return
+            name, items = shard_name("views", index), chain([first], islice(stream, config.objects_per_shard - 1))
             yield from _passed_over(config, items, done[name]) if name in done else _shard(config, name, items, spread)
 
 

@@ -31,11 +31,11 @@ def processes(count: int | None) -> Iterator[Spread]:
         UserError: a process was killed.
     """
     count = count or len(os.sched_getaffinity(0))
-    if count == 1:
-        yield map
-        return
 
     def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        if count == 1:
+            yield from map(function, items)
+            return
         running: deque[Future[Result]] = deque()
         for item in items:
             running.append(pool.submit(function, item))

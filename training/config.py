@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 from conf.options import UserError, option
 from conf.tracking import WandbConfig
+from rendering.quality import VERDICTS
 from training.model.architecture import Architecture
 from training.model.picture import Background
+
+DUPLICATE = "duplicate"  # of the mesh of an object in front of it
+UNWANTED = (*VERDICTS, DUPLICATE)
 
 
 def _require_positive(group: str, config: object, names: tuple[str, ...]) -> None:
@@ -21,12 +25,15 @@ class DataConfig:
     pairs_per_object: int = option(4, "view pairs that an object gives in an epoch")
     validation_fraction: float = option(0.01, "share of objects, chosen by the hash of their uid, never trained on")
     validation_pairs: int = option(4, "view pairs per validation object")
+    without: list[str] = option([], f"leave out objects that are any of {', '.join(UNWANTED)}")
     background: Background = option(Background.composite, "composite on white, or `original` for its fringes")
     workers: int = option(4, "processes that read and decode; 0: the training process itself")
     cache_mb: int = option(256, "memory per process for decoded views, which later epochs then need not decode")
 
     def __post_init__(self) -> None:
         _require_positive("data", self, ("batch_size", "pairs_per_object", "validation_pairs"))
+        if unknown := set(self.without) - set(UNWANTED):
+            raise UserError(f"data.without={min(unknown)}: there is no such word; choose from {', '.join(UNWANTED)}")
 
 
 @dataclass(frozen=True)

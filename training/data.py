@@ -7,7 +7,7 @@ ranks and loader workers without talk between them.
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from tarfile import TarError
 
@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from conf.options import UserError
-from pipeline.shards import Marker, Sample, npy_array, read_samples, view_names
+from pipeline.shards import Marker, Sample, duplicates, npy_array, read_samples, view_names
 from rendering.cameras import relative_pose
-from training.config import DataConfig
+from training.config import DUPLICATE, DataConfig
 from training.model.picture import decode
 from training.model.zero123 import Pairs
 
@@ -45,18 +45,22 @@ class Split:
     validation: tuple[Shard, ...]
 
 
-def split(markers: Sequence[Marker], fraction: float) -> Split:
+def split(markers: Sequence[Marker], fraction: float, without: Collection[str] = ()) -> Split:
     """Divide the objects by the hash of their uid, whatever shard they lie in.
 
     An object is validation where its hash, as a number in [0, 1), is below `fraction`. Where that leaves a
     side empty, the object with the lowest hash is validation, or the one with the highest is training.
+    Objects with a verdict that is in `without` are on neither, nor are duplicates where that has `duplicate`.
 
     Raises:
         UserError: no object at all, or one that should be on both sides.
     """
-    uids = sorted((uid for marker in markers for uid in marker.uids), key=_hash)
-    if not uids:
+    rendered = {uid for marker in markers for uid in marker.uids}
+    if not rendered:
         raise UserError("the shards hold no object that was rendered; see the reasons in their markers")
+    uids = sorted(rendered - _unwanted(markers, without), key=_hash)
+    if not uids:
+        raise UserError(f"data.without={','.join(without)} leaves no object of {len(rendered)}; name fewer verdicts")
     if not 0 <= fraction < 1:
         raise UserError(f"data.validation_fraction={fraction} must be at least 0 and below 1")
     if fraction and len(uids) < 2:
@@ -64,11 +68,17 @@ def split(markers: Sequence[Marker], fraction: float) -> Split:
     below = sum(_hash(uid) < fraction for uid in uids)
     held_out = set(uids[: min(max(below, 1), len(uids) - 1)]) if fraction else set()
 
-    def side(held: bool) -> tuple[Shard, ...]:
-        kept = (Shard(m.name, tuple(uid for uid in m.uids if (uid in held_out) == held)) for m in markers)
+    def side(uids: Collection[str]) -> tuple[Shard, ...]:
+        kept = (Shard(m.name, tuple(uid for uid in m.uids if uid in uids)) for m in markers)
         return tuple(shard for shard in kept if shard.uids)
 
-    return Split(training=side(False), validation=side(True))
+    return Split(training=side(set(uids) - held_out), validation=side(held_out))
+
+
+def _unwanted(markers: Sequence[Marker], without: Collection[str]) -> set[str]:
+    """The objects that one of the words in `without` applies to."""
+    judged = {record.uid for marker in markers for record in marker.records if set(record.verdicts) & set(without)}
+    return judged | set(duplicates(markers) if DUPLICATE in without else ())
 
 
 def share(shards: Sequence[Shard], consumer: int, consumers: int) -> list[Shard]:

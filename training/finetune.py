@@ -38,7 +38,7 @@ def main(config: FinetuneConfig) -> int:
     # The frozen parts are in eval mode on purpose; the other two are between Lightning and torch.
     for message in (".*in eval mode at the start of training", ".*isinstance.treespec", ".*does not have many workers"):
         warnings.filterwarnings("ignore", message)
-    halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction)
+    halves = split(read_markers(config.data.path, "views"), config.data.validation_fraction, config.data.without)
     output = Path(config.output)
     continue_or_begin(output, config)
     if finished(output, config):

@@ -130,6 +130,29 @@ def test_split_refuses(names, fraction, sentence):
         split(markers(*names), fraction)
 
 
+def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
+    records = [
+        Record("a", "ok", mesh="1"), Record("b", "ok", verdicts=("flat", "plain"), mesh="2"), Record("c", "ok"),
+        Record("d", "ok", mesh="1"), Record("e", "ok", verdicts=("clipped",)), Record("f", "ok"),
+    ]  # fmt: skip
+    shards = [Marker("views-000000", 0, "", tuple(records[:3])), Marker("views-000001", 0, "", tuple(records[3:]))]
+
+    def chosen(without, fraction=0.0) -> str:
+        halves = split(shards, fraction, without)
+        return "".join(sorted(uid for shard in halves.training + halves.validation for uid in shard.uids))
+
+    assert chosen([]) == "abcdef"
+    assert chosen(["plain"]) == "acdef"
+    assert chosen(["duplicate"]) == "abcef", "the first of a mesh stays; to have no mesh is to be no duplicate"
+    assert chosen(["clipped", "flat", "duplicate"]) == chosen(["clipped", "flat", "duplicate"], 0.3) == "acf"
+    assert [shard.name for shard in split(shards, 0.0, ["flat"]).training] == ["views-000000", "views-000001"]
+    blank = [Marker("views-000000", 0, "", (Record("a", "ok", verdicts=("nearly_blank",)),))]
+    with pytest.raises(UserError, match="data.without=nearly_blank leaves no object of 1"):
+        split(blank, 0.0, ["nearly_blank"])
+    with pytest.raises(UserError, match="data.without=ugly: there is no such word; choose from nearly_blank, "):
+        DataConfig(path="x", without=["ugly"])
+
+
 @pytest.mark.parametrize("sizes", [[5], [3, 1, 4], [1] * 9, [2, 7]])
 @pytest.mark.parametrize("consumers", [1, 2, 4])
 def test_shares_cover_everything_exactly_once(sizes, consumers):
