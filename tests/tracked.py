@@ -1,0 +1,32 @@
+"""What a W&B run has written to disk, read back without a server: the LevelDB log of its protocol buffers."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+BLOCK, HEADER = 32768, 7
+
+
+def tracked(folder: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Id, configuration and history of the one run in an `offline-run-…` folder; nested keys are joined with dots."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("*.wandb")
+    data, position, record = path.read_bytes(), HEADER, b""
+    run_id, config, history = "", {}, []
+    while position + HEADER <= len(data):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
+        _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        record += data[position + HEADER : position + HEADER + length]
+        position += HEADER + length
+        if kind in (1, 4):  # whole, or the last piece
+            message, record = Record.FromString(record), b""
+            if message.HasField("run"):
+                run_id = message.run.run_id
+                config = {item.key: json.loads(item.value_json) for item in message.run.config.update}
+            if message.HasField("history"):
+                items = message.history.item
+                history.append({".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+    return run_id, config, history
