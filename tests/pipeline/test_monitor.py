@@ -173,7 +173,9 @@ def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects
     assert now.phases["render"].seconds == pytest.approx(seconds / 13)
     assert all(0 < node.utilisation <= 1 for node in now.nodes.values())
     assert len({run.wandb for run in (*runs, now)}) == len({run.started for run in (*runs, now)}) == 1
-    assert {tracked(folder)[0] for folder in (root / "wandb").glob("offline-run-*")} == {now.wandb}
+    # One folder a session; what W&B had not yet flushed when it was killed is lost, but not its id.
+    sessions = [folder.name.rsplit("-", 1)[1] for folder in (root / "wandb").glob("offline-run-*")]
+    assert sessions == 3 * [now.wandb]
 
     shown = command("pipeline.status", f"path={root}")
     assert shown.returncode == 0 and "\x1b" not in shown.stdout
