@@ -1,0 +1,201 @@
+"""A rendering is watched by files alone: real W&B offline, real runs that are interrupted, killed and resumed."""
+
+import importlib.util
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from command import PROJECT, command
+from PIL import Image
+from tracked import tracked
+
+from conf.tracking import WandbMode
+from pipeline.config import RenderConfig, RenderWandb
+from pipeline.monitor import contact_sheet, figures, monitored
+from pipeline.objects.source import Asset
+from pipeline.plan import ShardJob
+from pipeline.progress import read
+from pipeline.shards import Record, find_markers, read_markers, write_shard
+from rendering.limits import Limits
+from rendering.recipe import Recipe
+from tests.training.dots import sample_of_dots
+
+
+def begun(root: Path, mode: WandbMode = WandbMode.offline) -> tuple[RenderConfig, list[ShardJob]]:
+    """A run of two shards of two objects each, as its driver sees it."""
+    config = RenderConfig(None, str(root), renderer=Recipe(views=4), wandb=RenderWandb(mode=mode, pictures_every=1))
+    assets = [(Asset("a1", ""), Asset("a2", "")), (Asset("b1", ""), Asset("b2", ""))]
+    root.mkdir(exist_ok=True)
+    (root / "plan.json").write_text(json.dumps({"objects": 4, "renderer.views": 4, "seed": 7}))
+    jobs = [ShardJob(str(root), f"views-{i:06d}", a, None, config.renderer, Limits(), 0) for i, a in enumerate(assets)]
+    return config, jobs
+
+
+def commit(job: ShardJob, failed: str = "") -> list[Record]:
+    """Make a shard as its worker does; an object named in `failed` has no views."""
+    ok = [asset.uid for asset in job.assets if asset.uid != failed]
+    phases = {"fetch": 0.5, "load": 0.25, "render": 1.0, "encode": 0.25}
+    records = [
+        Record(a.uid, "ok", "", "", 2.0, phases, 1000, "one.cloud")
+        if a.uid in ok
+        else Record(a.uid, "failed", "timeout", "it took longer", 3.0, node="two.cloud")
+        for a in job.assets
+    ]
+    write_shard(job.root, job.name, [(uid, sample_of_dots(i)) for i, uid in enumerate(ok)], records)
+    return records
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory) -> Path:
+    """A run that is interrupted after its first shard, and continued."""
+    root = tmp_path_factory.mktemp("run") / "views"
+    config, jobs = begun(root)
+    with pytest.raises(KeyboardInterrupt), monitored(config, jobs, []) as seen:
+        for record in commit(jobs[0], failed="a2"):
+            seen(record)
+        raise KeyboardInterrupt
+    stopped = read(str(root), time.time())
+    assert (stopped.state, stopped.done, stopped.total) == ("stopped", 2, 4)
+    time.sleep(1.1)  # a step of W&B is a second
+    with monitored(config, jobs[1:], read_markers(str(root), "views")) as seen:
+        assert read(str(root), time.time()).state == "running"
+        for record in commit(jobs[1]):
+            seen(record)
+    return root
+
+
+def test_wandb_has_the_figures_of_both_sessions_under_one_id(resumed):
+    first, second = sorted((resumed / "wandb").glob("offline-run-*"))
+    (run_id, config, before), (again, _, after) = tracked(first), tracked(second)
+    progress = read(str(resumed), time.time())
+    assert run_id == again == progress.wandb
+    assert config["seed"] == 7 and config["renderer.views"] == 4 and config["output"] == str(resumed)
+    assert max(row["_step"] for row in before) < min(row["_step"] for row in after)
+    last = after[-1]
+    assert {key: last[key] for key in ("objects", "views", "bytes", "failed/timeout", "failed/crashed")} == {
+        "objects": 4, "views": 12, "bytes": 3000, "failed/timeout": 1, "failed/crashed": 0,
+    }  # fmt: skip
+    assert last["failure_rate"] == 0.25 and last["phase_seconds/render"] == 0.75
+    assert last["phase_share/render"] == pytest.approx(3 / 9) and last["phase_share/other"] == pytest.approx(3 / 9)
+    assert last["nodes/one.cloud/utilisation"] > 0 and last["utilisation"] > 0
+    assert set(figures(progress)) <= set(last)
+
+
+def test_wandb_has_pictures_of_the_committed_shards(resumed):
+    for folder, rows in zip(sorted((resumed / "wandb").glob("offline-run-*")), (1, 2), strict=True):
+        (row,) = [row for row in tracked(folder)[2] if "pictures._type" in row]
+        sheet = Image.open(folder / "files" / row["pictures.path"])
+        assert sheet.size == (4 * 32, rows * 32)
+        assert row["pictures._type"] == "image-file"
+
+
+def test_a_contact_sheet_shows_the_views_on_white(tmp_path):
+    _, jobs = begun(tmp_path)
+    commit(jobs[0])
+    sheet = np.asarray(contact_sheet(str(tmp_path), jobs[0].name))
+    view = Image.open(io.BytesIO(sample_of_dots(1)["002.webp"])).convert("RGBA")
+    white = Image.new("RGBA", view.size, "white")
+    np.testing.assert_array_equal(sheet[32:, 64:96], Image.alpha_composite(white, view).convert("RGB"))
+    write_shard(str(tmp_path), "views-000009", [], [])
+    assert contact_sheet(str(tmp_path), "views-000009") is None
+
+
+def test_objects_of_a_retry_count_once(tmp_path):
+    config, jobs = begun(tmp_path, WandbMode.disabled)
+    a1, _ = commit(jobs[0], failed="a2")
+    commit(jobs[1])
+    with monitored(config, [replace(jobs[0], kept=(a1,))], read_markers(str(tmp_path), "views")) as seen:
+        before = read(str(tmp_path), time.time())
+        assert (before.done, before.total, before.failed) == (3, 4, {})
+        seen(Record("a2", "ok", seconds=1, bytes=1000))
+    now = read(str(tmp_path), time.time())
+    assert (now.state, now.ok, now.failed, now.bytes, now.wandb) == ("finished", 4, {}, 4000, "")
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_a_damaged_shard_costs_its_pictures_only(tmp_path, capsys):
+    config, jobs = begun(tmp_path)
+    with monitored(config, jobs, []) as seen:
+        for job in jobs:
+            for record in commit(job):
+                seen(record)
+        (tmp_path / "views-000001.tar").write_bytes(b"noise" * 300)
+    assert "W&B's pictures cannot be written" in capsys.readouterr().err
+    assert read(str(tmp_path), time.time()).state == "finished"
+
+
+SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=3", "cluster.workers=1", "objects_per_shard=1"]
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("objects")
+    for i in range(12):
+        trimesh.creation.box((1, 1 + i, 2)).export(folder / f"box{i:02d}.glb")
+    (folder / "noise.glb").write_bytes(b"no glTF at all")
+    return folder
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
+def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects, tmp_path):
+    root = tmp_path / "views"
+    words = ["pipeline.render", "objects=folder", f"objects.path={objects}", f"output={root}", *SMALL]
+    runs = []
+    for shards, blow, state in ((1, signal.SIGINT, "stopped"), (3, signal.SIGKILL, "stale")):
+        driver = subprocess.Popen([sys.executable, "-m", *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
+        while len(list(root.glob("views-*.json"))) < shards:
+            assert driver.poll() is None
+            time.sleep(0.02)
+        driver.send_signal(blow)
+        driver.wait(120)
+        runs.append(read(str(root), time.time() + 120))
+        assert runs[-1].state == state
+    assert runs[1].done == len(find_markers(str(root), "views"))
+    assert runs[1].updated < time.time() - 0.01
+
+    assert command(*words).returncode == 0
+    now, markers = read(str(root), time.time()), read_markers(str(root), "views")
+    records = [record for marker in markers for record in marker.records]
+    assert (now.state, now.total, now.done) == ("finished", 13, 13)
+    assert now.ok == sum(record.status == "ok" for record in records) == 12
+    assert now.failed == Counter(record.reason for record in records if record.reason) == {"unreadable": 1}
+    assert now.bytes == sum(record.bytes for record in records) and now.views == 36
+    seconds = sum(record.phases.get("render", 0) for record in records)
+    assert now.phases["render"].seconds == pytest.approx(seconds / 13)
+    assert all(0 < node.utilisation <= 1 for node in now.nodes.values())
+    assert len({run.wandb for run in (*runs, now)}) == len({run.started for run in (*runs, now)}) == 1
+    # One folder a session; what W&B had not yet flushed when it was killed is lost, but not its id.
+    sessions = [folder.name.rsplit("-", 1)[1] for folder in (root / "wandb").glob("offline-run-*")]
+    assert sessions == 3 * [now.wandb]
+
+    shown = command("pipeline.status", f"path={root}")
+    assert shown.returncode == 0 and "\x1b" not in shown.stdout
+    assert "finished" in shown.stdout.splitlines()[0] and "13 of 13 objects" in shown.stdout
+    assert "  unreadable            1" in shown.stdout
+    (root / "progress.json").unlink()
+    rebuilt = command("pipeline.status", f"path={root}", "watch=1")
+    assert rebuilt.returncode == 0 and "13 of 13 objects" in rebuilt.stdout and "36 views" in rebuilt.stdout
+
+
+def test_watching_ends_with_the_run(tmp_path):
+    config, jobs = begun(tmp_path, WandbMode.disabled)
+    with monitored(config, jobs, []) as seen:
+        words = [sys.executable, "-m", "pipeline.status", f"path={tmp_path}", "watch=0.2"]
+        watcher = subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+        first = watcher.stdout.readline()
+        for job in jobs:
+            for record in commit(job):
+                seen(record)
+        assert watcher.poll() is None
+    rest = watcher.communicate(timeout=60)[0]
+    assert first == f"{tmp_path}: running\n"
+    assert watcher.returncode == 0 and f"{tmp_path}: finished" in rest and "4 of 4 objects" in rest

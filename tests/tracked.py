@@ -1,0 +1,48 @@
+"""What a W&B run has written to disk, read back without a server: the LevelDB log of its protocol buffers."""
+
+import json
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+BLOCK, HEADER = 32768, 7
+
+
+def tracked(folder: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Id, configuration and history of the one run in an `offline-run-…` folder; nested keys are joined with dots.
+
+    W&B's own process writes the end of a run a moment after the command is done.
+    """
+    run_id, config, history, ended, deadline = "", {}, [], False, time.monotonic() + 60
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.1)
+        messages = _messages(folder)
+        ended = any(message.HasField("exit") for message in messages)
+    assert ended, f"the run in {folder} has no end"
+    for message in messages:
+        if message.HasField("run"):
+            run_id = message.run.run_id
+            config = {item.key: json.loads(item.value_json) for item in message.run.config.update}
+        if message.HasField("history"):
+            items = message.history.item
+            history.append({".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+    return run_id, config, history
+
+
+def _messages(folder: Path) -> list[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("*.wandb")
+    data, position, record, messages = path.read_bytes(), HEADER, b"", []
+    while position + HEADER <= len(data):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        record += data[position + HEADER : position + HEADER + length]
+        position += HEADER + length
+        if kind in (1, 4) and position <= len(data):  # whole, or the last piece
+            messages.append(Record.FromString(record))
+            record = b""
+    return messages
