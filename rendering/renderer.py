@@ -117,7 +117,8 @@ class Renderer:
 
     def _started(self) -> bool:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rendering.worker"],
+            # -P: this code, and not what happens to lie in the folder that a cluster's machine was started in
+            [sys.executable, "-P", "-m", "rendering.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
