@@ -18,6 +18,9 @@ cd "${SLURM_SUBMIT_DIR:-.}"
 bin=${BIN:-$PWD/.venv/bin}
 [ -x "$bin/ray" ] || { echo "error: there is no $bin/ray; make install, or name another folder: BIN=…" >&2; exit 2; }
 export RAY_USAGE_STATS_ENABLED=0
+# Other people's jobs reach this network: only who has this job's token may join.
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 cpus=${SLURM_CPUS_PER_TASK:-1}
 port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs may share the first node
