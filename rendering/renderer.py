@@ -144,7 +144,8 @@ class Renderer:
     def _started(self) -> bool:
         self._objects = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rendering.worker", *map(str, self._roots)],
+            # -P: this code, and not what happens to lie in the folder that a cluster's machine was started in
+            [sys.executable, "-P", "-m", "rendering.worker", *map(str, self._roots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

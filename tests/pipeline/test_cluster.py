@@ -62,7 +62,7 @@ def driver(words, project: Path, log: Path, **env: str):
 
 
 def wait_until(condition, process: subprocess.Popen, log: Path) -> None:
-    for _ in range(2000):
+    for _ in range(4000):
         if condition():
             return
         assert process.poll() is None, log.read_text()
