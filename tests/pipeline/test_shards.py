@@ -113,4 +113,5 @@ def test_the_marker_is_plain_json(root, tmp_path):
     fields = json.loads((tmp_path / "views-000003.json").read_text())
     assert fields["records"][1] == {
         "uid": "broken", "status": "failed", "reason": "blank", "detail": "nothing", "seconds": 0.0,
+        "phases": {}, "bytes": 0, "node": "", "verdicts": [], "mesh": "",
     }  # fmt: skip
