@@ -23,7 +23,7 @@ from conf.tracking import WandbMode, begin
 from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
 from pipeline.progress import Progress, State, Tally, read_fields, records, write
-from pipeline.shards import Marker, Record
+from pipeline.shards import VIEW, Marker, Record
 from rendering.failure import REASONS
 
 HEARTBEAT = 5.0  # seconds between two writes of progress.json
@@ -120,7 +120,7 @@ def contact_sheet(root: str, name: str) -> Image.Image | None:
     with fsspec.open(f"{root}/{name}.tar", "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             uid, _, extension = member.name.partition(".")
-            if not extension.endswith(".webp") or len(rows.get(uid, ())) == COLUMNS:
+            if not VIEW.fullmatch(extension) or len(rows.get(uid, ())) == COLUMNS:
                 continue
             if uid not in rows and len(rows) == ROWS:
                 break

@@ -25,6 +25,7 @@ from pipeline.storage import list_folder, locate, put_atomically, write_atomical
 Kind = Literal["views", "latents"]
 Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.npy", "meta.json"
 
+VIEW = re.compile(r"\d{3}\.webp")
 UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # a tar member is named <uid>.<extension>, so a uid has no dot
 
 
@@ -185,7 +186,7 @@ def damage(root: str, marker: Marker) -> str:
 
 def view_names(sample: Sample) -> list[str]:
     """The colour pictures of a view sample, in the order of its cameras; passes lie beside as `NNN.<pass>.<suffix>`."""
-    return sorted(name for name in sample if re.fullmatch(r"\d{3}\.webp", name))
+    return sorted(filter(VIEW.fullmatch, sample))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

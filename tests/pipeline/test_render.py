@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 import trimesh
 from command import PROJECT, command
 
-from pipeline.shards import read_markers, read_samples
+from pipeline.shards import read_markers, read_samples, view_names
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 
@@ -116,6 +118,35 @@ def test_a_run_does_not_continue_with_other_settings(views, objects):
         done = render(objects, views, *words)
         assert done.returncode == 2
         assert done.stderr == f"error: {views} was begun with {named}; choose another output, or delete that folder\n"
+
+
+def test_retry_renders_only_what_failed_for_that_reason(objects, tmp_path):
+    """One object is mended; the shard then is the one that a run over the mended folder makes."""
+    folder = tmp_path / "objects"
+    shutil.copytree(objects, folder)
+    assert render(folder, tmp_path / "views", "objects_per_shard=4").returncode == 0
+    before = tars(tmp_path / "views")
+    shutil.copy(folder / "box4.glb", folder / "box2_noise.glb")
+    again = render(folder, tmp_path / "views", "objects_per_shard=4", "retry=unreadable,timeout")
+    assert again.returncode == 0 and "1 objects to render in 1 shards" in again.stdout, again.stderr
+    assert "1 of 7 objects have no views: 1 no_mesh" in again.stdout
+    assert render(folder, tmp_path / "fresh", "objects_per_shard=4").returncode == 0
+    after = tars(tmp_path / "views")
+    assert after == tars(tmp_path / "fresh") != before
+    assert command("pipeline.verify", f"path={tmp_path / 'views'}").returncode == 0
+    # The mended object is box 4 over again.
+    objects_csv = (tmp_path / "views/objects.csv").read_text()
+    assert re.search(r"^box4,.*,box2_noise,", objects_csv, re.MULTILINE), objects_csv
+
+
+def test_passes_travel_in_the_shard(objects, tmp_path):
+    words = ["objects.limit=1", "renderer.passes=depth,normal,mask,albedo"]
+    done = render(objects, tmp_path / "views", *words)
+    assert done.returncode == 0, done.stderr
+    ((_, sample),) = read_samples(str(tmp_path / "views"), "views-000000")
+    assert {"000.webp", "000.depth.png", "000.normal.webp", "000.mask.png", "000.albedo.webp"} < set(sample)
+    assert view_names(sample) == ["000.webp", "001.webp", "002.webp"]
+    assert command("pipeline.verify", f"path={tmp_path / 'views'}").returncode == 0
 
 
 def test_nothing_rendered_is_a_failure(tmp_path):
