@@ -112,9 +112,12 @@ def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
     cycles = scene.cycles
     cycles.samples = recipe.samples
     cycles.use_adaptive_sampling = recipe.noise > 0
-    if recipe.noise > 0:
-        cycles.adaptive_threshold, cycles.adaptive_min_samples = recipe.noise, recipe.min_samples
-    cycles.use_denoising = recipe.denoise
+    cycles.adaptive_threshold = recipe.noise
+    cycles.use_denoising = recipe.denoise != "none"
+    # Of the accurate one's time, most goes into filtering its own guides, the albedo and the normals.
+    accurate = recipe.denoise == "accurate"
+    cycles.denoising_prefilter = "ACCURATE" if accurate else "NONE"
+    cycles.denoising_quality = "HIGH" if accurate else "BALANCED"
     cycles.pixel_filter_type = recipe.pixel_filter
     cycles.filter_width = recipe.filter_width
     cycles.diffuse_bounces = cycles.glossy_bounces = 1

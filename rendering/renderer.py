@@ -143,6 +143,8 @@ class Renderer:
 
     def _started(self) -> bool:
         self._objects = 0
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, _some(allowed, self._limits.threads))
         self._process = subprocess.Popen(
             # -P: this code, and not what happens to lie in the folder that a cluster's machine was started in
             [sys.executable, "-P", "-m", "rendering.worker", *map(str, self._roots)],
@@ -155,15 +157,19 @@ class Renderer:
                 "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
             },
         )
+        os.sched_setaffinity(0, allowed)
         try:
             hello = self._read_line(self._process, START_LIMIT)
         except (TimeoutError, MemoryError):
             hello = b""
         if not hello:
             self.stop()
-        elif not json.loads(hello)["confined"]:
+            return False
+        for task in os.listdir(f"/proc/{self._process.pid}/task"):
+            os.sched_setaffinity(int(task), allowed)
+        if not json.loads(hello)["confined"]:
             warnings.warn(f"{platform.node()} has no Landlock: Blender can read what you can", stacklevel=2)
-        return bool(hello)
+        return True
 
     def _last_words(self) -> str:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))
@@ -185,6 +191,16 @@ class Renderer:
                 if _gigabytes(process) > self._limits.gigabytes:
                     raise MemoryError
         return process.stdout.readline()
+
+
+def _some(cores: set[int], count: int) -> set[int]:
+    """Where Blender starts: TBB counts the cores then, and a thread for each of them spins where Cycles may use fewer.
+
+    Once it has counted, it may run on all. Not everybody starts on the first core.
+    """
+    order = sorted(cores)
+    first = os.getpid() % len(order)
+    return set((order[first:] + order[:first])[:count])
 
 
 def _gigabytes(process: subprocess.Popen[bytes]) -> float:
