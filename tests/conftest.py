@@ -1,5 +1,7 @@
 """What all tests share: the real assets, where they are at hand."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +14,14 @@ def scans() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the scanned objects in {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_shared_wandb() -> Iterator[None]:
+    """W&B's service of this process would otherwise be that of every command that a later test starts."""
+    yield
+    if "WANDB_SERVICE" in os.environ:
+        import wandb
+
+        wandb.teardown()
+        os.environ.pop("WANDB_SERVICE", None)

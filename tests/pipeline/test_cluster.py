@@ -21,7 +21,7 @@ from pipeline.shards import read_markers, read_samples
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 
-SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=2"]
+SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=2", "wandb.mode=disabled"]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def assert_same(views: Path, local: Path, objects: int) -> None:
     assert tars[0] == tars[1]
     uids = [uid for marker in read_markers(str(views), "views") for uid in marker.uids]
     assert len(uids) == len(set(uids)) == objects
-    assert {path.suffix for path in views.iterdir()} == {".tar", ".json"}
+    assert {path.suffix for path in views.iterdir()} == {".tar", ".json", ".csv"}
 
 
 def test_from_no_machine_to_one_that_dies_to_another_with_code_that_only_the_driver_had(cluster, tmp_path):

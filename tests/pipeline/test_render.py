@@ -25,6 +25,7 @@ SMALL = [
     "renderer.views=3",
     "cluster.workers=2",
     "max_failure_rate=0.3",
+    "wandb.mode=disabled",
 ]
 
 
@@ -63,7 +64,7 @@ def test_every_object_ends_with_views_or_a_reason(views):
     assert [marker.name for marker in markers] == ["views-000000", "views-000001", "views-000002"]
     records = {record.uid: record for marker in markers for record in marker.records}
     assert list(records) == ["box0", "box1", "box2", "box2_noise", "box3", "box4", "points"]
-    assert records["box2_noise"].reason == "unreadable" and "glTF" in records["box2_noise"].detail
+    assert records["box2_noise"].reason == "unreadable" and ".glb" in records["box2_noise"].detail
     assert records["points"].reason == "no_mesh"
     assert all(record.seconds > 0 for record in records.values())
     # A shard without a single picture is a shard all the same.

@@ -46,6 +46,7 @@ def words(tmp_path_factory):
     for i in range(6):
         trimesh.creation.box((1, 1 + i, 2)).export(folder / f"box{i}.glb")
     settings = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=2", "objects_per_shard=2"]
+    settings += ["wandb.mode=disabled"]
     return ["pipeline.render", "objects=folder", f"objects.path={folder}", "cluster.workers=2", *settings]
 
 
@@ -65,6 +66,9 @@ def views(bucket, words):
     return url
 
 
+TABLES = {"plan.json", "progress.json", "objects.csv", "licenses.csv"}
+
+
 @needs_blender
 def test_a_killed_run_on_s3_ends_with_the_bytes_of_a_local_one(views, words, tmp_path):
     done = command(*words, f"output={tmp_path / 'views'}")
@@ -73,7 +77,7 @@ def test_a_killed_run_on_s3_ends_with_the_bytes_of_a_local_one(views, words, tmp
     fs, root = locate(views)
     assert {Path(path).name: fs.cat_file(path) for path in fs.glob(f"{root}/*.tar")} == local
     names = {f"views-{i:06d}.{suffix}" for i in range(3) for suffix in ("tar", "json")}
-    assert {Path(path).name for path in fs.ls(root, detail=False)} - {"index.html"} == {"plan.json", *names}
+    assert {Path(path).name for path in fs.ls(root, detail=False)} - {"index.html"} == {*TABLES, *names}
 
 
 @needs_blender
