@@ -39,8 +39,10 @@ FAST = Recipe()
 PAPER = Recipe(
     resolution=512,
     samples=128,
+    min_samples=0,
     noise=0.01,  # Blender's default, which the original's script leaves on
     denoise="accurate",
+    crop=False,
     pixel_filter="BLACKMAN_HARRIS",
     filter_width=0.01,
 )
@@ -87,9 +89,9 @@ def compare(asset: Path, views: int, reference: int, renderer: Renderer) -> Comp
     """Render one object both ways and once converged, with `reference` samples to a final pixel."""
     fast, fast_pictures = _render(renderer, asset, replace(FAST, views=views))
     # What remains when there is nothing to sample: the scene's sync and BVH, and the files.
-    bare, _ = _render(renderer, asset, replace(FAST, views=views, resolution=8, samples=1, denoise="none"))
+    bare, _ = _render(renderer, asset, replace(FAST, views=views, resolution=8, samples=1, noise=0.0, denoise="none"))
     samples = max(1, reference // FINE**2)
-    truth_recipe = replace(FAST, views=views, resolution=256 * FINE, samples=samples, denoise="none")
+    truth_recipe = replace(FAST, views=views, resolution=256 * FINE, samples=samples, noise=0.0, denoise="none")
     _, truth = _render(renderer, asset, truth_recipe)
 
     before = _children_cpu()

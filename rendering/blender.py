@@ -15,7 +15,7 @@ from mathutils import Matrix
 from numpy.typing import NDArray
 
 from rendering import lighting
-from rendering.cameras import LENS_MM, SENSOR_MM
+from rendering.cameras import LENS_MM, SENSOR_MM, project
 from rendering.failure import RenderFailure
 from rendering.recipe import AreaLight, Recipe
 
@@ -112,7 +112,7 @@ def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
     cycles = scene.cycles
     cycles.samples = recipe.samples
     cycles.use_adaptive_sampling = recipe.noise > 0
-    cycles.adaptive_threshold = recipe.noise
+    cycles.adaptive_threshold, cycles.adaptive_min_samples = recipe.noise, recipe.min_samples
     cycles.use_denoising = recipe.denoise != "none"
     # Of the accurate one's time, most goes into filtering its own guides, the albedo and the normals.
     accurate = recipe.denoise == "accurate"
@@ -148,16 +148,31 @@ def use_device(device: str) -> str:
     return "cpu"
 
 
-def render(extrinsics: NDArray[np.float64], seed: int, path: Path) -> None:
-    """Render one view, `[3, 4]` world→camera, as an RGBA PNG with straight alpha."""
+def render(extrinsics: NDArray[np.float64], seed: int, path: Path, points: NDArray[np.float64] | None) -> None:
+    """Render one view, `[3, 4]` world→camera, as an RGBA PNG with straight alpha.
+
+    Only the rectangle around `points` `[N, 3]`, where they are given, is sampled; there is nothing elsewhere.
+    """
     pose = np.eye(4)
     pose[:3, :3] = extrinsics[:, :3].T
     pose[:3, 3] = -extrinsics[:, :3].T @ extrinsics[:, 3]
     scene = bpy.context.scene
     scene.camera.matrix_world = Matrix(pose.tolist())
     scene.cycles.seed = seed
+    scene.render.use_border = points is not None
+    if points is not None:
+        _crop(scene.render, project(points, extrinsics, scene.render.resolution_x))
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
+
+
+def _crop(settings: bpy.types.RenderSettings, pixels: NDArray[np.float64]) -> None:
+    """Bound the rendering to `pixels` `[N, 2]` (column, row) and one more to each side."""
+    side = settings.resolution_x
+    left, top = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, side - 1) / side
+    right, bottom = np.clip(np.ceil(pixels.max(axis=0)) + 1, 1, side) / side
+    settings.border_min_x, settings.border_max_x = left, right
+    settings.border_min_y, settings.border_max_y = 1 - bottom, 1 - top  # Blender's rows go up
 
 
 def _geometry() -> tuple[NDArray[np.float64], int]:

@@ -42,9 +42,11 @@ class Recipe:
     poses: list[list[float]] = option([], "of fixed cameras: [[polar, azimuth, radius], …] in degrees, object sizes")
     lighting: str = option("zero123", f"lamps and world: {', '.join(CHOICES['lighting'])}")
     passes: list[str] = option([], f"beside the colour: any of {', '.join(PASSES)}")
-    samples: int = option(16, "Cycles samples per pixel; powers of two are the best")
-    noise: float = option(0.0, "sampling of a pixel ends early where its noise is below this; 0: it takes all samples")
+    samples: int = option(128, "Cycles samples per pixel, at most")
+    min_samples: int = option(8, "where sampling may end early: samples per pixel at least; 0: by Cycles' own rule")
+    noise: float = option(0.03, "sampling of a pixel ends early where its noise is below this; 0: it takes all samples")
     denoise: str = option("balanced", "OpenImageDenoise after sampling: none, balanced or accurate (ten times slower)")
+    crop: bool = option(True, "sample only the rectangle where the object is: the same picture, sooner")
     pixel_filter: str = option("BOX", "Cycles pixel filter: BOX, GAUSSIAN or BLACKMAN_HARRIS")
     filter_width: float = option(1.0, "width of the pixel filter, pixels (the original's 0.01 aliases)")
     view_transform: str = option("Filmic", "tone mapping: Filmic (as the released data), Standard or AgX")
@@ -59,6 +61,8 @@ class Recipe:
                 raise UserError(f"renderer.{name}={getattr(self, name)} is none of {', '.join(choices)}")
         if unknown := set(self.passes) - set(PASSES):
             raise UserError(f"renderer.passes: there is no {min(unknown)}; choose from {', '.join(PASSES)}")
+        if not 0 <= self.min_samples <= 4096:
+            raise UserError(f"renderer.min_samples={self.min_samples} is outside 0..4096")
         if not 0 <= self.noise <= 1:
             raise UserError(f"renderer.noise={self.noise} lies not within 0 and 1")
         if not self.filter_width > 0:

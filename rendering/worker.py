@@ -54,7 +54,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     looks = []
     for view, camera in enumerate(extrinsics):
         png = folder / f"{view:03d}.png"
-        blender.render(camera, seed=view, path=png)
+        blender.render(camera, view, png, shape.points if recipe.crop else None)
         clock.lap("render")
         with Image.open(png) as image:
             looks.append(quality.look(np.asarray(image)[..., 3]))

@@ -62,16 +62,16 @@ def test_a_file_that_is_not_there_is_missing(render, tmp_path):
 def test_too_slow_is_a_timeout_and_the_next_object_renders(render, corner):
     with Renderer(Limits(seconds=3)) as renderer:
         good = render(corner, renderer=renderer)
-        assert reason(render, corner, renderer=renderer, samples=60000) == "timeout"
+        assert reason(render, corner, renderer=renderer, samples=60000, noise=0.0) == "timeout"
         assert render(corner, renderer=renderer).files == good.files
 
 
 def test_a_killed_blender_costs_nothing_the_first_time(render, corner):
     with Renderer() as renderer:
-        good = render(corner, renderer=renderer, samples=64)
+        good = render(corner, renderer=renderer, samples=64, noise=0.0)
         first = renderer._process.pid
         threading.Timer(0.5, os.kill, (first, signal.SIGKILL)).start()
-        again = render(corner, renderer=renderer, samples=64)
+        again = render(corner, renderer=renderer, samples=64, noise=0.0)
         assert renderer._process.pid != first, "it was not killed"
         assert again.files == good.files
 
@@ -86,7 +86,7 @@ def test_a_blender_killed_again_is_a_crash_and_the_next_object_renders(render, c
         good = render(corner, renderer=renderer)
         killer = threading.Thread(target=kill)
         killer.start()
-        assert reason(render, corner, renderer=renderer, samples=60000) == "crashed"
+        assert reason(render, corner, renderer=renderer, samples=60000, noise=0.0) == "crashed"
         over.set()
         killer.join()
         assert render(corner, renderer=renderer).files == good.files
@@ -136,6 +136,6 @@ def test_one_thread_takes_one_core_at_most(corner, tmp_path):
         renderer.render(corner, Recipe(resolution=16, samples=1, views=1), 0, tmp_path)
         cores = os.sched_getaffinity(renderer._process.pid)
         start = time.monotonic()
-        rendered = renderer.render(corner, Recipe(resolution=512, samples=64, views=1), 0, tmp_path)
+        rendered = renderer.render(corner, Recipe(resolution=512, samples=64, noise=0.0, views=1), 0, tmp_path)
         assert rendered.cpu < 1.2 * (time.monotonic() - start)
     assert cores == os.sched_getaffinity(0)  # and it may run on any

@@ -20,7 +20,7 @@ def recipe(name: str) -> dict:
 
 def test_zero123_is_the_originals():
     assert recipe("zero123") == {
-        "resolution": 512, "samples": 128, "noise": 0.01, "denoise": "accurate",
+        "resolution": 512, "samples": 128, "min_samples": 0, "noise": 0.01, "denoise": "accurate", "crop": False,
         "pixel_filter": "BLACKMAN_HARRIS", "filter_width": 0.01,
     }  # fmt: skip
     assert Recipe().views == 12 and Recipe().view_transform == "Filmic"

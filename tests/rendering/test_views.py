@@ -135,3 +135,12 @@ def test_background_is_transparent_and_edges_are_soft(render, corner):
     assert alpha[0].max() == 0 and alpha.max() == 255
     # A real pixel filter leaves partly covered pixels along the outline.
     assert ((alpha > 0) & (alpha < 255)).sum() > 40
+
+
+def test_only_what_is_empty_is_cropped_away(render, corner):
+    """Cameras close by, so that the object reaches over the frame as well."""
+    whole, cropped = (render(corner, radius=[1.0, 1.6], views=6, denoise="none", crop=crop) for crop in (False, True))
+    np.testing.assert_array_equal(whole.pixels[..., 3] > 0, cropped.pixels[..., 3] > 0)
+    assert np.abs(whole.pixels[..., 3].astype(int) - cropped.pixels[..., 3]).max() <= 1
+    seen = whole.pixels[..., 3] == 255
+    assert np.abs(whole.pixels[seen].astype(int) - cropped.pixels[seen]).mean() < 3  # its noise may be another
