@@ -61,6 +61,7 @@ def test_rendering_logs_what_its_panels_show(sections, tmp_path):
     assert {"objects_per_second", "views_per_second", "failed/timeout", "phase_seconds/render", "pictures"} <= shown
 
 
+@pytest.mark.slow
 def test_training_logs_what_its_panels_show(sections, tmp_path):
     write_dots(tmp_path / "views", objects=10)
     words = [f"data.path={tmp_path / 'views'}", f"output={tmp_path / 'run'}", "trainer.max_steps=6"]

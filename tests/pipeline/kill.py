@@ -23,7 +23,7 @@ from pipeline.shards import find_markers
 
 PROJECT = Path(__file__).parents[2]
 
-VICTIMS = {"Blender": "rendering.worker", "Ray worker": "ray::", "driver": "pipeline.render"}
+VICTIMS = {"Blender": "rendering.worker", "Ray worker": "ray::render_shard", "driver": "pipeline.render"}
 
 
 def make_objects(folder: Path, count: int) -> None:
@@ -49,7 +49,7 @@ def find_victim(driver: psutil.Process, kind: str) -> psutil.Process | None:
     if kind == "driver":
         return driver
     try:
-        # A Ray worker is named after its task; one that waits for a task is ray::IDLE.
+        # A Ray worker is named after its task.
         return next((p for p in driver.children(recursive=True) if VICTIMS[kind] in " ".join(p.cmdline())), None)
     except psutil.Error:
         return None

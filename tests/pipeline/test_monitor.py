@@ -145,6 +145,7 @@ def objects(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects, tmp_path):
     root = tmp_path / "views"
