@@ -164,7 +164,7 @@ def table(rows: list[Comparison]) -> str:
             "",
             f"| all of Objaverse ({CATALOGUE:,} objects like these) | paper | ours |",
             "| --- | --- | --- |",
-            "| 1 core | " + " | ".join(f"{h / 24 / 365:.1f} years" for h in hours) + " |",
+            "| 1 core | " + " | ".join(f"{h / 24:,.0f} days" for h in hours) + " |",
             "| 1,000 cores | " + " | ".join(f"{h / 1000:.1f} hours" for h in hours) + " |",
             f"| spot machines at {SPOT_PRICE} $ a core and hour | "
             + " | ".join(f"{h * SPOT_PRICE:,.0f} $" for h in hours)

@@ -99,7 +99,7 @@ def compare(calm: Path, killed: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40, help="how often to kill (default 40)")
-    parser.add_argument("--objects", type=int, default=200, help="how many objects to render (default 200)")
+    parser.add_argument("--objects", type=int, default=400, help="how many objects to render (default 400)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other victims at other times")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:
