@@ -48,7 +48,7 @@ PAPER = Recipe(
 )
 LIMITS = Limits(seconds=36_000, objects=10**9)
 CATALOGUE = 798_759  # objects of Objaverse 1.0
-SPOT_PRICE = 0.015  # dollars for a core and hour: c6i.4xlarge, 16 vCPU at about 0.24 $ (us-east-1, spot, 2024)
+SPOT_PRICE = 0.015  # dollars for a core and hour, an assumption: 16 vCPUs at 0.24 $ an hour
 
 Pictures = NDArray[np.float64]  # [views, 256, 256, 3] on white
 

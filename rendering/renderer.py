@@ -145,19 +145,21 @@ class Renderer:
         self._objects = 0
         allowed = os.sched_getaffinity(0)
         os.sched_setaffinity(0, _some(allowed, self._limits.threads))
-        self._process = subprocess.Popen(
-            # -P: this code, and not what happens to lie in the folder that a cluster's machine was started in
-            [sys.executable, "-P", "-m", "rendering.worker", *map(str, self._roots)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
-            },
-        )
-        os.sched_setaffinity(0, allowed)
+        try:
+            self._process = subprocess.Popen(
+                # -P: this code, and not what happens to lie in the folder that a cluster's machine was started in
+                [sys.executable, "-P", "-m", "rendering.worker", *map(str, self._roots)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                    "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
+                },
+            )
+        finally:
+            os.sched_setaffinity(0, allowed)
         try:
             hello = self._read_line(self._process, START_LIMIT)
         except (TimeoutError, MemoryError):
