@@ -46,7 +46,7 @@ class Recipe:
     min_samples: int = option(8, "where sampling may end early: samples per pixel at least; 0: by Cycles' own rule")
     noise: float = option(0.03, "sampling of a pixel ends early where its noise is below this; 0: it takes all samples")
     denoise: str = option(
-        "balanced", "OpenImageDenoise after sampling: none, balanced, or accurate (five times slower)"
+        "balanced", "OpenImageDenoise after sampling: none, balanced, accurate (five times slower)"
     )
     crop: bool = option(True, "sample only the rectangle where the object is: the same picture, sooner")
     pixel_filter: str = option("BOX", "Cycles pixel filter: BOX, GAUSSIAN or BLACKMAN_HARRIS")
