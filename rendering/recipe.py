@@ -45,9 +45,7 @@ class Recipe:
     samples: int = option(128, "Cycles samples per pixel, at most")
     min_samples: int = option(8, "where sampling may end early: samples per pixel at least; 0: by Cycles' own rule")
     noise: float = option(0.03, "sampling of a pixel ends early where its noise is below this; 0: it takes all samples")
-    denoise: str = option(
-        "balanced", "OpenImageDenoise after sampling: none, balanced, accurate (five times slower)"
-    )
+    denoise: str = option("balanced", "OpenImageDenoise after sampling: none, balanced, accurate (five times slower)")
     crop: bool = option(True, "sample only the rectangle where the object is: the same picture, sooner")
     pixel_filter: str = option("BOX", "Cycles pixel filter: BOX, GAUSSIAN or BLACKMAN_HARRIS")
     filter_width: float = option(1.0, "width of the pixel filter, pixels (the original's 0.01 aliases)")

@@ -121,6 +121,7 @@ def test_a_run_does_not_continue_with_other_settings(views, objects):
         assert done.stderr == f"error: {views} was begun with {named}; choose another output, or delete that folder\n"
 
 
+@pytest.mark.slow
 def test_retry_renders_only_what_failed_for_that_reason(objects, tmp_path):
     """One object is mended; the shard then is the one that a run over the mended folder makes."""
     folder = tmp_path / "objects"
