@@ -87,6 +87,7 @@ def assert_same(views: Path, local: Path, objects: int) -> None:
     assert {path.suffix for path in views.iterdir()} == {".tar", ".json", ".csv"}
 
 
+@pytest.mark.slow
 def test_from_no_machine_to_one_that_dies_to_another_with_code_that_only_the_driver_had(cluster, tmp_path):
     """The driver's code differs from the one that is installed here, and is moved away before a machine comes."""
     project = tmp_path / "project"

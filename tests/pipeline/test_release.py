@@ -379,6 +379,7 @@ def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shard
     assert command("pipeline.verify", f"path={tmp_path / 'out'}").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "tar"])
 def test_killed_and_run_again_it_makes_the_same_bytes(tmp_path, source):
     objects = {f"o{i:02d}": files_of(i, views=4, side=128) for i in range(24)}
