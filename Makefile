@@ -26,7 +26,7 @@ libraries:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends $(LIBRARIES)
 	@$(BIN)/python -c 'import bpy' || { echo "error: Blender's module cannot be imported, see above" >&2; exit 2; }
 
-demo: install ## render, train, sample: a report in about five minutes on two cores
+demo: install ## render, train, sample: a report in five to eight minutes on two cores
 	$(BIN)/python -m pipeline.render +experiment=demo
 	$(BIN)/python -m training.finetune +experiment=demo
 	$(BIN)/python -m inference.report +experiment=demo

@@ -28,10 +28,10 @@ def main() -> int:
     options = parser.parse_args()
     try:
         import wandb
-        import wandb_workspaces.workspaces  # noqa: F401
+
+        view = workspace(options.entity, options.project, options.name)
     except ImportError as error:
         return _refuse(f"{error.name} is not installed: pip install '.[dashboard]'")
-    view = workspace(options.entity, options.project, options.name)
     if options.dry_run:
         print(json.dumps(view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True), indent=1))
         return 0

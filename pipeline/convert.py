@@ -22,6 +22,7 @@ from pipeline.release import Released, read_files
 from pipeline.shards import Record, Sample, npy_array, npy_bytes, view_names
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
+from rendering.picture import save_lossless
 from rendering.quality import Look, look
 
 MOST_PIXELS = 4096**2  # of a picture
@@ -81,8 +82,7 @@ def _sample(item: Released, resolution: int | None) -> Sample:
         picture = shrink(picture, resolution) if resolution else picture
         looks.append(look(np.asarray(picture)[..., 3]))
         contents = io.BytesIO()
-        # As in rendering.passes; exact keeps the colour of transparent pixels.
-        picture.save(contents, "WEBP", lossless=True, quality=50, method=2, exact=True)
+        save_lossless(picture, contents)
         views[f"{i:03d}.webp"] = contents.getvalue()
     # What the layout does not tell is left empty: the asset, its licence, how it was rendered.
     meta = {

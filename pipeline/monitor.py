@@ -5,7 +5,6 @@ No worker is asked anything, so that watching costs the same with one worker and
 
 import hashlib
 import io
-import json
 import sys
 import tarfile
 import threading
@@ -23,7 +22,8 @@ from conf.tracking import WandbMode, begin
 from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
 from pipeline.progress import Progress, State, Tally, read_fields, records, write
-from pipeline.shards import VIEW, Marker, Record
+from pipeline.shards import VIEW, Marker, Record, read_plan
+from pipeline.storage import is_local
 from rendering.failure import REASONS
 
 HEARTBEAT = 5.0  # seconds between two writes of progress.json
@@ -140,12 +140,10 @@ def contact_sheet(root: str, name: str) -> Image.Image | None:
 
 
 def _begin(config: RenderConfig, run_id: str) -> Any:
-    fs, path = fsspec.core.url_to_fs(f"{config.output}/plan.json")
-    local = "file" in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
-    folder = config.output if local else "."
+    folder = config.output if is_local(config.output) else "."
     Path(folder).mkdir(parents=True, exist_ok=True)
     name = config.output.rstrip("/").rsplit("/", 1)[-1]
-    plan = {"output": config.output, **json.loads(fs.cat_file(path))}
+    plan = {"output": config.output, **(read_plan(config.output) or {})}
     run = begin(config.wandb, folder, "rendering", name, plan, run_id)
     run.define_metric("objects")
     run.define_metric("*", step_metric="objects")

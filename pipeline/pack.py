@@ -13,7 +13,6 @@ with its reason, and the run goes on. To resume, run the same command again: wha
 import hashlib
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, count, islice
@@ -25,10 +24,11 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.config import PackConfig
 from pipeline.convert import to_sample
+from pipeline.outcome import conclude
 from pipeline.plan import agree
 from pipeline.processes import Spread, processes
 from pipeline.release import LISTING, Released, objects_of_folder, objects_of_tar, read_listing
-from pipeline.shards import Marker, Record, ShardWriter, find_markers, shard_name
+from pipeline.shards import Record, ShardWriter, find_markers, read_plan, shard_name
 from pipeline.storage import locate, write_atomically
 
 
@@ -49,7 +49,7 @@ def main(config: PackConfig) -> int:
     agree(config.output, plan)
     done = find_markers(config.output, "views")
     records = [record for marker in done for record in marker.records]
-    if not _is_finished(config.output, done):
+    if (read_plan(config.output) or {}).get("shards") != len(done):
         unit = {"unit": " objects"} if found else {"unit": "B", "unit_scale": True}
         with tqdm(total=len(found) if found else _size(config.path), desc="packing", smoothing=0.1, **unit) as bar:
             objects = found or islice(objects_of_tar(config.path, listed, bar.update), config.limit)
@@ -63,16 +63,11 @@ def main(config: PackConfig) -> int:
         # How many shards a tar fills is known at its end only.
         plan |= _extent(len(records), config)
         write_atomically(f"{config.output}/plan.json", json.dumps(plan, indent=1).encode())
-    return _conclude(config, records)
+    return conclude(config.output, records, config.max_failure_rate, "the shards' .json files say more")
 
 
 def _extent(objects: int, config: PackConfig) -> dict[str, object]:
     return {"objects": objects, "shards": -(-objects // config.objects_per_shard)}
-
-
-def _is_finished(root: str, markers: list[Marker]) -> bool:
-    fs, path = locate(f"{root}/plan.json")
-    return json.loads(fs.cat_file(path)).get("shards") == len(markers)
 
 
 def _size(url: str) -> int | None:
@@ -113,20 +108,6 @@ def _shard(config: PackConfig, name: str, items: Iterable[Released], spread: Spr
                 tqdm.write(f"  {record.uid}: {record.reason}: {record.detail}", file=sys.stderr)
             yield record
         shard.commit(records)
-
-
-def _conclude(config: PackConfig, records: list[Record]) -> int:
-    failed = Counter(record.reason for record in records if record.status == "failed")
-    if failed:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
-        print(f"{failed.total()} of {len(records)} objects have no views: {reasons}; the shards' .json files say more")
-    print(f"views of {len(records) - failed.total()} objects in {config.output}")
-    if failed.total() > config.max_failure_rate * len(records):
-        rate = failed.total() / len(records)
-        sentence = f"error: {rate:.0%} of the objects failed, more than max_failure_rate={config.max_failure_rate:g}"
-        print(sentence, file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from conf.options import UserError
 from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
-from pipeline.shards import Marker, Record, find_markers, shard_name
-from pipeline.storage import locate, sweep, write_atomically
+from pipeline.shards import Marker, Record, find_markers, read_plan, shard_name
+from pipeline.storage import sweep, write_atomically
 from rendering.limits import Limits
 from rendering.recipe import Recipe
 
@@ -76,10 +76,9 @@ def agree(root: str, plan: Mapping[str, object]) -> None:
     if not find_markers(root, "views"):
         write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
         return
-    fs, path = locate(f"{root}/plan.json")
-    if not fs.exists(path):
+    begun = read_plan(root)
+    if begun is None:
         raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
-    begun = json.loads(fs.cat_file(path))
     for name, value in plan.items():
         if begun.get(name) != value:
             what = "other objects" if name == "listing" else f"{name}={begun.get(name)}, now {value}"

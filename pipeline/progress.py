@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-import fsspec
-
 from conf.options import UserError
-from pipeline.shards import Marker, Record, find_markers, write_atomically
+from pipeline.shards import Marker, Record, find_markers, read_plan
+from pipeline.storage import read_file, write_atomically
 
 State = Literal["running", "finished", "stopped", "stale"]
 WINDOW, BUCKET = 300.0, 10.0  # seconds that "recent" spans, and the grain in which they are kept
@@ -190,7 +189,7 @@ def read(root: str, now: float) -> Progress:
 
 def read_fields(root: str) -> dict[str, Any] | None:
     """The bare contents of `progress.json`, or None where there is none."""
-    contents = _cat(f"{root}/progress.json")
+    contents = read_file(f"{root}/progress.json")
     if contents is None:
         return None
     try:
@@ -202,10 +201,10 @@ def read_fields(root: str) -> dict[str, Any] | None:
 
 
 def _committed(root: str, now: float) -> Progress:
-    contents, markers = _cat(f"{root}/plan.json"), find_markers(root, "views")
-    if contents is None and not markers:
+    plan, markers = read_plan(root), find_markers(root, "views")
+    if plan is None and not markers:
         raise UserError(f"{root} is no rendering: it has neither progress.json nor shards; name the output of one")
-    plan = json.loads(contents) if contents else {}
+    plan = plan or {}
     counted = Tally({}, records(markers), plan.get("renderer.views", 0), now).progress(now, "stopped")
     total = plan.get("objects", counted.done)
     return replace(counted, total=total, state="finished" if counted.done == total else "stopped", seconds_left=None)
@@ -213,12 +212,6 @@ def _committed(root: str, now: float) -> Progress:
 
 def records(markers: Iterable[Marker]) -> Iterable[Record]:
     return (record for marker in markers for record in marker.records)
-
-
-def _cat(url: str) -> bytes | None:
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()
-    return fs.cat_file(path) if fs.exists(path) else None
 
 
 def _node(objects: float, busy: float, present: float) -> Node:

@@ -12,7 +12,6 @@ Look at the result with `python -m pipeline.inspect path=…`, check it with `py
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.monitor import monitored
 from pipeline.objects import SOURCES
+from pipeline.outcome import conclude
 from pipeline.plan import ShardJob, make_jobs, unfinished
 from pipeline.shards import Marker, Record, find_markers
 from pipeline.tables import write_tables
@@ -41,7 +41,9 @@ def main(config: RenderConfig) -> int:
         with connected(config.cluster, config.limits.threads):
             for record in _render(config, todo, done):
                 records[record.uid] = record
-    return _conclude(config, jobs, list(records.values()))
+    write_tables(config.output, jobs)
+    hint = "objects.csv beside the shards says more; to render some of them again: retry={reasons}"
+    return conclude(config.output, records.values(), config.max_failure_rate, hint)
 
 
 def _render(config: RenderConfig, jobs: list[ShardJob], before: list[Marker]) -> Iterator[Record]:
@@ -63,25 +65,6 @@ def _render(config: RenderConfig, jobs: list[ShardJob], before: list[Marker]) ->
     seconds, done = time.monotonic() - start, ok + failed
     views = ok * config.renderer.views
     print(f"{done} objects in {seconds:.0f} s: {done / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
-
-
-def _conclude(config: RenderConfig, jobs: list[ShardJob], records: list[Record]) -> int:
-    write_tables(config.output, jobs)
-    failed = Counter(record.reason for record in records if record.status == "failed")
-    rate = failed.total() / len(records)
-    if failed:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
-        print(f"{failed.total()} of {len(records)} objects have no views: {reasons}")
-        print("objects.csv beside the shards says more; to render some of them again: retry=" + ",".join(failed))
-    print(f"views of {len(records) - failed.total()} objects in {config.output}")
-    if rate > config.max_failure_rate:
-        print(
-            f"error: {rate:.0%} of the objects failed, max_failure_rate={config.max_failure_rate:g} allows "
-            f"{config.max_failure_rate:.0%}",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.options import UserError
-from pipeline.storage import list_folder, locate, put_atomically, write_atomically
+from pipeline.storage import list_folder, locate, put_atomically, read_file, write_atomically
 
 Kind = Literal["views", "latents"]
 Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.npy", "meta.json"
@@ -137,6 +137,12 @@ def find_markers(root: str, kind: Kind) -> list[Marker]:
     return [
         _parse_marker(path, contents) for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
     ]
+
+
+def read_plan(root: str) -> dict[str, Any] | None:
+    """What the shards at `root` were begun with (`plan.json`), or None where nothing says so."""
+    contents = read_file(f"{root}/plan.json")
+    return None if contents is None else json.loads(contents)
 
 
 def find_tars(root: str, kind: Kind) -> list[str]:

@@ -36,6 +36,17 @@ def list_folder(url: str) -> list[str]:
             return []
 
 
+def read_file(url: str) -> bytes | None:
+    """The contents of a small file, or None where there is none."""
+    fs, path = locate(url)
+    return fs.cat_file(path) if fs.exists(path) else None
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` is a folder of this machine."""
+    return isinstance(fsspec.core.url_to_fs(url)[0], LocalFileSystem)
+
+
 def write_atomically(url: str, contents: bytes) -> None:
     """Write a small file so that no reader ever sees half of it."""
     with _appearing(url) as (fs, path):

@@ -7,7 +7,6 @@ that decode and as many cameras. To mend a damaged shard, delete its .tar and .j
 """
 
 import io
-import json
 import sys
 import tarfile
 
@@ -17,8 +16,17 @@ from tqdm import tqdm
 
 from conf.command import run
 from pipeline.config import VerifyConfig
-from pipeline.shards import Marker, Sample, damage, find_tars, npy_array, read_markers, read_samples, view_names
-from pipeline.storage import locate
+from pipeline.shards import (
+    Marker,
+    Sample,
+    damage,
+    find_tars,
+    npy_array,
+    read_markers,
+    read_plan,
+    read_samples,
+    view_names,
+)
 
 
 def main(config: VerifyConfig) -> int:
@@ -42,10 +50,10 @@ def main(config: VerifyConfig) -> int:
 
 def _missing(root: str, markers: list[Marker]) -> int | None:
     """How many shards the run's plan has that are not committed; None while a run does not know how many it makes."""
-    fs, path = locate(f"{root}/plan.json")
-    if not fs.exists(path):
+    plan = read_plan(root)
+    if plan is None:
         return 0
-    shards = json.loads(fs.cat_file(path)).get("shards")
+    shards = plan.get("shards")
     return None if shards is None else shards - len(markers)
 
 

@@ -112,8 +112,8 @@ def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: Renderer) ->
         RenderFailure: it has no views.
     """
     with tempfile.TemporaryDirectory(prefix="views-") as folder:
-        root = Path(str(path).removesuffix(asset.origin))  # of the source, if what it fetched lies in one
-        rendered = renderer.render(path, job.recipe, object_seed(job.seed, asset.uid), Path(folder), root)
+        seed = object_seed(job.seed, asset.uid)
+        rendered = renderer.render(path, job.recipe, seed, Path(folder), job.source.folder())
         views = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

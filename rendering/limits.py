@@ -11,7 +11,7 @@ class Limits:
 
     seconds: float = option(300.0, "time an object may take before it is given up")
     gigabytes: float = option(8.0, "memory that Blender may take with one object before it is given up")
-    objects: int = option(200, "objects that one Blender process renders before a fresh one takes its place")
+    objects: int = option(200, "after which a fresh Blender comes, sooner where a quarter of gigabytes stays taken")
     threads: int = option(1, "Cycles threads of one worker")
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rendering.picture import save_lossless
+
 DEPTH_STEPS = 10_000
 FAR = 1e9  # Cycles writes 1e10 where a ray meets nothing
 SOCKETS = {"depth": "Depth", "normal": "Normal", "albedo": "albedo"}
@@ -102,11 +104,6 @@ def _read(path: Path) -> Array:
 def _save(colour: Array, alpha: NDArray[np.bool_], path: str) -> None:
     pixels = np.dstack([colour.clip(0, 1), alpha])
     save_lossless(Image.fromarray(np.rint(pixels * alpha[..., None] * 255).astype(np.uint8), "RGBA"), path)
-
-
-def save_lossless(image: Image.Image, path: str) -> None:
-    """Write a WebP that keeps all four channels, the colour of transparent pixels too."""
-    image.save(path, lossless=True, quality=50, method=2, exact=True)
 
 
 def _srgb(linear: Array) -> Array:

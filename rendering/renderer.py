@@ -54,6 +54,7 @@ class Renderer:
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
         self._objects = 0  # that the present process has rendered
+        self._bare = 0.0  # gigabytes that it held before the first
         self._roots = [Path(tempfile.gettempdir()).resolve()]  # that it may read assets from
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
@@ -128,7 +129,7 @@ class Renderer:
             self.stop()
             raise RenderFailure("crashed", f"Blender died with code {process.returncode}: {self._last_words()}")
         self._objects += 1
-        if self._objects >= self._limits.objects or _gigabytes(process) > self._limits.gigabytes / 4:
+        if self._objects >= self._limits.objects or _gigabytes(process) - self._bare > self._limits.gigabytes / 4:
             self.stop()  # what objects leave behind in Blender adds up
         answer = json.loads(line)
         if "refused" in answer:
@@ -169,6 +170,7 @@ class Renderer:
             return False
         for task in os.listdir(f"/proc/{self._process.pid}/task"):
             os.sched_setaffinity(int(task), allowed)
+        self._bare = _gigabytes(self._process)
         if not json.loads(hello)["confined"]:
             warnings.warn(f"{platform.node()} has no Landlock: Blender can read what you can", stacklevel=2)
         return True

@@ -24,6 +24,7 @@ from rendering.cameras import FOV_DEGREES
 from rendering.confinement import confine
 from rendering.failure import RenderFailure
 from rendering.importer import import_asset
+from rendering.picture import save_lossless
 from rendering.procedural.build import build
 from rendering.recipe import Recipe, sample_area_light, sample_cameras
 
@@ -58,7 +59,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
         clock.lap("render")
         with Image.open(png) as image:
             looks.append(quality.look(np.asarray(image)[..., 3]))
-            passes.save_lossless(image, str(png.with_suffix(".webp")))
+            save_lossless(image, png.with_suffix(".webp"))
         png.unlink()
         passes.encode(recipe.passes, camera[:, :3], folder, view)
         clock.lap("encode")

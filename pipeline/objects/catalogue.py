@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,7 +76,7 @@ class Catalogue:
             try:
                 bar = tqdm(pool.map(self._bring, names), "annotations", len(names), unit=" files", delay=2)
                 for path in bar:
-                    yield self._sound(path, lambda path=path: read(path))  # type: ignore[misc]
+                    yield self._sound(path, partial(read, path))
             finally:
                 pool.shutdown(cancel_futures=True)
 

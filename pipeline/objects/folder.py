@@ -38,11 +38,14 @@ class FolderObjects:
             raise UserError(f"objects.path: {self.path} holds no file ending in {', '.join(SUFFIXES)}")
         return assets[: self.limit]
 
+    def folder(self) -> Path:
+        return Path(self.path).absolute()
+
     def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
         # By name only: whoever put a link into the folder means what it points to.
         if Path(asset.origin).is_absolute() or ".." in Path(asset.origin).parts:
             raise RenderFailure("missing", f"{asset.origin} lies outside {self.path}")
-        return (Path(self.path) / asset.origin).absolute()
+        return self.folder() / asset.origin
 
 
 def _walked(root: Path) -> list[Asset]:

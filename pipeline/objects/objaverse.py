@@ -54,7 +54,7 @@ class ObjaverseObjects:
 
     def find(self) -> list[Asset]:
         self._check()
-        catalogue = Catalogue(self._folder(), self._url(), self._transport())
+        catalogue = Catalogue(self.folder(), self._url(), self._transport())
         paths = catalogue.paths()
         uids = sorted(paths)
         np.random.default_rng(self.seed).shuffle(uids)
@@ -68,11 +68,18 @@ class ObjaverseObjects:
         assets = _annotated(uids, paths, catalogue, filters)
         return [assets[uid] for uid in uids if uid in assets][: self.limit]
 
+    def folder(self) -> Path:
+        if self.cache is not None:
+            return Path(self.cache).expanduser().absolute() / "hf-objaverse-v1"
+        import objaverse
+
+        return Path(objaverse.BASE_PATH) / "hf-objaverse-v1"
+
     def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
-        theirs = self._folder() / asset.origin
+        theirs = self.folder() / asset.origin
         if theirs.is_file():
             return theirs
-        ours = self._folder().with_name("rendered")
+        ours = self.folder().with_name("rendered")
         added = 0
         try:
             while True:
@@ -86,13 +93,6 @@ class ObjaverseObjects:
         except OSError as error:
             raise UserError(f"objects.cache: {ours} cannot be written ({error}); choose another folder") from error
         return taken
-
-    def _folder(self) -> Path:
-        if self.cache is not None:
-            return Path(self.cache).expanduser().absolute() / "hf-objaverse-v1"
-        import objaverse
-
-        return Path(objaverse.BASE_PATH) / "hf-objaverse-v1"
 
     def _url(self) -> str:
         return f"{self.endpoint.rstrip('/')}/{DATASET}"

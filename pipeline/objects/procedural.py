@@ -28,6 +28,9 @@ class ProceduralObjects:
         kinds = islice(cycle(self.kinds or KINDS), self.count)
         return [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in enumerate(kinds)]
 
+    def folder(self) -> None:
+        return None
+
     def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
         _, kind, seed = asset.origin.split(":")
         path = folder / f"{asset.uid}.glb"

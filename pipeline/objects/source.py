@@ -33,6 +33,13 @@ class Source(Protocol):
         """
         ...
 
+    def folder(self) -> Path | None:
+        """Where the files lie that `fetch` hands out without bringing them to its scratch folder, if there are such.
+
+        Blender can read nothing else.
+        """
+        ...
+
     def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
         """A local file of `asset`, in the scratch `folder` where it has to be made or downloaded.
 

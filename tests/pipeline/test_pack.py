@@ -1,4 +1,4 @@
-"""The original's released renders into shards and out again: bit for bit, whoever interrupts."""
+"""The original's released renders into shards: bit for bit, whoever interrupts and whatever is in the tar."""
 
 import io
 import json
@@ -14,106 +14,30 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from command import PROJECT, command
 from PIL import Image
 
-import pipeline.export
-import pipeline.pack
 from conf.options import UserError
-from pipeline.config import ExportConfig, PackConfig
 from pipeline.convert import shrink
 from pipeline.release import MOST_BYTES
-from pipeline.shards import find_markers, npy_array, npy_bytes, read_markers, read_samples, view_names
-from rendering.cameras import sample_zero123
+from pipeline.shards import find_markers, npy_array, npy_bytes, read_markers, view_names
+from tests.pipeline.released import (
+    UIDS,
+    export,
+    failures,
+    files_of,
+    members,
+    pack,
+    pictures,
+    png,
+    samples,
+    tars,
+    write_folder,
+    write_tar,
+)
 from tests.training.dots import write_dots
-
-UIDS = ["0a1b", "c_1", "dd-2", "e3", "f4"]
-
-
-def png(pixels: np.ndarray) -> bytes:
-    contents = io.BytesIO()
-    Image.fromarray(pixels).save(contents, "PNG")
-    return contents.getvalue()
-
-
-def pictures(seed: int, views: int = 3, side: int = 16) -> np.ndarray:
-    """`[views, side, side, 4]`; straight alpha, with colours where nothing is seen, the last view opaque."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (views, side, side, 4), dtype=np.uint8)
-    pixels[:, : side // 2, :, 3] = 0
-    pixels[-1, ..., 3] = 255
-    return pixels
-
-
-def files_of(seed: int, views: int = 3, side: int = 16) -> dict[str, bytes]:
-    # The original's numbers are Blender's, of single precision.
-    cameras = sample_zero123(np.random.default_rng(seed), views).astype(np.float32).astype(np.float64)
-    return {
-        **{f"{i:03d}.png": png(pixels) for i, pixels in enumerate(pictures(seed, views, side))},
-        **{f"{i:03d}.npy": npy_bytes(camera) for i, camera in enumerate(cameras)},
-    }
-
-
-def write_folder(root: Path, objects: dict[str, dict[str, bytes]]) -> Path:
-    for uid, files in objects.items():
-        (root / uid).mkdir(parents=True)
-        for name, contents in files.items():
-            (root / uid / name).write_bytes(contents)
-    return root
-
-
-def write_tar(path: Path, files: list[tuple[str, bytes]], mode: str = "w:gz") -> Path:
-    with tarfile.open(path, mode) as tar:
-        for name, contents in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(contents)
-            tar.addfile(member, io.BytesIO(contents))
-    return path
-
-
-def members(objects: dict[str, dict[str, bytes]]) -> list[tuple[str, bytes]]:
-    return [(f"views_release/{uid}/{name}", files[name]) for uid, files in objects.items() for name in sorted(files)]
-
-
-@pytest.fixture(scope="module")
-def released() -> dict[str, dict[str, bytes]]:
-    return {uid: files_of(seed) for seed, uid in enumerate(UIDS)}
-
-
-@pytest.fixture(scope="module")
-def folder(released, tmp_path_factory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("release") / "views", released)
-
-
-@pytest.fixture(scope="module")
-def shards(folder, tmp_path_factory) -> Path:
-    """Five objects in three shards."""
-    output = tmp_path_factory.mktemp("shards")
-    pack(folder, output, objects_per_shard=2)
-    return output
-
-
-def pack(path, output, **options) -> int:
-    return pipeline.pack.main(PackConfig(str(path), str(output), workers=1, **options))
-
-
-def export(path, output) -> None:
-    pipeline.export.main(ExportConfig(str(path), str(output), workers=1))
-
-
-def tars(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(root.glob("*.tar"))}
-
-
-def samples(root: Path) -> dict[str, dict[str, bytes]]:
-    return dict(pair for marker in read_markers(str(root), "views") for pair in read_samples(str(root), marker.name))
-
-
-def failures(root: Path) -> dict[str, tuple[str, str]]:
-    records = [record for marker in find_markers(str(root), "views") for record in marker.records]
-    return {record.uid: (record.reason, record.detail) for record in records if record.status == "failed"}
 
 
 def test_pixels_and_cameras_are_the_released_ones_bit_for_bit(released, shards):
@@ -443,61 +367,6 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp
         with pytest.raises(UserError, match=re.escape(sentence)):
             pack(path, **{"output": tmp_path / "out"} | options)
     assert not list((tmp_path / "out").glob("*.tar"))
-
-
-def test_the_original_reads_what_is_exported(shards, released, tmp_path):
-    """As its dataset does: a list of folders, pictures in [0, 1] through matplotlib, cameras of three rows."""
-    output = tmp_path / "views_release"
-    done = command("pipeline.export", f"path={shards}", f"output={output}")
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"views of 5 objects in {output}"
-    uids = json.loads((output / "valid_paths.json").read_text())
-    assert uids == UIDS
-    for seed, uid in enumerate(uids):
-        assert sorted(os.listdir(output / uid)) == sorted(released[uid])
-        for view in range(3):
-            seen = plt.imread(output / uid / f"{view:03d}.png")
-            assert seen.shape == (16, 16, 4) and seen.dtype == np.float32
-            np.testing.assert_array_equal(np.rint(seen * 255), pictures(seed)[view])
-            camera = np.load(output / uid / f"{view:03d}.npy")
-            np.testing.assert_array_equal(camera, np.load(io.BytesIO(released[uid][f"{view:03d}.npy"])))
-            centre = -camera[:3, :3].T @ camera[:, -1]
-            assert 1.5 <= np.linalg.norm(centre) <= 2.2
-    # And packed again it is what it was.
-    pack(output, tmp_path / "again", objects_per_shard=2)
-    assert tars(tmp_path / "again") == tars(shards)
-
-
-def test_an_export_continues_and_never_shows_half_an_object(shards, tmp_path):
-    output = tmp_path / "out"
-    export(shards, output)
-    whole = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    first = (output / UIDS[0] / "000.png").stat().st_mtime_ns
-    for uid in UIDS[1:]:  # as a kill leaves it: one object half written, others absent, no list
-        (output / uid).rename(output / f"{uid}.part")
-    (output / f"{UIDS[1]}.part" / "000.npy").unlink()
-    (output / "valid_paths.json").unlink()
-    export(shards, output)
-    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == whole
-    assert (output / UIDS[0] / "000.png").stat().st_mtime_ns == first
-
-
-def test_an_export_refuses_what_is_not_its_own(shards, folder, tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/photo.jpg").write_bytes(b"mine")
-    with pytest.raises(UserError, match="there is no folder"):
-        export(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(UserError, match="holds other files"):
-        export(shards, tmp_path / "full")
-    export(shards, tmp_path / "out")
-    pack(folder, tmp_path / "eights", objects_per_shard=2, resolution=8)
-    with pytest.raises(UserError, match="was begun from other shards"):
-        export(tmp_path / "eights", tmp_path / "out")
-    assert Image.open(tmp_path / "out" / UIDS[0] / "000.png").size == (16, 16)
-    tar = tmp_path / "eights/views-000001.tar"
-    tar.write_bytes(tar.read_bytes()[:1500])
-    with pytest.raises(UserError, match="is damaged"):
-        export(tmp_path / "eights", tmp_path / "damaged")
-    assert not (tmp_path / "damaged/valid_paths.json").exists()
 
 
 def test_training_learns_from_packed_views(tmp_path):
