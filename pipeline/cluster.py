@@ -21,14 +21,16 @@ LOSSES = 100
 LOOK_ROUND = 5.0  # seconds between looks at how large the cluster has become
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ("conf", "rendering", "pipeline")  # what a shard task imports, and Blender's process in turn
+SHIPPED = ("conf", "rendering", "pipeline")  # what a task that renders imports, and Blender's process in turn
 
 
 @contextmanager
-def connected(cluster: Cluster, cpus_per_task: int) -> Iterator[None]:
+def connected(
+    cluster: Cluster, cpus_per_task: int, packages: tuple[str, ...] = SHIPPED, log_to_driver: bool = False
+) -> Iterator[None]:
     """Join the cluster at `cluster.address`, or start Ray on this machine and stop it afterwards.
 
-    A cluster that is joined gets the code of this very process; its machines need Python and the `render` extra only.
+    A cluster that is joined gets the `packages` of this very process; its machines need Python and what those import.
 
     Raises:
         UserError: no cluster at `cluster.address`.
@@ -45,11 +47,11 @@ def connected(cluster: Cluster, cpus_per_task: int) -> Iterator[None]:
     }
     if cluster.address:
         _require_listener(cluster.address)
-    code = {"py_modules": [str(ROOT / package) for package in SHIPPED], "excludes": ["__pycache__"]}
+    code = {"py_modules": [str(ROOT / package) for package in packages], "excludes": ["__pycache__"]}
     try:
         ray.init(
             address=cluster.address or "local",
-            log_to_driver=False,
+            log_to_driver=log_to_driver,
             logging_level=logging.ERROR,
             **({"runtime_env": code} if cluster.address else local),
         )

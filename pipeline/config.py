@@ -15,8 +15,10 @@ class Cluster:
     """Where Ray runs. Without `+cluster=…`, on this machine."""
 
     address: str | None = option(None, "a running Ray cluster (auto: the one this machine belongs to)")
-    workers: int | None = option(None, "shards rendered at a time; by default one per limits.threads cores")
-    workers_per_gpu: int = option(2, "shards that share one GPU, where renderer.device is one")
+    workers: int | None = option(
+        None, "shards made at a time; by default as many as there are cores for (threads of each)"
+    )
+    workers_per_gpu: int = option(2, "shards that share one GPU, where they are made on one")
 
     def __post_init__(self) -> None:
         for name in ("workers", "workers_per_gpu"):
@@ -59,7 +61,7 @@ class RenderConfig:
 
 @dataclass(frozen=True)
 class VerifyConfig:
-    path: str = option("???", "folder or URL of view shards")
+    path: str = option("???", "folder or URL of view shards or latent shards")
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,9 @@ from conf.options import UserError
 from pipeline.config import PackConfig
 from pipeline.convert import to_sample
 from pipeline.outcome import conclude
-from pipeline.plan import agree
 from pipeline.processes import Spread, processes
 from pipeline.release import LISTING, Released, objects_of_folder, objects_of_tar, read_listing
-from pipeline.shards import Record, ShardWriter, find_markers, read_plan, shard_name
+from pipeline.shards import Record, ShardWriter, agree, find_markers, read_plan, shard_name
 from pipeline.storage import locate, write_atomically
 
 

@@ -4,15 +4,12 @@ The same command reads it again, so that a run continues only with what it began
 """
 
 import hashlib
-import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
-from conf.options import UserError
 from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
-from pipeline.shards import Marker, Record, find_markers, read_plan, shard_name
-from pipeline.storage import sweep, write_atomically
+from pipeline.shards import Marker, Record, agree, shard_name
 from rendering.limits import Limits
 from rendering.recipe import Recipe
 
@@ -68,18 +65,3 @@ def unfinished(jobs: Iterable[ShardJob], markers: Iterable[Marker], retry: Colle
         elif any(record.reason in retry for record in done[job.name]):
             todo.append(replace(job, kept=tuple(r for r in done[job.name] if r.reason not in retry)))
     return todo
-
-
-def agree(root: str, plan: Mapping[str, object]) -> None:
-    """Refuse to continue shards that were made with another plan; write it where there are none."""
-    sweep(root)
-    if not find_markers(root, "views"):
-        write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
-        return
-    begun = read_plan(root)
-    if begun is None:
-        raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
-    for name, value in plan.items():
-        if begun.get(name) != value:
-            what = "other objects" if name == "listing" else f"{name}={begun.get(name)}, now {value}"
-            raise UserError(f"{root} was begun with {what}; choose another output, or delete that folder")

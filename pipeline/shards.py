@@ -6,13 +6,18 @@ failed ones included. A tar without a matching marker does not exist: whoever fi
 A root is a folder or any URL that fsspec reads (`s3://bucket/folder`).
 """
 
+import functools
 import hashlib
 import io
+import itertools
 import json
+import math
 import re
+import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
@@ -20,12 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.options import UserError
-from pipeline.storage import list_folder, locate, put_atomically, read_file, write_atomically
+from pipeline.storage import list_folder, locate, put_atomically, read_file, sweep, write_atomically
 
 Kind = Literal["views", "latents"]
 Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.npy", "meta.json"
 
 VIEW = re.compile(r"\d{3}\.webp")
+NPY_HEADER = 128  # bytes of an array's header, of any array with fewer dimensions than a dozen
 UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # a tar member is named <uid>.<extension>, so a uid has no dot
 
 
@@ -145,6 +151,21 @@ def read_plan(root: str) -> dict[str, Any] | None:
     return None if contents is None else json.loads(contents)
 
 
+def agree(root: str, plan: Mapping[str, object], kind: Kind = "views") -> None:
+    """Refuse to continue shards that were made with another plan; write it where there are none."""
+    sweep(root)
+    if not find_markers(root, kind):
+        write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
+        return
+    begun = read_plan(root)
+    if begun is None:
+        raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
+    for name, value in plan.items():
+        if begun.get(name) != value:
+            what = "other objects" if name == "listing" else f"{name}={begun.get(name)}, now {value}"
+            raise UserError(f"{root} was begun with {what}; choose another output, or delete that folder")
+
+
 def find_tars(root: str, kind: Kind) -> list[str]:
     """Names of the shards of which there is a tar, committed or not."""
     return sorted(path.rsplit("/", 1)[-1].removesuffix(".tar") for path in _list(root, rf"{kind}-\d{{6}}\.tar"))
@@ -156,13 +177,27 @@ def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
     Raises:
         OSError, ValueError, tarfile.TarError: the tar is missing or damaged.
     """
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
     fs, path = locate(f"{root}/{name}.tar")
     with fs.open(path, "rb") as stream:
-        files = tar_file_expander([{"url": name, "stream": stream}])
-        for sample in group_by_keys(files):
-            yield sample["__key__"], {k: v for k, v in sample.items() if not k.startswith("__")}
+        most = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            for uid, files in itertools.groupby(_files(tar, most), key=itemgetter(0)):
+                yield uid, {extension: contents for _, extension, contents in files}
+
+
+def _files(tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, str, bytes]]:
+    """(uid, extension, contents) of each file, none of which can have more than `most` bytes."""
+    for member in tar:
+        uid, _, extension = member.name.partition(".")
+        if member.isreg() and extension:
+            if member.size > most:
+                raise ValueError(f"{member.name} is said to have {member.size:,} bytes, the tar has {most:,}")
+            tar.fileobj.seek(member.offset_data)
+            contents = tar.fileobj.read(member.size)
+            if len(contents) < member.size:
+                raise tarfile.ReadError("unexpected end of data")
+            yield uid, extension, contents
 
 
 def duplicates(markers: Iterable[Marker]) -> dict[str, str]:
@@ -202,7 +237,24 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 
 def npy_array(contents: bytes) -> NDArray[Any]:
-    return np.load(io.BytesIO(contents), allow_pickle=False)
+    """The array in a .npy file of format 1.0, a view of `contents` that cannot be written to.
+
+    Raises:
+        ValueError: it is none, or its header does not fit the bytes that are there: no memory is taken on its word.
+    """
+    shape, columns_first, dtype, begin = _npy_header(contents[:NPY_HEADER])
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(contents) - begin:
+        raise ValueError(f"a header of {dtype} {list(shape)} over {len(contents) - begin} bytes")
+    return np.frombuffer(contents, dtype, math.prod(shape), begin).reshape(shape, order="F" if columns_first else "C")
+
+
+@functools.lru_cache(maxsize=256)
+def _npy_header(contents: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether columns come first, type, and where the data begin. All the arrays of a shard share a few."""
+    stream = io.BytesIO(contents)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a .npy file of another format than 1.0")
+    return *np.lib.format.read_array_header_1_0(stream), stream.tell()
 
 
 def _list(root: str, pattern: str) -> list[str]:

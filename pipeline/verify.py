@@ -3,7 +3,8 @@
     python -m pipeline.verify path=outputs/views
 
 Every tar is read in full: its size and sha256, one sample per object that succeeded, and in each sample pictures
-that decode and as many cameras. To mend a damaged shard, delete its .tar and .json and run the rendering again.
+that decode (or the latents of as many views) and as many cameras. To mend a damaged shard, delete its .tar and .json
+and run the command that made it again.
 """
 
 import io
@@ -17,9 +18,11 @@ from tqdm import tqdm
 from conf.command import run
 from pipeline.config import VerifyConfig
 from pipeline.shards import (
+    Kind,
     Marker,
     Sample,
     damage,
+    find_markers,
     find_tars,
     npy_array,
     read_markers,
@@ -30,19 +33,20 @@ from pipeline.shards import (
 
 
 def main(config: VerifyConfig) -> int:
-    markers = read_markers(config.path, "views")
+    kind: Kind = "latents" if find_markers(config.path, "latents") else "views"
+    markers = read_markers(config.path, kind)
     damaged = 0
     for marker in tqdm(markers, desc="verifying", unit=" shards"):
         if fault := damage(config.path, marker) or _contents_fault(config.path, marker):
             damaged += 1
             tqdm.write(f"{marker.name}: {fault}", file=sys.stdout)
-    if unfinished := sorted(set(find_tars(config.path, "views")) - {marker.name for marker in markers}):
+    if unfinished := sorted(set(find_tars(config.path, kind)) - {marker.name for marker in markers}):
         print(f"{len(unfinished)} tars without a marker are left of an interrupted run: {', '.join(unfinished)}")
     missing = _missing(config.path, markers)
     if missing is None:
         print("the command that makes these shards has not come to its end; given again, it continues")
     elif missing:
-        print(f"{missing} shards of the plan are not there yet; the command that rendered the others makes them")
+        print(f"{missing} shards of the plan are not there yet; the command that made the others makes them")
     objects = sum(len(marker.uids) for marker in markers)
     print(f"{damaged} of {len(markers)} shards damaged; {objects} objects in {config.path}")
     return 1 if damaged or missing != 0 else 0
@@ -63,7 +67,7 @@ def _contents_fault(root: str, marker: Marker) -> str:
         found = []
         for uid, sample in read_samples(root, marker.name):
             found.append(uid)
-            if fault := sample_fault(sample):
+            if fault := latents_fault(sample) if "moments.npy" in sample else sample_fault(sample):
                 return f"{uid}: {fault}"
     except (OSError, ValueError, tarfile.TarError) as error:
         return f"it cannot be read: {error!r}"
@@ -83,6 +87,16 @@ def sample_fault(sample: Sample) -> str:
             if image.mode not in ("RGBA", "RGB"):  # WebP leaves alpha out where no pixel is transparent
                 return f"{name} is {image.mode}, not RGBA"
     return ""
+
+
+def latents_fault(sample: Sample) -> str:
+    if missing := {"embedding.npy", "cameras.npy", "meta.json"} - set(sample):
+        return f"no {' and no '.join(sorted(missing))}"
+    moments, embedding, cameras = (npy_array(sample[f"{name}.npy"]) for name in ("moments", "embedding", "cameras"))
+    views = len(cameras)
+    if cameras.shape != (views, 3, 4) or moments.shape[:1] != (views,) or embedding.shape[:1] != (views,):
+        return f"cameras of shape {cameras.shape} with moments of {moments.shape} and embeddings of {embedding.shape}"
+    return "" if all(np.isfinite(array).all() for array in (moments, embedding, cameras)) else "not all is finite"
 
 
 if __name__ == "__main__":

@@ -59,8 +59,13 @@ def relative_pose(target: ArrayLike, condition: ArrayLike) -> Array:
     T = [θ_target - θ_cond, sin Δφ, cos Δφ, r_target - r_cond], as the released checkpoints expect
     (Zero-1-to-3, section 3.2; `get_T` of the original's `simple.py`).
     """
-    polar_t, azimuth_t, radius_t = spherical(camera_centre(target))
-    polar_c, azimuth_c, radius_c = spherical(camera_centre(condition))
+    return pose_between(camera_centre(target), camera_centre(condition))
+
+
+def pose_between(target: ArrayLike, condition: ArrayLike) -> Array:
+    """The same from the places `[3]` of the two cameras."""
+    polar_t, azimuth_t, radius_t = spherical(target)
+    polar_c, azimuth_c, radius_c = spherical(condition)
     return pose_vector(polar_t - polar_c, azimuth_t - azimuth_c, radius_t - radius_c)
 
 

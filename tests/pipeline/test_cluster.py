@@ -1,4 +1,4 @@
-"""Rendering on a real Ray cluster, a process for each machine, of which some die in the middle of their work."""
+"""Rendering and encoding on a real Ray cluster, a process for each machine, of which some die at their work."""
 
 import importlib.util
 import json
@@ -18,6 +18,11 @@ from command import PROJECT, command
 from ray.cluster_utils import Cluster
 
 from pipeline.shards import read_markers, read_samples
+from tests.training.dots import write_dots
+from training.config import EncodeConfig
+from training.encode import jobs_of
+from training.latents import encode_shard
+from training.model.architecture import Architecture, ImageEncoderShape
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 
@@ -139,3 +144,35 @@ def test_machines_that_die_by_and_by_change_nothing(cluster, tmp_path):
         assert markers(views) < 15, "all was rendered before the last machine died"
         assert process.wait() == 0, log.read_text()
     assert_same(views, local, 60)
+
+
+@pytest.mark.slow
+def test_encoding_ships_its_code_too_and_survives_a_machine(cluster, tmp_path):
+    views, local, latents, log = (tmp_path / name for name in ("views", "local", "latents", "log"))
+    write_dots(views, objects=20, per_shard=2)
+    project = tmp_path / "project"
+    for package in ("conf", "pipeline", "rendering", "training"):
+        shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    # Slow enough to be killed in the middle.
+    encoder = {"image_size": 224, "patch_size": 14, "width": 512, "layers": 8, "heads": 8, "projection": 64}
+    shape = Architecture(resolution=32, patch=4, encoder=ImageEncoderShape(**encoder))
+    for job in jobs_of(EncodeConfig(str(views), str(local), model=shape), read_markers(str(views), "views")):
+        list(encode_shard(job))
+
+    words = ["training.encode", f"path={views}", f"output={latents}", "model=tiny", "+cluster=aws"]
+    words += [f"model.encoder.{name}={value}" for name, value in encoder.items()]
+
+    def committed() -> int:
+        return len(list(latents.glob("latents-*.json")))
+
+    with driver(words, project, log, RAY_ADDRESS=cluster.address) as process:
+        wait_until(lambda: "encoding:" in log.read_text(), process, log)
+        project.rename(tmp_path / "gone")
+        first = cluster.add_node(num_cpus=1)
+        wait_until(committed, process, log)
+        kill_raylet(first)
+        assert committed() < 10
+        cluster.add_node(num_cpus=1)
+        assert process.wait() == 0, log.read_text()
+    tars = [{path.name: path.read_bytes() for path in folder.glob("*.tar")} for folder in (latents, local)]
+    assert tars[0] == tars[1] and len(tars[0]) == 10

@@ -372,9 +372,10 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp
 def test_training_learns_from_packed_views(tmp_path):
     """Dots through the original's layout feed a training step, and the pairs are those of the shards they came from."""
     from training.config import DataConfig
-    from training.data import fixed_pairs, split
+    from training.data import fixed_pairs
+    from training.split import split
 
-    write_dots(tmp_path / "dots", objects=6)
+    write_dots(tmp_path / "dots", objects=6, per_shard=6)  # in one shard, as packing puts them
     export(tmp_path / "dots", tmp_path / "release")
     pack(tmp_path / "release", tmp_path / "packed")
     pairs = []

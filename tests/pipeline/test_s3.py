@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import fsspec
@@ -12,31 +13,27 @@ import numpy as np
 import pytest
 import trimesh
 from command import PROJECT, command
-from moto.server import ThreadedMotoServer
 
 from conf.options import UserError
 from pipeline.shards import find_markers, read_markers, read_samples, write_shard
 from pipeline.storage import locate
-from training.config import DataConfig
-from training.data import Shard, training_batches
+from tests.training.conftest import SMALL
+from tests.training.dots import write_dots
+from training.config import DataConfig, DataKind, EncodeConfig
+from training.data import training_batches
+from training.encode import jobs_of
+from training.latents import encode_shard, require_fitting
+from training.model.architecture import build
+from training.model.picture import Background
+from training.split import Shard, split
 
 needs_blender = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 
 
 @pytest.fixture(scope="module")
-def bucket():
-    """The name of a bucket; the environment leads everything that speaks S3 to it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("shards")
-        yield "shards"
-    server.stop()
+def bucket(s3):
+    s3.mkdir("shards")
+    return "shards"
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +87,26 @@ def test_every_reader_reads_from_s3(views):
     assert fs.cat_file(path).decode().count("data:image/webp;base64,") == 6 * 2
     config = DataConfig(path=views, batch_size=2, workers=2)  # loader workers are forks, with their own connections
     shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_markers(views, "views")]
-    batch = next(iter(training_batches(config, shards, resolution=32, seed=0, taken=0, rank=0, ranks=1)))
+    batch = next(iter(training_batches(config, shards, resolution=32, seed=0)))
     assert batch["target"].shape == (2, 3, 32, 32)
+
+
+def test_views_are_encoded_and_both_are_streamed_from_s3(bucket):
+    """One job of the stage in this process; loader workers are forks, with their own connections."""
+    views, latents = f"s3://{bucket}/dots", f"s3://{bucket}/latents"
+    write_dots(views, objects=4, per_shard=2)
+    given = EncodeConfig(views, latents, model=SMALL, device="cpu")
+    for job in jobs_of(given, read_markers(views, "views")):
+        assert [record.status for record in encode_shard(job)] == ["ok", "ok"]
+    require_fitting(latents, build(SMALL), Background.composite)
+    batches = []
+    for path, kind in ((views, DataKind.views), (latents, DataKind.latents)):
+        config = DataConfig(path=path, kind=kind, batch_size=2, workers=2)
+        shards = split(read_markers(path, kind.value), 0.0).training
+        batches.append(list(islice(training_batches(config, shards, resolution=16, seed=0), 6)))
+    for online, cached in zip(*batches, strict=True):
+        assert online["pose"].equal(cached["pose"]) and online["slot"].equal(cached["slot"])
+    assert batches[0][0]["target"].shape == (2, 3, 16, 16) and batches[1][0]["target"].shape == (2, 24, 8, 8)
 
 
 def test_a_large_shard_goes_up_in_parts_and_comes_back_whole(bucket):

@@ -98,8 +98,33 @@ def test_a_marker_that_is_none_is_named(root, tmp_path, contents):
 
 def test_arrays_never_unpickle():
     harmful = npy_bytes(np.array(["x"])).replace(b"'<U1'", b"'|O' ")
-    with pytest.raises(ValueError, match="pickle"):
+    with pytest.raises(ValueError, match="a header of object"):
         npy_array(harmful)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.float32(2), np.asfortranarray(np.arange(12.0).reshape(3, 4))])
+def test_an_array_is_read_in_place(array):
+    contents = npy_bytes(array)
+    again = npy_array(contents)
+    np.testing.assert_array_equal(again, array, strict=True)
+    assert not again.flags.writeable and again.base is not None
+
+
+@pytest.mark.parametrize("claim", [b"(10000000000,), ", b"(-1, -3), ", b"(2, 2), ", b"(10**10,), "])
+def test_a_header_that_does_not_fit_its_bytes_takes_no_memory(claim):
+    contents = npy_bytes(np.zeros(3)).replace(b"(3,), }".ljust(len(claim) + 1), claim + b"}")
+    assert claim in contents
+    with pytest.raises(ValueError):
+        npy_array(contents)
+
+
+def test_a_member_that_is_said_to_be_longer_than_its_tar_takes_no_memory(root):
+    with open(f"{root}/views-000003.tar", "r+b") as file:
+        header = tarfile.TarInfo("chair-1.000.webp")
+        header.size = 1 << 50
+        file.write(header.tobuf())
+    with pytest.raises(ValueError, match="is said to have"):
+        list(read_samples(root, "views-000003"))
 
 
 def test_any_fsspec_root_will_do():
