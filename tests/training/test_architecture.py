@@ -5,7 +5,8 @@ import torch
 
 from conf.options import UserError
 from tests.training.conftest import SMALL, random_pairs
-from training.model.architecture import Architecture, UNetShape, build, extend_input
+from training.model.architecture import Architecture, UNetShape, build
+from training.model.pretrained import extend_input
 from training.model.zero123 import Zero123
 
 
@@ -76,7 +77,7 @@ def test_pretrained_parts_are_taken_and_the_unet_extended(model, tmp_path):
         (replace(SMALL, resolution=18), "model.resolution=18 must be a multiple of 4"),
         (replace(SMALL, unet=UNetShape([16, 32], [True])), "must be equally long"),
         (replace(SMALL, unet=UNetShape([20, 40], [True, True], groups=8)), "must be multiples of"),
-        (replace(SMALL, pretrained="nowhere"), "there is no folder nowhere/image_encoder"),
+        (replace(SMALL, pretrained="nowhere"), "there is no folder nowhere/unet and no file nowhere"),
         (replace(SMALL, image_encoder="nowhere"), "there is no folder nowhere"),
     ],
 )

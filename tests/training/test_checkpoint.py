@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
 from training.model import checkpoint
-from training.model.architecture import extend_input
+from training.model.pretrained import extend_input
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_folder_without_a_part_is_refused(saved, part):
 @pytest.mark.parametrize("part", ["unet", "image_encoder"])
 def test_lost_weights_are_refused(saved, part):
     next((saved / part).glob("*.safetensors")).unlink()
-    assert f"{saved / part} cannot be read" in refusal(saved)
+    assert f"{saved / part} is incomplete: its weights are missing" in refusal(saved)
 
 
 @pytest.mark.parametrize("part", ["unet", "image_encoder", "cc_projection"])
@@ -138,7 +138,7 @@ def test_pickles_are_not_opened(saved):
     path = saved / "unet/diffusion_pytorch_model.safetensors"
     torch.save(load_file(path), saved / "unet/diffusion_pytorch_model.bin")
     path.unlink()
-    assert f"{saved / 'unet'} cannot be read" in refusal(saved)
+    assert f"{saved / 'unet'} is incomplete: its weights are missing" in refusal(saved)
 
 
 def test_another_image_encoder_is_refused(saved):

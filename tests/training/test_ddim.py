@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.model.ddim import ddim, ddim_timesteps, guided, novel_views
+from training.model.ddim import ddim, ddim_timesteps, novel_views
+from training.model.guidance import guided
 from training.model.zero123 import noise_schedule
 
 

@@ -13,7 +13,7 @@ class Watched(nn.Module):
 
     def __init__(self, unet, value):
         super().__init__()
-        self.config, self.device, self.value = unet.config, unet.device, value
+        self.config, self.device, self.dtype, self.value = unet.config, unet.device, unet.dtype, value
 
     def forward(self, joined, timesteps, encoder_hidden_states):
         self.joined, self.timesteps, self.context = joined, timesteps, encoder_hidden_states
@@ -46,7 +46,7 @@ def test_a_perfect_unet_has_no_loss_and_predicts_the_noise_whatever_it_predicts(
     right = {"epsilon": noise, "sample": clean, "v_prediction": ddpm.get_velocity(clean, noise, t)}[kind]
     model.unet = Watched(model.unet, right)
     given = model.condition_latent(batch["condition"]), model.embed(batch["condition"])
-    loss = model.latent_loss(clean, *given, batch["pose"], torch.Generator().manual_seed(4))
+    loss = model.latent_losses(clean, *given, batch["pose"], torch.Generator().manual_seed(4))[0].mean()
     assert loss.item() == pytest.approx(0, abs=1e-8)
     noisy = ddpm.add_noise(clean, noise, t)
     assert torch.allclose(model.unet.joined[:, :12], noisy, atol=1e-5)
@@ -58,7 +58,7 @@ def test_sample_prediction_is_weighted_like_v_up_to_a_bound(model, batch):
     clean = model.target_latent(batch["target"])
     model.unet = Watched(model.unet, clean + 0.1)
     given = model.condition_latent(batch["condition"]), model.embed(batch["condition"])
-    loss = model.latent_loss(clean, *given, batch["pose"], torch.Generator().manual_seed(4))
+    loss = model.latent_losses(clean, *given, batch["pose"], torch.Generator().manual_seed(4))[0].mean()
     g = torch.Generator().manual_seed(4)
     _, t = torch.rand(3, generator=g), torch.randint(1000, (3,), generator=g)
     weights = [min(5.0, 1 / (1 - noise_schedule().alphas_cumprod[i].item())) for i in t]
@@ -124,7 +124,8 @@ def test_only_unet_and_projection_learn(model: Zero123, batch):
     model.train()
     model.loss(batch, torch.Generator().manual_seed(0)).backward()
     assert all(p.grad is None for part in (model.vae, model.image_encoder) for p in part.parameters())
-    assert all(p.grad is not None for p in model.unet.parameters())
+    assert all((p.grad is not None) == p.requires_grad for p in model.unet.parameters())
+    assert model.unet.conv_in.weight.grad is not None
     assert model.cc_projection.projection.weight.grad is not None
     assert not model.vae.training and not model.image_encoder.training and model.unet.training
 

@@ -9,8 +9,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
-from training.model.checkpoint import load_autoencoder, load_image_encoder, load_unet
+from training.model.checkpoint import load_image_encoder
 from training.model.conditioning import POSE, CCProjection
+from training.model.pretrained import Frozen, Pretrained, extend_input, read, read_frozen
 from training.model.zero123 import Prediction, Zero123, noise_schedule
 
 
@@ -49,51 +50,58 @@ class Architecture:
     unet: UNetShape = option(UNetShape(), "the denoiser")
     encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
     image_encoder: str | None = option(None, "folder of a CLIP vision model to use as it is")
-    pretrained: str | None = option(None, "folder with unet/ vae/ image_encoder/ in diffusers' layout to start from")
+    pretrained: str | None = option(None, "checkpoint to start from: whatever training.convert reads")
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
     """A new model: random, or from pretrained parts whose U-Net gets its new input channels as zeros.
 
     Raises:
-        UserError: shapes that do not fit each other, or a pretrained folder without the parts.
+        UserError: shapes that do not fit each other, or a pretrained source without the parts.
     """
     _check(architecture)
+    start = read(architecture.pretrained) if architecture.pretrained else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = _autoencoder(architecture)
-        image_encoder = _image_encoder(architecture)
+        vae, image_encoder = _autoencoder(architecture, start), _image_encoder(architecture, start)
         embedding = image_encoder.config.projection_dim
-        unet = _unet(architecture, vae, context=embedding)
+        unet = _unet(architecture, start, vae, context=embedding)
         projection = CCProjection(embedding + POSE, unet.config["cross_attention_dim"])
+        if start and start.cc_projection:
+            _take(projection, start.cc_projection, architecture.pretrained)
     clip = architecture.scaling_factor if architecture.patch else None
     return Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
 
 
-def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """The same U-Net with `channels` input channels, the weights of the new ones zero."""
-    state = unet.state_dict()
-    narrow = state["conv_in.weight"]
-    state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], channels, *narrow.shape[2:])
-    state["conv_in.weight"][:, : narrow.shape[1]] = narrow
-    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels})
-    wide.load_state_dict(state)
-    return wide
+def build_encoders(architecture: Architecture, seed: int = 0) -> tuple[Autoencoder, CLIPVisionModelWithProjection]:
+    """The autoencoder and the image encoder of `build`, bit for bit, without the rest."""
+    _check(architecture)
+    start = read_frozen(architecture.pretrained) if architecture.pretrained else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae, image_encoder = _autoencoder(architecture, start), _image_encoder(architecture, start)
+    vae.eval().requires_grad_(False)
+    image_encoder.eval().requires_grad_(False)
+    return vae, image_encoder
 
 
-def _autoencoder(architecture: Architecture) -> Autoencoder:
+def _autoencoder(architecture: Architecture, start: Pretrained | Frozen | None) -> Autoencoder:
     if architecture.patch is not None:
         return PatchAutoencoder(architecture.patch, scaling_factor=architecture.scaling_factor)
-    if architecture.pretrained:
-        return load_autoencoder(Path(architecture.pretrained) / "vae")
-    return stable_diffusion_autoencoder()
+    if start is None:
+        return stable_diffusion_autoencoder()
+    if start.vae is None:
+        raise UserError(f"{architecture.pretrained} has no vae")
+    return start.vae
 
 
-def _image_encoder(architecture: Architecture) -> CLIPVisionModelWithProjection:
+def _image_encoder(architecture: Architecture, start: Pretrained | Frozen | None) -> CLIPVisionModelWithProjection:
     if architecture.image_encoder:
-        return load_image_encoder(Path(architecture.image_encoder))
-    if architecture.pretrained:
-        return load_image_encoder(Path(architecture.pretrained) / "image_encoder")
+        return load_image_encoder(Path(architecture.image_encoder), strange=True)
+    if start is not None:
+        if start.image_encoder is None:
+            raise UserError(f"{architecture.pretrained} has no image_encoder; add model.image_encoder=…")
+        return start.image_encoder
     shape = architecture.encoder
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
@@ -110,15 +118,20 @@ def _image_encoder(architecture: Architecture) -> CLIPVisionModelWithProjection:
     )
 
 
-def _unet(architecture: Architecture, vae: Autoencoder, context: int) -> UNet2DConditionModel:
+def _take(projection: CCProjection, pretrained: CCProjection, source: str | None) -> None:
+    ours, theirs = projection.state_dict(), pretrained.state_dict()
+    if any(ours[name].shape != theirs[name].shape for name in ours):
+        raise UserError(f"model.pretrained={source}: its cc_projection fits neither its image_encoder nor its unet")
+    projection.load_state_dict(theirs)
+
+
+def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder, context: int) -> UNet2DConditionModel:
     if isinstance(vae, PatchAutoencoder):
         latent, size = vae.latent_channels, architecture.resolution // vae.config["patch"]
     else:
         latent, size = vae.config["latent_channels"], architecture.resolution // 8
-    if architecture.pretrained:
-        unet = load_unet(Path(architecture.pretrained) / "unet")
-        if unet.config["in_channels"] == latent:
-            unet = extend_input(unet, 2 * latent)
+    if start is not None:
+        unet = start.unet if start.unet.config["in_channels"] != latent else extend_input(start.unet, 2 * latent)
         unet.register_to_config(sample_size=size)
         return unet
     shape = architecture.unet

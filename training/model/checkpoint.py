@@ -6,6 +6,7 @@ are what the community pipeline Zero1to3StableDiffusionPipeline reads.
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import SafetensorError
+from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
 
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
+from training.model.weights import check
 from training.model.zero123 import Zero123
 
 disable_progress_bar()  # loading is quick, and the bars of transformers would tear other lines apart
@@ -31,22 +34,30 @@ PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
 
 def save(model: Zero123, folder: str | Path) -> None:
     """Write the model beside `folder` and move it into place; an earlier checkpoint there is replaced."""
-    folder = Path(folder)
+    place(Path(folder), lambda aside: write(model, aside))
+
+
+def place(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside `folder`, and move that into place once it is whole."""
     aside, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    for part in PARTS:
-        getattr(model, part).save_pretrained(aside / part)
-    feature_extractor(model.image_encoder.config.image_size).save_pretrained(aside / "feature_extractor")
-    (aside / "model_index.json").write_text(json.dumps(_index(model), indent=2) + "\n")
+    write(aside)
     if folder.exists():
         folder.rename(old)
     aside.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: str | Path) -> Zero123:
-    """Read a checkpoint folder.
+def write(model: Zero123, folder: Path) -> None:
+    for part in tqdm(PARTS, desc=f"writing {folder.stem}", unit=" parts", delay=2, leave=False):
+        getattr(model, part).save_pretrained(folder / part)
+    feature_extractor(model.image_encoder.config.image_size).save_pretrained(folder / "feature_extractor")
+    (folder / "model_index.json").write_text(json.dumps(_index(model), indent=2) + "\n")
+
+
+def load(folder: str | Path, strange: bool = False) -> Zero123:
+    """Read a checkpoint folder; one that others wrote (`strange`) may hold half precision, or pickles of weights.
 
     Raises:
         UserError: the folder is missing, incomplete, or holds another model.
@@ -54,30 +65,38 @@ def load(folder: str | Path) -> Zero123:
     folder = Path(folder)
     _check_index(folder)
     model = Zero123(
-        load_unet(folder / "unet"),
-        load_autoencoder(folder / "vae"),
-        load_image_encoder(folder / "image_encoder"),
-        _load(CCProjection, folder / "cc_projection"),
-        DDIMScheduler.from_config(_config(folder / "scheduler", "scheduler_config.json")),
+        load_unet(folder / "unet", strange),
+        load_autoencoder(folder / "vae", strange),
+        load_image_encoder(folder / "image_encoder", strange),
+        load_projection(folder / "cc_projection", strange),
+        load_scheduler(folder / "scheduler"),
     )
-    _check_fit(model, folder)
+    check_fit(model, folder)
     return model.eval()
 
 
-def load_unet(folder: Path) -> UNet2DConditionModel:
-    return _load(UNet2DConditionModel, folder)
+def load_unet(folder: Path, strange: bool = False) -> UNet2DConditionModel:
+    return _load(UNet2DConditionModel, folder, strange)
 
 
-def load_autoencoder(folder: Path) -> Autoencoder:
-    return _load(PatchAutoencoder if "patch" in _config(folder) else AutoencoderKL, folder)
+def load_autoencoder(folder: Path, strange: bool = False) -> Autoencoder:
+    return _load(PatchAutoencoder if "patch" in read_config(folder) else AutoencoderKL, folder, strange)
 
 
-def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
+def load_image_encoder(folder: Path, strange: bool = False) -> CLIPVisionModelWithProjection:
     """A CLIP vision tower with its projection. Raises UserError where the folder holds something else."""
-    config = _config(folder)
+    config = read_config(folder)
     if config.get("model_type") not in ("clip_vision_model", "clip"):
         raise UserError(f"{folder} holds a {config.get('model_type')}, not a CLIP vision model")
-    return _load(CLIPVisionModelWithProjection, folder)
+    return _load(CLIPVisionModelWithProjection, folder, strange)
+
+
+def load_projection(folder: Path, strange: bool = False) -> CCProjection:
+    return _load(CCProjection, folder, strange)
+
+
+def load_scheduler(folder: Path) -> DDIMScheduler:
+    return DDIMScheduler.from_config(read_config(folder, "scheduler_config.json"))
 
 
 def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
@@ -91,12 +110,19 @@ def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
     )
 
 
-def _load(part: Any, folder: Path) -> Any:
-    """One part from its folder; every weight must be there, in safetensors."""
-    _config(folder)
+def _load(part: Any, folder: Path, strange: bool = False) -> Any:
+    """One part from its folder, in float32; every weight must be there, in safetensors. One that others wrote
+    (`strange`) may also lie there in half precision alone, or as a pickle that holds nothing but weights."""
+    read_config(folder)
+    if not any(folder.glob("*.safetensors*")) and not (strange and weights_file(folder)):
+        raise UserError(f"{folder} is incomplete: its weights are missing (a file in safetensors)")
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     if issubclass(part, ModelMixin):
         options["low_cpu_mem_usage"] = False
+    if strange and (path := weights_file(folder)):
+        check(path)
+        half = ".fp16." in path.name
+        options |= {"use_safetensors": path.suffix == ".safetensors", "variant": "fp16" if half else None}
     try:
         model, report = part.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -104,10 +130,19 @@ def _load(part: Any, folder: Path) -> Any:
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
-    return model
+    return model.float()
 
 
-def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+def weights_file(folder: Path) -> Path | None:
+    """The best of the weights that a folder of diffusers or transformers has."""
+    for end in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
+        for name in ("diffusion_pytorch_model", "model", "pytorch_model"):
+            if (folder / (name + end)).is_file():
+                return folder / (name + end)
+    return None
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name a checkpoint folder with {', '.join(PARTS)}")
     try:
@@ -136,7 +171,7 @@ def _index(model: Zero123) -> dict[str, Any]:
 
 def _check_index(folder: Path) -> None:
     """The names in model_index.json are compared, never imported."""
-    index = _config(folder, "model_index.json")
+    index = read_config(folder, "model_index.json")
     known = {
         "cc_projection": {"CCProjection"},
         "image_encoder": {"CLIPVisionModelWithProjection"},
@@ -150,7 +185,8 @@ def _check_index(folder: Path) -> None:
             raise UserError(f"{folder} is no Zero-1-to-3 checkpoint: {found}")
 
 
-def _check_fit(model: Zero123, folder: Path) -> None:
+def check_fit(model: Zero123, folder: str | Path) -> None:
+    """Raises UserError where the parts do not fit each other."""
     unet, projection = model.unet.config, model.cc_projection.config
     latent, embedding = unet["out_channels"], model.image_encoder.config.projection_dim
     if unet["in_channels"] != 2 * latent:

@@ -1,9 +1,10 @@
 """What the denoiser is told: the input picture's embedding joined with the relative pose (section 3.2)."""
 
+from enum import StrEnum
 from typing import cast
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
@@ -13,6 +14,13 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+class PoseVector(StrEnum):
+    """What the four numbers are that a model was trained with."""
+
+    zero123 = "zero123"  # [Δθ, sin Δφ, cos Δφ, Δr]
+    stable_zero123 = "stable_zero123"  # [Δθ, sin Δφ, cos Δφ, radians(90 - elevation of the input picture)]
+
+
 class CCProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define config_name
     """Embedding ++ pose `[..., in_channel]` to the U-Net's context `[..., out_channel]`, a linear map.
 
@@ -20,9 +28,12 @@ class CCProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both defin
     pipeline Zero1to3StableDiffusionPipeline.
     """
 
-    @register_to_config
-    def __init__(self, in_channel: int = 768 + POSE, out_channel: int = 768) -> None:
+    def __init__(self, in_channel: int = 768 + POSE, out_channel: int = 768, pose_vector: str = "zero123") -> None:
         super().__init__()
+        # The community's class knows no pose vector but its own, so only another one is written down.
+        another = {} if pose_vector == PoseVector.zero123 else {"pose_vector": str(pose_vector)}
+        self.register_to_config(in_channel=in_channel, out_channel=out_channel, **another)
+        self.pose_vector = PoseVector(pose_vector)
         self.projection = nn.Linear(in_channel, out_channel)
         nn.init.eye_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
@@ -47,7 +58,7 @@ def clip_input(images_BCHW: Tensor, resolution: int) -> Tensor:
 def embed(encoder: CLIPVisionModelWithProjection, images_BCHW: Tensor) -> Tensor:
     """CLIP's projected image embedding `[B, D]` of pictures in [-1, 1], not normalised."""
     pixels = clip_input(images_BCHW, cast(int, encoder.config.image_size))
-    return encoder(pixel_values=pixels.to(encoder.dtype)).image_embeds
+    return encoder(pixel_values=pixels.to(encoder.dtype)).image_embeds.to(images_BCHW.dtype)
 
 
 def drop_out(u_B: Tensor, embedding_BD: Tensor, condition_BCHW: Tensor, p: float) -> tuple[Tensor, Tensor]:

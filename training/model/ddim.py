@@ -6,10 +6,10 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from training.model.guidance import Denoiser, guided
 from training.model.zero123 import Zero123
 
 Generators = torch.Generator | list[torch.Generator] | None  # of the batch, or one for each sample in it
-Denoiser = Callable[[Tensor, Tensor], Tensor]  # (noisy [B, C, h, w], timesteps [B]) -> ε [B, C, h, w]
 
 
 def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
@@ -41,7 +41,8 @@ def ddim(
 
     `timesteps` rise; `eta` 0 is deterministic, 1 has DDPM's variance; `clip` bounds the clean latent that
     each step predicts; `last_alpha` is the ᾱ that the last step ends at: that of timestep 0, as in the original,
-    which leaves 3 % of noise for the autoencoder to swallow, or 1. `generator` lives on the device of `x_T`.
+    which leaves 3 % of noise for the autoencoder to swallow, or 1. `generator` lives on the device of `x_T` or on the
+    CPU, whose noises are the same on every machine.
     """
     x = x_T
     alphas = alphas_cumprod[timesteps]
@@ -59,25 +60,6 @@ def ddim(
     return x
 
 
-def guided(model: Zero123, context: Tensor, condition: Tensor, scale: float) -> Denoiser:
-    """Classifier-free guidance: ε₀ + scale·(ε - ε₀), ε₀ seeing zeros for the context *after* `cc_projection`
-    and for the condition latent. `context` `[B, 1, D]`, `condition` `[B, C, h, w]`; scale 1 is no guidance.
-    """
-
-    def predict_noise(noisy: Tensor, timesteps: Tensor) -> Tensor:
-        if scale == 1:
-            return model.predict_noise(noisy, timesteps, context, condition)
-        null, given = model.predict_noise(
-            noisy.repeat(2, 1, 1, 1),
-            timesteps.repeat(2),
-            torch.cat([torch.zeros_like(context), context]),
-            torch.cat([torch.zeros_like(condition), condition]),
-        ).chunk(2)
-        return null + scale * (given - null)
-
-    return predict_noise
-
-
 @torch.no_grad()
 def novel_views(
     model: Zero123,
@@ -90,8 +72,24 @@ def novel_views(
     on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """The objects of `images_BCHW` seen after the relative poses: pictures `[B, 3, R, R]` in [-1, 1]."""
-    condition = model.condition_latent(images_BCHW)
-    context = model.context(model.embed(images_BCHW), pose_B4)
+    given = model.condition_latent(images_BCHW), model.embed(images_BCHW)
+    return novel_views_given(model, *given, pose_B4, steps, guidance, eta, generator, on_step)
+
+
+@torch.no_grad()
+def novel_views_given(
+    model: Zero123,
+    condition: Tensor,
+    embedding_BD: Tensor,
+    pose_B4: Tensor,
+    steps: int = 50,
+    guidance: float = 3.0,
+    eta: float = 1.0,
+    generator: Generators = None,
+    on_step: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """The same from condition latents `[B, C, h, w]` and image embeddings that are there already."""
+    context = model.context(embedding_BD, pose_B4)
     x_T = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
     scheduler = model.scheduler.config
     latent = ddim(

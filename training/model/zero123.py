@@ -1,16 +1,19 @@
 """The view-conditioned denoiser of Zero-1-to-3 and its training objective (section 3.2, equation 2)."""
 
 from enum import StrEnum
-from typing import TypedDict
+from typing import TypedDict, final
 
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from training.model.attention import attend_to_one_token
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import CCProjection, drop_out, embed
+from training.model.picture import as_floats
 
 CONDITIONING_DROP = 0.05
 LARGEST_WEIGHT = 5.0  # of a sample in the loss of a U-Net that predicts the clean latent
@@ -24,18 +27,34 @@ class Prediction(StrEnum):
     sample = "sample"  # the clean latent: within reach of a net narrower than its latents (arXiv 2511.13720)
 
 
+@final
 class Pairs(TypedDict):
-    """A batch of view pairs: pictures `[B, 3, R, R]` in [-1, 1], relative poses `[B, 4]`."""
+    """A batch of view pairs: pictures `[B, 3, R, R]`, bytes or floats in [-1, 1], relative poses `[B, 4]`."""
 
     target: Tensor
     condition: Tensor
     pose: Tensor
 
 
+@final
+class EncodedPairs(TypedDict):
+    """The same, encoded: the moments `[B, 2C, h, w]` of the autoencoder's posteriors, and image embeddings `[B, D]`
+    of the conditions."""
+
+    target: Tensor
+    condition: Tensor
+    embedding: Tensor
+    pose: Tensor
+
+
+Batch = Pairs | EncodedPairs
+
+
 class Zero123(nn.Module):
     """U-Net and `cc_projection` learn; autoencoder and image encoder stay frozen.
 
-    The U-Net sees [noisy target latent, condition latent] and one context token. The scheduler is there for
+    The U-Net sees [noisy target latent, condition latent] and one context token, which leaves queries and keys of its
+    cross-attention without influence (`training.model.attention`); they do not learn. The scheduler is there for
     its configuration: the noise schedule it was trained with and how samplers step through it.
     """
 
@@ -50,7 +69,7 @@ class Zero123(nn.Module):
         scheduler: DDIMScheduler,
     ) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet = attend_to_one_token(unet)
         self.vae = vae.eval().requires_grad_(False)
         self.image_encoder = image_encoder.eval().requires_grad_(False)
         self.cc_projection = cc_projection
@@ -92,7 +111,7 @@ class Zero123(nn.Module):
     @torch.no_grad()
     def condition_latent(self, images_BCHW: Tensor) -> Tensor:
         """Posterior mode `[B, C, h, w]`, *not* scaled: so the released checkpoints were trained."""
-        return self.vae.encode(images_BCHW).latent_dist.mode()
+        return self.vae.encode(images_BCHW.to(self.vae.dtype)).latent_dist.mode().to(images_BCHW.dtype)
 
     @torch.no_grad()
     def target_latent(self, images_BCHW: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -102,7 +121,8 @@ class Zero123(nn.Module):
     @torch.no_grad()
     def decode(self, latent_BCHW: Tensor) -> Tensor:
         """Scaled latents to pictures `[B, 3, R, R]` in [-1, 1]."""
-        return self.vae.decode(latent_BCHW / self.vae.config["scaling_factor"]).sample.clamp(-1, 1)
+        latent = latent_BCHW / self.vae.config["scaling_factor"]
+        return self.vae.decode(latent.to(self.vae.dtype)).sample.to(latent.dtype).clamp(-1, 1)
 
     def predict_noise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
         """ε `[B, C, h, w]` in the noisy latent, at `timesteps` `[B]`, whatever the U-Net itself predicts."""
@@ -116,18 +136,36 @@ class Zero123(nn.Module):
             case Prediction.sample:
                 return (noisy - signal * output) / sigma
 
-    def loss(self, batch: Pairs, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP) -> Tensor:
+    def loss(self, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP) -> Tensor:
         """Mean squared error of what the U-Net predicts (the noise, in the paper), for a batch of view pairs."""
-        return self.latent_loss(
-            self.target_latent(batch["target"], generator),
-            self.condition_latent(batch["condition"]),
-            self.embed(batch["condition"]),
-            batch["pose"],
-            generator,
-            drop,
-        )
+        return self.losses(batch, generator, drop)[0].mean()
 
-    def latent_loss(
+    def losses(
+        self, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each pair `[B]`, and the timestep that it was taken at `[B]`."""
+        if "embedding" in batch:
+            target = posterior(batch["target"]).sample(generator) * self.vae.config["scaling_factor"]
+        else:
+            target = self.target_latent(as_floats(batch["target"]), generator)
+        return self.latent_losses(target, *self.given(batch), batch["pose"], generator, drop)
+
+    def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the denoiser is told of the conditions: their latents `[B, C, h, w]` and embeddings `[B, D]`."""
+        if "embedding" in batch:
+            return posterior(batch["condition"]).mode(), batch["embedding"].float()
+        pictures = as_floats(batch["condition"])
+        return self.condition_latent(pictures), self.embed(pictures)
+
+    def pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Conditions and targets as pictures `[B, 3, R, R]` in [-1, 1]; encoded ones are decoded."""
+        condition, target = batch["condition"], batch["target"]
+        if "embedding" not in batch:
+            return as_floats(condition), as_floats(target)
+        scale = self.vae.config["scaling_factor"]
+        return self.decode(posterior(condition).mode() * scale), self.decode(posterior(target).mode() * scale)
+
+    def latent_losses(
         self,
         target_BCHW: Tensor,
         condition_BCHW: Tensor,
@@ -135,8 +173,8 @@ class Zero123(nn.Module):
         pose_B4: Tensor,
         generator: torch.Generator | None = None,
         drop: float = CONDITIONING_DROP,
-    ) -> Tensor:
-        """`loss` for pairs that are encoded already. `generator` lives on the device of the latents."""
+    ) -> tuple[Tensor, Tensor]:
+        """`losses` for pairs that are encoded already. `generator` lives on the device of the latents."""
         batch, device = len(target_BCHW), target_BCHW.device
         u_B = torch.rand(batch, generator=generator, device=device)
         timesteps_B = torch.randint(len(self.alphas_cumprod), (batch,), generator=generator, device=device)
@@ -148,22 +186,27 @@ class Zero123(nn.Module):
         output = self._denoise(noisy, timesteps_B, context, condition_BCHW).float()
         match self.prediction:
             case Prediction.epsilon:
-                return nn.functional.mse_loss(output, noise.float())
+                error = (output - noise).square()
             case Prediction.v_prediction:
-                return nn.functional.mse_loss(output, signal * noise - sigma * target_BCHW)
+                error = (output - (signal * noise - sigma * target_BCHW)).square()
             case Prediction.sample:
                 # The same loss as for v, were it not bounded where there is hardly any noise.
-                weight = (1 / sigma**2).clamp(max=LARGEST_WEIGHT)
-                return (weight * (output - target_BCHW).square()).mean()
+                error = (1 / sigma**2).clamp(max=LARGEST_WEIGHT) * (output - target_BCHW).square()
+        return error.mean(dim=(1, 2, 3)), timesteps_B
 
     def _denoise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-        joined = torch.cat([noisy, condition], dim=1)
-        return self.unet(joined, timesteps, encoder_hidden_states=context).sample
+        joined, dtype = torch.cat([noisy, condition], dim=1), self.unet.dtype
+        return self.unet(joined.to(dtype), timesteps, encoder_hidden_states=context.to(dtype)).sample
 
     def _levels(self, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ and √(1-ᾱ), `[B, 1, 1, 1]` each."""
         alpha = self.alphas_cumprod[timesteps_B][:, None, None, None]
         return alpha.sqrt(), (1 - alpha).sqrt()
+
+
+def posterior(moments_BCHW: Tensor) -> DiagonalGaussianDistribution:
+    """The posterior of an autoencoder from its stored mean and log-variance `[B, 2C, h, w]`."""
+    return DiagonalGaussianDistribution(moments_BCHW.float())
 
 
 def noise_schedule(prediction: Prediction = Prediction.epsilon, clip: float | None = None) -> DDIMScheduler:

@@ -1,0 +1,55 @@
+"""The shortcut over one context token is the same function as attention, and nothing that it leaves out matters."""
+
+import pytest
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+
+from tests.training.conftest import SMALL
+from training.model.architecture import build
+from training.model.attention import OneTokenAttention, attend_to_one_token, idle_parts
+from training.model.zero123 import Zero123
+
+
+def loss_and_gradients(model: Zero123) -> tuple[float, dict[str, torch.Tensor]]:
+    g = torch.Generator().manual_seed(5)
+    latents = torch.randn(2, 3, 12, 8, 8, generator=g, dtype=torch.float64)
+    embedding, pose = torch.randn(3, 16, generator=g).double(), torch.randn(3, 4, generator=g).double()
+    model.zero_grad()
+    losses, _ = model.latent_losses(*latents, embedding, pose, torch.Generator().manual_seed(1))
+    losses.mean().backward()
+    return losses.mean().item(), {n: p.grad.clone() for n, p in model.unet.named_parameters() if p.grad is not None}
+
+
+def test_the_shortcut_is_the_same_function_with_the_same_gradients():
+    model = build(SMALL).double()
+    assert any(isinstance(p, OneTokenAttention) for p in model.unet.attn_processors.values()), "what is trained has it"
+    with torch.no_grad():  # the zero biases of a new net would hide an output projection that is left out
+        for parameter in model.unet.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)), alpha=0.05)
+    short, gradients = loss_and_gradients(model)
+    attend_to_one_token(model.unet, shortcut=False)
+    general, all_gradients = loss_and_gradients(model)
+    assert short == pytest.approx(general, rel=1e-12)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, all_gradients[name], rtol=1e-9, atol=1e-14), name
+    idle = all_gradients.keys() - gradients.keys()
+    assert idle and all(all_gradients[name].abs().max() < 1e-15 for name in idle)
+
+
+def test_exactly_queries_keys_and_their_norm_stay_as_they_are(model):
+    idle = {
+        id(parameter)
+        for block in model.unet.modules()
+        if isinstance(block, BasicTransformerBlock)
+        for part in idle_parts(block)
+        for parameter in part.parameters()
+    }
+    assert len(idle) == 4 * len([b for b in model.unet.modules() if isinstance(b, BasicTransformerBlock)])
+    assert {id(p) for p in model.unet.parameters() if not p.requires_grad} == idle
+    attend_to_one_token(model.unet, shortcut=False)
+    assert all(p.requires_grad for p in model.unet.parameters())
+
+
+def test_another_context_length_is_a_mistake_of_ours(model):
+    with pytest.raises(AssertionError, match="one context token"):
+        model.unet(torch.zeros(1, 24, 8, 8), 3, encoder_hidden_states=torch.zeros(1, 2, 16))

@@ -1,0 +1,50 @@
+"""The numbers of the paper's run that nothing else states: what a command does when it is told nothing.
+
+The arithmetic is held to the original's own in `test_original.py`.
+"""
+
+import inspect
+
+import torch
+
+from inference.config import Sampling
+from tests.training.conftest import SMALL
+from training.config import FinetuneConfig, OptimizerConfig, SampleConfig
+from training.model.architecture import Architecture
+from training.model.autoencoder import stable_diffusion_autoencoder
+from training.model.ddim import novel_views
+from training.model.zero123 import CONDITIONING_DROP, Zero123, noise_schedule
+from training.module import Finetuning
+from training.optimizer import CC_PROJECTION_LR
+from training.split import Split
+from training.world import Batches
+
+
+def test_the_optimiser_is_the_papers():
+    options = OptimizerConfig()
+    assert (options.lr, options.weight_decay, options.warmup_steps, options.ema_decay) == (1e-4, 0.01, 100, 0.9999)
+    assert (options.decay, options.clip_norm, CC_PROJECTION_LR) == (0, 0, 10)
+
+
+def test_the_optimiser_is_built_from_its_options(model):
+    module = Finetuning(model, Split((), ()), FinetuneConfig(model=SMALL), Batches(4, 1), torch.float32)
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert type(optimizer) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]
+    assert module.ema.decay == 0.9999 and module.ema.unet is model.unet
+
+
+def test_the_objective_is_the_papers():
+    assert Architecture().prediction == noise_schedule().config["prediction_type"] == "epsilon"
+    assert CONDITIONING_DROP == 0.05
+    for loss in (Zero123.loss, Zero123.losses, Zero123.latent_losses):
+        assert inspect.signature(loss).parameters["drop"].default == CONDITIONING_DROP
+    with torch.device("meta"):
+        assert stable_diffusion_autoencoder().config["scaling_factor"] == 0.18215
+
+
+def test_sampling_is_the_papers():
+    for options in (Sampling(), SampleConfig()):
+        assert (options.steps, options.guidance, options.eta) == (50, 3, 1)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(novel_views).parameters.items()}
+    assert (defaults["steps"], defaults["guidance"], defaults["eta"]) == (50, 3, 1)

@@ -1,0 +1,78 @@
+"""Turn a checkpoint of others into ours, or ours into theirs.
+
+    python -m training.convert source=105000.ckpt target=outputs/zero123
+    python -m training.convert source=outputs/run/model target=mine.ckpt
+
+Reads released Zero-1-to-3 checkpoints, Stable-Zero123 and image-conditioned Stable Diffusion (.ckpt, .safetensors),
+and folders in diffusers' layouts. Writes a folder that `inference.sample` and the community pipeline load, or, where
+the target ends in .ckpt, a file for the original's code. Nothing in a source is executed.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from conf.command import run
+from conf.options import UserError
+from training.config import ConvertConfig, Layout
+from training.model import checkpoint
+from training.model.export import save_original, save_threestudio
+from training.model.pretrained import Pretrained, complete, read
+
+
+def main(config: ConvertConfig) -> int:
+    source, target = Path(config.source), Path(config.target)
+    _check_target(config, source, target)
+    if config.pose_vector is None and source.is_file() and "stable" in source.stem.lower():
+        raise UserError(f"{source} may be Stable-Zero123: add pose_vector=stable_zero123, or zero123 if it is not")
+    parts = read(source, config.ema)
+    if config.image_encoder:
+        parts = replace(parts, image_encoder=checkpoint.load_image_encoder(Path(config.image_encoder), strange=True))
+    model = complete(parts, source, config.pose_vector)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(getattr(torch, config.dtype.value))
+    print(_what_was_taken(config, parts))
+    if target.suffix == ".ckpt":
+        save_original(model, target)
+        print(f"checkpoint: {target}, for the original's code")
+    elif config.layout is Layout.threestudio:
+        save_threestudio(model, target)
+        print(f"model: {target}, for threestudio's Zero123Pipeline")
+    else:
+        checkpoint.save(model, target)
+        use = "python -m inference.sample checkpoint={} image=… 'poses=[[20,45,0]]' output=outputs/views"
+        if parts.cc_projection is None:
+            use = "python -m training.finetune model.pretrained={} data.path=…"
+        print(f"model: {target}; next: {use.format(target)}")
+    return 0
+
+
+def _what_was_taken(config: ConvertConfig, parts: Pretrained) -> str:
+    if parts.averaged is None:
+        taken = "taken: the weights in the folder"
+    elif config.ema and not parts.averaged:
+        taken = "taken: the U-Net's weights as they are, for there is no moving average of them"
+    else:
+        taken = f"taken: the U-Net's {'moving average' if parts.averaged else 'last weights'}"
+    if parts.cc_projection is None:
+        taken += "; it has never seen a pose: a start for training, with new input channels of zeros"
+    return taken
+
+
+def _check_target(config: ConvertConfig, source: Path, target: Path) -> None:
+    """A target is new, or an earlier checkpoint, which is replaced; never anything else."""
+    file = target.suffix == ".ckpt"
+    if target.suffix in (".safetensors", ".bin", ".pt", ".pth"):
+        raise UserError(f"target={target}: a file is written as .ckpt; any other name is a folder")
+    if file and config.layout is not Layout.community:
+        raise UserError(f"layout={config.layout} is one of folders, and target={target} a file")
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise UserError(f"target={target} would replace the source; choose another")
+    fits = target.is_file() if file else (target / "model_index.json").is_file()
+    if target.exists() and not fits and not (target.is_dir() and not file and not any(target.iterdir())):
+        raise UserError(f"target={target} is there and no checkpoint; choose another, or delete it")
+
+
+if __name__ == "__main__":
+    run(main, ConvertConfig, "training", "convert", help=__doc__)

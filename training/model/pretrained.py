@@ -1,0 +1,241 @@
+"""Whatever a model can start from: a released checkpoint file, or a folder in one of diffusers' layouts.
+
+105000.ckpt, zero123-xl.ckpt, stable_zero123.ckpt, sd-image-conditioned-v2.ckpt, or such a .safetensors
+unet/ vae/ image_encoder/, with cc_projection/ (the community's), clip_camera_projection/ (threestudio's) or neither
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPVisionModelWithProjection
+
+from conf.options import UserError
+from training.model import checkpoint, original
+from training.model.autoencoder import Autoencoder
+from training.model.conditioning import POSE, CCProjection, PoseVector
+from training.model.weights import Weights, read_weights
+from training.model.zero123 import Zero123, noise_schedule
+
+UNET_INPUT = "input_blocks.0.0.weight"
+POSE_NOTE = "pose_vector"  # where a file in the original's layout that we wrote says which one it was trained with
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The parts that a source has, in float32."""
+
+    unet: UNet2DConditionModel
+    vae: Autoencoder | None = None
+    image_encoder: CLIPVisionModelWithProjection | None = None
+    cc_projection: CCProjection | None = None
+    scheduler: DDIMScheduler | None = None
+    averaged: bool | None = None  # whether the U-Net's weights are a moving average, where the source tells
+
+
+class Frozen(NamedTuple):
+    """The parts of a source that training leaves as they are."""
+
+    vae: Autoencoder | None
+    image_encoder: CLIPVisionModelWithProjection | None
+
+
+def read(source: str | Path, ema: bool = True) -> Pretrained:
+    """Read a source. `ema` takes the U-Net's moving average from a file that has both.
+
+    Raises:
+        UserError: there is no such source, or it holds something else, or more than weights.
+    """
+    source = Path(source)
+    if source.is_file():
+        return _from_file(read_weights(source), ema)
+    if not (source / "unet").is_dir():
+        raise UserError(
+            f"there is no folder {source}/unet and no file {source}; "
+            "name a .ckpt, a .safetensors or a folder in diffusers' layout"
+        )
+    return _from_folder(source)
+
+
+def load_posed(source: str | Path) -> Zero123:
+    """A whole model that has learnt poses, from any source.
+
+    Raises:
+        UserError: as `read`; or it has never seen a pose, or does not say what its poses are.
+    """
+    source = Path(source)
+    if not source.is_file() and not (source / "clip_camera_projection").is_dir():
+        return checkpoint.load(source, strange=True)
+    if source.is_file() and "stable" in source.stem.lower():
+        raise UserError(
+            f"{source} may be Stable-Zero123; say so, or that it is not, with "
+            f"python -m training.convert source={source} target=outputs/{source.stem} pose_vector=stable_zero123"
+        )
+    parts = read(source)
+    if parts.cc_projection is None:
+        raise UserError(f"{source} has never seen a pose: a start for training.finetune, no model of new views")
+    return complete(parts, source)
+
+
+def read_frozen(source: str | Path) -> Frozen:
+    """The parts that never learn; the U-Net is not even read where they lie in folders of their own.
+
+    Raises:
+        UserError: as `read`.
+    """
+    source = Path(source)
+    if source.is_file():
+        parts = read(source)
+        return Frozen(parts.vae, parts.image_encoder)
+    vae, image_encoder = source / "vae", source / "image_encoder"
+    if not (vae.is_dir() or image_encoder.is_dir()):
+        raise UserError(
+            f"there is no folder {vae} and no file {source}; "
+            "name a .ckpt, a .safetensors or a folder in diffusers' layout"
+        )
+    return Frozen(
+        checkpoint.load_autoencoder(vae, strange=True) if vae.is_dir() else None,
+        checkpoint.load_image_encoder(image_encoder, strange=True) if image_encoder.is_dir() else None,
+    )
+
+
+def complete(parts: Pretrained, source: str | Path, pose_vector: PoseVector | None = None) -> Zero123:
+    """A model of all parts. One that has never seen a pose starts as training does: new input channels zero,
+    `cc_projection` the identity. `pose_vector` overrules what the source says of itself.
+
+    Raises:
+        UserError: autoencoder or image encoder are missing, or the parts do not fit each other.
+    """
+    for name in ("vae", "image_encoder"):
+        if getattr(parts, name) is None:
+            raise UserError(f"{source} has no {name}" + "; add image_encoder=…" * (name == "image_encoder"))
+    assert parts.vae is not None and parts.image_encoder is not None
+    unet, embedding = parts.unet, parts.image_encoder.config.projection_dim
+    projection = parts.cc_projection or CCProjection(embedding + POSE, unet.config["cross_attention_dim"])
+    if unet.config["in_channels"] == unet.config["out_channels"]:
+        unet = extend_input(unet, 2 * unet.config["out_channels"])
+        unet.register_to_config(sample_size=32)  # Stable Diffusion's own is for 512²
+    if pose_vector is not None:
+        weights = projection.state_dict()
+        projection = CCProjection(projection.config["in_channel"], projection.config["out_channel"], pose_vector)
+        projection.load_state_dict(weights)
+    model = Zero123(unet, parts.vae, parts.image_encoder, projection, parts.scheduler or noise_schedule())
+    checkpoint.check_fit(model, source)
+    return model.eval()
+
+
+def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """The same U-Net with `channels` input channels, the weights of the new ones zero."""
+    state = unet.state_dict()
+    narrow = state["conv_in.weight"]
+    state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], channels, *narrow.shape[2:])
+    state["conv_in.weight"][:, : narrow.shape[1]] = narrow
+    with torch.device("meta"):
+        wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels})
+    wide.load_state_dict(state, assign=True)
+    return wide
+
+
+# ---- the original's layout
+
+
+def _from_file(weights: Weights, ema: bool) -> Pretrained:
+    tensors = weights.tensors
+    ema = ema and original.averaged(original.UNET + UNET_INPUT) in tensors
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**original.unet_config(weights.part(original.UNET)))
+        vae = AutoencoderKL(**original.autoencoder_config(weights.part(original.VAE)))
+    image_encoder = projection = None
+    if any(name.startswith(original.CLIP) for name in tensors):
+        # Not on meta: the indices of its positions are no weights, and would stay there.
+        with torch.random.fork_rng(devices=[]):
+            config = original.image_encoder_config(weights.part(original.CLIP))
+            image_encoder = CLIPVisionModelWithProjection(config)
+    if original.PROJECTION + "weight" in tensors:
+        out_channel, in_channel = tensors[original.PROJECTION + "weight"].shape
+        pose = weights.notes.get(POSE_NOTE, PoseVector.zero123.value)
+        projection = CCProjection(in_channel, out_channel, PoseVector(pose))
+    parts = [part for part in (unet, vae, image_encoder, projection) if part is not None]
+    _refuse_unknown(weights, parts)
+    for part in parts:
+        _fill(part, weights, ema and part is unet)
+    return Pretrained(unet, vae, image_encoder, projection, noise_schedule(), ema)
+
+
+def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
+    known = {name for part in parts for name, _ in original.names_of(part).values()}
+    known |= {original.averaged(name) for name in known if name.startswith(original.UNET)}
+    unknown = [name for name in weights.tensors if name not in known and not original.SKIPPED.fullmatch(name)]
+    if unknown:
+        raise UserError(
+            f"{weights.path} is no Zero-1-to-3 and no image-conditioned Stable Diffusion v1: its tensor {unknown[0]} "
+            f"is unknown here, and {len(unknown) - 1} others"
+        )
+
+
+def _fill(part: Any, weights: Weights, ema: bool) -> None:
+    state, empty = {}, part.state_dict()
+    for key, (name, third) in original.names_of(part).items():
+        name = original.averaged(name) if ema else name
+        tensor = weights[name] if third is None else weights[name].chunk(3)[third]
+        state[key] = _shaped(tensor, empty[key], f"{weights.path}: its tensor {name}").float()
+    part.load_state_dict(state, assign=True)
+
+
+def _shaped(tensor: Tensor, like: Tensor, what: str) -> Tensor:
+    """Theirs as ours: CLIP's projection is transposed, and 1 × 1 convolutions of the autoencoder are matrices."""
+    if what.endswith("visual.proj"):
+        tensor = tensor.T
+    if tensor.ndim == 4 and like.ndim == 2 and tensor.shape[2:] == (1, 1):
+        tensor = tensor[..., 0, 0]
+    if tensor.shape != like.shape:
+        raise UserError(f"{what} has the shape {[*tensor.shape]}, where {[*like.shape]} would fit the others")
+    return tensor.contiguous()
+
+
+# ---- diffusers' layouts
+
+
+def _from_folder(folder: Path) -> Pretrained:
+    loaders: dict[str, Callable[..., Any]] = {
+        "unet": checkpoint.load_unet,
+        "vae": checkpoint.load_autoencoder,
+        "image_encoder": checkpoint.load_image_encoder,
+    }
+    there = [name for name in loaders if (folder / name).is_dir()]
+    watched = tqdm(there, desc=f"reading {folder.name}", unit=" parts", delay=2, leave=False)
+    parts = {name: loaders[name](folder / name, strange=True) for name in watched}
+    return Pretrained(**parts, cc_projection=_projection(folder), scheduler=_scheduler(folder / "scheduler"))
+
+
+def _projection(folder: Path) -> CCProjection | None:
+    if (folder / "cc_projection").is_dir():
+        return checkpoint.load_projection(folder / "cc_projection", strange=True)
+    threestudios = folder / "clip_camera_projection"
+    if not threestudios.is_dir():
+        return None
+    path = checkpoint.weights_file(threestudios)
+    if path is None:
+        raise UserError(f"{threestudios} is incomplete: its weights are missing")
+    weights = read_weights(path)
+    out_channel, in_channel = weights["proj.weight"].shape
+    pose_vector = checkpoint.read_config(threestudios).get("pose_vector", PoseVector.zero123)
+    projection = CCProjection(in_channel, out_channel, pose_vector)
+    projection.load_state_dict({f"projection.{name}": weights[f"proj.{name}"].float() for name in ("weight", "bias")})
+    return projection
+
+
+def _scheduler(folder: Path) -> DDIMScheduler | None:
+    """How the model was trained is in a DDIM scheduler of ours or of a community checkpoint alone; that of plain
+    Stable Diffusion is another class, for the same schedule."""
+    if not folder.is_dir():
+        return None
+    config = checkpoint.read_config(folder, "scheduler_config.json")
+    return checkpoint.load_scheduler(folder) if config.get("_class_name") == "DDIMScheduler" else None

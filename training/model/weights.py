@@ -1,0 +1,133 @@
+"""Tensors from a file that a stranger wrote: safetensors, or a checkpoint's pickle of which nothing is executed."""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from conf.options import UserError
+
+LARGEST_PICKLE = 64 << 20  # bytes beside the tensors; that of a released checkpoint has less than one
+# What Lightning keeps of a run beside its tensors. The names are read, what they stand for is not.
+LIGHTNINGS = (
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.ModelCheckpoint",
+)
+
+
+class Ignored:
+    """Stands where a pickle wants one of `LIGHTNINGS`, and does nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a file by their names, and what else its outermost dictionary says."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> "Weights":
+        """The tensors whose names begin with `prefix`, without it."""
+        return Weights(self.path, {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise UserError(f"{self.path} is incomplete: its tensor {name} is missing")
+        return self.tensors[name]
+
+
+def read_weights(path: Path) -> Weights:
+    """The tensors of a `.safetensors` file or of a zip that torch.save wrote; they stay on the disk until used.
+
+    Raises:
+        UserError: the file is something else, cut off, or its pickle holds more than tensors.
+    """
+    check(path)
+    if _is_zip(path):
+        contents = _unpickled(path)
+    else:
+        try:
+            contents = load_file(path)
+        except (SafetensorError, ValueError, OSError) as error:
+            raise UserError(f"{path} is no checkpoint, or cut off: {str(error).splitlines()[0]}") from error
+    tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else contents
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path} holds a {type(tensors).__name__}, not the weights of a model")
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            raise UserError(f"{path}: {name} is a {type(value).__name__}, where a tensor of weights was expected")
+        # A few bytes repeated by strides of zero could otherwise fill the disk.
+        if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+            raise UserError(f"{path}: its tensor {name} claims more numbers than the file holds")
+    return Weights(path, tensors, contents if "state_dict" in contents else {})
+
+
+def check(path: Path) -> None:
+    """Refuse what only has the name of a checkpoint, and a pickle that would execute something.
+
+    Raises:
+        UserError: see above.
+    """
+    with path.open("rb") as file:
+        begin = file.read(512)
+    if begin[8:9] == b"{":  # safetensors; what is before it is a length
+        return
+    if begin.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    if begin.lstrip()[:1] == b"<":
+        raise UserError(f"{path} is a web page, not a checkpoint; download it again")
+    if begin[:1] == b"\x80":
+        raise UserError(f"{path} was written by a torch older than 1.6; load it there and save it as safetensors")
+    if not _is_zip(path):
+        return
+    try:
+        entries = zipfile.ZipFile(path).infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path} is cut off or damaged ({error}); download it again") from error
+    pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in pickles) > LARGEST_PICKLE:
+        raise UserError(f"{path} is no file of torch.save: it is compressed, or its pickle is absurdly large")
+    with _known():
+        try:
+            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception as error:  # whatever a damaged pickle makes of the reader
+            raise UserError(f"{path} is no checkpoint of torch: {str(error).splitlines()[0]}") from error
+    if foreign:
+        raise UserError(
+            f"{path} holds more than weights: {sorted(foreign)[0]} would be executed, which is refused; "
+            "ask whoever made it for safetensors"
+        )
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _unpickled(path: Path) -> Any:
+    with _known():
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # whatever a damaged pickle makes of the reader
+            raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _known() -> Any:
+    return torch.serialization.safe_globals([(Ignored, name) for name in LIGHTNINGS])
