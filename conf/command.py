@@ -25,7 +25,7 @@ from conf.options import UserError
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
 # What Hydra would take for a sweep or a word is a list here: retry=timeout,crashed and retry=timeout
-LIST = re.compile(r"^([\w.]+)=([\w.()-]+(?:,[\w.()-]+)*)$")
+LIST = re.compile(r"^([\w.]+)=([\w.()/:-]+(?:,[\w.()/:-]+)*)$")
 
 
 def run(

@@ -1,113 +1,47 @@
-"""View shards to view pairs: two views of an object, condition and target, and the pose between them.
+"""Shards to batches of pairs: two views of an object, condition and target, and the pose between them.
 
-Everything is a pure function of (seed, epoch, uid), so a stream can be replayed, continued and divided among
-ranks and loader workers without talk between them.
+Everything is a pure function of (seed, epoch, uid), so a stream can be replayed, continued and divided among ranks
+and loader workers without talk between them.
 """
 
 import hashlib
 import itertools
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+import signal
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from tarfile import TarError
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from conf.options import UserError
-from pipeline.shards import Marker, Sample, duplicates, npy_array, read_samples, view_names
-from rendering.cameras import relative_pose
-from training.config import DUPLICATE, DataConfig
+from pipeline.shards import Sample, read_samples
+from training.config import DataConfig, DataKind
 from training.model.picture import decode
-from training.model.zero123 import Pairs
+from training.pairs import Fields, Views, choose_pairs, open_latents, open_views
+from training.position import Position
+from training.split import Shard, share
 
 log = logging.getLogger(__name__)
 
 # What PIL, numpy and tarfile raise over damaged contents.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, SyntaxError, TarError, Image.DecompressionBombError)
+UNSEEN, GOOD, BAD = range(3)  # what a rank has found an object to be
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Some objects of one shard."""
+class PairStream(IterableDataset[Fields | UserError]):
+    """The pairs of one rank: endless with `epochs=None`, else so many passes.
 
-    name: str
-    uids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Split:
-    training: tuple[Shard, ...]
-    validation: tuple[Shard, ...]
-
-
-def split(markers: Sequence[Marker], fraction: float, without: Collection[str] = ()) -> Split:
-    """Divide the objects by the hash of their uid, whatever shard they lie in.
-
-    An object is validation where its hash, as a number in [0, 1), is below `fraction`. Where that leaves a
-    side empty, the object with the lowest hash is validation, or the one with the highest is training.
-    Objects with a verdict that is in `without` are on neither, nor are duplicates where that has `duplicate`.
-
-    Raises:
-        UserError: no object at all, or one that should be on both sides.
-    """
-    rendered = {uid for marker in markers for uid in marker.uids}
-    if not rendered:
-        raise UserError("the shards hold no object that was rendered; see the reasons in their markers")
-    uids = sorted(rendered - _unwanted(markers, without), key=_hash)
-    if not uids:
-        raise UserError(f"data.without={','.join(without)} leaves no object of {len(rendered)}; name fewer verdicts")
-    if not 0 <= fraction < 1:
-        raise UserError(f"data.validation_fraction={fraction} must be at least 0 and below 1")
-    if fraction and len(uids) < 2:
-        raise UserError("one object cannot be split; render more, or set data.validation_fraction=0")
-    below = sum(_hash(uid) < fraction for uid in uids)
-    held_out = set(uids[: min(max(below, 1), len(uids) - 1)]) if fraction else set()
-
-    def side(uids: Collection[str]) -> tuple[Shard, ...]:
-        kept = (Shard(m.name, tuple(uid for uid in m.uids if uid in uids)) for m in markers)
-        return tuple(shard for shard in kept if shard.uids)
-
-    return Split(training=side(set(uids) - held_out), validation=side(held_out))
-
-
-def _unwanted(markers: Sequence[Marker], without: Collection[str]) -> set[str]:
-    """The objects that one of the words in `without` applies to."""
-    judged = {record.uid for marker in markers for record in marker.records if set(record.verdicts) & set(without)}
-    return judged | set(duplicates(markers) if DUPLICATE in without else ())
-
-
-def share(shards: Sequence[Shard], consumer: int, consumers: int) -> list[Shard]:
-    """What one of several readers reads; together they read every object once.
-
-    Whole shards where there are enough, so that each is read by one; else every `consumers`-th object.
-    """
-    if len(shards) >= consumers:
-        return list(shards[consumer::consumers])
-    numbered = ((shard.name, uid) for shard in shards for uid in shard.uids)
-    kept: dict[str, list[str]] = {}
-    for index, (name, uid) in enumerate(numbered):
-        if index % consumers == consumer:
-            kept.setdefault(name, []).append(uid)
-    return [Shard(name, tuple(uids)) for name, uids in kept.items()]
-
-
-def choose_pairs(seed: int, epoch: int, uid: str, views: int, pairs: int) -> list[tuple[int, int]]:
-    """(condition, target) indices of an object in an epoch, two different views each time."""
-    rng = np.random.default_rng([seed, epoch, *_words(uid)])
-    return [(int(c), int(t)) for c, t in (rng.choice(views, 2, replace=False) for _ in range(pairs))]
-
-
-class ViewPairs(IterableDataset[Pairs]):
-    """The stream of one rank: endless with `epochs=None`, else so many passes.
-
-    A shard's objects are held in memory while their pairs are dealt in random order; the order of the shards
-    changes with the epoch. What cannot be read is dropped, counted in `dropped` (shared with the worker
-    processes) and named in the log, once.
+    A rank has as many readers as loader workers, or is its only one. A shard's objects are held in memory while
+    their pairs are dealt in random order; the order of the shards changes with the epoch. What cannot be read is
+    dropped, counted in `dropped` and named in the log, once. A worker's UserError comes as its last item, since torch
+    would make a traceback of it.
     """
 
     def __init__(
@@ -118,51 +52,77 @@ class ViewPairs(IterableDataset[Pairs]):
         seed: int,
         pairs_per_object: int,
         epochs: int | None = None,
-        taken: int = 0,
+        position: Position = Position(),
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """`taken` batches were dealt to this rank in an earlier run, which the stream now continues."""
+        """The stream goes on at `position`, which is that of as many readers as there will be, or of none."""
         super().__init__()
         self.config, self.shards, self.resolution, self.seed = config, tuple(shards), resolution, seed
         self.pairs_per_object, self.epochs = pairs_per_object, epochs
-        self.taken, self.rank, self.ranks = taken, rank, ranks
-        self.dropped = torch.zeros(1, dtype=torch.int64).share_memory_()
-        self._named: set[str] = set()
-        self._cache: dict[tuple[str, int], NDArray[np.uint8]] = {}
+        self.position, self.rank, self.ranks = position, rank, ranks
+        sizes = [len(shard.uids) for shard in self.shards]
+        self._first = dict(zip((s.name for s in self.shards), itertools.accumulate(sizes, initial=0), strict=False))
+        self._found = torch.zeros(sum(sizes), dtype=torch.uint8).share_memory_()  # one byte per object
+        self._shape: tuple[tuple[int, ...], ...] = ()  # of the latents of a view
+        self._cache: OrderedDict[tuple[str, str], NDArray[np.uint8]] = OrderedDict()
         self._cache_size = config.cache_mb * 2**20 // (3 * resolution**2)
 
-    def __iter__(self) -> Iterator[Pairs]:
+    @property
+    def dropped(self) -> int:
+        """Objects that this rank could not read, in whole or in part."""
+        return int((self._found == BAD).sum())
+
+    def __iter__(self) -> Iterator[Fields | UserError]:
         worker = get_worker_info()
         workers, index = (worker.num_workers, worker.id) if worker else (1, 0)
         # A loader asks its workers in turn, from the first: that one continues with the batch that is due.
-        role = (index + self.taken) % workers
-        skip = (self.taken - role + workers - 1) // workers * self.config.batch_size
-        consumer, consumers = self.rank * workers + role, self.ranks * workers
-        for epoch in itertools.count() if self.epochs is None else range(self.epochs):
-            dealt = 0
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))
-            for shard in share([self.shards[i] for i in order], consumer, consumers):
-                size = len(shard.uids) * self.pairs_per_object
-                if skip >= size:
-                    skip, dealt = skip - size, dealt + size
-                    continue
-                for pair in self._deal(shard, epoch, skip):
-                    dealt += 1
-                    yield pair
-                skip = 0
-            if not dealt and self.epochs is None:
-                raise UserError(f"no object of {self.config.path} can be read; see the log, and render it again")
+        role = (index + self.position.batches // self.ranks) % workers
+        try:
+            yield from self._read_as(role * self.ranks + self.rank, workers * self.ranks)
+        except UserError as error:
+            if worker is None:
+                raise
+            yield error
 
-    def _deal(self, shard: Shard, epoch: int, skip: int) -> Iterator[Pairs]:
-        samples = self._read(shard)
+    def _read_as(self, reader: int, readers: int) -> Iterator[Fields]:
+        used, slot = self.position.used[reader] if self.position.used else 0, 0
+        for epoch in itertools.count() if self.epochs is None else range(self.epochs):
+            dealt = False
+            order = self._random(epoch).permutation(len(self.shards))
+            # Each epoch another share: a reader of nothing but damaged objects would wait for ever.
+            for shard in share([self.shards[i] for i in order], (reader + epoch) % readers, readers):
+                after = slot + len(shard.uids) * self.pairs_per_object
+                if after > used:
+                    for pair in self._deal(shard, epoch, slot, used):
+                        dealt = True
+                        yield pair
+                slot = after
+            if self.epochs is None and not dealt and self.dropped == len(self._found):
+                raise UserError(f"no object of {self.config.path} can be read; {_way_out(self.config)}")
+
+    def _deal(self, shard: Shard, epoch: int, slot: int, used: int) -> Iterator[Fields]:
+        """The pairs of a shard whose first has the number `slot`, but for those below `used`."""
+        samples, opened = self._read(shard), dict[str, tuple[Views, list[tuple[int, int]]]]()
+        found, whole = self._found.numpy(), next(s for s in self.shards if s.name == shard.name)
+        numbers = {uid: self._first[shard.name] + i for i, uid in enumerate(whole.uids)}
         deck = [(uid, turn) for uid in shard.uids for turn in range(self.pairs_per_object)]
-        order = np.random.default_rng([self.seed, epoch, *_words(shard.name)]).permutation(len(deck))
-        for uid, turn in (deck[i] for i in order[skip:]):
+        # By the shard's number, so that views and latents are dealt in the same order.
+        order = self._random(epoch, shard.name.rpartition("-")[2]).permutation(len(deck))
+        for place in range(max(0, used - slot), len(deck)):
+            uid, turn = deck[order[place]]
             try:
-                yield self._pair(uid, samples[uid], epoch, turn)
+                if uid not in opened:
+                    opened[uid] = self._open(uid, samples[uid], epoch)
+                    found[numbers[uid]] = max(found[numbers[uid]], GOOD)
+                views, pairs = opened[uid]
+                pair = views.pair(*pairs[turn])
             except UNREADABLE as error:
-                self._drop(uid, error)
+                if found[numbers[uid]] != BAD:
+                    found[numbers[uid]] = BAD
+                    self._drop(uid, error)
+                continue
+            yield {**pair, "slot": np.array(slot + place)}
 
     def _read(self, shard: Shard) -> dict[str, Sample]:
         wanted, samples = set(shard.uids), {}
@@ -174,78 +134,129 @@ class ViewPairs(IterableDataset[Pairs]):
             log.warning("%s.tar is damaged, the rest of it is lost: %s", shard.name, error)
         return samples
 
-    def _pair(self, uid: str, sample: Sample, epoch: int, turn: int) -> Pairs:
-        cameras, names = npy_array(sample["cameras.npy"]), view_names(sample)
-        if len(names) < 2 or cameras.shape != (len(names), 3, 4):
-            raise ValueError(f"{len(names)} views with cameras of shape {cameras.shape}")
-        pairs = choose_pairs(self.seed, epoch, uid, len(names), self.pairs_per_object)
-        condition, target = pairs[turn]
-        pose = relative_pose(cameras[target], cameras[condition])
-        if not np.isfinite(pose).all():
-            raise ValueError("cameras that are not finite")
-        return {
-            "condition": self._view(uid, sample[names[condition]], condition),
-            "target": self._view(uid, sample[names[target]], target),
-            "pose": torch.from_numpy(pose.astype(np.float32)),
-        }
+    def _open(self, uid: str, sample: Sample, epoch: int) -> tuple[Views, list[tuple[int, int]]]:
+        if self.config.kind is DataKind.latents:
+            views = open_latents(sample)
+            shape = tuple(part.shape for part in views.condition(0).values())
+            self._shape = self._shape or shape
+            if shape != self._shape:
+                raise ValueError(f"latents of shape {shape}, those before of {self._shape}")
+        else:
+            views = open_views(sample, lambda name: self._decode(uid, name, sample[name]))
+        return views, choose_pairs(self._random(epoch, uid), len(views.places), self.pairs_per_object)
 
-    def _view(self, uid: str, contents: bytes, index: int) -> Tensor:
-        pixels = self._cache.get((uid, index))
+    def _random(self, epoch: int, *words: str) -> np.random.Generator:
+        """A generator that follows from the seed, the epoch and the words alone."""
+        digest = hashlib.sha256(" ".join([str(self.seed), str(epoch), *words]).encode()).digest()
+        return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
+
+    def _decode(self, uid: str, name: str, contents: bytes) -> NDArray[np.uint8]:
+        """Pixels of a view; those that were used last are kept."""
+        pixels = self._cache.pop((uid, name), None)
         if pixels is None:
             pixels = decode(contents, self.resolution, self.config.background)
-            if len(self._cache) < self._cache_size:
-                self._cache[uid, index] = pixels
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+        self._cache[uid, name] = pixels
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return pixels
 
     def _drop(self, uid: str, error: Exception) -> None:
-        if uid not in self._named:
-            self._named.add(uid)
-            self.dropped += 1
-            missing = isinstance(error, KeyError)
-            log.warning("dropped %s: %s", uid, f"{error} is missing from its shard" if missing else repr(error))
+        missing = isinstance(error, KeyError)
+        log.warning("dropped %s: %s", uid, f"{error} is missing from its shard" if missing else repr(error))
+        # Of the objects that this rank has met, which are at least its share of all.
+        objects, met = len(self._found), int((self._found != UNSEEN).sum())
+        if self.epochs is None and self.dropped > self.config.max_bad_rate * max(met, objects / self.ranks):
+            raise UserError(
+                f"{self.dropped} of {objects} objects to train on in {self.config.path} cannot be read, more than "
+                f"data.max_bad_rate={self.config.max_bad_rate:g} allows; {_way_out(self.config)}"
+            )
+
+
+class PairLoader(DataLoader[Any]):
+    """A loader that raises what its workers would have raised."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
+        error: UserError | None = None
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                error = batch
+                break
+            yield batch
+        if error:
+            # The workers end now; among the garbage of an exception they would be waited for, 5 s each.
+            self._iterator = None
+            raise error
 
 
 def training_batches(
-    config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, taken: int, rank: int, ranks: int
-) -> DataLoader[Pairs]:
-    """The endless batches of a rank that has taken so many of them already."""
+    config: DataConfig,
+    shards: Sequence[Shard],
+    resolution: int,
+    seed: int,
+    position: Position = Position(),
+    rank: int = 0,
+    ranks: int = 1,
+) -> PairLoader:
+    """The endless batches of a rank in a run that has come to `position`.
+
+    `loader.dataset.position` is that position as it is for the readers that there are now; `after` continues it.
+    With the same batch size and number of readers, ranks · workers, the batches of a run are the same on any number
+    of ranks.
+    """
     objects = sum(len(shard.uids) for shard in shards)
     if objects < ranks:
         raise UserError(f"{objects} training objects cannot feed {ranks} devices; render more, or use fewer")
-    pairs = ViewPairs(config, shards, resolution, seed, config.pairs_per_object, taken=taken, rank=rank, ranks=ranks)
-    # A worker without an object would have nothing to give, ever.
-    return _loader(pairs, config.batch_size, workers=min(config.workers, objects // ranks))
+    workers = min(config.workers, objects // ranks)  # one without an object would have nothing to give
+    here = position.among(max(1, workers) * ranks, ranks)
+    pairs = PairStream(config, shards, resolution, seed, config.pairs_per_object, None, here, rank, ranks)
+    return _loader(pairs, config.batch_size, workers)
 
 
 def validation_batches(
-    config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int, ranks: int
-) -> DataLoader[Pairs]:
+    config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int = 0, ranks: int = 1
+) -> PairLoader:
     """One pass over the pairs of the rank's validation objects, the same ones each time."""
-    pairs = ViewPairs(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
+    pairs = PairStream(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
     return _loader(pairs, config.batch_size, workers=0 if len(shards) < 4 else config.workers)
 
 
-def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, count: int) -> Pairs:
+def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, count: int) -> Any:
     """The first pairs of one pass over the shards, from different objects as far as there are enough."""
-    chosen = itertools.islice(ViewPairs(config, shards, resolution, seed, 1, epochs=None), count)
-    return torch.utils.data.default_collate(list(chosen))
+    pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
+    return collate(list(itertools.islice(pairs, count)))
 
 
-def _loader(pairs: ViewPairs, batch_size: int, workers: int) -> DataLoader[Pairs]:
-    return DataLoader(
+def collate(pairs: list[Any]) -> Any:
+    """A batch: pictures as bytes `[B, 3, R, R]`, or moments `[B, 2C, h, w]` and embeddings `[B, D]` in half precision,
+    poses `[B, 4]` and slots `[B]`. A UserError among the pairs takes the place of their batch.
+    """
+    for pair in pairs:
+        if isinstance(pair, UserError):
+            return pair
+    batch = {name: torch.from_numpy(np.stack([pair[name] for pair in pairs])) for name in pairs[0]}
+    # Pictures keep the order of their bytes; the device does what arithmetic is left.
+    return {name: part.permute(0, 3, 1, 2) if part.dtype is torch.uint8 else part for name, part in batch.items()}
+
+
+def _loader(pairs: PairStream, batch_size: int, workers: int) -> PairLoader:
+    return PairLoader(
         pairs,
         batch_size=batch_size,
         num_workers=workers,
+        collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals,
     )
 
 
-def _hash(uid: str) -> float:
-    """A number in [0, 1) that depends on nothing but the uid."""
-    return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:6], "big") / 2**48
+def _leave_signals(_: int) -> None:
+    """Slurm and Ctrl-C signal the readers as well, without which the training process could not save its state; it ends
+    them itself."""
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, signal.SIG_IGN)
 
 
-def _words(text: str) -> list[int]:
-    """The text as 32-bit words of a seed."""
-    return np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4").tolist()
+def _way_out(config: DataConfig) -> str:
+    again = "encode" if config.kind is DataKind.latents else "render"
+    return f"delete the shards that are damaged (the log and pipeline.verify name them) and {again} them again"

@@ -8,10 +8,14 @@ from typing import Any
 import yaml
 
 from conf.options import UserError
+from pipeline.storage import write_atomically
 from training.config import FinetuneConfig
+from training.world import is_first
 
 # How long, where and how fast a run is trained may change when it is continued; what it learns may not.
-FREE = ("output", "trainer", "sample", "wandb", "data.workers", "data.cache_mb")
+FREE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
+    f"data.{name}" for name in ("batch_size", "workers", "cache_mb", "max_bad_rate")
+)
 
 
 def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
@@ -21,16 +25,18 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         UserError: the folder belongs to a run of another configuration.
     """
     path, now = output / "training.yaml", as_dict(config)
-    begun = (output / "checkpoints" / "last.ckpt").exists() or (output / "model").exists()
+    begun = (output / "checkpoints").exists() or (output / "model").exists()
     if begun and path.exists():
         before = _flat(yaml.safe_load(path.read_text()))
         for key, value in _flat(now).items():
-            if not key.startswith(FREE) and before.get(key) != value:
+            # An option that was not there yet says nothing about the run.
+            if not key.startswith(FREE) and before.get(key, value) != value:
                 raise UserError(
-                    f"{output} was begun with {key}={before.get(key)}, not {value}; choose another output, or delete it"
+                    f"{output} was begun with {key}={before[key]}, not {value}; choose another output, or delete it"
                 )
     output.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+    if is_first():
+        write_atomically(str(path), yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
 
 
 def finished(output: Path, config: FinetuneConfig) -> bool:

@@ -1,9 +1,13 @@
 """A tiny model and a few dotted objects."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
 from tests.training.dots import write_dots
+from tests.training.originals import TINY, State, convert, original_state, write_original
 from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
 from training.model.zero123 import Pairs, Zero123
 
@@ -26,6 +30,30 @@ def dots(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("dots")
     write_dots(root, objects=12)
     return str(root)
+
+
+@pytest.fixture(scope="session")
+def state() -> State:
+    """The tensors of a checkpoint in the original's layout."""
+    return original_state(TINY)
+
+
+@pytest.fixture(scope="session")
+def made(state, tmp_path_factory) -> Path:
+    """Such a checkpoint, and what `training.convert` makes of it."""
+    root = tmp_path_factory.mktemp("made")
+    convert(write_original(root / "105000.ckpt", state), root / "folder")
+    return root
+
+
+@pytest.fixture
+def source(made, tmp_path) -> Path:
+    return Path(shutil.copy(made / "105000.ckpt", tmp_path))
+
+
+@pytest.fixture
+def folder(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made / "folder", tmp_path / "folder"))
 
 
 @pytest.fixture

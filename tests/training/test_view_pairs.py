@@ -14,17 +14,11 @@ from pipeline.shards import Marker, Record, npy_bytes, read_markers, read_sample
 from rendering.cameras import relative_pose
 from tests.training.dots import sample_of_dots, views_of_dots, webp, write_dots
 from training.config import DataConfig
-from training.data import (
-    Shard,
-    ViewPairs,
-    choose_pairs,
-    fixed_pairs,
-    share,
-    split,
-    training_batches,
-    validation_batches,
-)
-from training.model.picture import Background, decode, on_white
+from training.data import PairStream, collate, fixed_pairs, training_batches, validation_batches
+from training.model.picture import Background, as_floats, decode, on_white
+from training.pairs import choose_pairs
+from training.position import Position, merged
+from training.split import Shard, share, split
 
 
 def config(root, **options) -> DataConfig:
@@ -36,23 +30,22 @@ def shards_of(root) -> tuple[Shard, ...]:
 
 
 def pairs_of(root, resolution=32, pairs=2, epochs=1, seed=0, **options) -> list:
-    return list(ViewPairs(config(root), shards_of(root), resolution, seed, pairs, epochs=epochs, **options))
+    return list(PairStream(config(root), shards_of(root), resolution, seed, pairs, epochs=epochs, **options))
 
 
 def key(pair) -> bytes:
     """Two pairs are the same when every number of theirs is."""
-    return b"".join(pair[name].numpy().tobytes() for name in ("condition", "target", "pose"))
+    return b"".join(np.asarray(pair[name]).tobytes() for name in ("condition", "target", "pose"))
 
 
 # ---- which pairs
 
 
-def test_pairs_are_two_different_views_and_repeat_with_seed_epoch_and_uid():
-    pairs = choose_pairs(0, 0, "a", views=3, pairs=200)
-    assert {c for c, _ in pairs} == {t for _, t in pairs} == {0, 1, 2}
-    assert all(c != t for c, t in pairs)
-    assert pairs == choose_pairs(0, 0, "a", 3, 200)
-    assert all(pairs != choose_pairs(*other, 3, 200) for other in [(1, 0, "a"), (0, 1, "a"), (0, 0, "b")])
+def test_pairs_are_two_different_views():
+    counts = Counter(choose_pairs(np.random.default_rng(0), views=3, pairs=6000))
+    assert set(counts) == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
+    assert all(850 < count < 1150 for count in counts.values()), "every couple is as likely as another"
+    assert choose_pairs(np.random.default_rng(7), 12, 20) == choose_pairs(np.random.default_rng(7), 12, 20)
 
 
 def test_a_stream_replays_and_every_epoch_is_another(dots):
@@ -70,9 +63,9 @@ def test_pictures_and_pose_belong_together(tmp_path):
         found = []
         for seed in range(3):
             pictures, cameras = views_of_dots(seed, views=5)
-            pixels = [torch.from_numpy(decode(webp(p), 32, Background.composite)) for p in pictures]
+            pixels = [decode(webp(p), 32, Background.composite) for p in pictures]
             where = [
-                next((i for i, p in enumerate(pixels) if torch.equal(p, as_bytes(pair[name]))), None)
+                next((i for i, p in enumerate(pixels) if np.array_equal(p, pair[name])), None)
                 for name in ("condition", "target")
             ]
             if None not in where:
@@ -81,9 +74,14 @@ def test_pictures_and_pose_belong_together(tmp_path):
         assert pair["pose"].tolist() == pytest.approx(found[0].tolist(), abs=1e-6)
 
 
-def as_bytes(picture):
-    assert picture.dtype == torch.float32 and picture.min() >= -1 and picture.max() <= 1
-    return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0)
+def test_a_batch_holds_the_pictures_as_bytes_and_the_device_makes_floats_of_them(dots):
+    pairs = pairs_of(dots)[:5]
+    batch = collate(pairs)
+    assert batch["condition"].shape == (5, 3, 32, 32) and batch["condition"].dtype is torch.uint8
+    assert batch["target"][3, 1, 4, 5] == pairs[3]["target"][4, 5, 1]
+    assert batch["pose"].shape == (5, 4) and batch["slot"].tolist() == [0, 1, 2, 3, 4]
+    floats = as_floats(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8))
+    assert floats.flatten().tolist() == pytest.approx([-1, 1, -0.6]) and torch.equal(as_floats(floats), floats)
 
 
 # ---- who trains on what
@@ -171,7 +169,7 @@ def test_ranks_and_workers_deal_an_epoch_exactly_once(tmp_path, objects, per_sha
     expected = Counter(key(pair) for pair in pairs_of(tmp_path, pairs=2))
     dealt: Counter = Counter()
     for rank in range(ranks):
-        pairs = ViewPairs(options, shards, 32, 0, 2, epochs=1, rank=rank, ranks=ranks)
+        pairs = PairStream(options, shards, 32, 0, 2, epochs=1, rank=rank, ranks=ranks)
         loader = torch.utils.data.DataLoader(pairs, batch_size=None, num_workers=workers)
         dealt.update(key(pair) for pair in loader)
     assert dealt == expected
@@ -179,25 +177,82 @@ def test_ranks_and_workers_deal_an_epoch_exactly_once(tmp_path, objects, per_sha
 
 def test_more_workers_than_objects_do_not_hang(tmp_path):
     write_dots(tmp_path, objects=2)
-    batches = training_batches(config(tmp_path, workers=4), shards_of(tmp_path), 32, 0, 0, 0, 1)
+    batches = training_batches(config(tmp_path, workers=4), shards_of(tmp_path), 32, 0)
     assert batches.num_workers == 2
     assert len(list(islice(batches, 5))) == 5
     with pytest.raises(UserError, match="2 training objects cannot feed 3 devices"):
-        training_batches(config(tmp_path), shards_of(tmp_path), 32, 0, 0, 0, 3)
+        training_batches(config(tmp_path), shards_of(tmp_path), 32, 0, ranks=3)
+
+
+def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[Position]]:
+    """So many batches of a rank, and where it is after each."""
+    keys, places = [], [loader.dataset.position]
+    for batch in islice(loader, batches):
+        keys.append(key(batch))
+        places.append(places[-1].after(batch["slot"], rank, ranks))
+    return keys, places
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory) -> tuple[DataConfig, tuple[Shard, ...]]:
+    """Thirteen objects in four shards; of one shard the tar is gone, of another two objects are damaged."""
+    root = tmp_path_factory.mktemp("torn")
+    write_dots(root, objects=9, per_shard=3)
+    (root / "views-000001.tar").unlink()
+    samples = [(f"half-{i}", sample_of_dots(i) | ({"cameras.npy": b""} if i < 2 else {})) for i in range(4)]
+    write_shard(str(root), "views-000003", samples, [Record(uid, "ok") for uid, _ in samples])
+    return config(root, max_bad_rate=1.0, pairs_per_object=3), shards_of(root)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_a_continued_stream_goes_on_where_the_first_stopped(dots, workers):
-    def stream(taken):
-        return training_batches(config(dots, workers=workers), shards_of(dots), 32, 0, taken, 0, 1)
+def test_a_continued_stream_goes_on_where_the_first_stopped_whatever_was_dropped(torn, workers):
+    options, shards = replace(torn[0], workers=workers), torn[1]
+    whole, places = walk(training_batches(options, shards, 32, 0), 40)
+    assert len(set(whole)) == 40
+    for done in (1, 5, 12, 25):
+        saved = Position.from_dict(json.loads(json.dumps(places[done].as_dict())))
+        assert saved == places[done] and saved.batches == done
+        keys, there = walk(training_batches(options, shards, 32, 0, saved), 10)
+        assert keys == whole[done : done + 10]
+        assert there == places[done : done + 11]
 
-    whole = [key(batch) for batch in islice(stream(0), 40)]  # more than one epoch, which has 12 batches
-    for taken in (1, 5, 12, 25):
-        assert [key(batch) for batch in islice(stream(taken), 10)] == whole[taken : taken + 10]
+
+def test_no_shard_is_read_only_to_be_passed_over(dots, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "training.data.read_samples", lambda root, name: opened.append(name) or read_samples(root, name)
+    )
+    epochs = 1000 * 12 * 2  # pairs
+    stream = PairStream(config(dots), shards_of(dots), 32, 0, 2, position=Position(0, (epochs + 9,)))
+    assert next(iter(stream))["slot"] == epochs + 9
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_batches_of_a_run_are_the_same_on_any_number_of_ranks(dots, torn, damaged):
+    options, shards = torn if damaged else (config(dots), shards_of(dots))
+    whole, places = walk(training_batches(replace(options, workers=4), shards, 32, 0), 24)
+    for ranks, workers in ((2, 2), (4, 0), (4, 1)):
+        some = replace(options, workers=workers)
+        loaders = [training_batches(some, shards, 32, 0, Position(), rank, ranks) for rank in range(ranks)]
+        parts = [walk(loader, 24 // ranks, rank, ranks) for rank, loader in enumerate(loaders)]
+        assert [batch for step in zip(*(keys for keys, _ in parts), strict=True) for batch in step] == whole
+        # What each rank knows joins to the position of the run, from which another number of ranks goes on.
+        together = merged(there[12 // ranks] for _, there in parts)
+        assert together == places[12]
+        one = walk(training_batches(replace(options, workers=4), shards, 32, 0, together), 12)[0]
+        assert one == whole[12:]
+
+
+def test_with_another_number_of_readers_a_run_goes_on_near_where_it_was():
+    assert Position(10, (7, 5, 9)).among(3, 1) == Position(10, (7, 5, 9))
+    assert Position(10, (7, 5, 9)).among(2, 2) == Position(10, (10, 11))
+    assert Position(9, (7, 5)).among(4, 2) == Position(8, (3, 3, 3, 3)), "ranks step together"
+    assert Position().among(4, 2) == Position(0, (0, 0, 0, 0))
 
 
 def test_validation_batches_are_the_same_each_time(dots):
-    batches = validation_batches(config(dots, validation_pairs=3), shards_of(dots), 32, 0, 0, 1)
+    batches = validation_batches(config(dots, validation_pairs=3), shards_of(dots), 32, 0)
     first, again = ([key(batch) for batch in batches] for _ in range(2))
     assert first == again and len(first) == 9
 
@@ -227,42 +282,83 @@ def with_damage(root, **entries) -> None:
         {"cameras.npy": npy_bytes(np.zeros((3, 3, 4)))},
         {"cameras.npy": npy_bytes(np.full((4, 3, 4), np.nan))},
         {f"{i:03d}.webp": webp(Image.new("RGBA", (5000, 2))) for i in range(4)},
+        {"cameras.npy": npy_bytes(np.zeros((4, 3, 4)))[:-200]},
     ],
-    ids=["pictures", "cut pictures", "cameras", "too few cameras", "cameras of nan", "giant"],
+    ids=["pictures", "cut pictures", "cameras", "too few cameras", "cameras of nan", "giant", "cut cameras"],
 )
 def test_a_damaged_sample_is_dropped_counted_and_named(tmp_path, entries, caplog):
     with_damage(tmp_path, **entries)
-    pairs = ViewPairs(config(tmp_path), shards_of(tmp_path), 32, 0, 2, epochs=3)
+    pairs = PairStream(config(tmp_path), shards_of(tmp_path), 32, 0, 2, epochs=3)
     with caplog.at_level(logging.WARNING):
         dealt = list(pairs)
     assert len(dealt) == 3 * 2 * 4
     assert all(pair["condition"].min() < pair["condition"].max() for pair in dealt), "no picture is invented"
-    assert pairs.dropped.item() == 1
+    assert pairs.dropped == 1
     assert [record.message.split(":")[0] for record in caplog.records] == ["dropped bad"]
 
 
-def test_drops_in_workers_are_counted(tmp_path):
+def test_drops_in_workers_are_counted_once(torn):
+    loader = training_batches(replace(torn[0], workers=3), torn[1], 32, 0)
+    assert len(list(islice(loader, 60))) == 60  # many epochs, in which every reader meets every object
+    assert loader.dataset.dropped == 5
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_too_much_damage_ends_the_run_in_one_sentence(torn, workers):
+    loader = training_batches(replace(torn[0], workers=workers, max_bad_rate=0.3), torn[1], 32, 0)
+    with pytest.raises(UserError) as caught:
+        list(islice(loader, 60))
+    sentence = str(caught.value)
+    assert len(sentence.splitlines()) == 1
+    # A reader may have met the fifth before the fourth of another is heard of.
+    counted = ("4", "5") if workers else ("4",)
+    assert sentence.startswith(
+        tuple(f"{n} of 13 objects to train on in {torn[0].path} cannot be read, more than " for n in counted)
+    )
+    assert "data.max_bad_rate=0.3 allows; delete the shards" in sentence and "render them again" in sentence
+
+
+def test_a_rate_lies_between_0_and_1():
+    with pytest.raises(UserError, match="data.max_bad_rate=2.0: a rate lies between 0 and 1"):
+        DataConfig(path="x", max_bad_rate=2.0)
+
+
+def test_a_rank_judges_by_the_objects_that_it_has_met(torn):
+    """Half of what one of four ranks reads in its first epoch is damaged: a third of all is not needed to say so."""
+    options = replace(torn[0], max_bad_rate=0.3)
+    ends = 0
+    for rank in range(4):
+        try:
+            list(islice(PairStream(options, torn[1], 32, 0, 1, rank=rank, ranks=4), 3))
+        except UserError:
+            ends += 1
+    assert 1 <= ends < 4
+
+
+def test_a_reader_of_nothing_but_damage_waits_for_another_share(tmp_path):
+    """One shard, as many readers as objects: each reads one object in an epoch, one of them a damaged one."""
     with_damage(tmp_path, **{"cameras.npy": b"no array"})
-    pairs = ViewPairs(config(tmp_path), shards_of(tmp_path), 32, 0, 2, epochs=1)
-    assert len(list(torch.utils.data.DataLoader(pairs, batch_size=None, num_workers=2))) == 8
-    assert pairs.dropped.item() == 1
+    loader = training_batches(config(tmp_path, workers=5, max_bad_rate=0.2), shards_of(tmp_path), 32, 0)
+    assert len(list(islice(loader, 20))) == 20 and loader.dataset.dropped == 1
 
 
 def test_a_cut_off_shard_loses_only_its_end(tmp_path, caplog):
     write_dots(tmp_path, objects=8)
     path = tmp_path / "views-000001.tar"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    pairs = ViewPairs(config(tmp_path), shards_of(tmp_path), 32, 0, 1, epochs=1)
+    pairs = PairStream(config(tmp_path), shards_of(tmp_path), 32, 0, 1, epochs=1)
     dealt = len(list(pairs))
-    assert 4 <= dealt < 8 and pairs.dropped.item() == 8 - dealt
+    assert 4 <= dealt < 8 and pairs.dropped == 8 - dealt
     assert "dropped dots-007: 'dots-007' is missing from its shard" in caplog.text
 
 
-def test_data_without_one_readable_object_is_refused(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_without_one_readable_object_is_refused(tmp_path, workers):
     write_dots(tmp_path, objects=4)
     (tmp_path / "views-000000.tar").unlink()
-    with pytest.raises(UserError, match="no object of .* can be read"):
-        next(iter(ViewPairs(config(tmp_path), shards_of(tmp_path), 32, 0, 1)))
+    loader = training_batches(config(tmp_path, max_bad_rate=1.0, workers=workers), shards_of(tmp_path), 32, 0)
+    with pytest.raises(UserError, match="^no object of .* can be read; delete .* render them again$"):
+        next(iter(loader))
 
 
 def test_only_the_chosen_views_are_decoded(tmp_path):
@@ -270,24 +366,38 @@ def test_only_the_chosen_views_are_decoded(tmp_path):
     sample = sample_of_dots(0, views=4)
     sample["002.webp"] = sample["003.webp"] = b"no picture"
     write_shard(str(tmp_path), "views-000000", [("a", sample)], [Record("a", "ok")])
+    good = {decode(sample[f"00{i}.webp"], 32).tobytes() for i in range(2)}
     dealt = pairs_of(tmp_path, pairs=60)
-    expected = [pair for pair in choose_pairs(0, 0, "a", 4, 60) if max(pair) < 2]
-    assert len(dealt) == len(expected) > 0
+    assert 0 < len(dealt) < 30
+    assert all({pair["condition"].tobytes(), pair["target"].tobytes()} == good for pair in dealt)
 
 
 # ---- pictures
 
-PIXELS = np.array([[[1.0, 0.0, 0.0, 0.0], [0.2, 0.4, 0.6, 0.5], [0.1, 0.2, 0.3, 1.0]]], dtype=np.float32)
+PIXELS = Image.fromarray(np.array([[[255, 0, 0, 0], [50, 100, 150, 51], [25, 50, 75, 255]]], dtype=np.uint8))
 
 
 def test_white_composite_by_hand():
-    expected = [[1, 1, 1], [0.6, 0.7, 0.8], [0.1, 0.2, 0.3]]
-    assert on_white(PIXELS, Background.composite)[0] == pytest.approx(np.array(expected), abs=1e-6)
+    expected = [[255, 255, 255], [214, 224, 234], [25, 50, 75]]  # 50·51/255 + 204, …
+    assert np.asarray(on_white(PIXELS, Background.composite))[0].tolist() == expected
 
 
 def test_the_originals_white_keeps_straight_colours():
-    expected = [[1, 1, 1], [0.2, 0.4, 0.6], [0.1, 0.2, 0.3]]
-    assert on_white(PIXELS, Background.original)[0] == pytest.approx(np.array(expected), abs=1e-6)
+    expected = [[255, 255, 255], [50, 100, 150], [25, 50, 75]]
+    assert np.asarray(on_white(PIXELS, Background.original))[0].tolist() == expected
+
+
+def test_every_colour_of_every_opacity_is_rounded_to_the_nearest():
+    colour, alpha = (grid.astype(np.uint8) for grid in np.mgrid[:256, :256])
+    seen = np.asarray(
+        on_white(Image.fromarray(np.stack([colour, colour, colour, alpha], axis=2)), Background.composite)
+    )
+    exact = (colour.astype(int) * alpha + 255 * (255 - alpha.astype(int))) / 255  # never halfway: 255 is odd
+    assert np.array_equal(seen[..., 1], np.round(exact))
+
+
+def test_a_wholly_transparent_view_is_white():
+    assert np.asarray(on_white(Image.new("RGBA", (3, 3)), Background.composite)).min() == 255
 
 
 def test_decoding_composites_exactly_and_resizes_smoothly():

@@ -1,0 +1,30 @@
+"""What runs of several processes are compared with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from command import command
+
+from tests.training.small_run import SMALL, losses
+from training.model import checkpoint
+
+GLOBAL = ["data.global_batch=8", "trainer.log_every=1", "trainer.max_steps=10", "wandb.mode=disabled"]
+
+
+def one_process(data: str, output: Path, *more: str) -> Path:
+    """Ten steps of eight pairs in one process, whose two readers are those of two processes with one each."""
+    done = command(
+        "training.finetune", f"data.path={data}", f"output={output}", *SMALL, *GLOBAL, "data.workers=2", *more
+    )
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def assert_same(output: Path, alone: Path, same_validation: bool = False) -> None:
+    assert losses(output) == pytest.approx(losses(alone), rel=1e-5) and len(losses(output)) == 10
+    assert losses(output, "grad_norm") == pytest.approx(losses(alone, "grad_norm"), rel=1e-3)
+    # Which device validates an object decides its noise, where each validates some.
+    assert losses(output, "val_loss") == pytest.approx(losses(alone, "val_loss"), rel=1e-5 if same_validation else 0.1)
+    one, two = (checkpoint.load(run / "model").state_dict() for run in (alone, output))
+    assert all(torch.allclose(one[name], two[name], atol=3e-5) for name in one)

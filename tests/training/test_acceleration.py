@@ -1,0 +1,96 @@
+"""A U-Net that is set up for speed is the same U-Net, and compiles into one piece, once."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from tests.training.conftest import SMALL, random_pairs
+from training.acceleration import allow_tensor_cores, prepare
+from training.config import OptimizerConfig
+from training.model.architecture import build
+from training.model.cost import on_meta
+from training.model.zero123 import Zero123
+from training.optimizer import adamw
+
+
+def losses(model: Zero123, steps: int = 3) -> Iterator[float]:
+    """Of a few steps of gradient descent."""
+    model.train()
+    for number in range(steps):
+        loss = model.loss(random_pairs(4, 16), torch.Generator().manual_seed(number))
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.unet.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.01 * parameter.grad
+                    parameter.grad = None
+        yield loss.item()
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[float]:
+    return list(losses(build(SMALL)))
+
+
+def test_layout_and_checkpointing_change_neither_weights_nor_losses(model, expected):
+    before = {name: weight.clone() for name, weight in model.unet.state_dict().items()}
+    prepare(model.unet, channels_last=True, compile=False, checkpointing=True)
+    assert model.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.unet.is_gradient_checkpointing
+    after = model.unet.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert list(losses(model)) == pytest.approx(expected, rel=1e-5)
+    prepare(model.unet, channels_last=False, compile=False, checkpointing=False)
+    assert model.unet.conv_in.weight.is_contiguous() and not model.unet.is_gradient_checkpointing
+
+
+def test_a_compiled_step_is_one_graph_that_is_built_once(model, expected):
+    """Traced as torch.compile does it, without the minutes that building kernels for a CPU takes."""
+    torch._dynamo.reset()
+    counters.clear()
+    prepare(model.unet, compile=False)
+    model.unet.compile(dynamic=False, fullgraph=True, backend="eager")  # fullgraph: a break is an error
+    assert list(losses(model)) == pytest.approx(expected, rel=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert not any("_orig_mod" in name for name in model.unet.state_dict())
+    prepare(model.unet, compile=False)
+    assert model.unet._compiled_call_impl is None
+
+
+@pytest.mark.slow
+def test_compiled_kernels_give_the_same_losses(model, expected):
+    torch._dynamo.reset()
+    prepare(model.unet)
+    assert list(losses(model)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_copy_of_a_compiled_unet_runs_by_itself(model):
+    """As the average of the weights and a checkpoint have it."""
+    prepare(model.unet)
+    copied = copy.deepcopy(model.unet)
+    assert copied._compiled_call_impl is None and model.unet._compiled_call_impl is not None
+
+
+def test_number_formats_of_the_hardware():
+    allow_tensor_cores(autotune=False)
+    assert torch.get_float32_matmul_precision() == "high" and not torch.backends.cudnn.benchmark
+    allow_tensor_cores()
+    assert torch.backends.cudnn.benchmark
+
+
+def test_a_step_never_waits_for_its_device():
+    """Where tensors have no contents, reading one back, which makes a GPU's queue run dry, is an error."""
+    model = on_meta(build(SMALL)).train()
+    optimizer = adamw(model, OptimizerConfig(), fused=False)
+    for _ in range(2):
+        latents = torch.empty(2, 2, 12, 8, 8, device="meta")
+        given = torch.empty(2, 16, device="meta"), torch.empty(2, 4, device="meta")
+        losses_B, _ = model.latent_losses(*latents, *given)
+        losses_B.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with pytest.raises(RuntimeError, match="meta"):
+        losses_B.mean().item()

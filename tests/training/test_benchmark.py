@@ -1,0 +1,106 @@
+"""The benchmark as a user runs it, where little is installed, and that its variants are the same training."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from command import PROJECT, command
+
+from conf.options import UserError
+from tests.training.conftest import SMALL
+from training.benchmark import main
+from training.config import BenchmarkConfig
+from training.model.architecture import build
+from training.variants import OURS, PLAIN, ablations, begin
+
+TINY = [
+    "model=tiny",
+    "model.resolution=16",
+    "model.unet.channels=[16,32]",
+    "model.unet.heads=2",
+    "model.encoder.image_size=16",
+    "batch_sizes=1,2",
+    "steps=1",
+    "rounds=1",
+    "device=cpu",
+]
+# Modules that a bare PyTorch image with diffusers, transformers and hydra lacks.
+ABSENT = ("bpy", "ray", "wandb", "lightning", "deepspeed", "webdataset", "fsspec.implementations.s3", "s3fs", "psutil")
+
+
+def test_the_report_is_made_where_little_is_installed(tmp_path):
+    words = ["training.benchmark", *TINY, f"output={tmp_path}/out"]
+    blocked = f"""
+import runpy, sys
+for name in {ABSENT}: sys.modules[name] = None
+sys.argv = {words}
+runpy.run_module("training.benchmark", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run([sys.executable, "-c", blocked], cwd=PROJECT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/out/benchmark.md"
+    report = json.loads((tmp_path / "out/benchmark.json").read_text())
+    rows = report["rows"]
+    sizes = [(row["variant"], row["batch_size"]) for row in rows if row["table"] == "batch sizes"]
+    assert sizes == [("ours", 1), ("plain", 1), ("ours", 2), ("plain", 2)]
+    parts = [row for row in rows if row["table"] == "parts"]
+    assert {row["batch_size"] for row in parts} == {2} and len({row["variant"] for row in parts}) == len(parts)
+    for row in rows:
+        assert row["failure"] == "" and row["images_per_second"] > 0
+        assert row["ms"] == pytest.approx(1000 * row["batch_size"] / row["images_per_second"], rel=0.01)
+        assert row["mfu"] is None and row["peak_gb"] is None, "neither is known of a CPU"
+    with (tmp_path / "out/benchmark.csv").open(newline="") as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == [row["variant"] for row in rows]
+    text = (tmp_path / "out/benchmark.md").read_text()
+    assert all(f"| {row['variant']} | {row['batch_size']} |" in text for row in rows)
+
+
+def test_every_way_to_take_a_step_is_the_same_training(model):
+    """From the same weights, over the same pairs and noises, the same loss; only the encoding draws differently."""
+    ours = replace(OURS, compile=False, autotune=False)
+
+    def losses(variant) -> list[float]:
+        step = begin(build(SMALL), variant, 4, torch.float32, seed=3)
+        return [float(step(number)) for number in range(3)]
+
+    expected = losses(ours)
+    assert len(set(expected)) == 3
+    for variant in ablations(ours):
+        if variant.latents:
+            assert losses(variant) == pytest.approx(expected, rel=1e-4), variant.name
+    assert losses(replace(PLAIN, one_token=True, channels_last=True)) == pytest.approx(losses(PLAIN), rel=1e-4)
+
+
+def test_each_part_is_left_out_alone_and_added_one_by_one():
+    variants = {variant.name: variant for variant in ablations(OURS)}
+    assert variants["ours without compile"] == replace(OURS, name="ours without compile", compile=False)
+    assert variants["ours with checkpointing"].checkpointing and not OURS.checkpointing
+    added = [variant for name, variant in variants.items() if name.startswith("…")]
+    assert added[0] == replace(PLAIN, name="… + latents", latents=True)
+    assert replace(added[-1], compile=True, name="ours") == OURS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"batch_sizes": [0]}, r"batch_sizes=\[0\] must be at least 1 each"),
+        ({"device": "tpu"}, "device=tpu is none of auto, cpu, cuda"),
+        ({"model": replace(SMALL, resolution=4096, patch=1), "device": "cpu"}, "not even one pair fits"),
+    ],
+)
+def test_what_a_user_can_get_wrong_is_one_sentence(wrong, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        main(BenchmarkConfig(**wrong))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_memory_and_utilisation_are_reported(tmp_path):
+    done = command("training.benchmark", *TINY, "device=cuda", "compile=false", f"output={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out/benchmark.json").read_text())["rows"]
+    assert all(row["peak_gb"] is not None for row in rows)

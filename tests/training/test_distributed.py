@@ -1,0 +1,127 @@
+"""Several processes train what one does: real DeepSpeed over gloo, real torchrun, real signals."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import PROJECT, command
+
+from tests.training.distributed import GLOBAL, assert_same, one_process
+from tests.training.small_run import SMALL
+
+
+@pytest.fixture(scope="module")
+def alone(dots, tmp_path_factory) -> Path:
+    return one_process(dots, tmp_path_factory.mktemp("alone") / "run")
+
+
+def torchrun(nodes: int, *words: str) -> list[tuple[int, str]]:
+    """The command on so many machines of one process each, which find each other on the loopback interface."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    started = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc-per-node", "1"),
+                *("--node-rank", str(node), "--master-addr", "127.0.0.1", "--master-port", str(port)),
+                *("-m", "training.finetune", *words),
+            ],
+            cwd=PROJECT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for node in range(nodes)
+    ]  # fmt: skip
+    try:
+        return [(process.wait(240), process.communicate()[0]) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+
+
+def test_two_nodes_under_zero_2_stop_continue_and_end_as_one_process(dots, alone, tmp_path):
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "trainer.strategy=zero2"]
+    for steps in (5, 10):
+        ended = torchrun(2, *words, f"trainer.max_steps={steps}")
+        assert [code for code, _ in ended] == [0, 0], ended
+    printed = ended[0][1].splitlines()
+    assert [line.split()[1] for line in printed if "/10" in line] == [f"{step}/10" for step in range(6, 11)]
+    assert "step " not in ended[1][1], "one process speaks for all"
+    state = tmp_path / "run/checkpoints/00000010/state/checkpoint"
+    assert len(list(state.glob("*optim_states.pt"))) == 2, "each keeps its share of the optimiser's state"
+    assert_same(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
+def test_two_processes_end_as_one(strategy, dots, alone, tmp_path):
+    output = tmp_path / "run"
+    words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, "data.workers=1", "trainer.devices=2"]
+    for steps in (5, 10):
+        done = command("training.finetune", *words, f"trainer={strategy}", f"trainer.max_steps={steps}")
+        assert done.returncode == 0, done.stderr
+    assert_same(output, alone, same_validation=strategy == "zero3")
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_stops_both_with_their_state_saved(dots, alone, tmp_path):
+    output = tmp_path / "run"
+    words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, "data.workers=1", "trainer=zero2"]
+    words += ["trainer.devices=2", "trainer.checkpoint_every=1000"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "training.finetune", *words], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    assert started.stdout
+    assert any(line.startswith("step 2/10") for line in started.stdout)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(180) == 130
+    (stopped,) = (output / "checkpoints").iterdir()
+    assert 2 < int(stopped.name) < 10
+    done = command("training.finetune", *words)
+    assert done.returncode == 0, done.stderr
+    assert_same(output, alone)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_strategy_is_refused(dots, tmp_path):
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "trainer.max_steps=2"]
+    assert command("training.finetune", *words, "trainer=zero2").returncode == 0
+    refused = command("training.finetune", *words, "trainer=single", "trainer.max_steps=4")
+    assert refused.returncode == 2
+    assert "00000002 was written under trainer=zero2 by 1 devices, this is trainer=single with 1" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_script_for_machines_without_a_scheduler_does_the_same_and_stops_all_on_a_signal(dots, alone, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1"]
+    env = {**os.environ, "BIN": str(Path(sys.executable).parent), "NODES": "2", "HEAD": "127.0.0.1"}
+    env |= {"PORT": str(port), "PROCESSES": "1", "OMP_NUM_THREADS": "1"}
+
+    def start() -> list[subprocess.Popen[str]]:
+        script = [PROJECT / "jobs/train-torchrun.sh", *words, "trainer.checkpoint_every=1000"]
+        return [
+            subprocess.Popen(script, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for _ in range(2)
+        ]
+
+    nodes = start()
+    metrics = tmp_path / "run/metrics.csv"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+        assert all(node.poll() is None for node in nodes), [node.communicate() for node in nodes]
+        time.sleep(0.05)
+    nodes[0].send_signal(signal.SIGTERM)
+    assert all(node.wait(120) != 0 for node in nodes)
+    (stopped,) = (tmp_path / "run/checkpoints").iterdir()
+    assert 2 <= int(stopped.name) < 10
+    nodes = start()
+    ended = [(node.communicate(timeout=240)[0], node.returncode) for node in nodes]
+    assert [code for _, code in ended] == [0, 0], ended
+    assert_same(tmp_path / "run", alone)

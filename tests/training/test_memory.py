@@ -1,0 +1,110 @@
+"""The estimate against steps that are really taken, and its sums by hand."""
+
+import json
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from conf.options import UserError
+from tests.training.conftest import SMALL
+from training.memory import (
+    CONTEXT,
+    Estimate,
+    available_memory,
+    estimate,
+    largest_batch,
+    measure_activations,
+    require_fit,
+)
+from training.model.architecture import build
+
+
+def allocated_by_a_step(unet, batch: int, path, dtype=torch.float32) -> int:
+    """The most bytes that torch's own allocator handed out during a step, beyond those before it."""
+    unet.train()
+    for parameter in unet.parameters():
+        if parameter.requires_grad:  # gradients that come and go, as the estimate counts them with the weights
+            parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
+    latent, context = torch.zeros(batch, 24, 8, 8), torch.zeros(batch, 1, 16, requires_grad=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            output = unet(latent, torch.zeros(batch), encoder_hidden_states=context).sample
+        output.square().mean().backward()
+    profiled.export_chrome_trace(str(path))
+    seen = [e["args"] for e in json.loads(path.read_text())["traceEvents"] if e["name"] == "[memory]"]
+    before = seen[0]["Total Allocated"] - seen[0]["Bytes"]
+    return max(event["Total Allocated"] for event in seen) - before
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_those_that_the_allocator_hands_out(checkpointing, tmp_path):
+    unet = build(SMALL).unet
+    per_step, per_pair = measure_activations(unet, torch.float32, checkpointing)
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
+    real = {size: allocated_by_a_step(unet, size, tmp_path / f"{size}.json") for size in (64, 96)}
+    # A kernel's own workspace is seen by the allocator alone.
+    assert per_step + 96 * per_pair == pytest.approx(real[96], rel=0.1)
+    assert per_pair == pytest.approx((real[96] - real[64]) / 32, rel=0.1)
+
+
+def test_bfloat16_and_checkpointing_save(model):
+    whole = measure_activations(model.unet, torch.float32, False)[1]
+    half = measure_activations(model.unet, torch.bfloat16, False)[1]
+    assert 0.5 * whole < half < 0.9 * whole, "norms stay in single precision"
+    assert measure_activations(model.unet, torch.bfloat16, True)[1] < 0.6 * half
+
+
+@pytest.mark.parametrize(
+    ("strategy", "devices", "bytes_per_parameter"),  # weights, gradients, moments, average, communication
+    [
+        ("single", 1, (4, 4, 8, 4, 0)),
+        ("ddp", 4, (4, 4, 8, 4, 0)),
+        ("zero1", 4, (4, 4, 2 + 1, 4, 8)),
+        ("zero2", 4, (4, 1, 2 + 1, 4, 8)),
+        ("zero3", 4, (1, 1, 2 + 1, 1, 4)),
+    ],
+)
+def test_state_by_hand(strategy, devices, bytes_per_parameter, model):
+    unet = sum(p.numel() for p in model.unet.parameters())
+    idle = sum(p.numel() for p in model.unet.parameters() if not p.requires_grad)
+    projection = sum(p.numel() for p in model.cc_projection.parameters())
+    counts = (unet + projection, *[unet + projection - idle] * 2, unet, unet + projection - idle)
+    e = estimate(model, 1, strategy, devices, strategy != "ddp", torch.float32, activations=(0, 0))
+    found = (e.weights, e.gradients, e.moments, e.average, e.communication)
+    assert found == tuple(b * n for b, n in zip(bytes_per_parameter, counts, strict=True))
+    frozen = sum(p.numel() for part in (model.vae, model.image_encoder) for p in part.parameters())
+    assert e.frozen == (4 * frozen if strategy == "ddp" else 0)
+
+
+ROUND = Estimate(10, 10**9, 10**9, 2 * 10**9, 10**9, 0, 0, 10**9, 10**8)  # 5 GB of state, 2 GB of activations
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_the_one_that_would():
+    assert ROUND.total == 7 * 10**9 + CONTEXT + 10**8  # a twentieth of the activations is lost
+    available = 16 * 10**9
+    fits = largest_batch(ROUND, available)
+    assert fits == int((16 - 5 - 1 - 1.05) / 0.105)
+    require_fit(Estimate(fits, *[getattr(ROUND, name) for name in list(ROUND.__dataclass_fields__)[1:]]), available)
+    more = Estimate(fits + 1, *[getattr(ROUND, name) for name in list(ROUND.__dataclass_fields__)[1:]])
+    with pytest.raises(
+        UserError, match=rf"^data.batch_size: a batch of {fits + 1} needs .* data.batch_size={fits} fits$"
+    ):
+        require_fit(more, available)
+    with pytest.raises(UserError, match="not even one pair fits"):
+        require_fit(ROUND, 6 * 10**9)
+    require_fit(ROUND, None)
+
+
+def test_what_is_printed_before_the_first_step():
+    assert str(ROUND) == (
+        "memory per device: about 8.1 GB for 10 pairs "
+        "(weights 1.0, gradients 1.0, moments 2.0, average 1.0, activations 2.0, margin 1.1)"
+    )
+
+
+def test_the_machines_memory_is_shared_by_its_processes():
+    whole = available_memory(torch.device("cpu"))
+    assert whole and available_memory(torch.device("cpu"), processes=4) == whole // 4
+    assert available_memory(torch.device("meta")) is None

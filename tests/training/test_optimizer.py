@@ -1,0 +1,34 @@
+import math
+
+import pytest
+import torch
+
+from training.config import OptimizerConfig
+from training.optimizer import adamw, lr_factor
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_two_rates_and_only_what_learns(model, fused):
+    optimizer = adamw(model, OptimizerConfig(lr=2e-4, weight_decay=0.03), fused)
+    unet, projection = optimizer.param_groups
+    assert (unet["lr"], projection["lr"]) == (2e-4, pytest.approx(2e-3))
+    assert unet["weight_decay"] == projection["weight_decay"] == 0.03
+    assert {id(p) for p in unet["params"]} == {id(p) for p in model.unet.parameters() if p.requires_grad}
+    assert {id(p) for p in projection["params"]} == {id(p) for p in model.cc_projection.parameters()}
+    assert bool(unet["fused"]) is fused
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_first_step_by_hand(model, fused):
+    """AdamW's first step is the rate in the direction of the gradient's sign, after the decay."""
+    weight = model.cc_projection.projection.weight
+    before = weight.detach().clone()
+    weight.grad = torch.where(torch.arange(weight.numel()).reshape(weight.shape) % 2 == 0, 0.5, -0.25)
+    adamw(model, OptimizerConfig(lr=1e-3, weight_decay=0.1), fused).step()
+    assert torch.allclose(weight, before * (1 - 1e-2 * 0.1) - 1e-2 * weight.grad.sign(), atol=1e-6)
+
+
+def test_rate_rises_and_falls():
+    assert [lr_factor(s, 100, 0, 1000) for s in (0, 49, 99, 100, 999)] == pytest.approx([0.01, 0.5, 1, 1, 1])
+    assert [lr_factor(s, 0, 400, 1000) for s in (599, 600, 800, 1000)] == pytest.approx([1, 1, 0.5, 0])
+    assert lr_factor(700, 0, 400, 1000) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))

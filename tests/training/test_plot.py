@@ -1,0 +1,50 @@
+import pytest
+from command import command
+from PIL import Image
+
+from conf.options import UserError
+from training.config import PlotConfig
+from training.plot import main, read_metrics
+
+HEAD = (
+    "step,seconds,loss,loss_smooth,loss_quarter_1,loss_quarter_4,val_loss,lr,lr_projection,grad_norm,images_per_second"
+)
+
+
+def write(folder, *lines: str) -> str:
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("\n".join([HEAD, *lines]) + "\n")
+    return str(folder)
+
+
+def test_columns_keep_their_own_steps(tmp_path):
+    run = write(
+        tmp_path / "run", "10,1,0.5,0.5,0.9,0.1,,1e-4,1e-3,2,30", "10,,,,,,0.7,,,,", "20,2,0.4,0.49,,0.1,,,,,31"
+    )
+    table = read_metrics(tmp_path / "run")
+    assert table["loss"] == ([10, 20], [0.5, 0.4]) and table["val_loss"] == ([10], [0.7])
+    assert table["loss_quarter_1"] == ([10], [0.9])
+    done = command("training.plot", f"runs={run}")
+    assert (done.returncode, done.stdout) == (0, f"curves: {run}/curves.png\n"), done.stderr
+    with Image.open(tmp_path / "run/curves.png") as picture:
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(2**24) or ()) > 20
+
+
+def test_runs_are_told_apart_by_name(tmp_path):
+    runs = [write(tmp_path / name, "1,1,0.5,0.5,,,0.4,1e-4,1e-3,2,30") for name in ("first", "second")]
+    main(PlotConfig(runs=runs, output=str(tmp_path / "new/both.svg")))
+    assert (tmp_path / "new/both.svg").read_text().count("<!-- second -->") >= 3
+
+
+def test_what_a_user_can_get_wrong_is_one_sentence(tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/metrics.csv").write_text("step,loss\n1,what\n")
+    for config, sentence in [
+        (PlotConfig(), "runs=…: name the folder of a run"),
+        (PlotConfig(runs=["nowhere"]), "nowhere is no run of training.finetune: it has no metrics.csv"),
+        (PlotConfig(runs=[write(tmp_path / "new")]), "has no line yet; wait for the first steps"),
+        (PlotConfig(runs=[str(tmp_path / "odd")]), "metrics.csv is damaged"),
+        (PlotConfig(runs=["x"], output="x.exe"), "output=x.exe must end in .png, .svg, .pdf"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            main(config)

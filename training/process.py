@@ -1,0 +1,189 @@
+"""What each process of a run does, whoever started it: builds what is trained, hands it to Lightning, ends."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import WandbLogger
+
+from conf.tracking import WandbMode, begin
+from pipeline.shards import read_markers
+from pipeline.storage import write_atomically
+from training.acceleration import allow_tensor_cores, prepare
+from training.artifacts import ModelArtifacts
+from training.checkpoints import BestModel, Checkpoints, FinalModel, latest
+from training.config import DataKind, FinetuneConfig, Precision
+from training.data import fixed_pairs
+from training.grid import PictureGrid
+from training.latents import require_fitting
+from training.memory import available_memory, estimate, require_fit
+from training.metrics import Metrics
+from training.mirror import Mirror, restore
+from training.model.architecture import build
+from training.model.cost import peak_flops, step_flops
+from training.model.zero123 import Zero123
+from training.module import Finetuning
+from training.record import as_dict, continue_or_begin, finished
+from training.split import split
+from training.strategy import resolve, strategy
+from training.world import World, divide, is_first, local_rank, world
+
+
+def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> int:
+    """What each process of a run does; it stops when it is `told` to, or by a signal."""
+    _hush()
+    output = Path(config.output)
+    if config.mirror:
+        restore(output, config.mirror)
+    markers = read_markers(config.data.path, config.data.kind.value)
+    halves = split(markers, config.data.validation_fraction, config.data.without)
+    processes = world(config.trainer)
+    batches = divide(config.data.global_batch, config.data.batch_size, processes.size)
+    config = replace(
+        config,
+        data=replace(config.data, batch_size=batches.size),
+        trainer=replace(config.trainer, strategy=resolve(config.trainer.strategy, processes)),
+    )
+    continue_or_begin(output, config)
+    if not finished(output, config):
+        saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
+        last = latest(output / "checkpoints", saved_by)
+        if is_first():
+            held_out = [uid for shard in halves.validation for uid in shard.uids]
+            write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in held_out).encode())
+        compute = _compute(config, processes)
+        module = Finetuning(_model(config, processes, compute), halves, config, batches, compute)
+        callbacks = _callbacks(module, processes, Checkpoints(output / "checkpoints", config.trainer, saved_by, told))
+        _trainer(config, processes, batches.accumulate, callbacks).fit(module, ckpt_path=last, weights_only=True)
+    elif is_first():
+        print(f"{output} is finished: {config.trainer.max_steps} steps")
+    if is_first():
+        _point_to(output)
+    return 0
+
+
+def _model(config: FinetuneConfig, processes: World, compute: torch.dtype) -> Zero123:
+    """As it is trained on these devices, if it fits them."""
+    options = config.trainer
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    model = build(config.model, config.seed)
+    if config.data.kind is DataKind.latents:
+        require_fitting(config.data.path, model, config.data.background)
+    _require_memory(model, config, processes, compute)
+    allow_tensor_cores(autotune=not options.deterministic)
+    # ZeRO lays weights out anew, one after the other.
+    channels_last = options.channels_last and not options.strategy.is_zero
+    prepare(model.unet, channels_last, options.compile, options.checkpointing)
+    return model
+
+
+def _callbacks(module: Finetuning, processes: World, checkpoints: Checkpoints) -> list[L.Callback]:
+    """What a run shows and leaves behind. The order matters: who copies comes after who writes."""
+    config, output, model = module.config, Path(module.config.output), module.model
+    peak = peak_flops(torch.cuda.get_device_name(), module.compute) if processes.gpu else None
+    seen, rows = module.split.validation or module.split.training, config.sample.rows
+    pairs = fixed_pairs(config.data, seen, model.resolution, config.seed, rows)
+    return [
+        Metrics(output / "metrics.csv", config.trainer, step_flops(model.unet), peak),
+        PictureGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
+        BestModel(output / "best", as_dict(config)),
+        checkpoints,
+        FinalModel(output / "model", as_dict(config)),
+        *([Mirror(output, config.mirror, config.trainer.keep)] if config.mirror else []),
+        ModelArtifacts(output, config.artifacts, config.mirror),
+    ]
+
+
+def _trainer(config: FinetuneConfig, processes: World, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
+    options = config.trainer
+    validate = bool(options.validate_every and config.data.validation_fraction)
+    return L.Trainer(
+        max_steps=options.max_steps,
+        accumulate_grad_batches=accumulate,
+        accelerator="gpu" if processes.gpu else "cpu",
+        devices=processes.devices,
+        num_nodes=processes.nodes,
+        strategy=strategy(options.strategy, processes, config.data.batch_size),
+        precision="32-true",
+        deterministic=options.deterministic or None,
+        gradient_clip_val=config.optimizer.clip_norm or None,
+        val_check_interval=options.validate_every * accumulate if validate else None,
+        limit_val_batches=None if validate else 0,
+        check_val_every_n_epoch=None,  # the one epoch is endless
+        num_sanity_val_steps=0,
+        log_every_n_steps=options.log_every,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,  # Checkpoints is ours: Lightning would not write aside and rename
+        use_distributed_sampler=False,
+        logger=_wandb(config, Path(config.output)),
+        callbacks=callbacks,
+    )
+
+
+def _require_memory(model: Zero123, config: FinetuneConfig, processes: World, compute: torch.dtype) -> None:
+    """Say what a step will need, before the first one; refuse a batch that cannot fit."""
+    options = config.trainer
+    needed = estimate(
+        model,
+        config.data.batch_size,
+        options.strategy,
+        processes.size,
+        latents=False,  # picture grids decode, so autoencoder and image encoder are there in any case
+        compute_dtype=compute,
+        checkpointing=options.checkpointing,
+    )
+    if is_first():
+        print(needed)
+    device = torch.device(f"cuda:{local_rank()}" if processes.gpu else "cpu")
+    require_fit(needed, available_memory(device, processes.devices))
+
+
+def _compute(config: FinetuneConfig, processes: World) -> torch.dtype:
+    """What the passes compute in; weights, optimiser and averages are float32."""
+    if config.trainer.precision is Precision.auto:
+        able = processes.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if able else torch.float32
+    return torch.bfloat16 if config.trainer.precision is Precision.bfloat16 else torch.float32
+
+
+def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
+    """Offline a run is files under `output/wandb` for `wandb sync`; nothing is asked, nothing sent. The sessions of a
+    run that was interrupted have one id."""
+    if config.wandb.mode is WandbMode.disabled or not is_first():
+        return False
+    remembered = output / "wandb.json"
+    id = json.loads(remembered.read_text())["id"] if remembered.exists() else None
+    experiment = begin(config.wandb, str(output), "training", output.name, as_dict(config), id)
+    write_atomically(str(remembered), json.dumps({"id": experiment.id}).encode())
+    return WandbLogger(experiment=experiment)
+
+
+def _hush() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for name in ("lightning.pytorch", "lightning.fabric", "DeepSpeed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # The frozen parts are in eval mode on purpose; the others are between torch, Lightning and DeepSpeed.
+    for message in (
+        ".*in eval mode at the start of training",
+        ".*isinstance.treespec",
+        ".*does not have many workers",
+        ".*torch.distributed.*is deprecated",
+        ".*DeepSpeed Stage 3 checkpoint, each worker",
+        ".*srun. command is available",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _point_to(output: Path) -> None:
+    model = output / "model"
+    print(
+        f"model: {model}; sample from it: python -m inference.sample checkpoint={model} image=… "
+        "'poses=[[20,45,0]]' output=outputs/views"
+    )
