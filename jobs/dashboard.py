@@ -67,8 +67,15 @@ def workspace(entity: str, project: str, name: str):
         wr.MediaBrowser(title="Sample views", media_keys=["pictures"], num_columns=1),
     ]
     training = [
-        curve("Loss", "loss", over=STEPS, smoothing_type="exponential", smoothing_factor=0.9),
+        curve("Loss", "loss", "loss_smooth", over=STEPS),
+        curve("Loss by quarter of the timesteps", *(f"loss_quarter_{i}" for i in (1, 2, 3, 4)), over=STEPS),
         curve("Loss on held-out objects", "val_loss", over=STEPS),
+        curve("Learning rates", "lr", "lr_projection", over=STEPS),
+        curve("Norm of the gradient", "grad_norm", over=STEPS, log_y=True),
+        curve("Images per second", "images_per_second", over=STEPS),
+        curve("Model FLOPs utilisation", "mfu", over=STEPS, range_y=(0, 1)),
+        curve("GPU memory, GB", "gpu_gigabytes", over=STEPS),
+        curve("Objects dropped", "dropped", over=STEPS),
         wr.MediaBrowser(title="Input, truth, sample", media_keys=["input | truth | sample"], num_columns=1),
     ]
     sections = [

@@ -1,6 +1,7 @@
 """The cluster descriptions are what the programs that read them take."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,33 @@ def test_ray_takes_the_aws_cluster():
     assert types["head"]["resources"] == {"CPU": 0}
     assert types["worker"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
     assert types["worker"]["max_workers"] <= config["max_workers"]
+
+
+def test_ray_takes_the_training_cluster_which_has_what_the_command_asks_for():
+    config = yaml.safe_load((JOBS / "train-ray-aws.yaml").read_text())
+    validate_config(prepare_config(json.loads(json.dumps(config))))
+    worker = config["available_node_types"]["worker"]
+    asked = yaml.safe_load((JOBS.parent / "conf/training/cluster/aws.yaml").read_text())["trainer"]
+    assert worker["min_workers"] == asked["num_nodes"] and worker["resources"]["GPU"] == asked["devices"]
+    assert any("/shared" in line and "mount" in line for line in config["initialization_commands"])
+
+
+@pytest.mark.parametrize("name", ["train-torchrun", "train-slurm"])
+def test_scripts_say_what_is_missing(name, tmp_path):
+    env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(tmp_path), "BIN": str(tmp_path)}
+
+    def refused(*words: str, **more: str) -> str:
+        done = subprocess.run([JOBS / f"{name}.sh", *words], env=env | more, capture_output=True, text=True)
+        assert done.returncode == 2
+        return done.stderr
+
+    assert refused().startswith("usage: ")
+    assert f"error: there is no {tmp_path}/" in refused("data.path=x")
+    if name == "train-torchrun":
+        (tmp_path / "torchrun").touch(mode=0o755)
+        assert "error: NODES=2: say which machine the others meet at: HEAD=" in refused("data.path=x", NODES="2")
+    else:
+        assert "error: this is for sbatch" in refused("data.path=x", SLURM_JOB_ID="")
 
 
 def test_kuberay_gets_what_the_render_command_counts_on():
