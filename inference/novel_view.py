@@ -1,25 +1,36 @@
 """From a checkpoint and one picture to the same object from elsewhere."""
 
-import math
-from dataclasses import dataclass
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.config import Sampling
-from rendering.cameras import pose_vector
-from training.model import checkpoint
-from training.model.ddim import ddim_timesteps, novel_views
+from inference.config import Null, Precision, Sampling
+from inference.poses import checked, pose_vectors
+from inference.samplers import sample, steps_of
+from training.model.guidance import Denoiser, guided
+from training.model.pretrained import load_posed
 from training.model.zero123 import Zero123
 
-BATCH = 16  # poses denoised together
+BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together, at most
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model knows of input pictures: latents `[N, C, h, w]` and embeddings `[N, D]`."""
+
+    condition: Tensor
+    embedding: Tensor
 
 
 @dataclass(frozen=True)
@@ -29,58 +40,153 @@ class NovelView:
     model: Zero123
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "auto") -> Self:
-        """Read a checkpoint folder onto a device.
+    def load(
+        cls,
+        checkpoint: str | Path,
+        device: str = "auto",
+        precision: Precision | str = Precision.auto,
+        compile: bool = False,
+    ) -> Self:
+        """Read a checkpoint onto a device: a folder of training.finetune, the community's or threestudio's, or a file
+        of the original's, which is read without executing anything.
+
+        Half precision is for U-Net, autoencoder and image encoder; the steps between are in float32 always.
+        `compile` lets torch build a U-Net for each shape of batch, on a GPU as CUDA graphs.
 
         Raises:
-            UserError: the folder is no checkpoint, or the device is not there.
+            UserError: it is no checkpoint, or the device is not there.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
-            raise UserError(f"device={device} is none of auto, cpu, cuda")
-        if device != "cpu" and not torch.cuda.is_available():
-            raise UserError(f"device={device}: this machine has no CUDA device that torch can use")
-        return cls(checkpoint.load(folder).to(device).eval())
+        device = chosen(device)
+        model = load_posed(checkpoint)
+        model.to(device).eval()
+        if precision == Precision.auto:
+            precision = Precision.float32 if device == "cpu" else Precision.float16
+        parts: tuple[nn.Module, ...] = (model.unet, model.vae, model.image_encoder)
+        for part in parts:
+            nn.Module.to(part, getattr(torch, Precision(precision).value))  # diffusers' own warns of nothing
+        if compile:
+            model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+            model.unet.compile(mode="default" if device == "cpu" else "reduce-overhead", dynamic=False)
+        return cls(model)
 
-    def __call__(self, image: Image.Image, poses: ArrayLike, sampling: Sampling = Sampling()) -> list[Image.Image]:
-        """The object of `image` (RGB, square) after each of `poses` `[N, 3]`, as `[Δpolar, Δazimuth, Δradius]`
-        in degrees, degrees and object sizes."""
-        polar, azimuth, radius = np.asarray(poses, dtype=np.float64).T
-        vectors = [pose_vector(*pose) for pose in zip(np.radians(polar), np.radians(azimuth), radius, strict=True)]
-        condition = to_tensor(image, self.model.resolution)
-        views = self.draw(condition.expand(len(vectors), -1, -1, -1), np.stack(vectors), sampling)
+    def __call__(
+        self,
+        image: Image.Image | Seen,
+        poses: ArrayLike,
+        sampling: Sampling = Sampling(),
+        *,
+        elevation: float | None = None,
+        on_step: Callable[[int, int], object] | None = None,
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """The object of `image` (square, on white; or `see`n before) after each of `poses` `[N, 3]`, as
+        `[Δpolar, Δazimuth, Δradius]` in degrees, degrees and object sizes.
+
+        `settings` are those of `Sampling`: `steps=50, guidance=3.0, seed=0`. A view follows from picture, pose and
+        settings alone, not from the other poses. `elevation` (degrees) is for checkpoints of Stable-Zero123.
+        `on_step` hears how many steps of how many are done, instead of a progress bar.
+
+        Raises:
+            UserError: a pose is no three finite numbers, or a setting is out of its range.
+        """
+        turns = checked(np.asarray(poses).tolist())
+        vectors = pose_vectors(turns, self.model.cc_projection.pose_vector, elevation)
+        seen = image if isinstance(image, Seen) else self.see(image)
+        views = self.draw(seen, vectors, replace(sampling, **settings), on_step=on_step)
         return [to_image(view) for view in views]
 
-    def draw(self, images_N3RR: Tensor, poses_N4: ArrayLike, sampling: Sampling) -> Tensor:
-        """Pictures `[N, 3, R, R]` in [-1, 1] of each image's object after each pose vector (radians)."""
-        device = self.model.device
-        poses = torch.as_tensor(np.asarray(poses_N4), dtype=torch.float32)
-        # Each pose has noise of its own, so that its picture does not depend on its company.
-        noises = [torch.Generator(device).manual_seed(sampling.seed * 1_000_003 + n) for n in range(len(poses))]
-        steps = len(ddim_timesteps(sampling.steps, len(self.model.alphas_cumprod)))
-        drawn = []
-        with tqdm(total=math.ceil(len(poses) / BATCH) * steps, desc="sampling", unit=" steps") as bar:
-            for i in range(0, len(poses), BATCH):
-                batch = slice(i, i + BATCH)
-                view = novel_views(
-                    self.model,
-                    images_N3RR[batch].to(device),
-                    poses[batch].to(device),
-                    sampling.steps,
-                    sampling.guidance,
-                    sampling.eta,
-                    noises[batch],
-                    on_step=bar.update,
-                )
-                drawn.append(view.cpu())
-        return torch.cat(drawn)
+    @torch.no_grad()
+    def see(self, *images: Image.Image) -> Seen:
+        """Encode pictures once, for any number of calls."""
+        pictures = [to_tensor(image, self.model.resolution).to(self.model.device) for image in images]
+        latents = [self.model.condition_latent(picture) for picture in pictures]
+        return Seen(torch.cat(latents), torch.cat([self.model.embed(picture) for picture in pictures]))
+
+    def fingerprint(self) -> str:
+        """Tells one training's weights from another's, by those that every step of training changes."""
+        digest = hashlib.sha256()
+        for layer in (self.model.cc_projection.projection, self.model.unet.conv_in, self.model.unet.conv_out):
+            digest.update(layer.weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.no_grad()
+    def draw(
+        self,
+        seen: Seen,
+        poses_N4: ArrayLike,
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        on_step: Callable[[int, int], object] | None = None,
+    ) -> Tensor:
+        """Pictures `[N, 3, R, R]` in [-1, 1] after each pose vector (radians), of one seen picture or of N.
+
+        `seeds` give each its noise; without them all have `sampling.seed`.
+        """
+        model, most, drawn = self.model, BATCH[self.model.device.type], 0
+        poses = torch.as_tensor(np.asarray(poses_N4), dtype=torch.float32, device=model.device)
+        condition, embedding = (part.expand(len(poses), *part.shape[1:]) for part in (seen.condition, seen.embedding))
+        seeds = [sampling.seed] * len(poses) if seeds is None else seeds
+        steps, views = steps_of(model, sampling), list[Tensor]()
+        with tqdm(total=len(poses) * steps, desc="sampling", unit=" steps", disable=on_step is not None) as bar:
+
+            def done(count: int) -> None:
+                bar.update(count - bar.n)
+                if on_step is not None:
+                    on_step(count, len(poses) * steps)
+
+            while drawn < len(poses):
+                batch = slice(drawn, drawn + most)
+                size = len(poses[batch])
+                denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
+                try:
+                    latents = sample(model, denoise, seeds[batch], sampling, _teller(done, drawn * steps, size))
+                    views.append(model.decode(latents).cpu())
+                except torch.OutOfMemoryError:
+                    if most == 1:
+                        raise UserError("the device has too little memory for a single view; try device=cpu") from None
+                    most = max(1, size // 2)
+                    continue
+                drawn += size
+        return torch.cat(views)
+
+
+def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: Tensor, sampling: Sampling) -> Denoiser:
+    """Guided as `sampling` says, with the null token that it names."""
+    null = None
+    if sampling.null is Null.trained:
+        null = model.context(torch.zeros_like(embedding_BD), poses_B4)
+    context = model.context(embedding_BD, poses_B4)
+    return guided(model, context, condition, sampling.guidance, sampling.image_guidance, null)
+
+
+def _teller(done: Callable[[int], None], before: int, size: int) -> Callable[[], None]:
+    """Counts the steps of a batch of `size` poses on top of those made `before`."""
+    counts = itertools.count(before + size, size)
+    return lambda: done(next(counts))
+
+
+def chosen(device: str) -> str:
+    """The device that `auto` means here, or the one that was asked for.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
+        raise UserError(f"device={device} is none of auto, cpu, cuda")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"device={device}: this machine has no CUDA device that torch can use")
+    return device
 
 
 def to_tensor(image: Image.Image, resolution: int) -> Tensor:
-    """A square RGB picture as `[1, 3, R, R]` in [-1, 1]."""
-    if image.size != (resolution, resolution):
-        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
+    """A square picture as `[1, 3, R, R]` in [-1, 1]; what is transparent in it is white."""
+    if image.width != image.height:
+        raise UserError(f"the picture is {image.width} × {image.height}; make it a square first")
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 

@@ -17,7 +17,6 @@ from tarfile import TarError
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,7 +26,7 @@ from conf.command import run
 from conf.options import UserError
 from inference.config import ReportConfig
 from inference.metrics import psnr
-from inference.novel_view import NovelView, to_image, to_tensor
+from inference.novel_view import NovelView, to_image
 from pipeline.page import contact_sheet, page, picture
 from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names
 from pipeline.storage import write_atomically
@@ -117,8 +116,9 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
 
 
 def draw(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[Drawn]:
-    images = torch.cat([to_tensor(Image.fromarray(pair.condition), len(pair.condition)) for pair in pairs])
-    views = novel_view.draw(images, np.stack([pair.pose for pair in pairs]), config.sampling)
+    seen = novel_view.see(*(Image.fromarray(pair.condition) for pair in pairs))
+    seeds = range(config.sampling.seed * 1_000_003, config.sampling.seed * 1_000_003 + len(pairs))
+    views = novel_view.draw(seen, np.stack([pair.pose for pair in pairs]), config.sampling, seeds)
     drawn = []
     for pair, view in zip(pairs, views, strict=True):
         pixels = np.array(to_image(view))

@@ -1,73 +1,87 @@
-"""Draw new views of the object in one picture.
+"""Draw new views of the object in a picture, or of every object in a folder of pictures.
 
     python -m inference.sample checkpoint=outputs/run/model image=chair.png 'poses=[[20,45,0],[0,180,0]]'
+    python -m inference.sample checkpoint=105000.ckpt image=photographs orbit=24 output=outputs/orbits
+    python -m inference.sample checkpoint=outputs/run/model image=chair.png grid=3x8 samples=4
 
 A pose is a turn from the picture's own camera: [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes.
 Δpolar > 0 lowers the camera, Δazimuth > 0 moves it counter-clockwise as seen from above, Δradius > 0 moves it back.
-Writes 000.png …, all of them beside the input in views.png, and poses.json into `output`.
+The background is removed where the picture has no alpha, and the object framed as in training.
+Writes the views (000.png …), a contact sheet (views.png), a film (views.mp4, views.gif) and poses.json into `output`,
+for a folder of pictures into a folder for each. Given again, the command draws what is not there yet.
 """
 
-import json
-import math
-import shutil
+import hashlib
+import sys
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw
+from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
-from inference.config import SampleConfig
+from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
 from inference.photograph import read_photograph
+from inference.poses import Turn, turns_of
+from inference.views import draw_views, given_elevation, is_written, write_views
 
-MOST_POSES = 1000
-
-
-def main(config: SampleConfig) -> None:
-    poses = _checked(config.poses)
-    photograph = read_photograph(config.image)
-    novel_view = NovelView.load(config.checkpoint, config.device)
-    views = novel_view(photograph, poses, config.sampling)
-    output = Path(config.output)
-    aside = output.with_name(f".{output.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for i, view in enumerate(views):
-        view.save(aside / f"{i:03d}.png")
-    contact_sheet(photograph, views, poses).save(aside / "views.png")
-    (aside / "poses.json").write_text(json.dumps({"image": config.image, "poses": poses}, indent=1))
-    output.mkdir(parents=True, exist_ok=True)
-    for stale in output.glob("[0-9][0-9][0-9].png"):
-        stale.unlink()
-    for file in aside.iterdir():
-        file.replace(output / file.name)
-    aside.rmdir()
-    print(f"{len(views)} views of {config.image}: {output / 'views.png'}")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
-def contact_sheet(photograph: Image.Image, views: list[Image.Image], poses: list[list[float]]) -> Image.Image:
-    """The input and every view with its pose written below, eight in a row."""
-    side, label, columns = max(128, views[0].width), 18, min(8, len(views) + 1)
-    rows = math.ceil((len(views) + 1) / columns)
-    sheet = Image.new("RGB", (columns * (side + 4), rows * (side + label)), "white")
-    draw = ImageDraw.Draw(sheet)
-    names = ["input", *(f"{polar:+g}° {azimuth:+g}° {radius:+g}" for polar, azimuth, radius in poses)]
-    for i, (picture, name) in enumerate(zip([photograph, *views], names, strict=True)):
-        x, y = i % columns * (side + 4), i // columns * (side + label)
-        sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (x, y))
-        draw.text((x + 4, y + side + 2), name, fill="#555")
-    return sheet
+def main(config: SampleConfig) -> int:
+    turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
+    given_elevation(config.elevation)
+    image, output = Path(config.image), Path(config.output)
+    if image.is_dir():
+        pictures = pictures_in(image)
+        return draw_all(pictures, output, turns, config, load(config))
+    read_photograph(image)  # before the checkpoint, which takes longer
+    there = not draw(image, output, turns, config, load(config))
+    print(f"{len(turns) * config.samples} views of {image}{there * ', there already'}: {output / 'views.png'}")
+    return 0
 
 
-def _checked(poses: list[Any]) -> list[list[float]]:
-    if not 1 <= len(poses) <= MOST_POSES:
-        raise UserError(f"poses: give 1 to {MOST_POSES}, not {len(poses)}")
-    for pose in poses:
-        numbers = isinstance(pose, list) and len(pose) == 3 and all(isinstance(x, (int, float)) for x in pose)
-        if not numbers or not all(math.isfinite(x) for x in pose):
-            raise UserError(f"poses: {pose} is no [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes")
-    return poses
+def load(config: ViewsConfig) -> NovelView:
+    return NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+
+
+def draw_all(pictures: dict[str, Path], output: Path, turns: list[Turn], config: SampleConfig, model: NovelView) -> int:
+    """Draw the views of each picture into its folder; 1 where one of them has none, which costs no other."""
+    failures, there = list[str](), 0
+    for name, path in tqdm(pictures.items(), desc="pictures", unit=" pictures"):
+        try:
+            there += not draw(path, output / name, turns, config, model)
+        except UserError as error:
+            failures.append(f"{path}: {error}")
+    if failures:
+        print(f"{len(failures)} of {len(pictures)} pictures have no views:", *failures, sep="\n  ", file=sys.stderr)
+    if there:
+        print(f"{there} pictures had their views already")
+    print(f"views of {len(pictures) - len(failures)} pictures: {output}/*/views.png")
+    return 1 if failures else 0
+
+
+def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
+    """Draw the views of one picture, unless the folder holds them; whether that was to be done."""
+    settings = {name: value for name, value in asdict(config).items() if name not in ("image", "output", "device")}
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    weights = novel_view.fingerprint()
+    about = {"image": str(image), "sha256": digest, "weights": weights, "settings": settings, "poses": turns}
+    if is_written(folder, about):
+        return False
+    write_views(folder, draw_views(read_photograph(image), turns, config, novel_view), turns, about)
+    return True
+
+
+def pictures_in(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by the names of the folders that their views go to."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise UserError(f"image: there is no picture in the folder {folder}; give {', '.join(SUFFIXES)} files")
+    stems = Counter(path.stem for path in paths)
+    return {path.stem if stems[path.stem] == 1 else path.name: path for path in paths}
 
 
 if __name__ == "__main__":

@@ -1,118 +1,152 @@
-"""A checkpoint and a picture to new views, as a library and as a command."""
+"""A checkpoint and a picture to new views, as a command."""
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from command import command
 from PIL import Image
 
-import inference.novel_view
-from inference.config import Sampling
 from inference.novel_view import NovelView
-from training.model import checkpoint
-from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
+from rendering.cameras import camera_centre
 
-QUICK = Sampling(steps=4)
-FRONT = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A checkpoint of random weights that do listen to the pose."""
-    shape = Architecture(
-        resolution=16,
-        patch=2,
-        unet=UNetShape(channels=[16, 32], attention=[False, True], layers=1, heads=2, groups=8),
-        encoder=ImageEncoderShape(image_size=16, patch_size=8, width=16, layers=1, heads=2, projection=16),
-    )
-    folder = tmp_path_factory.mktemp("run") / "model"
-    model = build(shape, seed=3)
-    model.cc_projection.projection.weight.data[:, -4:] = 1.0
-    checkpoint.save(model, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def novel_view(folder):
-    return NovelView.load(folder, "cpu")
-
-
-def pixels(images):
-    return [np.asarray(image) for image in images]
-
-
-def test_the_pose_is_a_turn_in_degrees(novel_view):
-    still, around, behind, back = (
-        pixels(novel_view(FRONT, [[0, 0, 0]], QUICK)),
-        *(pixels(novel_view(FRONT, [pose], QUICK)) for pose in ([0, 360, 0], [0, 180, 0], [0, 0, 0.5])),
-    )
-    np.testing.assert_allclose(around, still, atol=1)
-    assert np.abs(np.subtract(behind, still, dtype=float)).max() > 3
-    assert np.abs(np.subtract(back, still, dtype=float)).max() > 3
-
-
-def test_a_view_does_not_depend_on_its_company(novel_view, monkeypatch):
-    poses = [[10, 20, 0], [0, 90, 0.1], [-20, 180, 0], [30, -60, 0], [5, 5, 0]]
-    together = pixels(novel_view(FRONT, poses, QUICK))
-    monkeypatch.setattr(inference.novel_view, "BATCH", 2)
-    np.testing.assert_allclose(pixels(novel_view(FRONT, poses, QUICK)), together, atol=1)
-    np.testing.assert_allclose(pixels(novel_view(FRONT, poses[:1], QUICK))[0], together[0], atol=1)
-
-
-def test_the_seed_decides(novel_view):
-    first, again, other = (pixels(novel_view(FRONT, [[0, 45, 0]], Sampling(4, seed=s))) for s in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert (np.asarray(first) != np.asarray(other)).any()
-
-
-@pytest.fixture
-def picture(tmp_path):
-    FRONT.save(tmp_path / "front.png")
-    return tmp_path / "front.png"
+TWO = "poses=[[20,45,0],[0,180,0]]"
+QUICK = ("sampling.steps=3", "elevation=20")
 
 
 def sample(folder, picture, output, *words):
-    words = words or ("poses=[[20,45,0],[0,180,0]]",)
     return command(
-        "inference.sample", f"checkpoint={folder}", f"image={picture}", f"output={output}", "sampling.steps=3", *words
+        "inference.sample", f"checkpoint={folder}", f"image={picture}", f"output={output}", *QUICK, *(words or (TWO,))
     )
 
 
-def test_the_command_writes_pictures_a_sheet_and_the_poses(folder, picture, tmp_path):
-    done = sample(folder, picture, tmp_path / "out")
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_command_writes_pictures_a_sheet_a_film_and_the_poses(folder, picture, tmp_path):
+    out = tmp_path / "out"
+    done = sample(folder, picture, out)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "000.png", "001.png", "poses.json", "views.png",
-    ]  # fmt: skip
-    assert done.stdout.splitlines()[-1] == f"2 views of {picture}: {tmp_path / 'out/views.png'}"
-    assert Image.open(tmp_path / "out/000.png").size == (16, 16)
-    assert json.loads((tmp_path / "out/poses.json").read_text())["poses"] == [[20, 45, 0], [0, 180, 0]]
-    assert "sampling" in done.stderr  # the progress bar
-    assert sample(folder, picture, tmp_path / "out", "poses=[[0,0,0]]").returncode == 0
-    assert not (tmp_path / "out/001.png").exists()  # of the run before
+    assert names(out) == ["000.png", "001.png", "input.png", "poses.json", "views.gif", "views.mp4", "views.png"]
+    assert done.stdout.splitlines()[-1] == f"2 views of {picture}: {out / 'views.png'}"
+    assert "sampling: 100%" in done.stderr  # the progress bar
+    written = json.loads((out / "poses.json").read_text())
+    assert written["poses"] == [[20, 45, 0], [0, 180, 0]]
+    assert written["elevation"] == {"degrees": 20, "uncertainty_degrees": None}
+    assert written["settings"]["sampling"]["steps"] == 3
+    # 20° above the horizon and turned down by 20° is on the horizon; 45° counter-clockwise is between x and y.
+    x, y, z = camera_centre(np.array(written["views"][0]["camera"]))
+    assert abs(z) < 1e-6 and x == pytest.approx(y) and x > 0
+    view = NovelView.load(folder, "cpu")(Image.open(out / "input.png"), [[0, 180, 0]], steps=3)
+    np.testing.assert_allclose(np.asarray(view[0], int), np.asarray(Image.open(out / "001.png"), int), atol=1)
+
+
+def test_another_run_into_the_same_folder_replaces_its_own_alone(folder, picture, tmp_path):
+    out = tmp_path / "out"
+    assert sample(folder, picture, out).returncode == 0
+    (out / "notes.txt").write_text("mine")
+    assert sample(folder, picture, out, "poses=[[0,0,0]]").returncode == 0
+    assert names(out) == ["000.png", "input.png", "notes.txt", "poses.json", "views.png"]
+
+
+def test_given_again_it_draws_nothing(folder, picture, tmp_path):
+    out = tmp_path / "out"
+    assert sample(folder, picture, out).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = sample(folder, picture, out)
+    assert again.stdout.splitlines()[-1] == f"2 views of {picture}, there already: {out / 'views.png'}"
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    picture.write_bytes(picture.read_bytes() + b"\0")  # the same name, another file
+    assert "already" not in sample(folder, picture, out).stdout
+
+
+@pytest.mark.parametrize(("word", "views"), [("orbit=4", 4), ("grid=2x3", 6)])
+def test_orbits_and_grids(folder, picture, tmp_path, word, views):
+    assert sample(folder, picture, tmp_path / "out", word, "sampling.sampler=dpm_solver").returncode == 0
+    poses = json.loads((tmp_path / "out/poses.json").read_text())["poses"]
+    assert len(poses) == views == sum(name[:3].isdigit() for name in names(tmp_path / "out"))
+    assert poses[0] == {"orbit=4": [0, 0, 0], "grid=2x3": [-30, 0, 0]}[word]
+
+
+def test_guesses_differ_where_the_variance_says(folder, picture, tmp_path):
+    out = tmp_path / "out"
+    assert sample(folder, picture, out, "poses=[[0,90,0]]", "samples=3").returncode == 0
+    files = ["000.png", "000-1.png", "000-2.png"]
+    (view,) = json.loads((out / "poses.json").read_text())["views"]
+    assert view["files"] == files
+    guesses = np.stack([np.asarray(Image.open(out / file)) / 255 for file in files])
+    assert view["variance"] == pytest.approx(guesses.var(axis=0).mean()) and view["variance"] > 0
+    assert Image.open(out / "views.png").width > 4 * 128  # input, three guesses, variance
+    assert sample(folder, picture, tmp_path / "one", "poses=[[0,90,0]]", "sampling.seed=2").returncode == 0
+    assert (tmp_path / "one/000.png").read_bytes() == (out / "000-2.png").read_bytes()
+
+
+def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.png", "b.PNG", "notes.txt"):
+        shutil.copy(picture, pictures / name)
+    (pictures / "c.jpg").write_bytes(b"no picture")
+    done = sample(folder, pictures, tmp_path / "out")
+    assert done.returncode == 1
+    assert names(tmp_path / "out") == ["a", "b"]
+    assert "1 of 3 pictures have no views:" in done.stderr and f"{pictures / 'c.jpg'} is no picture" in done.stderr
+    assert done.stdout.splitlines()[-1] == f"views of 2 pictures: {tmp_path / 'out'}/*/views.png"
+    (pictures / "c.jpg").unlink()
+    again = sample(folder, pictures, tmp_path / "out")
+    assert again.returncode == 0 and "2 pictures had their views already" in again.stdout
+
+
+def test_killed_it_leaves_no_half_of_a_folder(folder, picture, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(12):
+        shutil.copy(picture, pictures / f"{i:02d}.png")
+    words = (f"checkpoint={folder}", f"image={pictures}", f"output={tmp_path / 'out'}", *QUICK, TWO)
+    process = subprocess.Popen([sys.executable, "-m", "inference.sample", *words], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "out/01/poses.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert command("inference.sample", *words).returncode == 0
+    assert len(names(tmp_path / "out")) == 12
+    assert all(len(names(tmp_path / "out" / name)) == 7 for name in names(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["poses=[]"], "poses: give 1 to 1000, not 0"),
+        ([], "give one of poses, orbit, grid and cameras, not none"),
+        (["orbit=4", "grid=2x2"], "give one of poses, orbit, grid and cameras, not orbit and grid"),
+        (["orbit=10000"], "orbit: give 1 to 1000, not 10000"),
+        (["grid=100x100"], "grid: give 1 to 1000, not 10000"),
         (["poses=[[0,nan,0]]"], "poses: [0, nan, 0] is no [Δpolar, Δazimuth, Δradius]"),
         (["poses=[[0,90]]"], "poses: [0, 90] is no [Δpolar, Δazimuth, Δradius]"),
         (["poses=[[a,b,c]]"], "poses: ['a', 'b', 'c'] is no [Δpolar, Δazimuth, Δradius]"),
-        (["poses=[[0,0,0]]", "sampling.steps=0"], "sampling.steps=0 is outside 1..500"),
-        (["poses=[[0,0,0]]", "image=nothing.png"], "image: there is no picture file nothing.png"),
-        (["poses=[[0,0,0]]", "image=pyproject.toml"], "image: pyproject.toml is no picture"),
-        (["poses=[[0,0,0]]", "checkpoint=nothing"], "there is no folder nothing"),
-        (["poses=[[0,0,0]]", "device=gpu"], "device=gpu is none of auto, cpu, cuda"),
-        (["poses=[[0,0,0]]", "device=cuda"], "device=cuda: this machine has no CUDA device"),
+        (["cameras=nothing.npy"], "cameras: there is no file nothing.npy"),
+        (["orbit=2", "sampling.steps=0"], "sampling.steps=0 is outside 1..500"),
+        (["orbit=2", "samples=0"], "samples=0 is outside 1..64"),
+        (["orbit=2", "elevation=high"], "elevation=high is none of estimate, none, and -90..90 degrees"),
+        (["orbit=2", "image=nothing.png"], "image: there is no picture file nothing.png"),
+        (["orbit=2", "image=pyproject.toml"], "image: pyproject.toml is no picture"),
+        (["orbit=2", "image=conf"], "image: there is no picture in the folder conf"),
+        (["orbit=2", "checkpoint=nothing"], "there is no folder nothing"),
+        (["orbit=2", "device=gpu"], "device=gpu is none of auto, cpu, cuda"),
+        (["orbit=2", "device=cuda"], "device=cuda: this machine has no CUDA device"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_sentence(folder, picture, tmp_path, words, sentence):
     if "device=cuda" in words and __import__("torch").cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    done = sample(folder, picture, tmp_path / "out", *words)
+    given = {"checkpoint": folder, "image": picture, "output": tmp_path / "out"} | dict(w.split("=", 1) for w in words)
+    done = command("inference.sample", *(f"{name}={value}" for name, value in given.items()))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {sentence}") and len(done.stderr.splitlines()) == 1, done.stderr
     assert not (tmp_path / "out").exists()
@@ -127,3 +161,27 @@ def test_a_checkpoint_of_another_model_is_refused(folder, picture, tmp_path):
     done = sample(plain, picture, tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr == f"error: {plain} is no Zero-1-to-3 checkpoint: it has no cc_projection\n"
+
+
+@pytest.mark.parametrize(
+    "missing", ["unet/config.json", "unet/diffusion_pytorch_model.safetensors", "model_index.json"]
+)
+def test_a_checkpoint_with_a_file_missing_is_refused(folder, picture, tmp_path, missing):
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / missing).unlink()
+    done = sample(broken, picture, tmp_path / "out")
+    assert done.returncode == 2
+    assert str(broken) in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
+    stable = tmp_path / "stable"
+    shutil.copytree(folder, stable)
+    config = stable / "cc_projection/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "pose_vector": "stable_zero123"}))
+    done = sample(stable, picture, tmp_path / "out", TWO, "elevation=none")
+    assert done.returncode == 2 and "needs to know how high the input's camera stood" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert sample(stable, picture, tmp_path / "out").returncode == 0

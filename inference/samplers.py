@@ -1,0 +1,84 @@
+"""From noise to a clean latent: DDIM with the original's arithmetic, and diffusers' faster solvers."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from inference.config import Sampler, Sampling
+from training.model.ddim import ddim, ddim_timesteps
+from training.model.guidance import Denoiser
+from training.model.zero123 import Zero123
+
+Solver = DPMSolverMultistepScheduler | EulerDiscreteScheduler
+# Steps of one length in log(√ᾱ / √(1 - ᾱ)), ten times closer than those of one length in t (arXiv 2206.00927).
+EVEN = {"use_lu_lambdas": True}
+OnStep = Callable[[], object]
+
+
+def sample(
+    model: Zero123, predict_noise: Denoiser, seeds: Sequence[int], sampling: Sampling, on_step: OnStep
+) -> Tensor:
+    """Clean, scaled latents `[B, C, h, w]`, one for each of `seeds`; `on_step` is called `steps_of` times.
+
+    The noises are the CPU's, so that a seed means the same picture on every device.
+    """
+    noises = [torch.Generator().manual_seed(seed) for seed in seeds]
+    shape = (len(seeds), model.latent_channels, model.latent_size, model.latent_size)
+    x_T = randn_tensor(shape, generator=noises, device=model.device, dtype=torch.float32)
+    alphas, config = model.alphas_cumprod, model.scheduler.config
+    clip = config["clip_sample_range"] if config["clip_sample"] else None
+    match sampling.sampler:
+        case Sampler.ddim:
+            timesteps, last = ddim_timesteps(sampling.steps, len(alphas)), model.scheduler.final_alpha_cumprod
+            return ddim(predict_noise, x_T, timesteps, alphas, sampling.eta, noises, clip, last, on_step)
+        case Sampler.dpm_solver:
+            solver: Solver = DPMSolverMultistepScheduler(**noise_schedule(model), **EVEN)
+        case Sampler.euler:
+            solver = EulerDiscreteScheduler(**noise_schedule(model))
+    if clip is not None:
+        predict_noise = clipped(predict_noise, alphas, clip)
+    return solve(predict_noise, x_T, solver, sampling.steps, on_step)
+
+
+def steps_of(model: Zero123, sampling: Sampling) -> int:
+    """How many steps a sampler makes of the steps that it is asked for."""
+    if sampling.sampler is Sampler.ddim:
+        return len(ddim_timesteps(sampling.steps, len(model.alphas_cumprod)))
+    return sampling.steps
+
+
+def noise_schedule(model: Zero123) -> dict[str, object]:
+    """What a solver of ε needs to know. Timesteps are spaced from the very last one, which few steps need: the
+    even ones of DDIM begin where a picture shows through the noise (arXiv 2305.08891, section 3.3)."""
+    config = model.scheduler.config
+    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+    return {**{name: config[name] for name in names}, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
+
+
+@torch.no_grad()
+def solve(predict_noise: Denoiser, x_T: Tensor, solver: Solver, steps: int, on_step: OnStep) -> Tensor:
+    """Walk from noise `x_T` `[B, C, h, w]` with one of diffusers' deterministic solvers: DPM-Solver++(2M)
+    (arXiv 2211.01095) or Euler's method on the probability flow (arXiv 2206.00364)."""
+    solver.set_timesteps(steps, device=x_T.device)
+    x = x_T * solver.init_noise_sigma
+    for t in solver.timesteps:
+        noise = predict_noise(solver.scale_model_input(x, t), t.long().expand(len(x)))
+        x = solver.step(noise, t, x, return_dict=False)[0]
+        on_step()
+    return x
+
+
+def clipped(predict_noise: Denoiser, alphas_cumprod: Tensor, clip: float) -> Denoiser:
+    """The same with the clean latent that the noise leaves bounded by `clip`: for models of pixels."""
+
+    def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+        alpha = alphas_cumprod[timesteps][:, None, None, None]
+        noise = predict_noise(noisy, timesteps)
+        clean = (noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+        return (noisy - alpha.sqrt() * clean.clamp(-clip, clip)) / (1 - alpha).sqrt()
+
+    return predict

@@ -1,0 +1,102 @@
+"""From words to a picture, and from there to the same object from elsewhere.
+
+    python -m inference.text_to_views prompt='a wooden toy robot' checkpoint=105000.ckpt orbit=24
+    python -m inference.text_to_views prompt='a red armchair' text_to_image=folder/of/a/pipeline \
+        checkpoint=outputs/run/model grid=3x8 sampling.sampler=dpm_solver sampling.steps=20
+
+`text_to_image` is any text-to-image pipeline of diffusers: a folder, or a name on the Hugging Face Hub. Its weights
+are read from safetensors alone, and one that brings code of its own is refused.
+Writes the picture (prompt.png) and all that inference.sample writes into `output`; given again, the same words keep
+their picture, and only what is not there yet is drawn.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from transformers.utils.logging import set_verbosity_error
+
+from conf.command import run
+from conf.options import UserError
+from inference.config import TextToViewsConfig
+from inference.novel_view import NovelView, chosen
+from inference.poses import turns_of
+from inference.sample import draw
+from inference.views import given_elevation
+
+set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them
+
+
+def main(config: TextToViewsConfig) -> int:
+    turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
+    given_elevation(config.elevation)
+    output = Path(config.output)
+    novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+    draw(write_picture(output, config), output, turns, config, novel_view)
+    print(f"{len(turns) * config.samples} views of “{config.prompt}”: {output / 'views.png'}")
+    return 0
+
+
+def write_picture(output: Path, config: TextToViewsConfig) -> Path:
+    """Draw the picture of the words, unless it is there; `prompt.json` beside it says what it shows, and comes last."""
+    picture, about = output / "prompt.png", output / "prompt.json"
+    asked = {
+        "prompt": config.prompt + config.suffix,
+        "text_to_image": config.text_to_image,
+        "steps": config.text_steps,
+        "seed": config.sampling.seed,
+    }
+    if about.exists() and json.loads(about.read_text()) == asked:
+        return picture
+    drawn = picture_of(config)
+    output.mkdir(parents=True, exist_ok=True)
+    about.unlink(missing_ok=True)
+    for path, write in ((picture, drawn.save), (about, lambda aside: aside.write_text(json.dumps(asked) + "\n"))):
+        aside = path.with_name(f".part-{path.name}")
+        write(aside)
+        aside.replace(path)
+    return picture
+
+
+def picture_of(config: TextToViewsConfig) -> Image.Image:
+    """What the pipeline makes of the words.
+
+    Raises:
+        UserError: there is no such pipeline, it makes no picture of words, or it withholds the one it made.
+    """
+    pipeline = load(config.text_to_image, chosen(config.device))
+    steps = {} if config.text_steps is None else {"num_inference_steps": config.text_steps}
+    noise = torch.Generator().manual_seed(config.sampling.seed)
+    try:
+        made = pipeline(config.prompt + config.suffix, generator=noise, **steps)
+    except TypeError as error:
+        raise UserError(f"text_to_image={config.text_to_image} makes no picture of words alone: {error}") from error
+    if any(getattr(made, "nsfw_content_detected", None) or []):
+        raise UserError("the pipeline's safety checker withholds its picture; try other words or another sampling.seed")
+    return made.images[0]
+
+
+def load(source: str, device: str) -> Any:
+    """A pipeline of diffusers from a folder or by its name on the hub; nothing in it is executed."""
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    try:
+        folder = source if os.path.isdir(source) else DiffusionPipeline.download(source, use_safetensors=True)
+        code = next(Path(folder).rglob("*.py"), None)
+        if code is not None:
+            raise UserError(f"text_to_image={source} brings code of its own ({code.name}), which is not run")
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise UserError(
+            f"text_to_image={source} cannot be read as a pipeline of diffusers: {str(error).splitlines()[0]}"
+        ) from error
+    return pipeline.to(device)
+
+
+if __name__ == "__main__":
+    run(main, TextToViewsConfig, "inference", "text_to_views", help=__doc__)

@@ -1,0 +1,146 @@
+"""One picture's views as a folder: every command that draws ends here.
+
+input.png               what the model was shown
+000.png 001.png …       a view for each pose; 000-1.png … are further guesses
+views.png               all of them with their poses, and where the guesses differ
+views.mp4 views.gif     one after the other, where there are several poses
+poses.json              the poses, the cameras where the input's elevation is known, all settings; written last
+"""
+
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from conf.options import UserError
+from inference.album import contact_sheet, variance, variance_picture, write_gif, write_mp4
+from inference.config import Sampler, Sampling, ViewsConfig
+from inference.elevation import elevation_of
+from inference.framing import prepare
+from inference.novel_view import NovelView, to_image
+from inference.poses import Turn, cameras_after, pose_vectors
+
+OURS = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
+QUICK = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only an estimate looks at
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn for one picture: `views[pose][guess]`, and the elevation of its camera where that is known."""
+
+    picture: Image.Image
+    views: list[list[Image.Image]]
+    elevation_degrees: float | None
+    uncertainty_degrees: float | None
+
+
+def draw_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConfig, novel_view: NovelView) -> Drawn:
+    """From a photograph to its views; guess k is the one of seed + k.
+
+    Raises:
+        UserError: no object is found in it, or the checkpoint needs to know an elevation that is not given.
+    """
+    model, elevation, uncertainty = novel_view.model, given_elevation(config.elevation), None
+    picture = prepare(photograph, config.cutout, config.fill, model.resolution).image
+    vectors = pose_vectors(turns, model.cc_projection.pose_vector, elevation).repeat(config.samples, axis=0)
+    seeds = [config.sampling.seed + guess for guess in range(config.samples)] * len(turns)
+    seen = novel_view.see(picture)
+    if config.elevation == "estimate":
+        try:
+            estimate = elevation_of(lambda poses: novel_view(seen, poses, QUICK), picture)
+            elevation, uncertainty = estimate.degrees, estimate.uncertainty_degrees
+            print(f"elevation: {elevation:.0f}° ± {uncertainty:.0f}° above the horizon, estimated")
+        except UserError as unknown:
+            print(f"elevation: unknown; {unknown}", file=sys.stderr)
+    views = [to_image(view) for view in novel_view.draw(seen, vectors, config.sampling, seeds)]
+    guesses = [views[i : i + config.samples] for i in range(0, len(views), config.samples)]
+    return Drawn(picture, guesses, elevation, uncertainty)
+
+
+def given_elevation(elevation: str) -> float | None:
+    """Degrees above the horizon, or nothing where it is to be estimated or left open."""
+    if elevation in ("estimate", "none"):
+        return None
+    try:
+        degrees = float(elevation)
+    except ValueError:
+        degrees = math.nan
+    if not -90 <= degrees <= 90:
+        raise UserError(f"elevation={elevation} is none of estimate, none, and -90..90 degrees above the horizon")
+    return degrees
+
+
+def write_views(folder: Path, drawn: Drawn, turns: Sequence[Turn], about: dict[str, Any]) -> None:
+    """Write the folder, over an earlier one of its kind; `about` goes into poses.json, which comes last."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    names = [[_name(pose, guess) for guess in range(len(views))] for pose, views in enumerate(drawn.views)]
+    for files, views in zip(names, drawn.views, strict=True):
+        for file, view in zip(files, views, strict=True):
+            view.save(aside / file)
+    drawn.picture.save(aside / "input.png")
+    spread = [variance(np.stack([np.asarray(view) for view in views])) for views in drawn.views]
+    sheet(drawn, turns, spread).save(aside / "views.png")
+    if len(turns) > 1:
+        frames = [views[0] for views in drawn.views]
+        write_mp4(aside / "views.mp4", frames)
+        write_gif(aside / "views.gif", frames)
+    degrees = drawn.elevation_degrees
+    cameras = [None] * len(turns) if degrees is None else cameras_after(turns, degrees).round(9).tolist()
+    poses = [
+        {"files": files, "pose": turn, "camera": camera} | ({"variance": float(field.mean())} if len(files) > 1 else {})
+        for files, turn, camera, field in zip(names, turns, cameras, spread, strict=True)
+    ]
+    elevation = {"degrees": degrees, "uncertainty_degrees": drawn.uncertainty_degrees}
+    (aside / "poses.json").write_text(json.dumps({**about, "elevation": elevation, "views": poses}, indent=1) + "\n")
+    _replace(folder, aside)
+
+
+def is_written(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether the folder holds these views already."""
+    try:
+        written = json.loads((folder / "poses.json").read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return isinstance(written, dict) and {key: written.get(key) for key in about} == json.loads(json.dumps(about))
+
+
+def sheet(drawn: Drawn, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:
+    """The input and a view for each pose; with several guesses, a row for each pose that ends with where they differ,
+    all on one scale."""
+    labels = [f"{polar:+g}° {azimuth:+g}° {radius:+g}" for polar, azimuth, radius in np.round(turns, 2).tolist()]
+    if len(drawn.views[0]) == 1:
+        return contact_sheet([drawn.picture, *(views[0] for views in drawn.views)], ["input", *labels])
+    most = max(float(field.max()) for field in spread)
+    pictures, below = list[Image.Image](), list[str]()
+    for label, views, field in zip(labels, drawn.views, spread, strict=True):
+        pictures += [drawn.picture, *views, variance_picture(field, most)]
+        below += ["input", *(f"{label}  #{guess}" for guess in range(len(views))), f"variance, to {most:.2g}"]
+    return contact_sheet(pictures, below, columns=len(drawn.views[0]) + 2)
+
+
+def _name(pose: int, guess: int) -> str:
+    return f"{pose:03d}-{guess}.png" if guess else f"{pose:03d}.png"
+
+
+def _replace(folder: Path, aside: Path) -> None:
+    """Move the files of `aside` to `folder`, the marker last; what lies there of an earlier run goes, others' stays."""
+    folder.mkdir(exist_ok=True)
+    (folder / "poses.json").unlink(missing_ok=True)
+    for file in folder.iterdir():
+        if OURS.fullmatch(file.name):
+            file.unlink()
+    for file in sorted(aside.iterdir(), key=lambda file: file.name == "poses.json"):
+        file.replace(folder / file.name)
+    aside.rmdir()

@@ -1,0 +1,112 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from conf.options import UserError
+from inference.poses import (
+    camera_turns,
+    cameras_after,
+    grid_turns,
+    orbit_turns,
+    pose_vectors,
+    read_cameras,
+    turns_of,
+)
+from rendering.cameras import look_at_origin, position, relative_pose
+from training.model.conditioning import PoseVector
+
+
+def test_an_orbit_starts_at_the_input_and_goes_around():
+    assert orbit_turns(4) == [(0, 0, 0), (0, 90, 0), (0, 180, 0), (0, 270, 0)]
+
+
+def test_a_grid_goes_from_above_to_below():
+    turns = grid_turns("3x2")
+    assert turns == [(-30, 0, 0), (-30, 180, 0), (0, 0, 0), (0, 180, 0), (30, 0, 0), (30, 180, 0)]
+    assert grid_turns("1x2") == [(0, 0, 0), (0, 180, 0)]
+
+
+def test_cameras_become_the_poses_that_training_knows():
+    """The vector of a turn between two cameras is the relative pose that training computes from them."""
+    rng = np.random.default_rng(0)
+    cameras = np.stack([look_at_origin(c) for c in rng.normal(size=(6, 3))])
+    turns = camera_turns(cameras, 2, "")
+    others = [camera for i, camera in enumerate(cameras) if i != 2]
+    expected = [relative_pose(camera, cameras[2]) for camera in others]
+    np.testing.assert_allclose(pose_vectors(turns, PoseVector.zero123, None), expected, atol=1e-12)
+    assert all(-180 <= azimuth < 180 for _, azimuth, _ in turns)
+
+
+def test_cameras_after_turns_and_back():
+    turns = [(20.0, 45.0, 0.1), (-30.0, -90.0, 0.0), (0.0, 0.0, 0.0)]
+    cameras = cameras_after(turns, elevation_degrees=10)
+    # The last is the input's own: 10° above the horizon, at azimuth 0, looking at the origin.
+    centre = 1.85 * np.array([math.cos(math.radians(10)), 0, math.sin(math.radians(10))])
+    np.testing.assert_allclose(cameras[2], look_at_origin(centre), atol=1e-12)
+    np.testing.assert_allclose(camera_turns(cameras, 2, ""), turns[:2], atol=1e-9)
+
+
+def test_the_vector_of_stable_zero123_holds_the_inputs_polar_angle():
+    turns = [(10.0, 90.0, 0.5)]
+    np.testing.assert_allclose(
+        pose_vectors(turns, PoseVector.stable_zero123, 30.0), [[math.radians(10), 1, 0, math.radians(60)]], atol=1e-12
+    )
+    with pytest.raises(UserError, match=r"give elevation=20"):
+        pose_vectors(turns, PoseVector.stable_zero123, None)
+
+
+def test_cameras_of_a_file(tmp_path):
+    cameras = np.stack([look_at_origin(position(1.0, azimuth, 1.5)) for azimuth in (0, 1, 2)])
+    np.save(tmp_path / "cameras.npy", cameras)
+    (tmp_path / "cameras.json").write_text(json.dumps(cameras.tolist()))
+    for name in ("cameras.npy", "cameras.json"):
+        np.testing.assert_array_equal(read_cameras(str(tmp_path / name)), cameras)
+
+
+def write(path, contents):
+    if isinstance(contents, np.ndarray):
+        np.save(path.with_suffix(".npy"), contents)
+        return str(path.with_suffix(".npy"))
+    path.with_suffix(".json").write_text(contents)
+    return str(path.with_suffix(".json"))
+
+
+@pytest.mark.parametrize(
+    ("contents", "sentence"),
+    [
+        (np.zeros((3, 4)), r"holds float64 \[3, 4\], not matrices \[N, 3, 4\]"),
+        (np.full((2, 3, 4), np.nan), "no world→camera"),
+        (np.ones((2, 3, 4)), "no world→camera"),
+        (np.array([{}], dtype=object), "neither an .npy file nor a list in JSON"),  # a pickle, which is not opened
+        ("{", "neither an .npy file nor"),
+        ('{"a": 1}', "neither an .npy file nor"),
+    ],
+    ids=["flat", "nan", "no rotation", "pickle", "half", "object"],
+)
+def test_what_is_no_file_of_cameras_is_refused(tmp_path, contents, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_cameras(write(tmp_path / "x", contents))
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({}, "give one of poses, orbit, grid and cameras, not none"),
+        ({"orbit": 3, "grid": "2x2"}, "not orbit and grid"),
+        ({"poses": [[0, 0, 0]] * 10_000}, "poses: give 1 to 1000, not 10000"),
+        ({"poses": [[0, float("nan"), 0]]}, r"poses: \[0, nan, 0\] is no"),
+        ({"poses": [[0, True, "x"]]}, "is no"),
+        ({"orbit": -1}, "orbit: give 1 to 1000, not -1"),
+        ({"orbit": 10_000}, "orbit: give 1 to 1000, not 10000"),
+        ({"grid": "3"}, "grid=3 is no ROWSxCOLUMNS"),
+        ({"grid": "100x100"}, "grid: give 1 to 1000, not 10000"),
+        ({"grid": "0x5"}, "grid: give 1 to 1000, not 0"),
+        ({"cameras": "nothing.npy"}, "cameras: there is no file nothing.npy"),
+    ],
+)
+def test_what_is_no_turn_is_refused(asked, sentence):
+    given = {"poses": [], "orbit": 0, "grid": "", "cameras": "", "input_camera": 0, **asked}
+    with pytest.raises(UserError, match=sentence):
+        turns_of(**given)

@@ -1,0 +1,122 @@
+"""Solvers on problems whose answers are known, and guidance by hand."""
+
+import pytest
+import torch
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+
+from inference.config import Sampler, Sampling
+from inference.novel_view import denoiser
+from inference.samplers import EVEN, clipped, sample, solve
+from training.model.ddim import ddim, ddim_timesteps
+from training.model.guidance import guided
+from training.model.zero123 import noise_schedule
+
+ALPHAS = noise_schedule().alphas_cumprod
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "trailing",
+}
+
+
+def noise(seed, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=[Sampler.dpm_solver, Sampler.euler])
+def solver(request):
+    if request.param is Sampler.euler:
+        return EulerDiscreteScheduler(**SCHEDULE)
+    return DPMSolverMultistepScheduler(**SCHEDULE, **EVEN)
+
+
+def test_a_perfect_denoiser_brings_the_picture_back(solver):
+    picture = noise(0, 1, 3, 4, 4).clamp(-1, 1)
+
+    def knows(x, t):
+        alpha = ALPHAS[t].view(-1, 1, 1, 1)
+        return (x - alpha.sqrt() * picture) / (1 - alpha).sqrt()
+
+    ticks = []
+    end = solve(knows, noise(1, 1, 3, 4, 4), solver, 7, lambda: ticks.append(0))
+    assert torch.allclose(end, picture, atol=2e-3) and len(ticks) == 7
+
+
+def test_a_gaussian_is_transported_as_by_hand(solver):
+    """For data of deviation s the flow is linear: it ends at x_T · s / √(ᾱ_T s² + 1 - ᾱ_T)."""
+    s, x_T = 0.5, noise(1, 1, 3, 4, 4)
+
+    def gaussian(x, t):
+        alpha = ALPHAS[t].view(-1, 1, 1, 1)
+        return (1 - alpha).sqrt() * x / (alpha * s**2 + 1 - alpha)
+
+    exact = x_T * s / (ALPHAS[-1] * s**2 + 1 - ALPHAS[-1]).sqrt()
+    coarse, fine = (
+        ((solve(gaussian, x_T, solver, n, lambda: None) - exact).norm() / exact.norm()).item() for n in (20, 80)
+    )
+    assert coarse < (0.01 if isinstance(solver, DPMSolverMultistepScheduler) else 0.15)
+    assert fine < coarse / 2
+    assert (ddim(gaussian, x_T, ddim_timesteps(100), ALPHAS, eta=0.0) - exact).norm() < 0.05 * exact.norm()
+
+
+def test_clipping_bounds_the_clean_picture():
+    def loud(x, t):
+        return torch.zeros_like(x)  # says that all of x is signal
+
+    x, t = noise(2, 2, 3, 4, 4) * 3, torch.tensor([10, 900])
+    alpha = ALPHAS[t].view(-1, 1, 1, 1)
+    predicted = clipped(loud, ALPHAS, 1.0)(x, t)
+    clean = (x - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
+    assert torch.allclose(clean, (x / alpha.sqrt()).clamp(-1, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", list(Sampler))
+def test_every_sampler_is_seeded_sample_by_sample(novel_view, sampler):
+    model, sampling = novel_view.model, Sampling(steps=4, sampler=sampler)
+
+    def draw(*seeds):
+        return sample(model, lambda x, t: 0.1 * x, seeds, sampling, lambda: None)
+
+    both = draw(5, 6)
+    assert torch.allclose(both[:1], draw(5), atol=1e-6) and torch.allclose(both[1:], draw(6), atol=1e-6)
+    assert not torch.allclose(both[0], both[1], atol=0.1)
+
+
+class Table:
+    """A model whose prediction is a number for what it was told: 1 for the token, 10 for the latent."""
+
+    def predict_noise(self, noisy, timesteps, context, condition):
+        return noisy * 0 + context.mean(dim=(1, 2))[:, None, None, None] + 10 * condition
+
+
+def test_two_scales_as_in_instruct_pix2pix():
+    x, t = torch.zeros(1, 1, 2, 2), torch.tensor([3])
+    context, condition = torch.ones(1, 1, 4), torch.ones(1, 1, 2, 2)
+
+    def answer(*scales, **options):
+        return guided(Table(), context, condition, *scales, **options)(x, t).unique().item()
+
+    # ε(∅, ∅) = 0, ε(I, ∅) = 10, ε(I, P) = 11
+    assert answer(3.0) == 0 + 3 * 11
+    assert answer(3.0, 2.0) == 0 + 2 * 10 + 3 * (11 - 10)
+    assert answer(1.0, 2.0) == 0 + 2 * 10 + 1
+    assert answer(1.0) == 11 and answer(2.0, 2.0) == 22
+    # A null token of 5: ε(∅, ∅) = 5, ε(I, ∅) = 15
+    assert answer(3.0, null_context=context * 5) == 5 + 3 * (11 - 5)
+    assert answer(3.0, 2.0, null_context=context * 5) == 5 + 2 * (15 - 5) + 3 * (11 - 15)
+
+
+def test_the_trained_null_is_the_pose_without_the_picture(novel_view):
+    model = novel_view.model
+    condition, embedding, poses = noise(3, 2, 12, 8, 8), noise(4, 2, 16), noise(5, 2, 4)
+    x, t = noise(6, 2, 12, 8, 8), torch.tensor([5, 700])
+    with torch.no_grad():
+        null = model.predict_noise(x, t, model.context(torch.zeros(2, 16), poses), torch.zeros_like(condition))
+        given = model.predict_noise(x, t, model.context(embedding, poses), condition)
+        trained = denoiser(model, condition, embedding, poses, Sampling(null="trained", guidance=3.0))(x, t)
+        after = denoiser(model, condition, embedding, poses, Sampling(guidance=3.0))(x, t)
+    assert torch.allclose(trained, null + 3 * (given - null), atol=1e-5)
+    assert not torch.allclose(trained, after, atol=1e-3)

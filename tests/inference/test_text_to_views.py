@@ -1,0 +1,91 @@
+"""Words to views, with a tiny Stable Diffusion of random weights."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from command import command
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text") / "pipeline"
+    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz," for end in ("", "</w>")]
+    words = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                max_position_embeddings=77, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+            )
+        )  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=16, block_out_channels=(16, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=16,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        )  # fmt: skip
+        vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
+    tokenizer, scheduler = CLIPTokenizer(words, model_max_length=77), DDIMScheduler(steps_offset=1, clip_sample=False)
+    whole = StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
+    whole.save_pretrained(folder)
+    return folder
+
+
+def text_to_views(pipeline, folder, output, *words):
+    return command(
+        "inference.text_to_views", f"text_to_image={pipeline}", f"checkpoint={folder}", f"output={output}",
+        "text_steps=2", "sampling.steps=2", "cutout=none", "fill=0", "elevation=10", "orbit=2",
+        *(words or ("prompt=a chair",)),
+    )  # fmt: skip
+
+
+def test_words_become_a_picture_and_its_views(pipeline, folder, tmp_path):
+    out = tmp_path / "out"
+    done = text_to_views(pipeline, folder, out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"2 views of “a chair”: {out / 'views.png'}"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "000.png", "001.png", "input.png", "poses.json", "prompt.json", "prompt.png", "views.gif", "views.mp4",
+        "views.png",
+    ]  # fmt: skip
+    picture = Image.open(out / "prompt.png")
+    theirs = StableDiffusionPipeline.from_pretrained(pipeline, safety_checker=None)(
+        "a chair, a single object, centred, on a plain white background",
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0),
+    ).images[0]
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(theirs))
+    made = (out / "prompt.png").stat().st_mtime_ns
+    assert text_to_views(pipeline, folder, out).returncode == 0
+    assert (out / "prompt.png").stat().st_mtime_ns == made
+    assert text_to_views(pipeline, folder, out, "prompt=a bench").returncode == 0
+    assert np.asarray(Image.open(out / "prompt.png")).tolist() != np.asarray(picture).tolist()
+
+
+def test_a_pipeline_is_never_executed_or_guessed(pipeline, folder, tmp_path):
+    strange = shutil.copytree(pipeline, tmp_path / "strange")
+    (strange / "unet/mine.py").write_text("open('/tmp/executed', 'w')")
+    index = json.loads((strange / "model_index.json").read_text())
+    (strange / "model_index.json").write_text(json.dumps({**index, "unet": ["mine", "UNet"]}))
+    (tmp_path / "empty").mkdir()
+    for source, sentence in [
+        (strange, f"text_to_image={strange} brings code of its own (mine.py), which is not run"),
+        (tmp_path / "empty", f"text_to_image={tmp_path / 'empty'} cannot be read as a pipeline of diffusers"),
+        (folder, f"text_to_image={folder} cannot be read as a pipeline of diffusers"),
+    ]:
+        done = text_to_views(source, folder, tmp_path / "out")
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.splitlines()[-1].startswith(f"error: {sentence}"), done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_no_words_are_refused(pipeline, folder, tmp_path):
+    done = text_to_views(pipeline, folder, tmp_path / "out", "prompt=''")
+    assert (done.returncode, done.stderr) == (2, "error: prompt: give 1 to 1000 characters\n")
