@@ -36,7 +36,7 @@ test: install ## lint, types, import boundaries, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: install ## the proofs that take minutes or gigabytes
 	$(BIN)/pytest -m slow

@@ -3,8 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+
+# Two test files run at a time, and OpenMP's threads spin where others work too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +19,23 @@ def scans() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the scanned objects in {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """A file system on an S3 endpoint of this machine; the environment leads everything that speaks S3 to it."""
+    from moto.server import ThreadedMotoServer  # some seconds, which most tests need not wait for
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield fsspec.filesystem("s3", skip_instance_cache=True)
+    server.stop()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,14 +19,22 @@ ENTRIES = [
     ("pipeline", "export"),
     ("pipeline", "status"),
     ("training", "finetune"),
+    ("training", "encode"),
+    ("training", "loading"),
+    ("training", "convert"),
+    ("training", "benchmark"),
+    ("training", "plot"),
     ("inference", "sample"),
+    ("inference", "text_to_views"),
+    ("inference", "benchmark"),
     ("inference", "report"),
 ]
-# The entry of each stage that has groups, and what it cannot do without.
+# The entry of each folder of configurations that has groups, and what it cannot do without.
 GROUPED = {
-    "pipeline": ("render", []),
-    "training": ("finetune", ["data.path=x"]),
-    "inference": ("report", ["views=x", "run=x"]),
+    "pipeline": ("pipeline.render", []),
+    "encoding": ("training.encode", ["path=x"]),
+    "training": ("training.finetune", ["data.path=x"]),
+    "inference": ("inference.report", ["views=x", "run=x"]),
 }
 
 
@@ -36,15 +44,17 @@ def test_help_names_every_option(stage, name):
     assert done.returncode == 0
     assert f"python -m {stage}.{name}" in done.stdout
     config = importlib.import_module(f"{stage}.config")
-    for field in getattr(config, f"{name.capitalize()}Config").__dataclass_fields__:
+    for field in getattr(
+        config, "".join(word.capitalize() for word in name.split("_")) + "Config"
+    ).__dataclass_fields__:
         assert field in done.stdout
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*/*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_every_option_of_every_group_composes(path):
     stage, group = path.parts[-3], path.parts[-2]
-    name, words = GROUPED[stage]
-    module = importlib.import_module(f"{stage}.{name}")
+    entry, words = GROUPED[stage]
+    name, module = entry.split(".")[1], importlib.import_module(entry)
     config = next(value for key, value in vars(module).items() if key.lower() == f"{name}config")
     register(config, name, getattr(module, "SOURCES", {}))
     added = "+" if group in ("cluster", "experiment") else ""
@@ -64,7 +74,11 @@ def test_every_option_of_every_group_composes(path):
         (["pipeline.render", "objects=cloud"], "error: In 'render': Could not find 'objects/cloud'"),
         (["pipeline.render", "objects=folder", "objects.path=nowhere"], "error: objects.path: there is no folder"),
         (["pipeline.render", "objects=procedural", "renderer.resolution=5"], "error: renderer.resolution=5 is outside"),
-        (["pipeline.render", "objects=procedural", "+cluster=aws"], "error: there is no Ray cluster"),
+        # A port, since `auto` would find the cluster of whatever test runs beside.
+        (
+            ["pipeline.render", "objects=procedural", "+cluster=aws", "cluster.address=127.0.0.1:9"],
+            "error: there is no Ray cluster",
+        ),
         (["pipeline.render", "retry=slow"], "error: retry=slow: there is no such reason; choose from missing"),
         (["pipeline.render", "objects.licenses=mit"], "error: objects.licenses: there is no mit; choose from by"),
         (["pipeline.render", "objects.licenses=by,mit"], "error: objects.licenses: there is no mit; choose from by"),
@@ -73,11 +87,22 @@ def test_every_option_of_every_group_composes(path):
         (["pipeline.export", "path=nowhere"], "error: there is no folder nowhere"),
         (["pipeline.inspect", "path=tests"], "error: tests holds no finished views shard"),
         (["training.finetune", "data.path=nowhere"], "error: there is no folder nowhere"),
+        (
+            ["training.convert", "source=nowhere", "target=x"],
+            "error: there is no folder nowhere/unet and no file nowhere",
+        ),
+        (["training.convert", "source=nowhere"], "error: target is not given; add target=…"),
         (["training.finetune", "data.path=x", "trainer.max_steps=x"], "error: Value 'x' of type 'str' could not be"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence, tmp_path):
-    has_output = words[0] in ("pipeline.render", "pipeline.pack", "pipeline.export", "training.finetune")
+    has_output = words[0] in (
+        "pipeline.render",
+        "pipeline.pack",
+        "pipeline.export",
+        "training.finetune",
+        "training.encode",
+    )
     done = command(*words, *([f"output={tmp_path}/out"] if has_output else []))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(sentence)

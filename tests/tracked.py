@@ -30,6 +30,12 @@ def tracked(folder: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     return run_id, config, history
 
 
+def artifacts(folder: Path) -> list[tuple[str, list[str]]]:
+    """The artifacts that were handed over: name, and the paths or URLs in it."""
+    found = [message.artifact for message in _messages(folder) if message.HasField("artifact")]
+    return [(one.name, sorted(entry.ref or entry.path for entry in one.manifest.contents)) for one in found]
+
+
 def _messages(folder: Path) -> list[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
