@@ -25,6 +25,7 @@ def scans() -> Path:
 def s3() -> Iterator[Any]:
     """A file system on an S3 endpoint of this machine; the environment leads everything that speaks S3 to it."""
     from moto.server import ThreadedMotoServer  # some seconds, which most tests need not wait for
+    from s3fs import S3FileSystem
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -34,6 +35,7 @@ def s3() -> Iterator[Any]:
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        S3FileSystem.clear_instance_cache()  # one that another module used has the address of its own server
         yield fsspec.filesystem("s3", skip_instance_cache=True)
     server.stop()
 
