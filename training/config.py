@@ -95,8 +95,10 @@ class TrainerConfig:
     precision: Precision = option(Precision.auto, "auto, float32 or bfloat16 (autocast)")
     deterministic: bool = option(False, "on a GPU as well, equal runs to the last bit; slower")
     threads: int = option(0, "torch's threads on a CPU; 0: as many as torch chooses")
-    channels_last: bool = option(False, "memory layout of the U-Net; pays where it is compiled; not under ZeRO")
-    compile: bool = option(False, "compile the U-Net, which takes some minutes before the first step")
+    compile: bool | None = option(
+        None, "compile the U-Net, some minutes before the first step; null: on a GPU, not under ZeRO-3"
+    )
+    channels_last: bool | None = option(None, "memory layout of the U-Net; null: where it is compiled")
     checkpointing: bool = option(False, "compute activations twice: a third more work, a fraction of the memory")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
     keep: int = option(2, "checkpoints kept; the model of the lowest validation loss is kept besides")
@@ -106,6 +108,8 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         _require_positive("trainer", self, ("max_steps", "checkpoint_every", "keep", "log_every"))
+        if self.compile and self.strategy is Strategy.zero3:
+            raise UserError("trainer.compile=true: ZeRO-3 gathers weights layer by layer; use zero2, or compile=false")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class PictureGrid(L.Callback):
         pairs: Any = move_data_to_device(self.pairs, module.device)
         generator = torch.Generator(module.device).manual_seed(module.config.seed)
         model, how = module.model, self.config
-        with module.ema.applied(), module.autocast():
+        with module.averaged(), module.autocast():
             given = model.given(pairs)
             views = novel_views_given(model, *given, pairs["pose"], how.steps, how.guidance, how.eta, generator)
             shown = [*model.pictures(pairs), views]

@@ -1,6 +1,7 @@
 """The model as Lightning trains it."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from training.acceleration import uncompiled
 from training.config import FinetuneConfig
 from training.data import training_batches, validation_batches
 from training.ema import Ema
@@ -72,7 +74,7 @@ class Finetuning(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._validation = []
-        self._averaged = self.ema.applied()
+        self._averaged = self.averaged()
         self._averaged.__enter__()
 
     def validation_step(self, batch: Pairs, batch_index: int) -> None:
@@ -87,6 +89,12 @@ class Finetuning(L.LightningModule):
         sums = torch.stack([torch.zeros(2, dtype=torch.double, device=self.device), *self._validation]).sum(0)
         total, pairs = self.trainer.strategy.reduce(sums, reduce_op="sum")
         self.log("val_loss", (total / pairs).float(), sync_dist=True)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged weights in the U-Net, to look at, not to learn."""
+        with self.ema.applied(), uncompiled(self.model.unet):
+            yield
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute is torch.bfloat16)

@@ -17,7 +17,7 @@ from pipeline.storage import write_atomically
 from training.acceleration import allow_tensor_cores, prepare
 from training.artifacts import ModelArtifacts
 from training.checkpoints import BestModel, Checkpoints, FinalModel, latest
-from training.config import DataKind, FinetuneConfig, Precision
+from training.config import DataKind, FinetuneConfig, Precision, Strategy
 from training.data import fixed_pairs
 from training.grid import PictureGrid
 from training.latents import require_fitting
@@ -77,9 +77,12 @@ def _model(config: FinetuneConfig, processes: World, compute: torch.dtype) -> Ze
         require_fitting(config.data.path, model, config.data.background)
     _require_memory(model, config, processes, compute)
     allow_tensor_cores(autotune=not options.deterministic)
-    # ZeRO lays weights out anew, one after the other.
-    channels_last = options.channels_last and not options.strategy.is_zero
-    prepare(model.unet, channels_last, options.compile, options.checkpointing)
+    whole = options.strategy is not Strategy.zero3
+    compile = processes.gpu and whole if options.compile is None else options.compile
+    channels_last = compile if options.channels_last is None else options.channels_last
+    prepare(model.unet, channels_last, compile, options.checkpointing, products=whole)
+    if compile and is_first():
+        print("compiling: the first step takes some minutes (trainer.compile=false: none, and slower ones)")
     return model
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
@@ -35,14 +35,17 @@ class Variant:
     foreach_average: bool  # training.ema; else diffusers' EMAModel, a weight at a time
     autotune: bool  # cuDNN tries its convolutions
     channels_last: bool
+    products: bool  # cut as in training.model.products
     compile: bool
     checkpointing: bool  # of activations
 
 
-OURS = Variant("ours", True, True, True, True, True, True, True, True, False)
+OURS = Variant("ours", True, True, True, True, True, True, True, True, True, False)
 # What diffusers' own training scripts do by default.
-PLAIN = Variant("plain", False, False, True, False, False, False, False, False, False)
-SWITCHES = ("latents", "one_token", "fused_optimizer", "foreach_average", "autotune", "channels_last", "compile")
+PLAIN = Variant("plain", False, False, True, False, False, False, False, False, False, False)
+SWITCHES = (
+    "latents", "one_token", "fused_optimizer", "foreach_average", "autotune", "products", "channels_last", "compile",
+)  # fmt: skip
 
 
 def ablations(ours: Variant) -> list[Variant]:
@@ -64,12 +67,12 @@ def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed
     """
     options, device = OptimizerConfig(), model.device
     unet = attend_to_one_token(model.unet, shortcut=variant.one_token)
-    for block in unet.modules():
-        if isinstance(block, BasicTransformerBlock):
-            processor: Any = AttnProcessor2_0() if variant.fused_attention else AttnProcessor()
-            block.attn1.set_processor(processor)
     allow_tensor_cores(variant.autotune)
-    prepare(unet, variant.channels_last, variant.compile, variant.checkpointing)
+    prepare(unet, variant.channels_last, variant.compile, variant.checkpointing, variant.products)
+    if not variant.fused_attention:
+        for block in unet.modules():
+            if isinstance(block, BasicTransformerBlock):
+                block.attn1.set_processor(AttnProcessor())
     model.train()
     model.zero_grad()  # of a block that did not fit
     optimizer = adamw(model, options, fused=variant.fused_optimizer)
