@@ -77,6 +77,8 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= 64:
             raise UserError(f"samples={self.samples} is outside 1..64")
+        if self.fill and not 0.1 <= self.fill <= 1:
+            raise UserError(f"fill={self.fill} is none of null, 0, and 0.1 to 1")
 
 
 @dataclass(frozen=True)
