@@ -25,11 +25,12 @@ MODELS = {  # files of that release and their checksums in rembg's source
 }
 ISNET_SIDE = 1024
 MOST_BYTES = 2**30  # of a model
-MOST_SIDE = 4096  # of a picture that is cut out: bounds memory, and is more than any model sees
+MOST_SIDE = 2048  # of a picture that is cut out: bounds time and memory, and is more than any model sees
 OPAQUE = 128  # alpha from which on a pixel is the object's
 LEAST_SHARE = 0.001  # of a picture's pixels that make an object, or a background
 WHITE_LEVELS = 12  # plain white is off by so much at most: the noise of JPEG, no shadow
 LEAST_CONTRAST = 0.1  # of a model's mask, which is a probability; where nothing is found it stays far below
+FAINT = 0.1  # a mask's values up to here are nothing, and from 1 - FAINT on all: closer to the truth (docs/log.md)
 SPECK = 0.02  # of the object's area: smaller pieces are dust and mistakes
 
 Colours = NDArray[np.uint8]  # [H, W, 3]
@@ -37,7 +38,7 @@ Alpha = NDArray[np.float32]  # [H, W], from 0 to 1
 
 
 def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
-    """The picture as RGBA, straight alpha, transparent where it shows no object; at most 4096 pixels wide and high.
+    """The picture as RGBA, straight alpha, transparent where it shows no object; at most 2048 pixels wide and high.
 
     `auto` keeps an alpha that outlines something, takes plain white for background without any model, and asks u2netp
     about all other pictures. `none` keeps the picture as it is.
@@ -48,7 +49,7 @@ def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
     whole = photograph.convert("RGBA")
     whole.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.BICUBIC)
     white = on_white(whole, Background.composite)
-    if all(high - low <= 2 for low, high in white.getextrema()):
+    if np.ptp(np.asarray(white), axis=(0, 1)).max() <= 2:
         raise UserError("image: there is nothing in the picture: it is one colour all over, or transparent")
     if cutout == "none" or (cutout == "auto" and outlines(np.asarray(whole.getchannel("A")) >= OPAQUE)):
         return whole
@@ -115,7 +116,7 @@ class Segmenter:
         scaled = Image.fromarray((mask - low) / (high - low)).resize(
             (colours.shape[1], colours.shape[0]), Image.Resampling.BILINEAR
         )
-        return np.asarray(scaled)
+        return ((np.asarray(scaled) - FAINT) / (1 - 2 * FAINT)).clip(0, 1)
 
     def _run(self, input_1CHW: NDArray[np.float32]) -> NDArray[np.float32]:
         """The first output, `[1, S, S]`."""
@@ -184,7 +185,7 @@ def downloaded(name: str) -> Path:
 
 def without_specks(alpha: Alpha) -> Alpha:
     """The same without pieces that are small beside the largest."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.1).astype(np.uint8), connectivity=8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     kept = areas >= SPECK * areas[1:].max(initial=0)
     kept[0] = False

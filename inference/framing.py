@@ -32,11 +32,10 @@ def prepare(photograph: Image.Image, cutout: str, fill: float | None, resolution
         UserError: the picture is blank, no object is found in it, or the model `cutout` cannot be had or used.
     """
     cut = cut_out(photograph, cutout)
-    box = cut.getchannel("A").point([0] * OPAQUE + [255] * (256 - OPAQUE)).getbbox()
-    whole = (0, 0, *cut.size)
+    opaque = cut.getchannel("A").point([0] * OPAQUE + [255] * (256 - OPAQUE))
     if fill is None:
-        fill = 0 if box in (None, whole) else TRAINING_FILL
-    left, top, right, bottom = whole if fill == 0 or box is None else box
+        fill = TRAINING_FILL if opaque.getextrema() == (0, 255) else 0
+    left, top, right, bottom = (opaque.getbbox() if fill else None) or (0, 0, *cut.size)
     side = max(right - left, bottom - top) / (fill or 1)
     image = framed(cut, ((left + right) / 2, (top + bottom) / 2), side, resolution)
     return Prepared(image, cut)
@@ -58,9 +57,9 @@ def framed(picture: Image.Image, centre: tuple[float, float], side: float, resol
         spans.append((start, first, last))
     (x, x0, x1), (y, y0, y1) = spans
     source = (x + x0 * scale, y + y0 * scale, x + x1 * scale, y + y1 * scale)
-    corner = math.floor(source[0]), math.floor(source[1])
-    crop = picture.crop((*corner, math.ceil(source[2]), math.ceil(source[3])))
-    box = tuple(value - corner[i % 2] for i, value in enumerate(source))
+    left, top = math.floor(source[0]), math.floor(source[1])
+    crop = picture.crop((left, top, math.ceil(source[2]), math.ceil(source[3])))
+    box = (source[0] - left, source[1] - top, source[2] - left, source[3] - top)
     seen = on_white(crop, Background.composite).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box)
     frame = Image.new("RGB", (resolution, resolution), "white")
     frame.paste(seen, (x0, y0))
