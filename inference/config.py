@@ -68,7 +68,7 @@ class ViewsConfig:
     samples: int = option(1, "guesses for each pose; several also show where they differ")
     elevation: str = option("estimate", "of the input's camera, degrees above the horizon; or estimate, or none")
     cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
-    fill: float | None = option(None, "the object's share of the frame; null: as in training; 0: keep the frame")
+    fill: float | None = option(None, "the object's share of the frame, to 1; null: as in training; 0: keep the frame")
     device: str = option("auto", "auto, cpu or cuda")
     precision: Precision = option(Precision.auto, "auto (float16 on a GPU), float32, bfloat16 or float16")
     compile: bool = option(False, "compile the U-Net: minutes at the start, for many views on a GPU")
@@ -77,6 +77,8 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= 64:
             raise UserError(f"samples={self.samples} is outside 1..64")
+        if self.fill and not 0.1 <= self.fill <= 1:
+            raise UserError(f"fill={self.fill} is none of null, 0, and 0.1 to 1")
 
 
 @dataclass(frozen=True)

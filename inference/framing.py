@@ -1,8 +1,17 @@
 """A photograph as the model knows its training renders: one object on white, in the middle, of their size."""
 
+import math
 from dataclasses import dataclass
 
 from PIL import Image
+
+from inference.cutout import OPAQUE, cut_out
+from training.model.picture import Background, on_white
+
+# The longer side of the object's box in training renders, as a share of the frame: mean over 12 views of 18 scans as
+# `rendering` renders them (docs/log.md). A unit seen face on from the middle distance, 1.85, would cover 0.59.
+TRAINING_FILL = 0.56
+SUPPORT = 2  # of the bicubic filter, in pixels of the coarser grid
 
 
 @dataclass(frozen=True)
@@ -14,9 +23,44 @@ class Prepared:
 
 
 def prepare(photograph: Image.Image, cutout: str, fill: float | None, resolution: int) -> Prepared:
-    """The object of a picture with its background gone, framed as in training."""
-    side = max(photograph.size)
-    canvas = Image.new("RGBA", (side, side), "white")
-    whole = photograph.convert("RGBA")
-    canvas.alpha_composite(whole, ((side - whole.width) // 2, (side - whole.height) // 2))
-    return Prepared(canvas.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC), whole)
+    """The object of a picture (RGB or RGBA) without its background, framed as in training.
+
+    The longer side of the object's box covers `fill` of the frame, None: as much as in training. With 0, and where
+    nothing tells object and background apart (`cutout=none`), the frame is the picture, padded to a square.
+
+    Raises:
+        UserError: the picture is blank, no object is found in it, or the model `cutout` cannot be had or used.
+    """
+    cut = cut_out(photograph, cutout)
+    opaque = cut.getchannel("A").point([0] * OPAQUE + [255] * (256 - OPAQUE))
+    if fill is None:
+        fill = TRAINING_FILL if opaque.getextrema() == (0, 255) else 0
+    left, top, right, bottom = (opaque.getbbox() if fill else None) or (0, 0, *cut.size)
+    side = max(right - left, bottom - top) / (fill or 1)
+    image = framed(cut, ((left + right) / 2, (top + bottom) / 2), side, resolution)
+    return Prepared(image, cut)
+
+
+def framed(picture: Image.Image, centre: tuple[float, float], side: float, resolution: int) -> Image.Image:
+    """The square of `side` pixels around a point of an RGBA picture, on white, as `resolution`² pixels.
+
+    Only what the picture covers is resampled, once, by the filter that training uses. It is on white before that,
+    which equals filtering premultiplied colours: what is transparent lends no colour to what is not.
+    """
+    scale = side / resolution  # pixels of the picture to one of the frame
+    margin = SUPPORT * max(1, 1 / scale) + 1
+    spans = []  # of the frame's pixels that the picture reaches, along x and y
+    for middle, length in zip(centre, picture.size, strict=True):
+        start = middle - side / 2
+        first = max(0, math.floor(-start / scale - margin))
+        last = min(resolution, math.ceil((length - start) / scale + margin))
+        spans.append((start, first, last))
+    (x, x0, x1), (y, y0, y1) = spans
+    source = (x + x0 * scale, y + y0 * scale, x + x1 * scale, y + y1 * scale)
+    left, top = math.floor(source[0]), math.floor(source[1])
+    crop = picture.crop((left, top, math.ceil(source[2]), math.ceil(source[3])))
+    box = (source[0] - left, source[1] - top, source[2] - left, source[3] - top)
+    seen = on_white(crop, Background.composite).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box)
+    frame = Image.new("RGB", (resolution, resolution), "white")
+    frame.paste(seen, (x0, y0))
+    return frame

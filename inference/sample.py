@@ -8,7 +8,8 @@ A pose is a turn from the picture's own camera: [Δpolar, Δazimuth, Δradius] i
 Δpolar > 0 lowers the camera, Δazimuth > 0 moves it counter-clockwise as seen from above, Δradius > 0 moves it back.
 The background is removed where the picture has no alpha, and the object framed as in training.
 Writes the views (000.png …), a contact sheet (views.png), a film (views.mp4, views.gif) and poses.json into `output`,
-for a folder of pictures into a folder for each. Given again, the command draws what is not there yet.
+for a folder of pictures into a folder for each, and inputs.png, a sheet of what the model was shown of them.
+Given again, the command draws what is not there yet.
 """
 
 import hashlib
@@ -17,10 +18,12 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
+from inference.album import LEAST_SIDE, contact_sheet
 from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
 from inference.photograph import read_photograph
@@ -28,6 +31,7 @@ from inference.poses import Turn, turns_of
 from inference.views import draw_views, given_elevation, is_written, write_views
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
 
 
 def main(config: SampleConfig) -> int:
@@ -49,24 +53,38 @@ def load(config: ViewsConfig) -> NovelView:
 
 def draw_all(pictures: dict[str, Path], output: Path, turns: list[Turn], config: SampleConfig, model: NovelView) -> int:
     """Draw the views of each picture into its folder; 1 where one of them has none, which costs no other."""
-    failures, there = list[str](), 0
+    failures, shown, there = list[str](), list[str](), 0
     for name, path in tqdm(pictures.items(), desc="pictures", unit=" pictures"):
         try:
             there += not draw(path, output / name, turns, config, model)
+            shown.append(name)
         except UserError as error:
             failures.append(f"{path}: {error}")
     if failures:
         print(f"{len(failures)} of {len(pictures)} pictures have no views:", *failures, sep="\n  ", file=sys.stderr)
+    if shown:
+        write_inputs(output, shown[:MOST_INPUTS])
+        print(f"what the model was shown: {output / 'inputs.png'}")
     if there:
         print(f"{there} pictures had their views already")
     print(f"views of {len(pictures) - len(failures)} pictures: {output}/*/views.png")
     return 1 if failures else 0
 
 
+def write_inputs(output: Path, names: list[str]) -> None:
+    """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
+    inputs = [Image.open(output / name / "input.png") for name in names]
+    letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture
+    aside = output / ".part-inputs.png"
+    contact_sheet(inputs, [name[:letters] for name in names]).save(aside)
+    aside.replace(output / "inputs.png")
+
+
 def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
     """Draw the views of one picture, unless the folder holds them; whether that was to be done."""
     settings = {name: value for name, value in asdict(config).items() if name not in ("image", "output", "device")}
-    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    with image.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     weights = novel_view.fingerprint()
     about = {"image": str(image), "sha256": digest, "weights": weights, "settings": settings, "poses": turns}
     if is_written(folder, about):

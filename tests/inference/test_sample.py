@@ -95,7 +95,12 @@ def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
     (pictures / "c.jpg").write_bytes(b"no picture")
     done = sample(folder, pictures, tmp_path / "out")
     assert done.returncode == 1
-    assert names(tmp_path / "out") == ["a", "b"]
+    assert names(tmp_path / "out") == ["a", "b", "inputs.png"]
+    sheet = Image.open(tmp_path / "out/inputs.png")
+    shown = Image.open(tmp_path / "out/b/input.png").resize((128, 128), Image.Resampling.BICUBIC)
+    assert sheet.size == (2 * (128 + 4), 128 + 18)  # two pictures, a gap after each, labels below
+    assert (np.asarray(sheet.crop((132, 0, 260, 128))) == np.asarray(shown)).all()
+    assert f"what the model was shown: {tmp_path / 'out/inputs.png'}" in done.stdout
     assert "1 of 3 pictures have no views:" in done.stderr and f"{pictures / 'c.jpg'} is no picture" in done.stderr
     assert done.stdout.splitlines()[-1] == f"views of 2 pictures: {tmp_path / 'out'}/*/views.png"
     (pictures / "c.jpg").unlink()
@@ -116,8 +121,8 @@ def test_killed_it_leaves_no_half_of_a_folder(folder, picture, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert command("inference.sample", *words).returncode == 0
-    assert len(names(tmp_path / "out")) == 12
-    assert all(len(names(tmp_path / "out" / name)) == 7 for name in names(tmp_path / "out"))
+    assert names(tmp_path / "out") == [*(f"{i:02d}" for i in range(12)), "inputs.png"]
+    assert all(len(names(tmp_path / "out" / f"{i:02d}")) == 7 for i in range(12))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,11 @@ def test_killed_it_leaves_no_half_of_a_folder(folder, picture, tmp_path):
         (["orbit=2", "image=nothing.png"], "image: there is no picture file nothing.png"),
         (["orbit=2", "image=pyproject.toml"], "image: pyproject.toml is no picture"),
         (["orbit=2", "image=conf"], "image: there is no picture in the folder conf"),
+        (["orbit=2", "fill=1.5"], "fill=1.5 is none of null, 0, and 0.1 to 1"),
+        (
+            ["orbit=2", "cutout=magic"],
+            "cutout=magic is none of auto, u2netp, isnet, none, and the path of an .onnx file",
+        ),
         (["orbit=2", "checkpoint=nothing"], "there is no folder nothing"),
         (["orbit=2", "device=gpu"], "device=gpu is none of auto, cpu, cuda"),
         (["orbit=2", "device=cuda"], "device=cuda: this machine has no CUDA device"),
@@ -150,6 +160,28 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, picture, tmp_path, wo
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {sentence}") and len(done.stderr.splitlines()) == 1, done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["truncated", "giant", "blank", "transparent"])
+def test_a_picture_that_cannot_be_shown_leaves_nothing_behind(folder, tmp_path, kind):
+    path = tmp_path / "x.png"
+    match kind:
+        case "truncated":
+            Image.effect_noise((99, 99), 90).save(path)
+            path.write_bytes(path.read_bytes()[:3000])
+        case "giant":
+            Image.new("1", (20_000, 20_000)).save(path)
+        case "blank":
+            Image.new("RGB", (99, 99), "white").save(path)
+        case "transparent":
+            Image.new("RGBA", (99, 99), (9, 9, 9, 0)).save(path)
+    sentence = {"truncated": "is damaged", "giant": "pixels; scale it down"}.get(
+        kind, "there is nothing in the picture"
+    )
+    done = sample(folder, path, tmp_path / "out")
+    assert done.returncode == 2 and sentence in done.stderr
+    assert done.stderr.startswith("error: image: ") and len(done.stderr.splitlines()) == 1
+    assert names(tmp_path) == ["x.png"]
 
 
 def test_a_checkpoint_of_another_model_is_refused(folder, picture, tmp_path):

@@ -1,0 +1,208 @@
+"""The object of a photograph without its background: by its own alpha, plain white, or a segmentation model.
+
+The models are U²-Net (arXiv 2005.09007) and IS-Net (arXiv 2203.03041) as rembg publishes and feeds them.
+"""
+
+import functools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pooch
+from numpy.typing import NDArray
+from PIL import Image
+
+from conf.options import UserError
+from training.model.picture import Background, on_white
+
+RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
+MODELS = {  # files of that release and their checksums in rembg's source
+    "u2netp": ("u2netp.onnx", "md5:8e83ca70e441ab06c318d82300c84806"),
+    "isnet": ("isnet-general-use.onnx", "md5:fc16ebd8b0c10d971d3513d564d01e29"),
+}
+ISNET_SIDE = 1024
+MOST_BYTES = 2**30  # of a model
+MOST_SIDE = 2048  # of a picture that is cut out: bounds time and memory, and is more than any model sees
+OPAQUE = 128  # alpha from which on a pixel is the object's
+LEAST_SHARE = 0.001  # of a picture's pixels that make an object, or a background
+WHITE_LEVELS = 12  # plain white is off by so much at most: the noise of JPEG, no shadow
+LEAST_CONTRAST = 0.1  # of a model's mask, which is a probability; where nothing is found it stays far below
+FAINT = 0.1  # a mask's values up to here are nothing, and from 1 - FAINT on all: closer to the truth (docs/log.md)
+SPECK = 0.02  # of the object's area: smaller pieces are dust and mistakes
+
+Colours = NDArray[np.uint8]  # [H, W, 3]
+Alpha = NDArray[np.float32]  # [H, W], from 0 to 1
+
+
+def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
+    """The picture as RGBA, straight alpha, transparent where it shows no object; at most 2048 pixels wide and high.
+
+    `auto` keeps an alpha that outlines something, takes plain white for background without any model, and asks u2netp
+    about all other pictures. `none` keeps the picture as it is.
+
+    Raises:
+        UserError: the picture is blank, no object is found in it, or the model cannot be had or used.
+    """
+    whole = photograph.convert("RGBA")
+    whole.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.BICUBIC)
+    white = on_white(whole, Background.composite)
+    if np.ptp(np.asarray(white), axis=(0, 1)).max() <= 2:
+        raise UserError("image: there is nothing in the picture: it is one colour all over, or transparent")
+    if cutout == "none" or (cutout == "auto" and outlines(np.asarray(whole.getchannel("A")) >= OPAQUE)):
+        return whole
+    colours, unmixed = np.asarray(white), without_white
+    alpha = white_alpha(colours) if cutout == "auto" else None
+    if alpha is None:
+        alpha, unmixed = segmenter("u2netp" if cutout == "auto" else cutout)(colours), without_spill
+    alpha = without_specks(alpha)
+    found = (alpha >= 0.5).mean()
+    if found < LEAST_SHARE:
+        raise UserError("image: no object is found in the picture; cut it out by hand, or give cutout=none")
+    if found > 1 - LEAST_SHARE:
+        raise UserError("image: no background is found around the object; give cutout=none to show all of the picture")
+    cut = Image.fromarray(unmixed(colours, alpha))
+    cut.putalpha(Image.fromarray((alpha * 255).round().astype(np.uint8)))
+    return cut
+
+
+def outlines(object_HW: NDArray[np.bool_]) -> bool:
+    """Whether a mask has an object and a background."""
+    return LEAST_SHARE <= object_HW.mean() <= 1 - LEAST_SHARE
+
+
+def white_alpha(colours: Colours) -> Alpha | None:
+    """Alpha of what stands on plain white; None where the picture's edge is not white.
+
+    White without a way to the edge is the object's. Along the outline a pixel is a mixture of white and the colour
+    nearby that differs most from it.
+    """
+    darkness = 255 - colours.min(axis=2)
+    edge = np.concatenate([darkness[0], darkness[-1], darkness[:, 0], darkness[:, -1]])
+    if (edge > WHITE_LEVELS).mean() > 0.02:
+        return None
+    white = np.pad(darkness <= WHITE_LEVELS, 1, constant_values=True).astype(np.uint8)
+    pieces = cv2.connectedComponents(white, connectivity=4)[1]
+    background = (pieces == pieces[0, 0])[1:-1, 1:-1]
+    near = np.ones((5, 5), np.uint8)
+    outline = cv2.dilate(background.astype(np.uint8), near) > 0
+    mixture = darkness / np.maximum(cv2.dilate(darkness, near), 1).astype(np.float32)
+    return np.where(background, 0, np.where(outline, mixture, 1)).astype(np.float32)
+
+
+def without_white(colours: Colours, alpha: Alpha) -> Colours:
+    """The colours that give these when alpha mixes them with white, exactly."""
+    darkness = (255 - colours.astype(np.float32)) / np.maximum(alpha, 1 / 255)[..., None]
+    return (255 - darkness.clip(0, 255).round()).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model of input `[1, 3, S, S]`; one of side 1024 is fed as IS-Net, of another as U²-Net."""
+
+    name: str
+    session: onnxruntime.InferenceSession
+    side: int
+
+    def __call__(self, colours: Colours) -> Alpha:
+        size = (self.side, self.side)
+        small = np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.LANCZOS), np.float32)
+        (mask,) = self._run(normalised(small, isnet=self.side == ISNET_SIDE).transpose(2, 0, 1)[None])
+        low, high = float(mask.min()), float(mask.max())
+        if not high - low >= LEAST_CONTRAST:
+            raise UserError("image: no object is found in the picture; cut it out by hand, or give cutout=none")
+        scaled = Image.fromarray((mask - low) / (high - low)).resize(
+            (colours.shape[1], colours.shape[0]), Image.Resampling.BILINEAR
+        )
+        return ((np.asarray(scaled) - FAINT) / (1 - 2 * FAINT)).clip(0, 1)
+
+    def _run(self, input_1CHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output, `[1, S, S]`."""
+        outputs = self.session.get_outputs()
+        try:
+            mask = self.session.run([outputs[0].name], {self.session.get_inputs()[0].name: input_1CHW})[0]
+        except Exception as error:  # onnxruntime's have no common class
+            raise UserError(f"cutout={self.name} fails: {one_line(error)}") from error
+        if np.shape(mask) != (1, 1, self.side, self.side) or not np.isfinite(mask).all():
+            raise UserError(f"cutout={self.name} gives no mask of [1, 1, {self.side}, {self.side}] numbers")
+        return np.asarray(mask[0], np.float32)
+
+
+def normalised(colours: NDArray[np.float32], isnet: bool) -> NDArray[np.float32]:
+    """Colours `[S, S, 3]` of 0 to 255 as rembg gives them to its models: divided by their largest, then whitened."""
+    mean, deviation = ((0.5,) * 3, (1.0,) * 3) if isnet else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return ((colours / max(float(colours.max()), 1e-6) - mean) / deviation).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def segmenter(cutout: str) -> Segmenter:
+    """Load a model that a stranger may have made: from memory, so that no other file is read along with it.
+
+    Raises:
+        UserError: it cannot be had, is no ONNX model, keeps weights in other files, or has another input.
+    """
+    file = downloaded(cutout) if cutout in MODELS else Path(cutout)
+    if file.suffix.lower() != ".onnx" or not file.is_file():
+        raise UserError(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
+    if file.stat().st_size > MOST_BYTES:
+        raise UserError(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same mask on any machine
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4  # errors come as exceptions
+    with tempfile.TemporaryDirectory() as empty:  # where weights in files beside it would be looked for
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
+        try:
+            session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's have no common class
+            if "xternal data" in str(error):
+                raise UserError(f"cutout={cutout} keeps its weights in other files; give one that is whole") from error
+            raise UserError(f"cutout={cutout} is no model that onnxruntime runs: {one_line(error)}") from error
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+    match shape:
+        case [1 | None | str(), 3, int(height), int(width)] if height == width and 1 <= width <= 2048:
+            return Segmenter(cutout, session, width)
+    raise UserError(f"cutout={cutout} takes no input [1, 3, S, S] of float32 as U²-Net and IS-Net do, but {shape}")
+
+
+def downloaded(name: str) -> Path:
+    """A model of rembg's release in the user's cache, downloaded once."""
+    file, checksum = MODELS[name]
+    cache = Path(pooch.os_cache("zero-1-to-3"))
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        http = pooch.HTTPDownloader(progressbar=True, timeout=30)
+        return Path(pooch.retrieve(RELEASE + file, checksum, file, cache, downloader=http))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cutout: {name} cannot be downloaded ({type(error).__name__}); put {RELEASE}{file} at {cache / file}, "
+            "or give cutout=<path>.onnx, or cutout=none and a picture without background"
+        ) from error
+
+
+def without_specks(alpha: Alpha) -> Alpha:
+    """The same without pieces that are small beside the largest."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    kept = areas >= SPECK * areas[1:].max(initial=0)
+    kept[0] = False
+    return np.where(kept[pieces], alpha, 0).astype(np.float32)
+
+
+def without_spill(colours: Colours, alpha: Alpha) -> Colours:
+    """The object's own colours where the outline mixes them with the background's: blur fusion (arXiv 2006.14970)."""
+    image, mask = colours.astype(np.float32), alpha[..., None]
+    front = back = image
+    for side in (90, 6):
+        share = cv2.blur(alpha, (side, side))[..., None]
+        seen = cv2.blur(front * mask, (side, side)) / (share + 1e-5)
+        hidden = cv2.blur(back * (1 - mask), (side, side)) / (1 - share + 1e-5)
+        front, back = np.clip(seen + mask * (image - mask * seen - (1 - mask) * hidden), 0, 255), hidden
+    return np.where(mask == 1, colours, front.round()).astype(np.uint8)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
