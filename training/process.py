@@ -81,6 +81,8 @@ def _model(config: FinetuneConfig, processes: World, compute: torch.dtype) -> Ze
     compile = processes.gpu and whole if options.compile is None else options.compile
     channels_last = compile if options.channels_last is None else options.channels_last
     prepare(model.unet, channels_last, compile, options.checkpointing, products=whole)
+    if options.strategy.is_zero:
+        model.unet.to(memory_format=torch.contiguous_format)  # type: ignore[call-arg]  # sent as rows of bytes
     if compile and is_first():
         print("compiling: the first step takes some minutes (trainer.compile=false: none, and slower ones)")
     return model
