@@ -31,7 +31,7 @@ LEAST_AGREEMENT = 0.4  # of matches within OUTLIER at the best elevation; of arb
 RESAMPLES = 200
 CELLS = 24  # a side; neighbours in a picture err together, so the points of a cell are drawn together
 SPREAD, FLOOR = 0.6, 1.0  # of the bootstrap's deviation, and degrees beside it: as measured, see docs/log.md
-UNKNOWN = 15.0  # degrees; an uncertainty above this says nothing
+UNKNOWN = 12.0  # degrees; of ten estimates with 12° to 15°, three were off by more than 10°
 WAY_OUT = "give elevation=20, in degrees above the horizon"
 
 
@@ -114,16 +114,12 @@ def errors(tracks: Array, turns: Sequence[Turn], degrees: float) -> Array:
         along = (slope_PV2**2).sum(axis=-1) * weights
         return np.clip(-across.sum(axis=-1) / np.maximum(along.sum(axis=-1), 1e-12), 1 / FARTHEST, 1 / NEAREST)
 
-    def distances(w_PK: Array) -> Array:
-        at_PKV3 = ray_PV3[:, None] + w_PK[..., None, None] * step_V3
-        return focal * np.linalg.norm(at_PKV3[..., :2] / -at_PKV3[..., 2:] - match_PV2[:, None], axis=-1)
-
     def best(w_PK: Array) -> tuple[Array, Array]:
-        error_PKV = distances(w_PK)
-        cost_PK = _costs(error_PKV, seen[:, None]).sum(axis=-1)
-        k = cost_PK.argmin(axis=1)
-        rows = np.arange(len(k))
-        return w_PK[rows, k], error_PKV[rows, k]
+        """Of several inverse depths for each point, and what they leave."""
+        at_PKV3 = ray_PV3[:, None] + w_PK[..., None, None] * step_V3
+        error_PKV = focal * np.linalg.norm(at_PKV3[..., :2] / -at_PKV3[..., 2:] - match_PV2[:, None], axis=-1)
+        point, k = np.arange(len(w_PK)), _costs(error_PKV, seen[:, None]).sum(axis=-1).argmin(axis=1)
+        return w_PK[point, k], error_PKV[point, k]
 
     each_PV = np.stack([inverse_depth(one * seen) for one in np.eye(len(turns))], axis=1)  # as each view alone says
     w_P, error_PV = best(each_PV)
@@ -135,7 +131,8 @@ def errors(tracks: Array, turns: Sequence[Turn], degrees: float) -> Array:
 
 def _costs(errors: Array, seen: NDArray[np.bool_]) -> Array:
     """Squares of the errors in deviations, cut off: a wrong match cannot outweigh the others."""
-    return np.minimum(errors / NOISE, OUTLIER) ** 2 * seen
+    cut: Array = np.minimum(errors / NOISE, OUTLIER)
+    return cut**2 * seen
 
 
 def _resampled(costs_EPV: Array, places: Array) -> Array:
