@@ -133,7 +133,7 @@ def test_an_untrained_model_leaves_it_unknown(novel_view, front):
         elevation_of(lambda turns: novel_view(seen, turns), front)
 
 
-@pytest.mark.slow  # eight minutes
+@pytest.mark.slow  # two minutes, alone
 def test_renders_of_scans(scans: Path, tmp_path: Path):
     """A perfect model's views: error and uncertainty on real objects. Prints the table of docs/log.md."""
     if not importlib.util.find_spec("bpy"):
