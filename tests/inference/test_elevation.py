@@ -1,0 +1,181 @@
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conf.options import UserError
+from inference.elevation import TURNS, elevation_from, elevation_of
+from inference.poses import cameras_after
+from rendering.cameras import FOV_DEGREES, camera_centre, project
+
+SIDE = 256
+
+
+def seen_points(degrees, radius=1.85, points=200, noise=0.0, outliers=0.0, seed=0):
+    """Tracks of points in a cube as cameras at `degrees` see them, in picture sides; `noise` in pixels of 256."""
+    rng = np.random.default_rng(seed)
+    world = rng.uniform(-0.4, 0.4, (points, 3))
+    cameras = cameras_after([(0, 0, 0), *TURNS], degrees, radius)
+    tracks = np.stack([project(world, camera, 1) for camera in cameras], axis=1)
+    tracks += rng.normal(size=tracks.shape) * noise / SIDE
+    wrong = rng.random((points, len(TURNS))) < outliers
+    tracks[:, 1:][wrong] += rng.uniform(-0.1, 0.1, (wrong.sum(), 2))
+    tracks[:, 1:][rng.random((points, len(TURNS))) < 0.3] = np.nan  # hidden
+    return tracks
+
+
+def cube(camera, texture):
+    """A picture of a cube whose sides bear `texture` `[6, n, n]`, by rays, on white."""
+    focal = SIDE / (2 * math.tan(math.radians(FOV_DEGREES) / 2))
+    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
+    rays = np.stack([(columns - SIDE / 2) / focal, (SIDE / 2 - rows) / focal, np.full_like(rows, -1)], axis=-1)
+    rays, centre = rays @ camera[:, :3], camera_centre(camera)
+    enters = (-0.3 * np.sign(rays) - centre) / rays
+    axis, depth = enters.argmax(axis=-1), enters.max(axis=-1)
+    hit = centre + depth[..., None] * rays
+    on_object = (np.abs(hit) <= 0.3 + 1e-9).all(axis=-1)
+    other = np.stack([np.take_along_axis(hit, ((axis + i) % 3)[..., None], axis=-1)[..., 0] for i in (1, 2)])
+    u, v = np.clip((other + 0.3) / 0.6 * texture.shape[1], 0, texture.shape[1] - 1).astype(int)
+    face = axis + 3 * (np.take_along_axis(rays, axis[..., None], axis=-1)[..., 0] > 0)
+    return Image.fromarray(np.where(on_object, texture[face, u, v], 255).astype(np.uint8)).convert("RGB")
+
+
+def drawn_by(camera_at, draw):
+    """`view` of a perfect model, and the picture, of what `draw` shows from a camera at `camera_at` degrees."""
+    views = lambda turns: [draw(camera) for camera in cameras_after(turns, camera_at)]  # noqa: E731
+    return views, views([(0, 0, 0)])[0]
+
+
+@pytest.mark.parametrize("degrees", [-60, -20, 0, 15, 47, 70, 80])
+def test_exact_points_tell_the_elevation_to_half_a_degree(degrees):
+    found = elevation_from(seen_points(degrees), TURNS)
+    assert found.degrees == pytest.approx(degrees, abs=0.5)
+    assert found.uncertainty_degrees < 3
+
+
+@pytest.mark.parametrize("radius", [1.5, 2.2])
+def test_the_distance_of_the_camera_need_not_be_known(radius):
+    assert elevation_from(seen_points(30, radius), TURNS).degrees == pytest.approx(30, abs=0.5)
+
+
+def test_a_pixel_of_noise_and_a_third_of_wrong_matches_stay_within_the_uncertainty():
+    truths = [-30, 0, 20, 40, 60] * 3
+    found = [elevation_from(seen_points(e, 1.85, 60, 1, 0.3, i), TURNS) for i, e in enumerate(truths)]
+    off = np.array([abs(f.degrees - e) / f.uncertainty_degrees for f, e in zip(found, truths, strict=True)])
+    assert (off < 1).mean() > 0.5
+    assert (off < 3).all()
+    assert np.median([f.uncertainty_degrees for f in found]) < 8
+
+
+def test_uncertainty_grows_with_noise():
+    spreads = [elevation_from(seen_points(20, noise=noise), TURNS).uncertainty_degrees for noise in (0, 1, 3)]
+    assert spreads == sorted(spreads)
+    assert spreads[2] > 1.5 * spreads[0]
+
+
+@pytest.mark.parametrize("degrees", [-20, 10, 50])
+def test_pictures_of_a_painted_cube_tell_the_elevation(degrees):
+    texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
+    view, picture = drawn_by(degrees, lambda camera: cube(camera, texture))
+    before = np.random.get_state()[1].copy()
+    found = elevation_of(view, picture)
+    assert abs(found.degrees - degrees) < min(4, 3 * found.uncertainty_degrees)
+    assert found == elevation_of(view, picture)
+    assert (np.random.get_state()[1] == before).all()
+
+
+@pytest.mark.parametrize(("shade", "reason"), [(0.0, "0 points .* too few"), (0.5, "nothing is seen to turn")])
+def test_a_ball_is_unknown(shade, reason):
+    """White, and with light from the camera, whose steps of grey SIFT finds again in the same place."""
+    away = np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2))
+    ball = Image.fromarray(np.where(away < 90, 240 - shade * away, 255).astype(np.uint8)).convert("RGB")
+    with pytest.raises(UserError, match=rf"{reason}.*; give elevation=20"):
+        elevation_of(lambda turns: [ball] * len(turns), ball)
+
+
+def test_views_that_do_not_turn_tell_nothing():
+    """As of a vase with painted rings, which would else pass for something flat that is seen from the side."""
+    texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
+    picture = cube(cameras_after([(0, 0, 0)], 30)[0], texture)
+    with pytest.raises(UserError, match=r"nothing is seen to turn.*give elevation=20"):
+        elevation_of(lambda turns: [picture] * len(turns), picture)
+
+
+def test_noise_is_unknown():
+    rng = np.random.default_rng(1)
+    draw = lambda: Image.fromarray(rng.integers(0, 240, (SIDE, SIDE, 3), dtype=np.uint8))  # noqa: E731
+    with pytest.raises(UserError, match=r"give elevation=20"):
+        elevation_of(lambda turns: [draw() for _ in turns], draw())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matches_without_any_sense_are_unknown(seed):
+    rng = np.random.default_rng(seed)
+    tracks = rng.uniform(0.2, 0.8, (80, 1, 2)) + rng.uniform(-0.09, 0.09, (80, 1 + len(TURNS), 2))
+    with pytest.raises(UserError, match=r"contradict each other; give elevation=20"):
+        elevation_from(tracks, TURNS)
+
+
+def test_matches_in_polar_views_alone_are_unknown():
+    """A turn up or down looks the same from every elevation."""
+    tracks = seen_points(30)
+    tracks[:, 1:][:, [azimuth != 0 for _, azimuth, _ in TURNS]] = np.nan
+    with pytest.raises(UserError, match=r"fit too many elevations.*give elevation=20"):
+        elevation_from(tracks, TURNS)
+
+
+def test_an_untrained_model_leaves_it_unknown(novel_view, front):
+    seen = novel_view.see(front)
+    with pytest.raises(UserError, match=r"give elevation=20"):
+        elevation_of(lambda turns: novel_view(seen, turns), front)
+
+
+@pytest.mark.slow  # two minutes, alone
+def test_renders_of_scans(scans: Path, tmp_path: Path):
+    """A perfect model's views: error and uncertainty on real objects. Prints the table of docs/log.md."""
+    if not importlib.util.find_spec("bpy"):
+        pytest.skip("needs Blender, the `render` extra")
+    from rendering.recipe import Recipe
+    from rendering.renderer import Renderer
+
+    rng = np.random.default_rng(0)
+    told, unknown = [], 0
+    with Renderer() as renderer:
+        for scan in sorted(scans.glob("*.glb")):
+            truths = [-20, 0, 15, 30, 50, 70]
+            poses = []
+            for degrees in truths:
+                azimuth, radius = rng.uniform(40, 320), rng.uniform(1.6, 2.1)
+                poses += [[90 - degrees + p, azimuth + a, radius] for p, a, _ in ((0, 0, 0), *TURNS)]
+            folder = tmp_path / scan.stem
+            folder.mkdir()
+            recipe = Recipe(views=len(poses), cameras="fixed", poses=poses, samples=8)
+            renderer.render(scan, recipe, 0, folder)
+            pictures = [on_white(folder / f"{i:03d}.webp") for i in range(len(poses))]
+            for i, degrees in enumerate(truths):
+                picture, *views = pictures[i * (1 + len(TURNS)) : (i + 1) * (1 + len(TURNS))]
+                try:
+                    found = elevation_of(lambda turns, views=views: views, picture)
+                    told.append((degrees, found.degrees - degrees, found.uncertainty_degrees))
+                except UserError:
+                    unknown += 1
+    truth, off, sigma = np.array(told).T
+    print(f"\n{len(told)} told, {unknown} unknown")
+    for degrees in sorted(set(truth)):
+        at = truth == degrees
+        print(f"{degrees:4.0f}°: {at.sum()} told, median error {np.median(np.abs(off[at])):.1f}°")
+    print(f"median {np.median(np.abs(off)):.1f}°, within 10°: {(np.abs(off) < 10).mean():.2f}")
+    print(f"within σ: {(np.abs(off) < sigma).mean():.2f}, within 2 σ: {(np.abs(off) < 2 * sigma).mean():.2f}")
+    assert len(told) > unknown
+    assert np.median(np.abs(off)) < 3
+    assert (np.abs(off) < 10).mean() > 0.9
+    assert 0.55 < (np.abs(off) < sigma).mean() < 0.95
+    assert (np.abs(off) < 3 * np.maximum(sigma, 2)).mean() > 0.95
+
+
+def on_white(path: Path) -> Image.Image:
+    picture = Image.open(path).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
