@@ -4,12 +4,13 @@
     python -m inference.benchmark checkpoint=105000.ckpt community=pipeline_zero1to3.py compile=true
 
 *Ours* draws all views of one picture in one call of NovelView. *Single calls* draw them one after the other with
-diffusers' attention, each with its own encoding of the picture. *Community* is the pipeline of diffusers'
+diffusers' attention, each with its own encoding of the picture, on a CPU in float32 unless `precision` is given. *Community* is the pipeline of diffusers'
 examples/community/pipeline_zero1to3.py on the same weights, one call for each view, where `community` names that file:
 it is run, and needs the package kornia. They take turns, medians count, and the pictures are compared.
 The folder `output` then holds benchmark.md and benchmark.json.
 """
 
+import copy
 import importlib.util
 import json
 import sys
@@ -25,11 +26,12 @@ import torch
 import transformers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
-from inference.config import BenchmarkConfig, Sampler
+from inference.config import BenchmarkConfig, Precision, Sampler
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns
 from training.model.attention import attend_to_one_token
@@ -41,16 +43,17 @@ class Way:
     """A way of drawing the views, the seconds of each round, and the views of the last."""
 
     name: str
+    dtype: torch.dtype
     draw: Callable[[], list[Image.Image]]
     seconds: list[float] = field(default_factory=list)
     views: list[Image.Image] = field(default_factory=list)
 
 
 def main(config: BenchmarkConfig) -> int:
-    ours, single = (
-        NovelView.load(config.checkpoint, config.device, config.precision, compile)
-        for compile in (config.compile, False)
-    )
+    ours = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+    by_default = config.precision is Precision.auto and ours.model.device.type == "cpu"
+    usual = Precision.float32 if by_default else config.precision  # diffusers knows no better on a CPU
+    single = NovelView.load(config.checkpoint, config.device, usual)
     attend_to_one_token(single.model.unet, shortcut=False)
     turns, side = orbit_turns(config.views), ours.model.resolution
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
@@ -59,12 +62,12 @@ def main(config: BenchmarkConfig) -> int:
         return novel_view(picture, turns, config.sampling, on_step=lambda done, total: None)
 
     ways = [
-        Way("ours", lambda: draw(ours, turns)),
-        Way("single calls", lambda: [view for turn in turns for view in draw(single, [turn])]),
+        Way("ours", ours.model.unet.dtype, lambda: draw(ours, turns)),
+        Way("single calls", single.model.unet.dtype, lambda: [view for turn in turns for view in draw(single, [turn])]),
     ]
     if config.community:
         call = community(Path(config.community), single.model, config)
-        ways.append(Way("community", lambda: [call(picture, turn) for turn in turns]))
+        ways.append(Way("community", single.model.unet.dtype, lambda: [call(picture, turn) for turn in turns]))
     take_turns(ways, config.rounds, ours.model.device)
     text, output = table(ways, config, ours.model), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -93,9 +96,9 @@ def table(ways: list[Way], config: BenchmarkConfig, model: Zero123) -> str:
     name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
     lines = [
         f"{config.views} views of one picture at {model.resolution}², {config.sampling.steps} steps of "
-        f"{config.sampling.sampler}; {name}, {model.unet.dtype}, median of {config.rounds}\n",
-        "| way | seconds | slowest | ours is faster | mean difference to ours, of 255 |",
-        "| --- | --- | --- | --- | --- |",
+        f"{config.sampling.sampler}; {name}, median of {config.rounds}\n",
+        "| way | U-Net in | seconds | slowest | ours is faster | mean difference to ours, of 255 |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for way in ways:
         ratio = median(way.seconds) / median(ours.seconds)
@@ -103,7 +106,8 @@ def table(ways: list[Way], config: BenchmarkConfig, model: Zero123) -> str:
             np.stack([np.asarray(view, dtype=float) for view in views]) for views in (way.views, ours.views)
         )
         difference = np.abs(theirs - mine).mean()
-        columns = f"{median(way.seconds):.2f} | {max(way.seconds):.2f} | {ratio:.2f}× | {difference:.2f}"
+        kind = str(way.dtype).removeprefix("torch.")
+        columns = f"{kind} | {median(way.seconds):.2f} | {max(way.seconds):.2f} | {ratio:.2f}× | {difference:.2f}"
         lines.append(f"| {way.name} | {columns} |")
     return "\n".join(lines) + "\n"
 
@@ -116,8 +120,10 @@ def community(file: Path, model: Zero123, config: BenchmarkConfig) -> Callable[[
     """
     if not isinstance(model.vae, AutoencoderKL) or config.sampling.sampler is not Sampler.ddim:
         raise UserError("community: its pipeline draws with ddim, from checkpoints of Stable Diffusion's parts alone")
+    # It knows one precision for all parts; diffusers' own `to` would print a warning of nothing.
+    projection = nn.Module.to(copy.deepcopy(model.cc_projection), model.unet.dtype)
     pipeline = _module(file).Zero1to3StableDiffusionPipeline(
-        model.vae, model.image_encoder, model.unet, model.scheduler, None, None, model.cc_projection,
+        model.vae, model.image_encoder, model.unet, model.scheduler, None, None, projection,
         requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)

@@ -21,7 +21,7 @@ class Null(StrEnum):
 
 
 class Precision(StrEnum):
-    auto = "auto"  # float16 on a GPU, float32 on a CPU
+    auto = "auto"  # float16 on a GPU; on a CPU bfloat16 where it has that and the model an autoencoder, else float32
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -70,7 +70,9 @@ class ViewsConfig:
     cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
     fill: float | None = option(None, "the object's share of the frame, to 1; null: as in training; 0: keep the frame")
     device: str = option("auto", "auto, cpu or cuda")
-    precision: Precision = option(Precision.auto, "auto (float16 on a GPU), float32, bfloat16 or float16")
+    precision: Precision = option(
+        Precision.auto, "auto (half on a GPU, and on CPUs made for it), float32, bfloat16 or float16"
+    )
     compile: bool = option(False, "compile the U-Net: minutes at the start, for many views on a GPU")
     sampling: Sampling = option(Sampling(), "how pictures are drawn")
 
@@ -113,7 +115,9 @@ class BenchmarkConfig:
     rounds: int = option(3, "in which the ways take turns")
     output: str = option("outputs/inference_benchmark", "folder for benchmark.md and benchmark.json")
     device: str = option("auto", "auto, cpu or cuda")
-    precision: Precision = option(Precision.auto, "auto (float16 on a GPU), float32, bfloat16 or float16")
+    precision: Precision = option(
+        Precision.auto, "auto (half on a GPU, and on CPUs made for it), float32, bfloat16 or float16"
+    )
     compile: bool = option(False, "compile our U-Net")
     sampling: Sampling = option(Sampling(), "how pictures are drawn")
 

@@ -17,12 +17,12 @@ def test_the_ways_draw_the_same_and_a_table_says_how_fast(tmp_path):
         "rounds=2",
         "sampling.steps=2",
     )
-    done = command(*words, "device=cpu")
+    done = command(*words, "device=cpu", "precision=float32")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {out / 'benchmark.md'}"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:2] == "| "]
     assert [row[0] for row in rows[2:]] == ["ours", "single calls"]
-    assert [row[4] for row in rows[2:]] == ["0.00", "0.00"]
+    assert [row[1] for row in rows[2:]] == ["float32", "float32"] and [row[5] for row in rows[2:]] == ["0.00", "0.00"]
     seconds = json.loads((out / "benchmark.json").read_text())
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in seconds.values())
     missing = command(*words, "device=cpu", "community=nothing.py", f"output={tmp_path / 'other'}")

@@ -156,7 +156,9 @@ def test_every_layout_draws_the_same(tiny, tmp_path):
 
 def test_the_community_pipeline_draws_the_same(tmp_path):
     """Within 1/255 in the mean."""
-    model = NovelView.load(write_original(tmp_path / "105000.ckpt", original_state()), device="cpu")
+    model = NovelView.load(
+        write_original(tmp_path / "105000.ckpt", original_state()), device="cpu", precision="float32"
+    )
     seen, poses = model.see(to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])), [[30, 45, 0.1], [-20, 200, 0]]
     for eta in (0, 1):
         ours = pixels(model(seen, poses, steps=4, guidance=3.0, eta=float(eta), seed=7))[:, ::8, ::8]

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
+from torch._inductor.decomposition import select_decomp_table
 
 from tests.training.conftest import SMALL, random_pairs
-from training.acceleration import allow_tensor_cores, prepare
+from training.acceleration import ChannelsLastConv2d, allow_tensor_cores, prepare, uncompiled
 from training.config import OptimizerConfig
 from training.model.architecture import build
 from training.model.cost import on_meta
@@ -58,6 +61,48 @@ def test_a_compiled_step_is_one_graph_that_is_built_once(model, expected):
     assert not any("_orig_mod" in name for name in model.unet.state_dict())
     prepare(model.unet, compile=False)
     assert model.unet._compiled_call_impl is None
+
+
+def test_a_compiled_backward_pass_has_its_channels_last(model, monkeypatch):
+    """What is not, torch copies: a tenth of a step on a GPU. Traced as inductor has it, which is the same for a GPU."""
+    laid_out: list[bool] = []
+
+    def look(graph, inputs):
+        for node in graph.graph.nodes:
+            if node.target is torch.ops.aten.convolution_backward.default:
+                tensors = [argument.meta["val"] for argument in node.args[:3]]  # gradient, input, weight
+                laid_out.extend(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
+        return make_boxed_func(graph)
+
+    def backward_of_a_step() -> list[bool]:
+        torch._dynamo.reset()
+        laid_out.clear()
+        traced = aot_autograd(
+            fw_compiler=lambda graph, _: make_boxed_func(graph),
+            bw_compiler=look,
+            decompositions=select_decomp_table(),
+            partition_fn=min_cut_rematerialization_partition,
+        )
+        model.unet.compile(dynamic=False, fullgraph=True, backend=traced)
+        model.loss(random_pairs(2, 16), torch.Generator().manual_seed(0)).backward()
+        return laid_out
+
+    prepare(model.unet, channels_last=True, compile=False)
+    convolutions = [module for module in model.unet.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert backward_of_a_step() == [True] * 3 * len(convolutions)
+    model.unet.to(memory_format=torch.contiguous_format)  # as ZeRO lays weights out
+    assert all(backward_of_a_step())
+    monkeypatch.setattr(ChannelsLastConv2d, "forward", torch.nn.Conv2d.forward)
+    assert not all(backward_of_a_step()), "the layout of weights and input alone is not enough"
+
+
+def test_while_it_is_only_looked_at_it_is_not_compiled(model):
+    prepare(model.unet)
+    compiled = model.unet._compiled_call_impl
+    with pytest.raises(KeyError), uncompiled(model.unet):
+        assert model.unet._compiled_call_impl is None
+        raise KeyError
+    assert model.unet._compiled_call_impl is compiled is not None
 
 
 @pytest.mark.slow

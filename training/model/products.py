@@ -17,7 +17,9 @@ from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 class JoinedSelfAttention:
     """Attention of pixels to each other, with one product for queries, keys and values."""
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: None = None, **_: object) -> Tensor:
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: None = None, **_: object
+    ) -> Tensor:
         """Pixels `[B, N, C]` to `[B, N, C]`."""
         batch, pixels, width = hidden_states.shape
         weight = torch.cat([attn.to_q.weight, attn.to_k.weight, attn.to_v.weight])
@@ -31,7 +33,7 @@ class JoinedSelfAttention:
 class HalvedGEGLU(GEGLU):
     """x·gelu(gate), where x and gate are a product each."""
 
-    def forward(self, hidden_states: Tensor) -> Tensor:  # type: ignore[override]  # diffusers' takes what it ignores
+    def forward(self, hidden_states: Tensor) -> Tensor:
         (weight, gate_weight), (bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         return linear(hidden_states, weight, bias) * gelu(linear(hidden_states, gate_weight, gate_bias))
 
