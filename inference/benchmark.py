@@ -4,9 +4,10 @@
     python -m inference.benchmark checkpoint=105000.ckpt community=pipeline_zero1to3.py compile=true
 
 *Ours* draws all views of one picture in one call of NovelView. *Single calls* draw them one after the other with
-diffusers' attention, each with its own encoding of the picture, on a CPU in float32 unless `precision` is given. *Community* is the pipeline of diffusers'
-examples/community/pipeline_zero1to3.py on the same weights, one call for each view, where `community` names that file:
-it is run, and needs the package kornia. They take turns, medians count, and the pictures are compared.
+diffusers' attention, each with its own encoding of the picture; on a CPU in float32, unless `precision` is given.
+*Community* is the pipeline of diffusers' examples/community/pipeline_zero1to3.py on the same weights, one call for each
+view, where `community` names that file: it is run, and needs the package kornia. They take turns, medians count, and
+the pictures are compared.
 The folder `output` then holds benchmark.md and benchmark.json.
 """
 

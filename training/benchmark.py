@@ -47,7 +47,7 @@ class Row:
     slowest_ms: float | None = None  # of the blocks
     mfu: float | None = None
     peak_gb: float | None = None  # of memory, by torch's allocator
-    estimated_gb: float | None = None  # by training.memory, uncompiled, before it was tried
+    estimated_gb: float | None = None  # by training.memory, before it was tried
     failure: str = ""
 
 
@@ -79,7 +79,8 @@ def main(config: BenchmarkConfig) -> int:
     architecture = replace(config.model, pretrained=None, image_encoder=None)  # what weights say takes no time
     with torch.device("meta"):
         shapes = build(architecture)
-    needed, available = estimate(shapes, 1, latents=False, compute_dtype=dtype), available_memory(device)
+    needed = estimate(shapes, 1, latents=False, compute_dtype=dtype, compiled=compiled)
+    available = available_memory(device)
     require_fit(needed, available)
     sizes = config.batch_sizes or ([1] if device.type == "cpu" else _doubling(largest_batch(needed, available or 0)))
     flops = {one_token: step_flops(attend_to_one_token(shapes.unet, one_token)) for one_token in (True, False)}
@@ -102,7 +103,7 @@ def _device(name: str) -> torch.device:
 
 
 def _doubling(limit: int) -> list[int]:
-    """Up to the first that ought not to fit: what is compiled may need less than estimated."""
+    """Up to the first that ought not to fit."""
     sizes = [FIRST_BATCH]
     while sizes[-1] <= limit:
         sizes.append(2 * sizes[-1])

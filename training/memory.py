@@ -30,6 +30,7 @@ BUCKETS = 2 * 200_000_000  # numbers in DeepSpeed's buffers, as Lightning sets t
 LIVE = 1_000_000_000  # weights that ZeRO-3 holds gathered at a time, DeepSpeed's default
 CONTEXT = GB  # of CUDA, NCCL and the libraries' workspaces
 FRAGMENTED = 0.05  # of the activations, lost between blocks of memory
+COMPILED = 0.65  # of the activations, where kernels are fused; at full size 0.62 on an H200 (docs/benchmarks.md)
 PROBES = (64, 128)  # batch sizes that the activations are measured at: there they grow along a line
 
 # What a strategy divides among devices: gradients, moments, weights and the average.
@@ -86,10 +87,11 @@ def estimate(
     latents: bool = True,
     compute_dtype: torch.dtype = torch.bfloat16,
     checkpointing: bool = False,
+    compiled: bool = False,
     activations: tuple[int, int] | None = None,
 ) -> Estimate:
     """The memory of a step of `batch_size` pairs per device, under one of the strategies in `SHARDED`, on so many
-    devices in all. The model may lie anywhere, on torch's meta device too. An upper bound where it is compiled.
+    devices in all. The model may lie anywhere, on torch's meta device too.
 
     `activations` are those of `measure_activations`, which takes seconds, if they are known already.
     """
@@ -102,6 +104,8 @@ def estimate(
     # DDP's gradients are views of its buckets.
     buffers = {"single": 0, "ddp": 0, "zero3": min(learns, LIVE)}.get(strategy, min(2 * learns, BUCKETS))
     per_step, per_pair = activations or measure_activations(model.unet, compute_dtype, checkpointing)
+    if compiled and not checkpointing:
+        per_pair = int(COMPILED * per_pair)
     return Estimate(
         batch_size=batch_size,
         weights=SINGLE * (learns + fixed) // share_weights,

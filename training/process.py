@@ -75,10 +75,10 @@ def _model(config: FinetuneConfig, processes: World, compute: torch.dtype) -> Ze
     model = build(config.model, config.seed)
     if config.data.kind is DataKind.latents:
         require_fitting(config.data.path, model, config.data.background)
-    _require_memory(model, config, processes, compute)
-    allow_tensor_cores(autotune=not options.deterministic)
     whole = options.strategy is not Strategy.zero3
     compile = processes.gpu and whole if options.compile is None else options.compile
+    _require_memory(model, config, processes, compute, compile)
+    allow_tensor_cores(autotune=not options.deterministic)
     channels_last = compile if options.channels_last is None else options.channels_last
     prepare(model.unet, channels_last, compile, options.checkpointing, products=whole)
     if options.strategy.is_zero:
@@ -132,7 +132,9 @@ def _trainer(config: FinetuneConfig, processes: World, accumulate: int, callback
     )
 
 
-def _require_memory(model: Zero123, config: FinetuneConfig, processes: World, compute: torch.dtype) -> None:
+def _require_memory(
+    model: Zero123, config: FinetuneConfig, processes: World, compute: torch.dtype, compiled: bool
+) -> None:
     """Say what a step will need, before the first one; refuse a batch that cannot fit."""
     options = config.trainer
     needed = estimate(
@@ -143,6 +145,7 @@ def _require_memory(model: Zero123, config: FinetuneConfig, processes: World, co
         latents=False,  # picture grids decode, so autoencoder and image encoder are there in any case
         compute_dtype=compute,
         checkpointing=options.checkpointing,
+        compiled=compiled,
     )
     if is_first():
         print(needed)

@@ -56,6 +56,13 @@ def test_bfloat16_and_checkpointing_save(model):
     assert measure_activations(model.unet, torch.bfloat16, True)[1] < 0.6 * half
 
 
+def test_fused_kernels_keep_less(model):
+    plain, compiled = (estimate(model, 64, compiled=compiled, activations=(10, 1000)) for compiled in (False, True))
+    assert (plain.activations, compiled.activations) == (10 + 64 * 1000, 10 + 64 * 650)
+    recomputed = estimate(model, 64, checkpointing=True, compiled=True, activations=(10, 1000))
+    assert recomputed.activations == plain.activations, "nothing was measured there"
+
+
 @pytest.mark.parametrize(
     ("strategy", "devices", "bytes_per_parameter"),  # weights, gradients, moments, average, communication
     [
