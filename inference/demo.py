@@ -46,19 +46,19 @@ def main(config: DemoConfig) -> int:
             print("compiling …", flush=True)
             blank, silent = Image.new("RGB", (64, 64), "white"), lambda done, total: None
             device.submit(novel_view, blank, [[0, 0, 0]], steps=2, on_step=silent).result()
-        serve(Studio(novel_view, device, config), port, Path(folder))
+        serve(Studio(novel_view, device, config, Path(folder).resolve()), port)
     return 0
 
 
-def serve(studio: Studio, port: int, files: Path) -> None:
-    """Until Ctrl-C or SIGTERM, with all uploaded and drawn files in `files`."""
-    config = studio.config
+def serve(studio: Studio, port: int) -> None:
+    """Until Ctrl-C or SIGTERM, with all uploaded and drawn files in the studio's folder."""
+    config, files = studio.config, studio.files
     # gradio reads these when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(files)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from inference.page import STYLE, page, theme
 
-    blocks = page(studio, files)
+    blocks = page(studio)
     blocks.queue(max_size=config.queue, api_open=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

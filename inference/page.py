@@ -14,7 +14,7 @@ from conf.options import UserError
 from inference import markup
 from inference.album import contact_sheet, write_gif, write_mp4
 from inference.config import Sampler
-from inference.gizmo import LIKELY_ELEVATION, Gizmo
+from inference.gizmo import LIKELY_ELEVATION, gizmo
 from inference.live import Progress, Superseded
 from inference.markup import WELCOME, busy, data_url, said
 from inference.studio import Session, Studio
@@ -30,37 +30,29 @@ Shown = dict[Any, Any]
 Result = TypeVar("Result")
 
 
-class Photograph(gr.Image):
-    """Where a picture is dropped. Its file is not opened here but in read_photograph, which is on its guard."""
-
-    is_template = True  # in the browser it is gradio's own
-
-    def preprocess(self, payload: Any) -> str | None:
-        return None if payload is None or payload.path is None else str(payload.path)
-
-
 def theme() -> gr.themes.Base:
     return gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=SYSTEM_FONT, font_mono=("monospace",))
 
 
-def page(studio: Studio, files: Path) -> gr.Blocks:
-    """The page, whose films and sheets go into `files`."""
+def page(studio: Studio) -> gr.Blocks:
     _fetch_nothing()
     config, sampling = studio.config, studio.config.sampling
     folders = Path(config.checkpoint).parts[-2:]
     bare: dict[str, Any] = {"apply_default_css": False}
-    with gr.Blocks(title="Another view", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT)) as blocks:
+    with gr.Blocks(
+        title="Another view", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT), fill_width=True
+    ) as blocks:
         session = gr.State(Session(), time_to_live=KEPT)
         gr.HTML(markup.header("/".join(folders), studio.novel_view), **bare)
         with gr.Row(elem_id="room"):
             with gr.Column(elem_id="desk", min_width=0):
                 with gr.Row(elem_id="pictures"):
-                    photo = Photograph(
+                    photo = gr.Image(
                         label="Photograph", type="filepath", image_mode=None, sources=["upload", "clipboard"],
                         buttons=[], elem_id="photo",
                     )  # fmt: skip
                     cutout = gr.HTML(markup.cutout(None), elem_id="cutout", **bare)
-                gizmo = Gizmo(elem_id="gizmo")
+                camera = gizmo("gizmo")
                 with gr.Accordion("More", open=False, elem_id="more"):
                     seed = gr.Number(sampling.seed, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
                     steps = gr.Slider(1, config.most_steps, sampling.steps, step=1, label="Steps")
@@ -83,8 +75,8 @@ def page(studio: Studio, files: Path) -> gr.Blocks:
                     with gr.Row():
                         mp4, gif, sheet = map(gr.DownloadButton, ("Film, MP4", "Film, GIF", "Contact sheet"))
 
-        asked = [gizmo, seed, guidance, steps, sampler, elevation]
-        nothing = {cutout: markup.cutout(None), gizmo: gr.update(picture="", note=""), view: markup.view()}
+        asked = [camera, seed, guidance, steps, sampler, elevation]
+        nothing = {cutout: markup.cutout(None), camera: gr.update(picture="", note=""), view: markup.view()}
 
         def wish(session: Session, *asked: Any) -> None:
             """Heard at once: what is being drawn for an older wish ends at its next step."""
@@ -95,14 +87,14 @@ def page(studio: Studio, files: Path) -> gr.Blocks:
             session.wish = None
             return {film: gr.update(visible=False)}
 
-        def show(path: str | None) -> Iterator[Shown]:
-            """The object cut out, as the model is shown it."""
-            if path is None:
+        def show(photograph: dict[str, Any] | None) -> Iterator[Shown]:
+            """The object cut out, as the model is shown it. gradio is kept from opening the file itself."""
+            if photograph is None:
                 yield {session: Session(), status: said(WELCOME), **nothing}
                 return
             yield {status: busy("cutting the object out")}
             try:
-                seen = studio.show(path)
+                seen = studio.show(str(photograph.get("path")))
             except UserError as error:
                 yield {session: Session(), photo: None, status: said(str(error)), **nothing}
                 raise gr.Error(escape(str(error)), title="Not this picture", print_exception=False) from None
@@ -111,7 +103,7 @@ def page(studio: Studio, files: Path) -> gr.Blocks:
             yield {
                 session: seen,
                 cutout: markup.cutout(seen.prepared.image),
-                gizmo: gr.update(picture=picture, note=""),
+                camera: gr.update(picture=picture, note=""),
             }
 
         def draw(session: Session, *asked: Any) -> Generator[Shown, None, None]:
@@ -138,7 +130,7 @@ def page(studio: Studio, files: Path) -> gr.Blocks:
                 verb = f"{wished.views} views once around"
                 frames, seconds = yield from reported(studio.draw(session, wished, wished), status, verb)
                 yield {status: busy("making the film")}
-                folder = Path(tempfile.mkdtemp(dir=files))
+                folder = Path(tempfile.mkdtemp(dir=studio.files))
                 write_mp4(folder / "orbit.mp4", frames)
                 write_gif(folder / "orbit.gif", frames)
                 assert session.prepared is not None
@@ -153,27 +145,27 @@ def page(studio: Studio, files: Path) -> gr.Blocks:
             """How high the photograph's camera stood, for the gizmo to show it there."""
             if session.seen is None or session.wish is None or studio.needs_elevation:
                 return
-            yield {gizmo: gr.update(note="looking how high the photograph's camera stood …")}
+            yield {camera: gr.update(note="looking how high the photograph's camera stood …")}
             try:
                 found = yield from silently(studio.estimate(session, session.wish))
             except (UserError, Superseded):
-                yield {gizmo: gr.update(note="")}
+                yield {camera: gr.update(note="")}
                 return
             note = f"photograph's camera: {found.degrees:.0f}° ± {found.uncertainty_degrees:.0f}° above the horizon"
-            yield {gizmo: gr.update(elevation=found.degrees, note=note), elevation: round(found.degrees)}
+            yield {camera: gr.update(elevation=found.degrees, note=note), elevation: round(found.degrees)}
 
-        everything = [session, photo, cutout, gizmo, view, status]
-        shown = photo.upload(forget, session, film, **AT_ONCE).then(show, photo, everything, **DEVICE)
+        everything = [session, photo, cutout, camera, view, status]
+        shown = photo.upload(forget, session, film, **AT_ONCE).then(show, photo, everything, preprocess=False, **DEVICE)
         shown.success(draw, [session, *asked], [view, status], **DEVICE).success(
-            estimate, [session, *asked], [gizmo, elevation], **DEVICE
+            estimate, [session, *asked], [camera, elevation], **DEVICE
         )
-        photo.clear(forget, session, film, **AT_ONCE).then(show, photo, everything, **DEVICE)
+        photo.clear(forget, session, film, **AT_ONCE).then(show, photo, everything, preprocess=False, **DEVICE)
 
-        touched = [gizmo.release, seed.change, guidance.release, steps.release, sampler.change]
+        touched = [camera.release, seed.change, guidance.release, steps.release, sampler.change]
         touched += [elevation.release] if studio.needs_elevation else []
         gr.on(touched, wish, [session, *asked], None, **AT_ONCE)
         gr.on(touched, draw, [session, *asked], [view, status], trigger_mode="always_last", **DEVICE)
-        elevation.change(lambda degrees: gr.update(elevation=degrees), elevation, gizmo, **AT_ONCE)
+        elevation.change(lambda degrees: gr.update(elevation=degrees), elevation, camera, **AT_ONCE)
         again.click(None, seed, seed, js="seed => (seed + 1) % 2 ** 32", api_visibility="private")
 
         once_around = [session, *asked, views]

@@ -1,6 +1,5 @@
 """What the web page lets its visitors do: show a picture, ask for a view of it, ask for views once around it."""
 
-import math
 from collections.abc import Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from inference.framing import Prepared, prepare
 from inference.live import Progress, watched
 from inference.novel_view import NovelView, Seen
 from inference.photograph import read_photograph
-from inference.poses import Turn, orbit_turns
+from inference.poses import Turn, checked, orbit_turns
 from inference.views import QUICK
 from training.model.conditioning import PoseVector
 
@@ -54,13 +53,16 @@ class Studio:
     novel_view: NovelView
     device: Executor
     config: DemoConfig
+    files: Path
 
     def show(self, path: str) -> Session:
-        """A visitor's picture, cut out and encoded.
+        """A visitor's picture, which was uploaded to `files`, cut out and encoded.
 
         Raises:
             UserError: it is no picture, or no object is found in it; the server's folders are not named.
         """
+        if not Path(path).resolve().is_relative_to(self.files):
+            raise UserError("upload a picture; none of this server's own is shown")
         try:
             prepared = prepare(
                 read_photograph(path), self.config.cutout, self.config.fill, self.novel_view.model.resolution
@@ -70,25 +72,27 @@ class Studio:
         return Session(prepared, self.device.submit(self.novel_view.see, prepared.image).result())
 
     def wish(
-        self, turn: Turn, seed: Any, guidance: Any, steps: Any, sampler: Any, elevation: Any, views: Any = 1
+        self, turn: Any, seed: Any, guidance: Any, steps: Any, sampler: Any, elevation: Any, views: Any = 1
     ) -> Wish:
         """The same as a wish, once it is known to be sound: it came over the network.
 
         Raises:
             UserError: a number is none, or out of its range.
         """
-        given = {"seed": seed, "guidance": guidance, "steps": steps, "elevation": elevation, "views": views}
-        for name, number in given.items():
-            if not isinstance(number, (int, float)) or not math.isfinite(number):
-                raise UserError(f"{name}={number} is no number")
-        if not 1 <= steps <= self.config.most_steps:
-            raise UserError(f"steps={steps:g} is outside 1..{self.config.most_steps}")
-        if not 1 <= views <= self.config.most_views:
-            raise UserError(f"views={views:g} is outside 1..{self.config.most_views}")
-        if not -90 <= elevation <= 90:
-            raise UserError(f"elevation={elevation:g} is outside -90..90 degrees")
-        numbers = {"steps": int(steps), "guidance": float(guidance), "seed": int(seed)}
-        return Wish(turn, replace(self.config.sampling, sampler=sampler, **numbers), float(elevation), int(views))
+        bounds = {
+            "seed": (seed, 0, 2**32 - 1),
+            "guidance": (guidance, 0, 100),
+            "steps": (steps, 1, self.config.most_steps),
+            "elevation": (elevation, -90, 90),
+            "views": (views, 1, self.config.most_views),
+        }
+        for name, (number, least, most) in bounds.items():
+            if not isinstance(number, (int, float)) or not least <= number <= most:
+                raise UserError(f"{name}={number} is outside {least}..{most}")
+        sampling = replace(
+            self.config.sampling, seed=int(seed), guidance=float(guidance), steps=int(steps), sampler=sampler
+        )
+        return Wish(checked([turn])[0], sampling, float(elevation), int(views))
 
     def preview(self, wish: Wish) -> Wish | None:
         """The same in few steps, where that is less."""
