@@ -56,9 +56,13 @@ def serve(studio: Studio, port: int) -> None:
     # gradio reads these when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(files)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from inference.page import STYLE, page, theme
+    from inference.page import STYLE, laid_out, theme
+    from inference.replies import listen
 
-    blocks = page(studio)
+    page = laid_out(studio)
+    blocks = page.blocks
+    with blocks:
+        listen(page, studio)
     blocks.queue(max_size=config.queue, api_open=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
