@@ -48,7 +48,7 @@ function camera(polar, azimuth, radius, kind, layers) {
   const right = [-Math.sin(a), Math.cos(a), 0];
   const up = [-Math.cos(p) * Math.cos(a), -Math.cos(p) * Math.sin(a), Math.sin(p)];
   const at = (along, x, y) => flat(out.map((o, i) => (o * radius * R) / PLAIN_RADIUS - o * along + right[i] * x + up[i] * y), e);
-  const [apex, ...corners] = [at(0, 0, 0), at(17, -10, -8), at(17, 10, -8), at(17, 10, 8), at(17, -10, 8)];
+  const [apex, ...corners] = [at(0, 0, 0), at(20, -12, -9), at(20, 12, -9), at(20, 12, 9), at(20, -12, 9)];
   const layer = apex[2] >= 0 ? layers.near : layers.far;
   const group = shape("g", { class: `camera ${kind}` }, layer);
   const path = (points) => points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");

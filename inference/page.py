@@ -81,11 +81,11 @@ def laid_out(studio: Studio) -> Page:
                 camera = gizmo("gizmo")
                 with gr.Accordion("More", open=False, elem_id="more"):
                     settings = _settings(studio.config)
+                    views = gr.Slider(2, most, min(24, most), step=1, label="Views in an orbit")
             with gr.Column(elem_id="wall", min_width=0):
                 view = gr.HTML(markup.view(), elem_id="view", **BARE)
                 status = gr.HTML(markup.said(markup.WELCOME), elem_id="status", **BARE)
                 with gr.Row(elem_id="tools"):
-                    views = gr.Slider(2, most, min(24, most), step=1, label="Views once around")
                     orbit = gr.Button("Orbit", variant="primary", elem_id="orbit")
                     again = gr.Button("Another guess", elem_id="again")
                 with gr.Column(visible=False, elem_id="film") as box:

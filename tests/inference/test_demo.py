@@ -109,6 +109,12 @@ def knobs(page):
     return [float(page.locator(f"#gizmo input[name={name}]").input_value()) for name in ("polar", "azimuth", "radius")]
 
 
+def more(page):
+    """Open what lies under "More"."""
+    if not page.get_by_label("Seed").is_visible():
+        page.locator("#more").get_by_text("More").click()
+
+
 @pytest.mark.parametrize(("place", "pose"), [("behind", [0, 180, 0]), ("above", [-60, 0, 0]), ("left", [0, -90, 0])])
 def test_a_button_brings_the_view_that_the_library_draws(page, picture, novel_view, place, pose):
     page.get_by_role("button", name=place, exact=True).click()
@@ -125,7 +131,7 @@ def test_another_guess_is_the_next_seed(page, picture, novel_view):
     shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
     (drawn,) = novel_view(shown, [[0, 45, 0]], steps=STEPS, seed=1)
     np.testing.assert_array_equal(np.asarray(view_after(page, 0, 45, 0)), np.asarray(drawn))
-    page.locator("#more").get_by_text("More").click()
+    more(page)
     page.get_by_label("Seed").fill("0")
     page.get_by_text("seed 0").wait_for()
 
@@ -195,7 +201,8 @@ def test_a_finger_turns_the_camera_on_a_phone_that_needs_no_scrolling_sideways(c
 
 
 def test_an_orbit_is_a_film_to_play_and_to_take_away(page, tmp_path):
-    page.get_by_label("number input for Views once around").fill("6")
+    more(page)
+    page.get_by_label("number input for Views in an orbit").fill("6")
     page.keyboard.press("Tab")
     page.locator("#orbit").click()
     page.get_by_text("6 views in").wait_for()
