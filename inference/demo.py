@@ -11,6 +11,7 @@ account, and keeps visitors' pictures in a temporary folder for an hour at most.
 The last line printed is the address.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -79,6 +80,7 @@ def serve(studio: Studio, port: int) -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        studio.closing.set()
         blocks.close(verbose=False)
 
 
@@ -95,7 +97,11 @@ def free_port(host: str, port: int) -> int:
             probe.bind(address)
             return int(probe.getsockname()[1])
     except OSError as error:
-        reason = "somebody listens there already" if error.errno == 98 else (error.strerror or str(error)).lower()
+        reason = (
+            "somebody listens there already"
+            if error.errno == errno.EADDRINUSE
+            else (error.strerror or str(error)).lower()
+        )
         raise UserError(f"host={host} port={port}: {reason}; name another port, or port=0 for any") from None
 
 

@@ -13,6 +13,7 @@ from inference.poses import Turn
 from inference.studio import Wish
 
 WELCOME = "Drop a picture of one object to begin."
+CAPTIONS = "<div class='captions'><p>Photograph</p><p>Shown to the model</p></div>"
 
 
 def header(checkpoint: str, novel_view: NovelView) -> str:
@@ -28,8 +29,9 @@ def header(checkpoint: str, novel_view: NovelView) -> str:
 
 def cutout(picture: Image.Image | None) -> str:
     """What the model is shown."""
-    inside = f"<img src='{data_url(picture)}' alt='The object as the model is shown it'/>" if picture else "<i></i>"
-    return f"<figure class='card'>{inside}<figcaption>Shown to the model</figcaption></figure>"
+    if picture is None:
+        return "<figure class='card empty'></figure>"
+    return f"<figure class='card'><img src='{data_url(picture)}' alt='The object as the model is shown it'/></figure>"
 
 
 def view(picture: Image.Image | None = None, turn: Turn = (0, 0, 0), quick: bool = False) -> str:

@@ -74,10 +74,11 @@ def laid_out(studio: Studio) -> Page:
             with gr.Column(elem_id="desk", min_width=0):
                 with gr.Row(elem_id="pictures"):
                     photo = gr.Image(
-                        label="Photograph", type="filepath", sources=["upload", "clipboard"], buttons=[],
-                        elem_id="photo",
+                        label="Photograph", show_label=False, type="filepath", sources=["upload", "clipboard"],
+                        buttons=[], elem_id="photo",
                     )  # fmt: skip
                     cutout = gr.HTML(markup.cutout(None), elem_id="cutout", **BARE)
+                    gr.HTML(markup.CAPTIONS, elem_id="captions", **BARE)
                 camera = gizmo("gizmo")
                 with gr.Accordion("More", open=False, elem_id="more"):
                     settings = _settings(studio.config)

@@ -2,8 +2,9 @@
 
 from collections.abc import Generator
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from PIL import Image
@@ -53,7 +54,8 @@ class Studio:
     novel_view: NovelView
     device: Executor
     config: DemoConfig
-    files: Path
+    files: Path  # where visitors' pictures are uploaded to
+    closing: Event = field(default_factory=Event)  # ends everything
 
     def show(self, path: str) -> Session:
         """A visitor's picture, which was uploaded to `files`, cut out and encoded.
@@ -109,7 +111,7 @@ class Studio:
         views = yield from watched(
             self.device,
             lambda on_step: self.novel_view(seen, wish.turns, wish.sampling, elevation=elevation, on_step=on_step),
-            lambda: session.wish == of,
+            lambda: session.wish == of and not self.closing.is_set(),
         )
         return views
 
@@ -126,7 +128,7 @@ class Studio:
             lambda on_step: elevation_of(
                 lambda poses: self.novel_view(seen, poses, QUICK, on_step=on_step), prepared.image
             ),
-            lambda: session.wish == wish,
+            lambda: session.wish == wish and not self.closing.is_set(),
         )
         return elevation
 

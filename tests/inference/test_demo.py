@@ -21,9 +21,12 @@ import pytest
 from command import PROJECT, command
 from PIL import Image
 
+from conf.options import UserError
+from inference.config import DemoConfig
 from inference.framing import prepare
 from inference.live import Progress, Superseded, watched
 from inference.photograph import read_photograph
+from inference.studio import Studio
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -34,7 +37,7 @@ PATIENCE = 60_000  # milliseconds; others may be using the machine
 
 
 def started(*words):
-    """The command, and the address that its last line names; its words are in the address's query's stead."""
+    """The command as a process, and the address that its last line names."""
     process = subprocess.Popen(
         [sys.executable, "-m", "inference.demo", "port=0", "cutout=none", *words],
         cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -123,6 +126,21 @@ def test_a_button_brings_the_view_that_the_library_draws(page, picture, novel_vi
     (drawn,) = novel_view(shown, [pose], steps=STEPS)
     np.testing.assert_array_equal(np.asarray(seen), np.asarray(drawn))
     assert f"{STEPS} steps of ddim, guidance 3, seed 0" in page.locator("#status").inner_text()
+
+
+def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
+    more(page)
+    page.get_by_label("number input for Steps").fill("50")  # longer than the haste
+    page.keyboard.press("Tab")
+    for place in ("left", "right", "below", "behind"):
+        page.get_by_role("button", name=place, exact=True).click()
+    seen = view_after(page, 0, 180, 0)
+    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    (drawn,) = novel_view(shown, [[0, 180, 0]], steps=50)
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(drawn))
+    page.get_by_label("number input for Steps").fill(str(STEPS))
+    page.keyboard.press("Tab")
+    page.get_by_text(f"{STEPS} steps of ddim").wait_for()
 
 
 def test_another_guess_is_the_next_seed(page, picture, novel_view):
@@ -398,6 +416,29 @@ def test_what_nobody_watches_any_more_is_not_drawn_on():
         may_go_on.set()
         assert ended.wait(10)
         assert device.submit(int).result() == 0  # the device is free
+
+
+def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
+    with ThreadPoolExecutor(1) as device:
+        studio = Studio(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
+        session = studio.show(str(picture))
+        session.wish = wish = studio.wish([0, 45, 0], 0, 3, 200, "ddim", 20, 48)
+        drawing = studio.draw(session, wish, wish)
+        assert next(drawing).total == 200 * 48
+        studio.closing.set()
+        with pytest.raises(Superseded):
+            list(drawing)
+
+
+def test_a_picture_that_was_not_uploaded_is_not_shown(novel_view, picture, tmp_path):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (uploads / "link.png").symlink_to(picture)
+    with ThreadPoolExecutor(1) as device:
+        studio = Studio(novel_view, device, DemoConfig("x"), uploads)
+        for path in (picture, uploads / "link.png", uploads / "../front.png"):
+            with pytest.raises(UserError, match="upload a picture"):
+                studio.show(str(path))
 
 
 def test_time_left_follows_from_the_steps_made():
