@@ -34,7 +34,7 @@ demo: install ## render, train, sample: a report in five to eight minutes on two
 # The web page is tested in a real browser; where this installs none, and there is none, those tests are skipped.
 .PHONY: browser
 browser:
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || echo "no chromium: the tests of the web page will be skipped" >&2
 
 test: install browser ## lint, types, import boundaries, tests
 	$(BIN)/ruff check .
