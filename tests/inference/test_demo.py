@@ -132,6 +132,7 @@ def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
     more(page)
     page.get_by_label("number input for Steps").fill("50")  # longer than the haste
     page.keyboard.press("Tab")
+    page.get_by_text("50 steps of ddim").wait_for()
     for place in ("left", "right", "below", "behind"):
         page.get_by_role("button", name=place, exact=True).click()
     seen = view_after(page, 0, 180, 0)
