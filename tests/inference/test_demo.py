@@ -116,6 +116,7 @@ def more(page):
     """Open what lies under "More"."""
     if not page.get_by_label("Seed").is_visible():
         page.locator("#more").get_by_text("More").click()
+        page.wait_for_timeout(500)  # gradio's sliders lose what is typed while they are still being put up
 
 
 @pytest.mark.parametrize(("place", "pose"), [("behind", [0, 180, 0]), ("above", [-60, 0, 0]), ("left", [0, -90, 0])])
