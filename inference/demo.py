@@ -7,7 +7,7 @@
 Drop a picture, see what the model is shown of it, and drag a camera around it: a quick view appears at once and is
 refined; a newer wish ends an older one. Views, contact sheets and films once around can be taken away.
 The page is for this machine's own browser unless `host` says otherwise. It loads nothing from elsewhere, needs no
-account, and keeps visitors' pictures in a temporary folder for an hour at most. Ctrl-C ends it.
+account, and keeps visitors' pictures in a temporary folder for about an hour. Ctrl-C ends it and removes them.
 The last line printed is the address.
 """
 
