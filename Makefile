@@ -31,7 +31,12 @@ demo: install ## render, train, sample: a report in five to eight minutes on two
 	$(BIN)/python -m training.finetune +experiment=demo
 	$(BIN)/python -m inference.report +experiment=demo
 
-test: install ## lint, types, import boundaries, tests
+# The web page is tested in a real browser; where this installs none, and there is none, those tests are skipped.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || echo "no chromium: the tests of the web page will be skipped" >&2
+
+test: install browser ## lint, types, import boundaries, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

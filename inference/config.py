@@ -127,6 +127,35 @@ class BenchmarkConfig:
 
 
 @dataclass(frozen=True)
+class DemoConfig:
+    checkpoint: str = option("???", "<run>/model of training.finetune, or whatever training.convert reads")
+    host: str = option("127.0.0.1", "this machine alone; 0.0.0.0 lets in everyone who reaches it")
+    port: int = option(7860, "0: any that is free")
+    cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
+    fill: float | None = option(None, "the object's share of the frame; null: as in training; 0: keep the frame")
+    device: str = option("auto", "auto, cpu or cuda")
+    precision: Precision = option(Precision.auto, "auto (float16 on a GPU), float32, bfloat16 or float16")
+    compile: bool = option(False, "compile the U-Net: minutes at the start and for each other number of views")
+    preview_steps: int = option(8, "of dpm_solver, shown before the view itself")
+    most_steps: int = option(200, "that a visitor may ask for")
+    most_views: int = option(48, "that a visitor may ask for at a time, once around")
+    max_megabytes: int = option(20, "of a picture")
+    queue: int = option(16, "visitors that may wait; more are told to come back")
+    sessions: int = option(100, "visitors whose pictures are kept; longest unseen ones go")
+    sampling: Sampling = option(Sampling(), "how pictures are drawn, until a visitor says otherwise")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise UserError(f"port={self.port} is outside 0..65535")
+        bounds = {"preview_steps": 500, "most_steps": 500, "most_views": 1000, "max_megabytes": 1000}
+        for name, most in {**bounds, "queue": 1000, "sessions": 10_000}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise UserError(f"{name}={getattr(self, name)} is outside 1..{most}")
+        if self.sampling.steps > self.most_steps:
+            raise UserError(f"sampling.steps={self.sampling.steps} is more than most_steps={self.most_steps}")
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     views: str = option("???", "folder or URL of view shards, the output of pipeline.render")
     run: str = option("???", "folder of the run, the output of training.finetune")

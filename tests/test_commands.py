@@ -26,6 +26,7 @@ ENTRIES = [
     ("training", "plot"),
     ("inference", "sample"),
     ("inference", "text_to_views"),
+    ("inference", "demo"),
     ("inference", "benchmark"),
     ("inference", "report"),
 ]

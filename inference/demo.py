@@ -1,0 +1,109 @@
+"""A web page that turns the object in a picture.
+
+    python -m inference.demo checkpoint=outputs/run/model
+    python -m inference.demo checkpoint=105000.ckpt port=0 sampling.sampler=dpm_solver sampling.steps=20
+    python -m inference.demo checkpoint=outputs/run/model host=0.0.0.0 port=8000
+
+Drop a picture, see what the model is shown of it, and drag a camera around it: a quick view appears at once and is
+refined; a newer wish ends an older one. Views, contact sheets and films once around can be taken away.
+The page is for this machine's own browser unless `host` says otherwise. It loads nothing from elsewhere, needs no
+account, and keeps visitors' pictures in a temporary folder for about an hour. Ctrl-C ends it and removes them.
+The last line printed is the address.
+"""
+
+import errno
+import os
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+
+from PIL import Image
+
+from conf.command import run
+from conf.options import UserError
+from inference.config import DemoConfig
+from inference.novel_view import NovelView
+from inference.serving import LOOPBACK, doors
+from inference.studio import Studio
+
+
+def main(config: DemoConfig) -> int:
+    port = free_port(config.host, config.port)
+    if config.host not in LOOPBACK:
+        print(
+            f"warning: host={config.host} lets everyone who reaches this machine draw on it, without a password",
+            file=sys.stderr,
+        )
+    # One thread for everything the device does: CUDA graphs belong to the thread that recorded them.
+    with TemporaryDirectory(prefix="zero123-demo-") as folder, ThreadPoolExecutor(1) as device:
+        novel_view = device.submit(
+            NovelView.load, config.checkpoint, config.device, config.precision, config.compile
+        ).result()
+        if config.compile:
+            print("compiling …", flush=True)
+            blank, silent = Image.new("RGB", (64, 64), "white"), lambda done, total: None
+            device.submit(novel_view, blank, [[0, 0, 0]], steps=2, on_step=silent).result()
+        serve(Studio(novel_view, device, config, Path(folder).resolve()), port)
+    return 0
+
+
+def serve(studio: Studio, port: int) -> None:
+    """Until Ctrl-C or SIGTERM, with all uploaded and drawn files in the studio's folder."""
+    config, files = studio.config, studio.files
+    # gradio reads these when it is imported.
+    os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(files)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from inference.page import STYLE, laid_out, theme
+    from inference.replies import listen
+
+    page = laid_out(studio)
+    blocks = page.blocks
+    with blocks:
+        listen(page, studio)
+    blocks.queue(max_size=config.queue, api_open=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        blocks.launch(
+            server_name=config.host, server_port=port, share=False, quiet=True, show_error=False,
+            prevent_thread_lock=True, inbrowser=False, ssr_mode=False, mcp_server=False, pwa=False,
+            enable_monitoring=False, run_history=False, footer_links=[], allowed_paths=[],
+            max_file_size=config.max_megabytes * 2**20, state_session_capacity=config.sessions,
+            theme=theme(), css=STYLE, app_kwargs={"middleware": doors(config.host, files)},
+        )  # fmt: skip
+        shown = socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
+        print(f"page: http://{f'[{shown}]' if ':' in shown else shown}:{port}", flush=True)
+        Event().wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        studio.closing.set()
+        blocks.close(verbose=False)
+
+
+def free_port(host: str, port: int) -> int:
+    """The port itself where nobody listens on it, or any for 0.
+
+    Raises:
+        UserError: it is in use, or not to be had.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        reason = (
+            "somebody listens there already"
+            if error.errno == errno.EADDRINUSE
+            else (error.strerror or str(error)).lower()
+        )
+        raise UserError(f"host={host} port={port}: {reason}; name another port, or port=0 for any") from None
+
+
+if __name__ == "__main__":
+    run(main, DemoConfig, "inference", "demo", help=__doc__)

@@ -1,0 +1,137 @@
+"""What the web page lets its visitors do: show a picture, ask for a view of it, ask for views once around it."""
+
+from collections.abc import Generator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from PIL import Image
+
+from conf.options import UserError
+from inference.config import DemoConfig, Sampler, Sampling
+from inference.elevation import Elevation, elevation_of
+from inference.framing import Prepared, prepare
+from inference.live import Progress, watched
+from inference.novel_view import NovelView, Seen
+from inference.photograph import read_photograph
+from inference.poses import Turn, checked, orbit_turns
+from inference.views import QUICK
+from training.model.conditioning import PoseVector
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a visitor asks for: the view after a turn, or `views` of them once around from there."""
+
+    turn: Turn
+    sampling: Sampling
+    elevation: float  # of the picture's camera, degrees above the horizon
+    views: int = 1
+
+    @property
+    def turns(self) -> list[Turn]:
+        if self.views == 1:
+            return [self.turn]
+        polar, _, radius = self.turn
+        return [(polar, azimuth, radius) for _, azimuth, _ in orbit_turns(self.views)]
+
+
+@dataclass
+class Session:
+    """What is kept of a visitor: the picture, what the model knows of it, and the latest wish, which ends others."""
+
+    prepared: Prepared | None = None
+    seen: Seen | None = None
+    wish: Wish | None = None
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A checkpoint on a device that does one thing at a time."""
+
+    novel_view: NovelView
+    device: Executor
+    config: DemoConfig
+    files: Path  # where visitors' pictures are uploaded to
+    closing: Event = field(default_factory=Event)  # ends everything
+
+    def show(self, path: str) -> Session:
+        """A visitor's picture, which was uploaded to `files`, cut out and encoded.
+
+        Raises:
+            UserError: it is no picture, or no object is found in it; the server's folders are not named.
+        """
+        if not Path(path).resolve().is_relative_to(self.files):
+            raise UserError("upload a picture; none of this server's own is shown")
+        try:
+            prepared = prepare(
+                read_photograph(path), self.config.cutout, self.config.fill, self.novel_view.model.resolution
+            )
+        except UserError as error:
+            raise UserError(str(error).replace(path, Path(path).name).removeprefix("image: ")) from error
+        return Session(prepared, self.device.submit(self.novel_view.see, prepared.image).result())
+
+    def wish(
+        self, turn: Any, seed: Any, guidance: Any, steps: Any, sampler: Any, elevation: Any, views: Any = 1
+    ) -> Wish:
+        """The same as a wish, once it is known to be sound: it came over the network.
+
+        Raises:
+            UserError: a number is none, or out of its range.
+        """
+        bounds = {
+            "seed": (seed, 0, 2**32 - 1),
+            "guidance": (guidance, 0, 100),
+            "steps": (steps, 1, self.config.most_steps),
+            "elevation": (elevation, -90, 90),
+            "views": (views, 1, self.config.most_views),
+        }
+        for name, (number, least, most) in bounds.items():
+            if not isinstance(number, (int, float)) or not least <= number <= most:
+                raise UserError(f"{name}={number} is outside {least}..{most}")
+        sampling = replace(
+            self.config.sampling, seed=int(seed), guidance=float(guidance), steps=int(steps), sampler=sampler
+        )
+        return Wish(checked([turn])[0], sampling, float(elevation), int(views))
+
+    def preview(self, wish: Wish) -> Wish | None:
+        """The same in few steps, where that is less."""
+        steps = self.config.preview_steps
+        if steps >= wish.sampling.steps:
+            return None
+        return replace(wish, sampling=replace(wish.sampling, steps=steps, sampler=Sampler.dpm_solver))
+
+    def draw(self, session: Session, wish: Wish, of: Wish) -> Generator[Progress, None, list[Image.Image]]:
+        """What is wished for, as long as it is part of the session's latest wish, `of`."""
+        seen = session.seen
+        assert seen is not None
+        elevation = wish.elevation if self.needs_elevation else None
+        views = yield from watched(
+            self.device,
+            lambda on_step: self.novel_view(seen, wish.turns, wish.sampling, elevation=elevation, on_step=on_step),
+            lambda: session.wish == of and not self.closing.is_set(),
+        )
+        return views
+
+    def estimate(self, session: Session, wish: Wish) -> Generator[Progress, None, Elevation]:
+        """How high the picture's camera stood, as long as nothing else is wished for.
+
+        Raises:
+            UserError: it cannot be told.
+        """
+        seen, prepared = session.seen, session.prepared
+        assert seen is not None and prepared is not None
+        elevation = yield from watched(
+            self.device,
+            lambda on_step: elevation_of(
+                lambda poses: self.novel_view(seen, poses, QUICK, on_step=on_step), prepared.image
+            ),
+            lambda: session.wish == wish and not self.closing.is_set(),
+        )
+        return elevation
+
+    @property
+    def needs_elevation(self) -> bool:
+        return self.novel_view.model.cc_projection.pose_vector is PoseVector.stable_zero123

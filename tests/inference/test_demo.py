@@ -1,0 +1,447 @@
+"""The web page in a real browser, served by the real command."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import av
+import httpx
+import numpy as np
+import pytest
+from command import PROJECT, command
+from PIL import Image
+
+from conf.options import UserError
+from inference.config import DemoConfig
+from inference.framing import prepare
+from inference.live import Progress, Superseded, watched
+from inference.photograph import read_photograph
+from inference.studio import Studio
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SWITCHES += ["--disable-component-update", "--disable-sync"]
+STEPS = 12
+PATIENCE = 60_000  # milliseconds; others may be using the machine
+
+
+def started(*words):
+    """The command as a process, and the address that its last line names."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference.demo", "port=0", "cutout=none", *words],
+        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    line = process.stdout.readline()
+    assert line.startswith("page: http://127.0.0.1:"), process.communicate()
+    return process, line.removeprefix("page: ").strip()
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    process, url = started(
+        f"checkpoint={folder}", f"sampling.steps={STEPS}", "preview_steps=3", "most_steps=50", "max_megabytes=1"
+    )
+    yield url
+    process.terminate()
+    words = process.communicate(timeout=60)[1]
+    assert "Traceback" not in words, words
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not Path(CHROMIUM).exists():
+        pytest.skip("needs Debian's chromium: apt install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def tab(chromium, server):
+    """The page as it is found, with the addresses of all its requests."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    page.set_default_timeout(PATIENCE)
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(server)
+    page.wait_for_selector("#gizmo .target")
+    return page
+
+
+@pytest.fixture
+def page(tab, picture):
+    """The page after a picture was dropped and its first view drawn, the camera where it was at first."""
+    if not tab.locator("#view .whole").count():
+        tab.set_input_files("#photo input[type=file]", picture)
+    turn(tab, 0, 45, 0)
+    return tab
+
+
+def turn(page, polar, azimuth, radius):
+    """Move the sliders, as a finger would, and wait for the view."""
+    for name, number in (("polar", polar), ("azimuth", azimuth), ("radius", radius)):
+        page.locator(f"#gizmo input[name={name}]").evaluate(
+            "(knob, number) => { knob.value = number; knob.dispatchEvent(new Event('input')) }", str(number)
+        )
+    page.locator("#gizmo input[name=radius]").evaluate("knob => knob.dispatchEvent(new Event('change'))")
+    view_after(page, polar, azimuth, radius)
+
+
+def view_after(page, polar, azimuth, radius):
+    """The picture that the browser shows once the view after that turn is drawn."""
+    signed = [f"{number:+g}".replace("-", "−") if number else "0" for number in (polar, azimuth, radius)]
+    caption = f"Δpolar {signed[0]}°, Δazimuth {signed[1]}°, Δradius {signed[2]}"
+    image = page.locator(f"#view .whole img[alt='The object after {caption}']")
+    image.wait_for()
+    return Image.open(io.BytesIO(base64.b64decode(image.get_attribute("src").split(",")[1])))
+
+
+def knobs(page):
+    return [float(page.locator(f"#gizmo input[name={name}]").input_value()) for name in ("polar", "azimuth", "radius")]
+
+
+def more(page):
+    """Open what lies under "More"."""
+    if not page.get_by_label("Seed").is_visible():
+        page.locator("#more").get_by_text("More").click()
+        page.wait_for_timeout(500)  # gradio's sliders lose what is typed while they are still being put up
+
+
+@pytest.mark.parametrize(("place", "pose"), [("behind", [0, 180, 0]), ("above", [-60, 0, 0]), ("left", [0, -90, 0])])
+def test_a_button_brings_the_view_that_the_library_draws(page, picture, novel_view, place, pose):
+    page.get_by_role("button", name=place, exact=True).click()
+    seen = view_after(page, *pose)
+    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    (drawn,) = novel_view(shown, [pose], steps=STEPS)
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(drawn))
+    assert f"{STEPS} steps of ddim, guidance 3, seed 0" in page.locator("#status").inner_text()
+
+
+def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
+    more(page)
+    page.get_by_label("number input for Steps").fill("50")  # longer than the haste
+    page.keyboard.press("Tab")
+    page.get_by_text("50 steps of ddim").wait_for()
+    for place in ("left", "right", "below", "behind"):
+        page.get_by_role("button", name=place, exact=True).click()
+    seen = view_after(page, 0, 180, 0)
+    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    (drawn,) = novel_view(shown, [[0, 180, 0]], steps=50)
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(drawn))
+    page.get_by_label("number input for Steps").fill(str(STEPS))
+    page.keyboard.press("Tab")
+    page.get_by_text(f"{STEPS} steps of ddim").wait_for()
+
+
+def test_another_guess_is_the_next_seed(page, picture, novel_view):
+    page.locator("#again").click()
+    page.get_by_text("seed 1").wait_for()
+    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    (drawn,) = novel_view(shown, [[0, 45, 0]], steps=STEPS, seed=1)
+    np.testing.assert_array_equal(np.asarray(view_after(page, 0, 45, 0)), np.asarray(drawn))
+    more(page)
+    page.get_by_label("Seed").fill("0")
+    page.get_by_text("seed 0").wait_for()
+
+
+def test_what_the_model_is_shown_is_on_the_page(page, picture, novel_view):
+    source = page.locator("#cutout img").get_attribute("src")
+    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))), shown)
+
+
+def test_dragging_the_camera_turns_it(page):
+    box = page.locator("#gizmo svg").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    radius = box["width"] * 100 / 280  # of the sphere on the screen: a drag as long turns by 90°
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + radius / 2, y + radius / 3, steps=4)
+    assert knobs(page) == [30, 90, 0]  # at once, the view when it is let go
+    page.mouse.up()
+    view_after(page, 30, 90, 0)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 1.5 * radius, y - 2 * radius, steps=4)
+    page.mouse.up()
+    assert knobs(page) == [-90, -135, 0]  # 225° is −135°; no camera is higher than the pole
+    view_after(page, -90, -135, 0)
+
+
+def test_wheel_keys_and_sliders_move_the_same_camera(page):
+    place = "circle => [circle.getAttribute('cx'), circle.getAttribute('cy')]"
+    grip = page.locator("#gizmo .target .grip")
+    before = grip.evaluate(place)
+    page.locator("#gizmo svg").hover()
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    view_after(page, 0, 45, 0.1)
+    page.locator("#gizmo svg").focus()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "+"):
+        page.keyboard.press(key)
+    assert knobs(page) == [5, 35, 0.05]
+    view_after(page, 5, 35, 0.05)
+    assert grip.evaluate(place) != before
+    turn(page, 0, 45, 0)
+    assert grip.evaluate(place) == before
+
+
+def test_a_finger_turns_the_camera_on_a_phone_that_needs_no_scrolling_sideways(chromium, server, picture):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    phone.set_default_timeout(PATIENCE)
+    phone.goto(server)
+    phone.wait_for_selector("#gizmo .target")
+    phone.set_input_files("#photo input[type=file]", picture)
+    view_after(phone, 0, 45, 0)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    svg = phone.locator("#gizmo svg")
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = context.new_cdp_session(phone)
+    points = [{"x": x, "y": y}, {"x": x - box["width"] * 100 / 280 / 3, "y": y}]
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": points[:1]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": points[1:]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    view_after(phone, 0, 15, 0)
+    context.close()
+
+
+def test_an_orbit_is_a_film_to_play_and_to_take_away(page, tmp_path):
+    more(page)
+    page.get_by_label("number input for Views in an orbit").fill("6")
+    page.keyboard.press("Tab")
+    page.locator("#orbit").click()
+    page.get_by_text("6 views in").wait_for()
+    page.wait_for_function("document.querySelector('#film video').readyState >= 2")
+    assert page.evaluate("document.querySelector('#film video').error") is None
+    assert page.evaluate("document.querySelector('#film video').duration") == pytest.approx(0.6, abs=0.11)
+    files = {}
+    for name in ("Film, MP4", "Film, GIF", "Contact sheet"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        files[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(files[name])
+    with av.open(files["Film, MP4"]) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 6
+    assert Image.open(files["Film, GIF"]).n_frames == 6
+    assert Image.open(files["Contact sheet"]).width == 7 * (128 + 4)  # the input and six views
+
+
+def test_the_view_can_be_taken_away(page):
+    seen = view_after(page, 0, 45, 0)
+    with page.expect_download() as download:
+        page.locator("#view a[download]").click()
+    assert download.value.suggested_filename == "view_+0_+45_+0.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), np.asarray(seen))
+
+
+def bad_files(picture):
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(whole, "PNG")
+    giant = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(giant, "PNG")
+    return {
+        "cut.png": (whole.getvalue()[:3000], "cut.png is damaged"),
+        "words.png": (b"no picture at all", "words.png is no picture"),
+        "giant.png": (giant.getvalue(), "giant.png"),
+    }
+
+
+@pytest.mark.parametrize("name", ["cut.png", "words.png", "giant.png"])
+def test_a_bad_file_is_one_sentence_and_the_next_picture_works(chromium, server, picture, name):
+    content, sentence = bad_files(picture)[name]
+    page = chromium.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(server)
+    page.wait_for_selector("#gizmo .target")
+    page.set_input_files("#photo input[type=file]", {"name": name, "mimeType": "image/png", "buffer": content})
+    toast = page.locator(".toast-body")
+    toast.wait_for()
+    assert sentence in toast.inner_text() and sentence in page.locator("#status").inner_text()
+    assert "/tmp" not in page.locator("body").inner_text() and "Traceback" not in page.content()
+    page.set_input_files("#photo input[type=file]", picture)
+    view_after(page, 0, 45, 0)
+    page.close()
+
+
+def test_no_request_leaves_this_machine(page, server):
+    hosts = {urlsplit(url).netloc for url in page.asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {urlsplit(server).netloc}
+
+
+def test_no_file_of_the_server_can_be_read(server, folder):
+    secret = folder / "model_index.json"
+    paths = ["/etc/passwd", str(secret), f"{PROJECT}/pyproject.toml", "pyproject.toml", "file:///etc/passwd"]
+    paths += ["../../etc/passwd", "//etc/passwd", "/proc/self/environ", "http://127.0.0.1:9/x", "~/.bashrc"]
+    (upload,) = httpx.post(f"{server}/gradio_api/upload", files={"files": ("a.png", b"mine")}).json()
+    assert httpx.get(f"{server}/gradio_api/file={upload}").content == b"mine"
+    paths += [f"{upload}/../../../../etc/passwd", f"{Path(upload).parents[1]}/../../etc/passwd"]
+    for path in paths:
+        for shape in (path, quote(path, safe=""), quote(quote(path, safe=""), safe="")):
+            for route in ("file=", "gradio_api/file=", "gradio_api/file/", "gradio_api/proxy=", "static/", "assets/"):
+                with socket.create_connection(urlsplit(server).netloc.split(":")) as line:  # no client tidies it up
+                    line.sendall(f"GET /{route}{shape} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                    answer = b"".join(iter(lambda: line.recv(65536), b""))
+                assert re.match(rb"HTTP/1.1 (403|404|400)", answer), (route, shape, answer[:200])
+                assert b"root:" not in answer and b"_class_name" not in answer and b"[project]" not in answer
+
+
+def test_routes_that_the_page_does_not_need_are_closed(server):
+    for route in ("monitoring", "gradio_api/vibe-code", "gradio_api/openapi.json", "gradio_api/runs", "docs"):
+        assert httpx.get(f"{server}/{route}").status_code == 404
+    assert httpx.get(server, headers={"Host": "elsewhere.example"}).status_code == 400
+
+
+def asked(server, name, **changes):
+    """What the server says to a request that its own page would not send: handler `name` of the camera's release."""
+    config = httpx.get(f"{server}/config").json()
+    ids = {part["props"].get("label") or part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    (handler,) = [
+        one
+        for one in config["dependencies"]
+        if [ids["gizmo"], "release"] in one["targets"] and one["queue"] is not False
+    ]
+    values = {"gizmo": [0, 45, 0], "Seed": 0, "Steps": 5, "Guidance": 3, "Sampler": "ddim"} | changes
+    names = {number: label for label, number in ids.items()}
+    data = [
+        values.get(names.get(number), 20 if number is not handler["inputs"][0] else None)
+        for number in handler["inputs"]
+    ]
+    body = json.dumps({"data": data, "fn_index": handler["id"], "session_hash": name, "event_data": None})
+    joined = httpx.post(f"{server}/gradio_api/queue/join", content=body, headers={"Content-Type": "application/json"})
+    if joined.status_code != 200:
+        return joined.text
+    with httpx.stream("GET", f"{server}/gradio_api/queue/data?session_hash={name}", timeout=60) as lines:
+        for line in lines.iter_lines():
+            if "process_completed" in line:
+                return json.loads(line.removeprefix("data: "))
+    return None
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"gizmo": [0, float("nan"), 0]}, "[Δpolar, Δazimuth, Δradius]"),
+        ({"gizmo": "behind"}, "[Δpolar, Δazimuth, Δradius]"),
+        ({"Steps": 10_000}, "50"),
+        ({"Seed": -1}, "0"),
+        ({"Seed": float("nan")}, "seed"),
+        ({"Guidance": 1e9}, "10"),
+        ({"Sampler": "__import__"}, "__import__"),
+    ],
+)
+def test_what_no_page_would_ask_is_refused_with_a_sentence(server, changes, sentence):
+    said = asked(server, "stranger", **changes)
+    assert not said["success"], said
+    assert sentence in said["output"]["error"] and "Traceback" not in str(said)
+
+
+def test_a_port_in_use_is_one_sentence(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = command("inference.demo", f"checkpoint={folder}", f"port={port}")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: host=127.0.0.1 port={port}: somebody listens there already")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_open_door_is_said_aloud():
+    done = command("inference.demo", "checkpoint=nothing", "host=0.0.0.0", "port=0")
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("warning: host=0.0.0.0 lets everyone who reaches this machine")
+    assert error.startswith("error: there is no folder nothing")
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process, url = started(f"checkpoint={folder}")
+    httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", b"mine")})
+    assert list(tmp_path.rglob("a.png"))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and not out and not err, (out, err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_newer_wish_ends_what_is_being_drawn():
+    wanted, steps = True, []
+    may_go_on = threading.Event()
+
+    def draw(on_step):
+        for done in range(1, 100):
+            steps.append(done)
+            on_step(done, 99)
+            may_go_on.wait(10)
+        return "picture"
+
+    with ThreadPoolExecutor(1) as device:
+        drawing = watched(device, draw, lambda: wanted)
+        first = next(drawing)
+        assert isinstance(first, Progress) and (first.done, first.total) == (1, 99)
+        wanted = False
+        may_go_on.set()
+        with pytest.raises(Superseded):
+            list(drawing)
+        assert steps == [1, 2]
+
+
+def test_what_nobody_watches_any_more_is_not_drawn_on():
+    may_go_on, ended = threading.Event(), threading.Event()
+
+    def draw(on_step):
+        try:
+            on_step(1, 3)
+            may_go_on.wait(10)
+            on_step(2, 3)
+        finally:
+            ended.set()
+
+    with ThreadPoolExecutor(1) as device:
+        drawing = watched(device, draw, lambda: True)
+        next(drawing)
+        drawing.close()
+        may_go_on.set()
+        assert ended.wait(10)
+        assert device.submit(int).result() == 0  # the device is free
+
+
+def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
+    with ThreadPoolExecutor(1) as device:
+        studio = Studio(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
+        session = studio.show(str(picture))
+        session.wish = wish = studio.wish([0, 45, 0], 0, 3, 200, "ddim", 20, 48)
+        drawing = studio.draw(session, wish, wish)
+        assert next(drawing).total == 200 * 48
+        studio.closing.set()
+        with pytest.raises(Superseded):
+            list(drawing)
+
+
+def test_a_picture_that_was_not_uploaded_is_not_shown(novel_view, picture, tmp_path):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (uploads / "link.png").symlink_to(picture)
+    with ThreadPoolExecutor(1) as device:
+        studio = Studio(novel_view, device, DemoConfig("x"), uploads)
+        for path in (picture, uploads / "link.png", uploads / "../front.png"):
+            with pytest.raises(UserError, match="upload a picture"):
+                studio.show(str(path))
+
+
+def test_time_left_follows_from_the_steps_made():
+    assert Progress(done=10, total=40, seconds=5.0).seconds_left == 15.0
