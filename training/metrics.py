@@ -1,6 +1,7 @@
 """What a run says of itself: a line of progress, metrics.csv, and the same figures for W&B."""
 
 import csv
+import math
 import sys
 import time
 from pathlib import Path
@@ -84,6 +85,8 @@ class Metrics(L.Callback):
         step = trainer.global_step
         losses, counts = trainer.strategy.reduce(self.sums, reduce_op="sum").tolist()
         loss = sum(losses) / sum(counts)
+        if not math.isfinite(loss):
+            raise module.diverged()
         self.smooth = loss if self.smooth is None else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
         now = time.monotonic()
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]

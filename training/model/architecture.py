@@ -150,8 +150,21 @@ def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder
 
 
 def _check(architecture: Architecture) -> None:
-    unet = architecture.unet
-    if len(unet.channels) != len(unet.attention):
+    unet, encoder = architecture.unet, architecture.encoder
+    patch = 1 if architecture.patch is None else architecture.patch
+    counts = {"resolution": architecture.resolution, "patch": patch}
+    for name, part in (("unet", unet), ("encoder", encoder)):
+        sizes = {key: min(value, default=1) if isinstance(value, list) else value for key, value in vars(part).items()}
+        counts |= {f"{name}.{key}": size for key, size in sizes.items() if type(size) is int}
+    if small := [name for name, count in counts.items() if count < 1]:
+        raise UserError(f"model.{small[0]} must be at least 1")
+    if encoder.width % encoder.heads:
+        raise UserError(f"model.encoder.width={encoder.width} must be a multiple of encoder.heads={encoder.heads}")
+    if encoder.patch_size > encoder.image_size:
+        raise UserError(f"model.encoder.patch_size must be at most encoder.image_size={encoder.image_size}")
+    if not 0 < architecture.scaling_factor < float("inf"):
+        raise UserError(f"model.scaling_factor={architecture.scaling_factor} must be above 0")
+    if not unet.channels or len(unet.channels) != len(unet.attention):
         raise UserError("model.unet.channels and model.unet.attention must be equally long, one entry per level")
     if any(width % unet.groups or width % unet.heads for width in unet.channels):
         raise UserError(
