@@ -9,7 +9,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
-from training.model.checkpoint import load_image_encoder
+from training.model.checkpoint import check_fit, load_image_encoder
 from training.model.conditioning import POSE, CCProjection
 from training.model.pretrained import Frozen, Pretrained, extend_input, read, read_frozen
 from training.model.zero123 import Prediction, Zero123, noise_schedule
@@ -70,7 +70,10 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         if start and start.cc_projection:
             _take(projection, start.cc_projection, architecture.pretrained)
     clip = architecture.scaling_factor if architecture.patch else None
-    return Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
+    model = Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
+    if architecture.pretrained:
+        check_fit(model, architecture.pretrained)
+    return model
 
 
 def build_encoders(architecture: Architecture, seed: int = 0) -> tuple[Autoencoder, CLIPVisionModelWithProjection]:
