@@ -105,7 +105,8 @@ class Checkpoints(L.Callback):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         trainer.strategy.barrier()
-        trainer.save_checkpoint(aside / "state")
+        with checkpoint.whole(aside):
+            trainer.save_checkpoint(aside / "state")
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             (aside / "saved.json").write_text(json.dumps(self.saved_by))

@@ -1,9 +1,11 @@
 """The entry as a user runs it, on dotted objects and a model of a few thousand weights."""
 
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from tests.training.dots import write_dots
 from tests.training.small_run import SMALL, rows
 from training.config import FinetuneConfig, Strategy
 from training.finetune import main
+from training.metrics import COLUMNS, _keep_rows
 from training.model import checkpoint
 
 
@@ -214,6 +217,29 @@ def test_damaged_checkpoints_and_records_are_one_sentence(five, dots):
     (five / "training.yaml").write_text("[1]")
     with pytest.raises(UserError, match="training.yaml is no record of a run, or damaged"):
         train(dots, five, "trainer.max_steps=6")
+
+
+def test_a_state_that_cannot_be_written_leaves_nothing_of_it(five, dots, monkeypatch, tmp_path):
+    """On a disk that is full after some bytes; and none of it goes through the system's temporary folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "there-is-no-such-folder"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # less than a state has
+    try:
+        with pytest.raises(UserError, match="checkpoints cannot be written, its disk may be full"):
+            train(dots, five, "trainer.max_steps=12")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (five / "checkpoints").iterdir()] == ["00000005"]
+    assert train(dots, five, "trainer.max_steps=6") == 0, "the same command continues"
+
+
+@pytest.mark.parametrize("damage", ["12,3\n", "x,y\n", ",".join("1" * 30) + "\n", "\xff\n", "8,"])
+def test_a_line_of_metrics_that_was_not_written_to_its_end_is_forgotten(damage, tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(",".join(COLUMNS) + "\n2" + ",1" * (len(COLUMNS) - 1) + "\n" + damage)
+    assert _keep_rows(path, up_to=100) == 1
+    assert [row["step"] for row in rows(tmp_path)] == ["2"] and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_best_model_of_another_configuration_is_not_taken_for_this_ones(five, dots):

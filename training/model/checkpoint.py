@@ -6,7 +6,8 @@ are what the community pipeline Zero1to3StableDiffusionPipeline reads.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
@@ -43,11 +45,31 @@ def place(folder: Path, write: Callable[[Path], None]) -> None:
     aside, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    write(aside)
+    with whole(aside):
+        write(aside)
     if folder.exists():
         folder.rename(old)
     aside.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def whole(aside: Path) -> Iterator[None]:
+    """Leaves nothing of a file or folder that could not be written to its end.
+
+    Raises:
+        UserError: the disk is full, in the words of torch.save and of safetensors.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError) or "inline_container" in str(error):
+            raise UserError(f"{aside.parent} cannot be written, its disk may be full: {first_line(error)}") from error
+        raise
 
 
 def write(model: Zero123, folder: Path) -> None:

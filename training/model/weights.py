@@ -125,7 +125,7 @@ def check(path: Path) -> None:
         )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an exception of a library says, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
