@@ -27,7 +27,7 @@ from training.strategy import gathered
 
 
 class Stopped(Exception):
-    """The process was told to end (SIGTERM, SIGINT) and has saved its state."""
+    """The process was told to end (SIGTERM, SIGINT) and has saved its state, unless Ctrl-C came twice."""
 
 
 class BestModel(L.Callback):
@@ -93,7 +93,7 @@ class Checkpoints(L.Callback):
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._told = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+        signal.signal(signal.SIGINT, _stop_at_once)
 
     def _save(self, trainer: L.Trainer, module: Finetuning) -> None:
         final = self.folder / f"{trainer.global_step:08d}"
@@ -115,6 +115,11 @@ class Checkpoints(L.Callback):
             for old in finished(self.folder)[: -self.keep]:
                 shutil.rmtree(old)
         trainer.strategy.barrier()
+
+
+def _stop_at_once(number: int, _: FrameType | None) -> None:
+    """A second Ctrl-C does not wait. A KeyboardInterrupt Lightning would turn into exit code 1, without a word."""
+    raise Stopped
 
 
 def finished(folder: Path) -> list[Path]:

@@ -138,6 +138,21 @@ def test_the_folder_holds_the_average_not_the_last_weights(run):
     assert not any(name.startswith(("model.vae", "model.image_encoder")) for name in state["state_dict"])
 
 
+def test_a_second_interrupt_does_not_wait(dots, tmp_path):
+    words = ["training.finetune", f"data.path={dots}", f"output={tmp_path}", *SMALL, "trainer.max_steps=4000"]
+    words += ["wandb.mode=disabled", "data.batch_size=1", "data.global_batch=400"]  # steps of seconds
+    running = subprocess.Popen(
+        [sys.executable, "-m", *words], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout
+    assert any(line.startswith("step 2/") for line in running.stdout)
+    for _ in range(2):
+        time.sleep(0.3)  # the line comes at the end of a step, which would be the one at hand
+        running.send_signal(signal.SIGINT)
+    assert running.wait(30) == 130
+    assert running.stderr and running.stderr.read() == "\nstopped; the same command continues\n"
+
+
 def test_a_finished_run_says_so(run, dots, capsys):
     before = (run / "model/model_index.json").stat().st_mtime_ns
     assert train(dots, run, "trainer.max_steps=40") == 0
