@@ -5,6 +5,7 @@ type it live beside the stage. `run` composes both, refuses what does not fit, a
 into one sentence and exit code 2.
 """
 
+import errno
 import os
 import re
 import sys
@@ -95,6 +96,11 @@ def _sentences() -> Iterator[None]:
         _refuse(f"{_one_line(error)} (see --help)")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         _refuse(f"{error.filename}: {(error.strerror or 'cannot be written').lower()}; choose another path")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _refuse(f"{where}{(error.strerror or 'cannot be written').lower()}; make room, or choose another path")
     except KeyboardInterrupt:
         print("\nstopped; the same command continues", file=sys.stderr)
         sys.exit(130)

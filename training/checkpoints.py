@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,7 @@ from training.strategy import gathered
 
 
 class Stopped(Exception):
-    """The process was told to end (SIGTERM, SIGINT) and has saved its state."""
+    """The process was told to end (SIGTERM, SIGINT) and has saved its state, unless Ctrl-C came twice."""
 
 
 class BestModel(L.Callback):
@@ -75,33 +76,37 @@ class Checkpoints(L.Callback):
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, self._on_signal)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
         stop = trainer.strategy.reduce_boolean_decision(self._told or self.told(), all=False)
+        if self._step == trainer.max_steps:
+            return  # the model comes first: from a checkpoint of the last step no step would lead to it
         if stop or self._step % self.every == 0:
-            self._save(trainer)
-        if stop and self._step != trainer.max_steps:
+            self._save(trainer, module)
+        if stop:
             raise Stopped
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._save(trainer)
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        self._save(trainer, module)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._told = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+        signal.signal(signal.SIGINT, _stop_at_once)
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def _save(self, trainer: L.Trainer, module: Finetuning) -> None:
         final = self.folder / f"{trainer.global_step:08d}"
         aside = final.with_name(final.name + ".part")
         if trainer.strategy.broadcast(final.exists()):
             return
+        module.require_finite()
         if trainer.is_global_zero:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         trainer.strategy.barrier()
-        trainer.save_checkpoint(aside / "state")
+        with checkpoint.whole(aside):
+            trainer.save_checkpoint(aside / "state")
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             (aside / "saved.json").write_text(json.dumps(self.saved_by))
@@ -112,20 +117,32 @@ class Checkpoints(L.Callback):
         trainer.strategy.barrier()
 
 
+def _stop_at_once(number: int, _: FrameType | None) -> None:
+    """A second Ctrl-C does not wait. A KeyboardInterrupt Lightning would turn into exit code 1, without a word."""
+    raise Stopped
+
+
 def finished(folder: Path) -> list[Path]:
     """The checkpoints that were written to their end, the newest last."""
     return sorted(path for path in folder.glob("*") if path.name.isdigit())
 
 
-def latest(folder: Path, saved_by: dict[str, Any]) -> Path | None:
-    """The state to continue from, if there is one.
+def latest(folder: Path, saved_by: dict[str, Any], max_steps: int) -> Path | None:
+    """The state to continue from to `max_steps`, if there is one.
 
     Raises:
-        UserError: it was written by a strategy that the one at hand cannot read.
+        UserError: it was written by a strategy that the one at hand cannot read, is damaged, or too far already.
     """
     if not (found := finished(folder)):
         return None
-    before = json.loads((found[-1] / "saved.json").read_text())
+    if int(found[-1].name) >= max_steps:
+        raise UserError(f"{found[-1]} is {max_steps} steps or more already; name a larger trainer.max_steps")
+    try:
+        before = json.loads((found[-1] / "saved.json").read_text())
+        if (found[-1] / "state").is_file():
+            zipfile.ZipFile(found[-1] / "state").close()  # what was cut off has no table of contents at its end
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{found[-1]} is damaged ({error}); delete it to continue from the one before it") from error
     whole = {Strategy.single.value, Strategy.ddp.value}
     if before != saved_by and not {before["strategy"], saved_by["strategy"]} <= whole:
         raise UserError(
@@ -138,6 +155,7 @@ def latest(folder: Path, saved_by: dict[str, Any]) -> Path | None:
 
 def write_model(trainer: L.Trainer, module: Finetuning, folder: Path, record: dict[str, Any]) -> None:
     """The checkpoint folder for samplers, with the averaged weights. All ranks must call it."""
+    module.require_finite()
     with module.ema.applied(), gathered(module.model):
         if trainer.is_global_zero:
             checkpoint.save(module.model, folder)

@@ -1,5 +1,6 @@
 """What the stage's commands can be told; the YAML lies in conf/training and conf/encoding."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,9 +18,21 @@ FAILURES = ("missing", "unreadable", "overflow")  # why an object has no latents
 
 
 def _require_positive(group: str, config: object, names: tuple[str, ...]) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise UserError(f"{group}.{name}={getattr(config, name)} must be at least 1")
+    _require(group, config, **dict.fromkeys(names, (1, math.inf)))
+
+
+def _require(group: str, config: object, **bounds: tuple[float, float]) -> None:
+    """The least and the most that an option can be; `group` ends in a dot, or is empty."""
+    for name, (least, most) in bounds.items():
+        value = getattr(config, name)
+        if not least <= value <= most or math.isinf(value):  # nor can it be nan
+            end = "" if math.isinf(most) else f" and at most {most:g}"
+            raise UserError(f"{group}{name}={value} must be at least {least:g}{end}")
+
+
+def _require_folder(name: str, path: str, instead: str) -> None:
+    if "://" in path:
+        raise UserError(f"{name}={path}: it is written to a folder of this machine; {instead}")
 
 
 class DataKind(StrEnum):
@@ -45,7 +58,8 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        _require_positive("data", self, ("global_batch", "batch_size", "pairs_per_object", "validation_pairs"))
+        _require("data.", self, workers=(0, math.inf), cache_mb=(0, math.inf))
+        _require_positive("data.", self, ("global_batch", "batch_size", "pairs_per_object", "validation_pairs"))
         if unknown := set(self.without) - set(UNWANTED):
             raise UserError(f"data.without={min(unknown)}: there is no such word; choose from {', '.join(UNWANTED)}")
         if not 0 <= self.max_bad_rate <= 1:
@@ -60,6 +74,11 @@ class OptimizerConfig:
     decay: float = option(0.0, "share of the steps, the last ones, over which it falls to zero along a cosine")
     ema_decay: float = option(0.9999, "decay of the moving average of the U-Net's weights")
     clip_norm: float = option(0.0, "bound on the norm of the gradient; 0: none, as in the original")
+
+    def __post_init__(self) -> None:
+        free, share = (0, math.inf), (0, 1)
+        _require("optimizer.", self, lr=free, weight_decay=free, warmup_steps=free, clip_norm=free)
+        _require("optimizer.", self, decay=share, ema_decay=share)
 
 
 class Strategy(StrEnum):
@@ -107,7 +126,9 @@ class TrainerConfig:
     log_every: int = option(10, "steps between lines of metrics")
 
     def __post_init__(self) -> None:
-        _require_positive("trainer", self, ("max_steps", "checkpoint_every", "keep", "log_every"))
+        counts = ("devices", "num_nodes", "threads", "validate_every", "sample_every")
+        _require("trainer.", self, **dict.fromkeys(counts, (0, math.inf)))
+        _require_positive("trainer.", self, ("max_steps", "checkpoint_every", "keep", "log_every"))
         if self.compile and self.strategy is Strategy.zero3:
             raise UserError("trainer.compile=true: ZeRO-3 gathers weights layer by layer; use zero2, or compile=false")
 
@@ -122,7 +143,8 @@ class SampleConfig:
     eta: float = option(1.0, "DDIM's η")
 
     def __post_init__(self) -> None:
-        _require_positive("sample", self, ("rows", "steps"))
+        _require_positive("sample.", self, ("rows",))
+        _require("sample.", self, steps=(1, 1000), eta=(0, 1))
 
 
 class Artifacts(StrEnum):
@@ -155,6 +177,8 @@ class FinetuneConfig:
     wandb: WandbConfig = option(WandbConfig(), "Weights & Biases")
 
     def __post_init__(self) -> None:
+        _require("", self, seed=(0, math.inf))
+        _require_folder("output", self.output, "mirror=s3://… keeps a copy elsewhere")
         if self.mirror and self.trainer.keep < 2:
             raise UserError("trainer.keep=1: a mirror uploads a checkpoint while the next is written; keep 2 at least")
 
@@ -181,13 +205,10 @@ class EncodeConfig:
     cluster: Cluster = option(Cluster(), "where Ray runs")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        _require("", self, seed=(0, math.inf), max_failure_rate=(0, 1))
+        _require_positive("", self, ("batch_size", "threads"))
         if self.device not in ("auto", "cpu", "cuda"):
             raise UserError(f"device={self.device} is none of auto, cpu, cuda")
-        if not 0 <= self.max_failure_rate <= 1:
-            raise UserError(f"max_failure_rate={self.max_failure_rate}: a rate lies between 0 and 1")
         if unknown := set(self.retry) - set(FAILURES):
             raise UserError(f"retry={min(unknown)}: there is no such reason; choose from {', '.join(FAILURES)}")
 
@@ -202,6 +223,10 @@ class LoadingConfig:
     pairs_per_object: int = option(4, "pairs that an object gives each time its shard is read")
     cache_mb: int = option(0, "memory for decoded views; 0: every view is decoded each time")
     seconds: float = option(2.0, "CPU seconds for each way and round")
+
+    def __post_init__(self) -> None:
+        _require_positive("", self, ("resolution", "batch_size", "pairs_per_object"))
+        _require("", self, cache_mb=(0, math.inf), seconds=(0.01, math.inf))
 
 
 class Layout(StrEnum):
@@ -227,6 +252,9 @@ class ConvertConfig:
     image_encoder: str | None = option(None, "folder of a CLIP vision model, for a source that has none or another")
     dtype: Dtype = option(Dtype.float32, "precision of what is written; half precision is read as well")
 
+    def __post_init__(self) -> None:
+        _require_folder("target", self.target, "name one, and copy that")
+
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
@@ -245,7 +273,9 @@ class BenchmarkConfig:
     threads: int = option(0, "torch's threads on a CPU; 0: as many as torch chooses")
 
     def __post_init__(self) -> None:
-        _require_positive("benchmark", self, ("steps", "rounds"))
+        _require_positive("", self, ("steps", "rounds"))
+        _require("", self, seed=(0, math.inf), threads=(0, math.inf))
+        _require_folder("output", self.output, "name one")
         if any(size < 1 for size in self.batch_sizes):
             raise UserError(f"batch_sizes={list(self.batch_sizes)} must be at least 1 each")
 

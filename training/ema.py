@@ -24,7 +24,8 @@ class Ema:
         """Start from the weights as they are, or continue what was loaded; call it once they lie on their device."""
         if self.shadow:
             pairs = zip(self.shadow, self._weights(), strict=True)
-            self.shadow = [shadow.to(weight.device, torch.float32) for shadow, weight in pairs]
+            # In the memory layout of the weights, which may be another one than when they were saved.
+            self.shadow = [torch.empty_like(weight, dtype=torch.float32).copy_(shadow) for shadow, weight in pairs]
         else:
             self.shadow = [weight.detach().clone().float() for weight in self._weights()]
 

@@ -22,9 +22,15 @@ class PictureGrid(L.Callback):
 
     def __init__(self, folder: Path, pairs: Batch, config: SampleConfig, every: int) -> None:
         self.folder, self.pairs, self.config, self.every = folder, pairs, config, every
+        self._step = 0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        step = trainer.global_step
+        if (step := trainer.global_step) == self._step:
+            return  # a pass of several that make a step
+        self._step = step
         if self.every and step % self.every == 0 and step != trainer.max_steps:
             self._draw(trainer, module)
 

@@ -113,7 +113,8 @@ def require_fitting(path: str, model: Zero123, background: Background) -> None:
     Raises:
         UserError: `path` holds latents that do not fit the model, or does not say what made them.
     """
-    plan = read_plan(path) or {}
+    plan = read_plan(path)
+    plan = plan if isinstance(plan, dict) else {}
     if plan.get("resolution") != model.resolution:
         raise UserError(f"{path} was encoded at resolution={plan.get('resolution')}, the model's is {model.resolution}")
     if plan.get("background") != background:

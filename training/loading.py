@@ -42,7 +42,7 @@ class Original(Dataset[dict[str, Tensor]]):
     """Folders `<uid>/000.png, 000.npy …`, a random pair of views of each, as the original reads them."""
 
     def __init__(self, root: Path, resolution: int) -> None:
-        self.folders = sorted(path for path in root.iterdir() if (path / "001.png").exists())
+        self.folders = sorted(path.parent for path in root.glob("*/001.png"))
         self.resolution, self.random = resolution, random.Random(0)
         if not self.folders:
             raise UserError(f"original: {root} holds no folders <uid> with pictures 000.png …; see pipeline.export")

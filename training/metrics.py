@@ -1,6 +1,7 @@
 """What a run says of itself: a line of progress, metrics.csv, and the same figures for W&B."""
 
 import csv
+import math
 import sys
 import time
 from pathlib import Path
@@ -84,6 +85,8 @@ class Metrics(L.Callback):
         step = trainer.global_step
         losses, counts = trainer.strategy.reduce(self.sums, reduce_op="sum").tolist()
         loss = sum(losses) / sum(counts)
+        if not math.isfinite(loss):
+            raise module.diverged()
         self.smooth = loss if self.smooth is None else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
         now = time.monotonic()
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
@@ -125,14 +128,21 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def _keep_rows(path: Path, up_to: int) -> float | None:
-    """Forget what a run logged after the checkpoint that it now continues from; the smooth loss it had by then."""
+    """Forget what a run logged after the checkpoint that it now continues from, and a line that it did not come to the
+    end of; the smooth loss it had by then."""
     if not path.exists():
         return None
-    with path.open(newline="") as file:
-        kept = [row for row in csv.DictReader(file) if int(row["step"]) <= up_to]
-    path.unlink()
+    with path.open(newline="", errors="replace") as file:
+        whole = [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+    kept = [row for row in whole if row.get("step", "").isdecimal() and int(row["step"]) <= up_to]
+    aside = path.with_name(path.name + ".part")
+    aside.unlink(missing_ok=True)
     for row in kept:
-        _append(path, row)
+        _append(aside, row)
+    if kept:
+        aside.replace(path)
+    else:
+        path.unlink()
     return next((float(row["loss_smooth"]) for row in reversed(kept) if row.get("loss_smooth")), None)
 
 

@@ -58,7 +58,8 @@ class Mirror(L.Callback):
 
     def _new(self) -> dict[str, int]:
         """What was written since, and when."""
-        folders = [*finished(self.output / "checkpoints")[-1:], *(self.output / name for name in MODELS)]
+        # The model first: a run whose last checkpoint was uploaded without it could not come to it any more.
+        folders = [*(self.output / name for name in MODELS), *finished(self.output / "checkpoints")[-1:]]
         times = {str(f.relative_to(self.output)): f.stat().st_mtime_ns for f in folders if f.exists()}
         return {name: time for name, time in times.items() if self._uploaded.get(name) != time}
 

@@ -11,12 +11,13 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from conf.options import UserError
 from training.acceleration import uncompiled
 from training.config import FinetuneConfig
 from training.data import training_batches, validation_batches
 from training.ema import Ema
 from training.model.zero123 import Pairs, Zero123
-from training.optimizer import adamw, lr_factor
+from training.optimizer import adamw, lay_out, lr_factor
 from training.position import Position, merged
 from training.split import Split
 from training.strategy import is_sharded
@@ -43,6 +44,9 @@ class Finetuning(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.ema.begin()
+        if not isinstance(self.trainer.strategy, DeepSpeedStrategy):  # whose moments are one long row
+            for optimizer in self.trainer.optimizers:
+                lay_out(optimizer)
 
     def training_step(self, batch: Pairs, batch_index: int) -> dict[str, Tensor]:
         with self.autocast():
@@ -95,6 +99,25 @@ class Finetuning(L.LightningModule):
         """The averaged weights in the U-Net, to look at, not to learn."""
         with self.ema.applied(), uncompiled(self.model.unet):
             yield
+
+    def require_finite(self) -> None:
+        """All ranks must call it, before they write what was learnt.
+
+        Raises:
+            UserError: a weight is no finite number any more, and so would be everything from here on.
+        """
+        learnt = [getattr(w, "ds_tensor", w).detach() for w in self.parameters() if w.requires_grad]
+        finite = bool(torch.nn.utils.get_total_norm(learnt, foreach=True).isfinite())
+        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
+            raise self.diverged()
+
+    def diverged(self) -> UserError:
+        """What to say when a loss or a weight is no finite number any more."""
+        return UserError(
+            f"{self.config.output}: by step {self.trainer.global_step} the loss or a weight is no finite number any "
+            "more, and nothing was saved since; begin another output with a lower optimizer.lr or optimizer.clip_norm=1"
+            ", from model.pretrained=<this output>/best if it is there"
+        )
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.compute is torch.bfloat16)

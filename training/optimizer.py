@@ -22,6 +22,15 @@ def adamw(model: Zero123, options: OptimizerConfig, fused: bool = True) -> torch
     )
 
 
+def lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the memory layout of their weights. Those from a checkpoint have the layout of the run that
+    saved it, which another device or `trainer.compile` changes, and the fused kernel pairs numbers by their place."""
+    for weight, state in optimizer.state.items():
+        for name, moment in state.items():
+            if moment.shape == weight.shape and moment.stride() != weight.stride():
+                state[name] = torch.empty_like(weight.detach()).copy_(moment)
+
+
 def lr_factor(step: int, warmup: int, decay: int, steps: int) -> float:
     """What the learning rate is multiplied by at a step counted from 0: up along a line, and down along a
     cosine over the last `decay` of all steps."""

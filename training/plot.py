@@ -64,8 +64,10 @@ def read_metrics(folder: Path) -> Table:
     try:
         with (folder / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(f"{folder} is no run of training.finetune: it has no metrics.csv") from None
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{folder / 'metrics.csv'} is damaged: {error!r}") from error
     try:
         table: Table = {
             column: (

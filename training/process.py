@@ -28,7 +28,7 @@ from training.model.architecture import build
 from training.model.cost import peak_flops, step_flops
 from training.model.zero123 import Zero123
 from training.module import Finetuning
-from training.record import as_dict, continue_or_begin, finished
+from training.record import as_dict, continue_or_begin, trained_steps
 from training.split import split
 from training.strategy import resolve, strategy
 from training.world import World, divide, is_first, local_rank, world
@@ -50,9 +50,9 @@ def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> i
         trainer=replace(config.trainer, strategy=resolve(config.trainer.strategy, processes)),
     )
     continue_or_begin(output, config)
-    if not finished(output, config):
+    if (done := trained_steps(output)) < config.trainer.max_steps:
         saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
-        last = latest(output / "checkpoints", saved_by)
+        last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
         if is_first():
             held_out = [uid for shard in halves.validation for uid in shard.uids]
             write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in held_out).encode())
@@ -61,7 +61,7 @@ def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> i
         callbacks = _callbacks(module, processes, Checkpoints(output / "checkpoints", config.trainer, saved_by, told))
         _trainer(config, processes, batches.accumulate, callbacks).fit(module, ckpt_path=last, weights_only=True)
     elif is_first():
-        print(f"{output} is finished: {config.trainer.max_steps} steps")
+        print(f"{output} is finished: {done} steps")
     if is_first():
         _point_to(output)
     return 0
@@ -98,8 +98,8 @@ def _callbacks(module: Finetuning, processes: World, checkpoints: Checkpoints) -
         Metrics(output / "metrics.csv", config.trainer, step_flops(model.unet), peak),
         PictureGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
         BestModel(output / "best", as_dict(config)),
-        checkpoints,
         FinalModel(output / "model", as_dict(config)),
+        checkpoints,
         *([Mirror(output, config.mirror, config.trainer.keep)] if config.mirror else []),
         ModelArtifacts(output, config.artifacts, config.mirror),
     ]

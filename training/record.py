@@ -25,9 +25,9 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         UserError: the folder belongs to a run of another configuration.
     """
     path, now = output / "training.yaml", as_dict(config)
-    begun = (output / "checkpoints").exists() or (output / "model").exists()
+    begun = any((output / name).exists() for name in ("checkpoints", "best", "model"))
     if begun and path.exists():
-        before = _flat(yaml.safe_load(path.read_text()))
+        before = _flat(read_record(path))
         for key, value in _flat(now).items():
             # An option that was not there yet says nothing about the run.
             if not key.startswith(FREE) and before.get(key, value) != value:
@@ -39,10 +39,20 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         write_atomically(str(path), yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
 
 
-def finished(output: Path, config: FinetuneConfig) -> bool:
-    """Whether the run's model has been trained for as many steps as are asked for."""
+def trained_steps(output: Path) -> int:
+    """How many steps the run's model has been trained for; 0 where there is none."""
     path = output / "model" / "training.yaml"
-    return path.exists() and yaml.safe_load(path.read_text())["trainer"]["max_steps"] >= config.trainer.max_steps
+    return read_record(path)["trainer"]["max_steps"] if path.exists() else 0
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A training.yaml. Raises UserError where it is none."""
+    try:
+        record = yaml.safe_load(path.read_text())
+        assert isinstance(record["trainer"]["max_steps"], int)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise UserError(f"{path} is no record of a run, or damaged; choose another output, or delete it") from error
+    return record
 
 
 def as_dict(config: FinetuneConfig) -> dict[str, Any]:

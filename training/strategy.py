@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
 from torch import nn
 
@@ -46,9 +47,10 @@ def strategy(name: Name, world: World, batch_size: int) -> Strategy:
     backend = "nccl" if world.gpu else "gloo"
     match name:
         case Name.single:
-            return SingleDeviceStrategy(device="cuda:0" if world.gpu else "cpu")
+            return SingleDeviceStrategy(device="cuda:0" if world.gpu else "cpu", checkpoint_io=InPlace())
         case Name.ddp:
             return DDPStrategy(
+                checkpoint_io=InPlace(),
                 cluster_environment=environment,
                 process_group_backend=backend,
                 timeout=TIMEOUT,
@@ -73,6 +75,14 @@ def strategy(name: Name, world: World, batch_size: int) -> Strategy:
     # A small weight would stay whole on every device, and never see that its share was exchanged for the average.
     zero.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # type: ignore[index]
     return zero
+
+
+class InPlace(TorchCheckpointIO):
+    """Writes a state where it is to lie, which is aside already. Lightning's own fills the system's temporary folder
+    with it first, which may be small, or in memory."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
 
 
 class CpuDeepSpeed(DeepSpeedStrategy):

@@ -144,3 +144,35 @@ def test_pickles_are_not_opened(saved):
 def test_another_image_encoder_is_refused(saved):
     (saved / "image_encoder/config.json").write_text(json.dumps({"model_type": "bert"}))
     assert "holds a bert, not a CLIP vision model" in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "sentence"),
+    [
+        ("unet/config.json", {"block_out_channels": 5}, "unet cannot be read as UNet2DConditionModel"),
+        ("unet/config.json", {"norm_num_groups": 0}, "unet cannot be read as UNet2DConditionModel"),
+        ("image_encoder/config.json", {"hidden_act": "foo"}, "cannot be read as CLIPVisionModelWithProjection"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": -5}, "cannot be read as a DDIMScheduler"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "foo"}, "cannot be read as a DDIMScheduler"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "foo"}, "'foo' is not a valid Prediction"),
+    ],
+)
+def test_configurations_of_no_model_are_refused(saved, file, changes, sentence):
+    path = saved / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UserError, match=sentence) as caught:
+        checkpoint.load(saved, strange=True)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["[1]", "[" * 100_000, "\xff"])
+def test_a_configuration_that_is_no_dictionary_is_refused(saved, text):
+    (saved / "unet/config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json is damaged: "):
+        checkpoint.load(saved)
+
+
+def test_an_unet_that_wants_more_than_picture_and_pose_is_refused(model, saved):
+    model.unet.register_to_config(addition_embed_type="text_time")
+    with pytest.raises(UserError, match="its unet has addition_embed_type=text_time"):
+        checkpoint.check_fit(model, saved)

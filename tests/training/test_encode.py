@@ -239,6 +239,13 @@ def test_latents_of_another_encoder_are_refused(latents, seed, options, backgrou
         require_fitting(latents, build(replace(SMALL, **options), seed), background)
 
 
+def test_latents_that_do_not_say_what_made_them_are_refused(tmp_path):
+    for plan in ("{}", "[1]"):
+        (tmp_path / "plan.json").write_text(plan)
+        with pytest.raises(UserError, match="was encoded at resolution=None, the model's is 16"):
+            require_fitting(str(tmp_path), build(SMALL), Background.composite)
+
+
 # ---- the same training
 
 

@@ -1,8 +1,11 @@
 """The entry as a user runs it, on dotted objects and a model of a few thousand weights."""
 
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from tests.training.dots import write_dots
 from tests.training.small_run import SMALL, rows
 from training.config import FinetuneConfig, Strategy
 from training.finetune import main
+from training.metrics import COLUMNS, _keep_rows
 from training.model import checkpoint
 
 
@@ -134,6 +138,21 @@ def test_the_folder_holds_the_average_not_the_last_weights(run):
     assert not any(name.startswith(("model.vae", "model.image_encoder")) for name in state["state_dict"])
 
 
+def test_a_second_interrupt_does_not_wait(dots, tmp_path):
+    words = ["training.finetune", f"data.path={dots}", f"output={tmp_path}", *SMALL, "trainer.max_steps=4000"]
+    words += ["wandb.mode=disabled", "data.batch_size=1", "data.global_batch=400"]  # steps of seconds
+    running = subprocess.Popen(
+        [sys.executable, "-m", *words], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout
+    assert any(line.startswith("step 2/") for line in running.stdout)
+    for _ in range(2):
+        time.sleep(0.3)  # the line comes at the end of a step, which would be the one at hand
+        running.send_signal(signal.SIGINT)
+    assert running.wait(30) == 130
+    assert running.stderr and running.stderr.read() == "\nstopped; the same command continues\n"
+
+
 def test_a_finished_run_says_so(run, dots, capsys):
     before = (run / "model/model_index.json").stat().st_mtime_ns
     assert train(dots, run, "trainer.max_steps=40") == 0
@@ -156,6 +175,111 @@ def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
 def test_counts_are_positive(word):
     with pytest.raises(UserError, match=f"{word} must be at least 1"):
         configured("data.path=x", word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["trainer.devices=-1", "trainer.validate_every=-1", "data.workers=-1", "optimizer.lr=nan", "optimizer.lr=-1.0",
+     "optimizer.ema_decay=2.0", "optimizer.weight_decay=inf", "sample.steps=1001", "seed=-1"],
+)  # fmt: skip
+def test_numbers_have_bounds(word):
+    with pytest.raises(UserError, match=f"{word} must be at least "):
+        configured("data.path=x", word)
+
+
+def test_a_run_is_not_written_to_a_folder_called_s3():
+    with pytest.raises(UserError, match="output=s3://bucket/run: it is written to a folder of this machine; mirror="):
+        configured("data.path=x", "output=s3://bucket/run")
+
+
+@pytest.fixture
+def five(dots, tmp_path) -> Path:
+    """A run of five steps, its first checkpoint and its model."""
+    assert train(dots, tmp_path / "run", "trainer.max_steps=5") == 0
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("often", ["trainer.log_every=1", "trainer.checkpoint_every=1"])
+def test_a_run_that_diverges_says_so_and_saves_nothing_of_it(often, five, dots):
+    path = five / "checkpoints/00000005/state"
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["model.unet.conv_in.bias"][0] = float("nan")
+    torch.save(state, path)
+    before = (five / "best/training.yaml").read_text(), (five / "model/training.yaml").read_text()
+    with pytest.raises(UserError, match="by step 6 the loss or a weight is no finite number any more, and nothing was"):
+        train(dots, five, "trainer.max_steps=20", "trainer.log_every=100", often)
+    assert [path.name for path in (five / "checkpoints").iterdir()] == ["00000005"]
+    assert ((five / "best/training.yaml").read_text(), (five / "model/training.yaml").read_text()) == before
+
+
+def test_the_model_is_there_before_the_checkpoint_that_no_step_leads_on_from(five, dots, capsys):
+    """Else a kill between the two would leave a run that has come to its end and never to its model."""
+    last = five / "checkpoints/00000005"
+    assert (five / "model").stat().st_mtime_ns < (last / "saved.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert train(dots, five, "trainer.max_steps=3") == 0
+    assert capsys.readouterr().out.startswith(f"{five} is finished: 5 steps")
+    shutil.rmtree(five / "model")
+    with pytest.raises(UserError, match="00000005 is 5 steps or more already; name a larger trainer.max_steps"):
+        train(dots, five, "trainer.max_steps=5")
+
+
+def test_damaged_checkpoints_and_records_are_one_sentence(five, dots):
+    state = five / "checkpoints/00000005/state"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(UserError, match="00000005 is damaged .*; delete it to continue from the one before it"):
+        train(dots, five, "trainer.max_steps=6")
+    (five / "training.yaml").write_text("[1]")
+    with pytest.raises(UserError, match="training.yaml is no record of a run, or damaged"):
+        train(dots, five, "trainer.max_steps=6")
+
+
+def test_a_state_that_cannot_be_written_leaves_nothing_of_it(five, dots, monkeypatch, tmp_path):
+    """On a disk that is full after some bytes; and none of it goes through the system's temporary folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "there-is-no-such-folder"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # less than a state has
+    try:
+        with pytest.raises(UserError, match="checkpoints cannot be written, its disk may be full"):
+            train(dots, five, "trainer.max_steps=12")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (five / "checkpoints").iterdir()] == ["00000005"]
+    assert train(dots, five, "trainer.max_steps=6") == 0, "the same command continues"
+
+
+@pytest.mark.parametrize("damage", ["12,3\n", "x,y\n", ",".join("1" * 30) + "\n", "\xff\n", "8,"])
+def test_a_line_of_metrics_that_was_not_written_to_its_end_is_forgotten(damage, tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(",".join(COLUMNS) + "\n2" + ",1" * (len(COLUMNS) - 1) + "\n" + damage)
+    assert _keep_rows(path, up_to=100) == 1
+    assert [row["step"] for row in rows(tmp_path)] == ["2"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_best_model_of_another_configuration_is_not_taken_for_this_ones(five, dots):
+    for name in ("checkpoints", "model"):  # as a kill before the first checkpoint leaves it
+        shutil.rmtree(five / name)
+    with pytest.raises(UserError, match="was begun with optimizer.lr="):
+        train(dots, five, "trainer.max_steps=5", "optimizer.lr=0.5")
+
+
+def test_a_run_continued_in_another_memory_layout_has_its_moments_in_it(dots, tmp_path):
+    """As when `trainer.compile` changes, or the device: fused AdamW pairs numbers by their place in memory."""
+    for steps, last in ((5, "false"), (7, "true")):
+        train(dots, tmp_path, f"trainer.max_steps={steps}", f"trainer.channels_last={last}")
+    state = torch.load(tmp_path / "checkpoints/00000007/state", weights_only=True)
+    shapes = {tuple(w.shape): w.stride() for w in state["state_dict"].values() if w.ndim == 4 and w.shape[2] == 3}
+    moments = [m["exp_avg"] for m in state["optimizer_states"][0]["state"].values() if m["exp_avg"].ndim == 4]
+    averages = [average for average in state["ema"]["shadow"] if average.ndim == 4]
+    assert len(moments) == len(averages) > 10 and all(stride[1] == 1 for stride in shapes.values())
+    for tensor in (*moments, *averages):
+        assert tensor.stride() == shapes.get(tuple(tensor.shape), tensor.stride())
+
+
+def test_pictures_are_drawn_once_a_step_whatever_its_passes(dots, tmp_path):
+    train(dots, tmp_path, "trainer.max_steps=4", "trainer.sample_every=2", "data.batch_size=2")
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {"000002.png", "000004.png"}
 
 
 def test_a_continued_run_ends_in_the_very_weights_of_an_uninterrupted_one(tmp_path, capsys):

@@ -1,10 +1,11 @@
+import copy
 import math
 
 import pytest
 import torch
 
 from training.config import OptimizerConfig
-from training.optimizer import adamw, lr_factor
+from training.optimizer import adamw, lay_out, lr_factor
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -32,3 +33,31 @@ def test_rate_rises_and_falls():
     assert [lr_factor(s, 100, 0, 1000) for s in (0, 49, 99, 100, 999)] == pytest.approx([0.01, 0.5, 1, 1, 1])
     assert [lr_factor(s, 0, 400, 1000) for s in (599, 600, 800, 1000)] == pytest.approx([1, 1, 0.5, 0])
     assert lr_factor(700, 0, 400, 1000) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+
+
+def test_moments_from_another_memory_layout_meet_their_weights():
+    """Fused, a step pairs numbers by their place in memory: it would take those of other weights."""
+
+    def begun() -> tuple[torch.nn.Parameter, torch.optim.AdamW]:
+        numbers = torch.arange(24.0).reshape(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+        weight = torch.nn.Parameter(numbers)
+        return weight, torch.optim.AdamW([weight], lr=0.1, fused=True)
+
+    def step(weight: torch.nn.Parameter, optimizer: torch.optim.AdamW, seed: int) -> None:
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)).to(weight)
+        weight.grad = torch.empty_like(weight).copy_(weight.grad)
+        optimizer.step()
+
+    (whole, first), (parts, second) = begun(), begun()
+    step(whole, first, 0)
+    saved = copy.deepcopy(first.state_dict())
+    for name in ("exp_avg", "exp_avg_sq"):
+        saved["state"][0][name] = saved["state"][0][name].contiguous()
+    with torch.no_grad():
+        parts.copy_(whole)
+    second.load_state_dict(saved)
+    lay_out(second)
+    assert second.state[parts]["exp_avg"].stride() == parts.stride()
+    step(parts, second, 1)
+    step(whole, first, 1)
+    assert torch.equal(parts, whole)

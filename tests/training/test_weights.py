@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from tests.training.originals import assert_same, averaged, convert, refusal, weights, write_original
 from training.model.weights import read_weights
 
+UNET, CLIP = "model.diffusion_model.", "cond_stage_model.model.visual."
+
 
 def test_what_lightning_keeps_beside_the_weights_is_not_read(state, tmp_path, monkeypatch):
     """Lightning 1.4's checkpoints: a class as a key, scalars of numpy in schedulers, optimiser states."""
@@ -112,6 +114,13 @@ def test_what_is_no_checkpoint_is_refused(source, damage, sentence):
         ({"model_ema.diffusion_modelout2bias": None}, "its tensor model_ema.diffusion_modelout2bias is missing"),
         ({"first_stage_model.quant_conv.bias": None}, "its tensor first_stage_model.quant_conv.bias is missing"),
         ({"cc_projection.bias": torch.zeros(15)}, "cc_projection.bias has the shape [15], where [16] would fit"),
+        ({"cc_projection.bias": torch.zeros(16, dtype=torch.int64)}, "cc_projection.bias holds int64, which are no"),
+        ({"cc_projection.weight": torch.zeros(5)}, "cc_projection.weight has the shape [5], where 2 sides would do"),
+        ({f"{UNET}input_blocks.0.0.weight": torch.zeros(5)}, "has the shape [5], where 4 sides would do"),
+        ({f"{UNET}out.2.weight": torch.zeros(())}, "has the shape [], where 4 sides would do"),
+        ({f"{UNET}input_blocks.1.0.out_layers.3.weight": torch.zeros(7, 7, 3, 3)}, "no model has the shapes"),
+        ({f"{CLIP}conv1.weight": torch.zeros(0, 3, 0, 0)}, "has the shape [0, 3, 0, 0], where 4 sides would do"),
+        ({f"{CLIP}proj": torch.zeros(3)}, "proj has the shape [3], where 2 sides would do"),
         (
             {"cc_projection.weight": torch.zeros(16, 19)},
             "its cc_projection fits neither its image_encoder nor its unet",
@@ -121,6 +130,21 @@ def test_what_is_no_checkpoint_is_refused(source, damage, sentence):
 def test_missing_unknown_and_misshapen_tensors_are_refused(state, tmp_path, change, sentence):
     changed = {name: tensor for name, tensor in (state | change).items() if tensor is not None}
     assert sentence in refusal(write_original(tmp_path / "odd.ckpt", changed))
+
+
+def test_names_that_claim_a_huge_model_take_no_memory(state, tmp_path):
+    """Layers of 16 GB each in a file of some megabytes, the weights of which are then missing."""
+    change = {f"{CLIP}conv1.weight": torch.zeros(1 << 14, 3, 1, 1), f"{CLIP}positional_embedding": torch.zeros(5, 1)}
+    change |= {f"{CLIP}transformer.resblocks.{i}.ln_1.weight": torch.zeros(1) for i in range(1, 100)}
+    change |= {f"{CLIP}transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(1 << 18, 1)}
+    said = refusal(write_original(tmp_path / "huge.ckpt", state | change))
+    assert "has the shape" in said or "is missing" in said
+
+
+def test_notes_and_names_are_looked_at_before_they_are_used(state, tmp_path):
+    assert "'foo' is not a valid PoseVector" in refusal(write_original(tmp_path / "a.ckpt", state, pose_vector="foo"))
+    torch.save({"state_dict": {1: torch.zeros(1)}}, tmp_path / "b.ckpt")
+    assert "1 is no name of a tensor" in refusal(tmp_path / "b.ckpt")
 
 
 def test_there_is_no_such_source(tmp_path):

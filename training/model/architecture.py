@@ -9,7 +9,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
-from training.model.checkpoint import load_image_encoder
+from training.model.checkpoint import check_fit, load_image_encoder
 from training.model.conditioning import POSE, CCProjection
 from training.model.pretrained import Frozen, Pretrained, extend_input, read, read_frozen
 from training.model.zero123 import Prediction, Zero123, noise_schedule
@@ -70,7 +70,10 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         if start and start.cc_projection:
             _take(projection, start.cc_projection, architecture.pretrained)
     clip = architecture.scaling_factor if architecture.patch else None
-    return Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
+    model = Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
+    if architecture.pretrained:
+        check_fit(model, architecture.pretrained)
+    return model
 
 
 def build_encoders(architecture: Architecture, seed: int = 0) -> tuple[Autoencoder, CLIPVisionModelWithProjection]:
@@ -150,8 +153,21 @@ def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder
 
 
 def _check(architecture: Architecture) -> None:
-    unet = architecture.unet
-    if len(unet.channels) != len(unet.attention):
+    unet, encoder = architecture.unet, architecture.encoder
+    patch = 1 if architecture.patch is None else architecture.patch
+    counts = {"resolution": architecture.resolution, "patch": patch}
+    for name, part in (("unet", unet), ("encoder", encoder)):
+        sizes = {key: min(value, default=1) if isinstance(value, list) else value for key, value in vars(part).items()}
+        counts |= {f"{name}.{key}": size for key, size in sizes.items() if type(size) is int}
+    if small := [name for name, count in counts.items() if count < 1]:
+        raise UserError(f"model.{small[0]} must be at least 1")
+    if encoder.width % encoder.heads:
+        raise UserError(f"model.encoder.width={encoder.width} must be a multiple of encoder.heads={encoder.heads}")
+    if encoder.patch_size > encoder.image_size:
+        raise UserError(f"model.encoder.patch_size must be at most encoder.image_size={encoder.image_size}")
+    if not 0 < architecture.scaling_factor < float("inf"):
+        raise UserError(f"model.scaling_factor={architecture.scaling_factor} must be above 0")
+    if not unet.channels or len(unet.channels) != len(unet.attention):
         raise UserError("model.unet.channels and model.unet.attention must be equally long, one entry per level")
     if any(width % unet.groups or width % unet.heads for width in unet.channels):
         raise UserError(

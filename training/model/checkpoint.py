@@ -6,7 +6,8 @@ are what the community pipeline Zero1to3StableDiffusionPipeline reads.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from transformers.utils.logging import disable_progress_bar
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
-from training.model.weights import check
-from training.model.zero123 import Zero123
+from training.model.weights import check, first_line
+from training.model.zero123 import Prediction, Zero123
 
 disable_progress_bar()  # loading is quick, and the bars of transformers would tear other lines apart
 
 PIPELINE = "Zero1to3StableDiffusionPipeline"
+# What some U-Nets want to be told besides, or instead, and this one never is.
+BESIDES = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim", "only_cross_attention")
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
 
 
@@ -42,11 +45,31 @@ def place(folder: Path, write: Callable[[Path], None]) -> None:
     aside, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    write(aside)
+    with whole(aside):
+        write(aside)
     if folder.exists():
         folder.rename(old)
     aside.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def whole(aside: Path) -> Iterator[None]:
+    """Leaves nothing of a file or folder that could not be written to its end.
+
+    Raises:
+        UserError: the disk is full, in the words of torch.save and of safetensors.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError) or "inline_container" in str(error):
+            raise UserError(f"{aside.parent} cannot be written, its disk may be full: {first_line(error)}") from error
+        raise
 
 
 def write(model: Zero123, folder: Path) -> None:
@@ -96,7 +119,13 @@ def load_projection(folder: Path, strange: bool = False) -> CCProjection:
 
 
 def load_scheduler(folder: Path) -> DDIMScheduler:
-    return DDIMScheduler.from_config(read_config(folder, "scheduler_config.json"))
+    config = read_config(folder, "scheduler_config.json")
+    try:
+        scheduler = DDIMScheduler.from_config(config)
+        Prediction(scheduler.config["prediction_type"])
+    except Exception as error:  # as above
+        raise UserError(f"{folder} cannot be read as a DDIMScheduler: {first_line(error)}") from error
+    return scheduler
 
 
 def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
@@ -125,8 +154,8 @@ def _load(part: Any, folder: Path, strange: bool = False) -> Any:
         options |= {"use_safetensors": path.suffix == ".safetensors", "variant": "fp16" if half else None}
     try:
         model, report = part.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be read as {part.__name__}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a damaged configuration makes of the classes
+        raise UserError(f"{folder} cannot be read as {part.__name__}: {first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
@@ -146,11 +175,14 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name a checkpoint folder with {', '.join(PARTS)}")
     try:
-        return json.loads((folder / name).read_text())
+        config = json.loads((folder / name).read_text())
     except FileNotFoundError:
         raise UserError(f"{folder} is incomplete: {name} is missing") from None
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{folder / name} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / name} is damaged: it holds a {type(config).__name__}")
+    return config
 
 
 def _index(model: Zero123) -> dict[str, Any]:
@@ -194,6 +226,10 @@ def check_fit(model: Zero123, folder: str | Path) -> None:
             f"{folder} is no Zero-1-to-3 checkpoint: its unet has {unet['in_channels']} input channels, "
             f"not {2 * latent}"
         )
+    if unet["out_channels"] != (model.vae.config.get("latent_channels") or model.vae.latent_channels):
+        raise UserError(f"{folder} is inconsistent: its unet has {latent} channels, its vae another number")
+    if asked := [name for name in BESIDES if unet.get(name)]:
+        raise UserError(f"{folder} is no Zero-1-to-3 checkpoint: its unet has {asked[0]}={unet[asked[0]]}")
     if (projection["in_channel"], projection["out_channel"]) != (
         embedding + POSE,
         unet["cross_attention_dim"],

@@ -36,7 +36,11 @@ def save_original(model: Zero123, path: Path) -> None:
     aside.parent.mkdir(parents=True, exist_ok=True)
     notes = {"global_step": 0, POSE_NOTE: str(model.cc_projection.pose_vector)}
     size = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}.values())
-    with aside.open("wb") as file, tqdm.wrapattr(file, "write", total=size, desc="writing", delay=2) as watched:
+    with (
+        checkpoint.whole(aside),
+        aside.open("wb") as file,
+        tqdm.wrapattr(file, "write", total=size, desc="writing", delay=2) as watched,
+    ):
         torch.save({"state_dict": tensors, **notes}, watched)  # type: ignore[arg-type]
     os.replace(aside, path)
 

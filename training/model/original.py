@@ -109,20 +109,20 @@ def unet_config(unet: Weights) -> dict[str, Any]:
         if f"input_blocks.{i}.0.op.weight" in unet:
             channels, attention = [*channels, 0], [*attention, False]
         elif f"input_blocks.{i}.0.out_layers.3.weight" in unet:
-            channels[-1] = len(unet[f"input_blocks.{i}.0.out_layers.3.weight"])
+            channels[-1] = unet.shape(f"input_blocks.{i}.0.out_layers.3.weight", 4)[0]
             attention[-1] = f"input_blocks.{i}.1.norm.weight" in unet
         else:
             break
         i += 1
     return {
         "sample_size": 32,
-        "in_channels": unet["input_blocks.0.0.weight"].shape[1],
-        "out_channels": len(unet["out.2.weight"]),
+        "in_channels": unet.shape("input_blocks.0.0.weight", 4)[1],
+        "out_channels": unet.shape("out.2.weight", 4)[0],
         "block_out_channels": tuple(channels),
         "layers_per_block": i // len(channels) - 1,
         "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention),
         "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
-        "cross_attention_dim": unet["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1],
+        "cross_attention_dim": unet.shape("middle_block.1.transformer_blocks.0.attn2.to_k.weight", 2)[1],
         "attention_head_dim": 8,  # diffusers' old name for the number of heads
     }
 
@@ -152,17 +152,17 @@ def autoencoder_config(vae: Weights) -> dict[str, Any]:
     channels: list[int] = []
     layers = 0
     while f"encoder.down.{len(channels)}.block.0.conv1.weight" in vae:
-        channels.append(len(vae[f"encoder.down.{len(channels)}.block.0.conv1.weight"]))
+        channels.append(vae.shape(f"encoder.down.{len(channels)}.block.0.conv1.weight", 4)[0])
     while f"encoder.down.0.block.{layers}.conv1.weight" in vae:
         layers += 1
     return {
-        "in_channels": vae["encoder.conv_in.weight"].shape[1],
-        "out_channels": len(vae["decoder.conv_out.weight"]),
+        "in_channels": vae.shape("encoder.conv_in.weight", 4)[1],
+        "out_channels": vae.shape("decoder.conv_out.weight", 4)[0],
         "block_out_channels": tuple(channels),
         "down_block_types": ("DownEncoderBlock2D",) * len(channels),
         "up_block_types": ("UpDecoderBlock2D",) * len(channels),
         "layers_per_block": layers,
-        "latent_channels": len(vae["post_quant_conv.weight"]),
+        "latent_channels": vae.shape("post_quant_conv.weight", 4)[0],
         "sample_size": 256,
         "scaling_factor": 0.18215,
     }
@@ -196,17 +196,17 @@ def image_encoder_name(key: str) -> tuple[str, int | None]:
 
 def image_encoder_config(clip: Weights) -> CLIPVisionConfig:
     """What the shapes tell. Every CLIP of OpenAI's has heads of 64 and QuickGELU."""
-    width, _, _, patch = clip["conv1.weight"].shape
+    width, _, _, patch = clip.shape("conv1.weight", 4)
     layers = 0
     while f"transformer.resblocks.{layers}.ln_1.weight" in clip:
         layers += 1
     return CLIPVisionConfig(
         hidden_size=width,
-        intermediate_size=len(clip["transformer.resblocks.0.mlp.c_fc.weight"]),
+        intermediate_size=clip.shape("transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
         num_hidden_layers=layers,
         num_attention_heads=width // 64,
-        image_size=patch * round((len(clip["positional_embedding"]) - 1) ** 0.5),
+        image_size=patch * round((clip.shape("positional_embedding", 2)[0] - 1) ** 0.5),
         patch_size=patch,
-        projection_dim=clip["proj"].shape[1],
+        projection_dim=clip.shape("proj", 2)[1],
         hidden_act="quick_gelu",
     )

@@ -4,7 +4,8 @@
 unet/ vae/ image_encoder/, with cc_projection/ (the community's), clip_camera_projection/ (threestudio's) or neither
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from conf.options import UserError
 from training.model import checkpoint, original
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import POSE, CCProjection, PoseVector
-from training.model.weights import Weights, read_weights
+from training.model.weights import Weights, first_line, read_weights
 from training.model.zero123 import Zero123, noise_schedule
 
 UNET_INPUT = "input_blocks.0.0.weight"
@@ -149,24 +150,37 @@ def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionMo
 def _from_file(weights: Weights, ema: bool) -> Pretrained:
     tensors = weights.tensors
     ema = ema and original.averaged(original.UNET + UNET_INPUT) in tensors
-    with torch.device("meta"):
+    image_encoder = projection = None
+    # On meta, where a few names that claim a huge model take no memory.
+    with _model_of(weights), torch.device("meta"):
         unet = UNet2DConditionModel(**original.unet_config(weights.part(original.UNET)))
         vae = AutoencoderKL(**original.autoencoder_config(weights.part(original.VAE)))
-    image_encoder = projection = None
-    if any(name.startswith(original.CLIP) for name in tensors):
-        # Not on meta: the indices of its positions are no weights, and would stay there.
-        with torch.random.fork_rng(devices=[]):
+        if any(name.startswith(original.CLIP) for name in tensors):
             config = original.image_encoder_config(weights.part(original.CLIP))
             image_encoder = CLIPVisionModelWithProjection(config)
-    if original.PROJECTION + "weight" in tensors:
-        out_channel, in_channel = tensors[original.PROJECTION + "weight"].shape
-        pose = weights.notes.get(POSE_NOTE, PoseVector.zero123.value)
-        projection = CCProjection(in_channel, out_channel, PoseVector(pose))
+        if original.PROJECTION + "weight" in tensors:
+            out_channel, in_channel = weights.shape(original.PROJECTION + "weight", 2)
+            pose = weights.notes.get(POSE_NOTE, PoseVector.zero123.value)
+            projection = CCProjection(in_channel, out_channel, str(pose))
     parts = [part for part in (unet, vae, image_encoder, projection) if part is not None]
     _refuse_unknown(weights, parts)
     for part in parts:
         _fill(part, weights, ema and part is unet)
+    if image_encoder is not None:  # the indices of its positions are no weights, and are still on meta
+        positions: Any = image_encoder.vision_model.embeddings
+        positions.position_ids = torch.arange(positions.num_positions)[None]
     return Pretrained(unet, vae, image_encoder, projection, noise_schedule(), ema)
+
+
+@contextmanager
+def _model_of(weights: Weights) -> Iterator[None]:
+    """Raises UserError for whatever shapes that belong to no model make of the classes."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{weights.path}: no model has the shapes of its tensors: {first_line(error)}") from error
 
 
 def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
@@ -195,6 +209,8 @@ def _shaped(tensor: Tensor, like: Tensor, what: str) -> Tensor:
         tensor = tensor.T
     if tensor.ndim == 4 and like.ndim == 2 and tensor.shape[2:] == (1, 1):
         tensor = tensor[..., 0, 0]
+    if not tensor.is_floating_point():
+        raise UserError(f"{what} holds {str(tensor.dtype).removeprefix('torch.')}, which are no weights")
     if tensor.shape != like.shape:
         raise UserError(f"{what} has the shape {[*tensor.shape]}, where {[*like.shape]} would fit the others")
     return tensor.contiguous()
@@ -225,10 +241,13 @@ def _projection(folder: Path) -> CCProjection | None:
     if path is None:
         raise UserError(f"{threestudios} is incomplete: its weights are missing")
     weights = read_weights(path)
-    out_channel, in_channel = weights["proj.weight"].shape
     pose_vector = checkpoint.read_config(threestudios).get("pose_vector", PoseVector.zero123)
-    projection = CCProjection(in_channel, out_channel, pose_vector)
-    projection.load_state_dict({f"projection.{name}": weights[f"proj.{name}"].float() for name in ("weight", "bias")})
+    with _model_of(weights):
+        out_channel, in_channel = weights.shape("proj.weight", 2)
+        projection = CCProjection(in_channel, out_channel, str(pose_vector))
+        projection.load_state_dict(
+            {f"projection.{name}": weights[f"proj.{name}"].float() for name in ("weight", "bias")}
+        )
     return projection
 
 

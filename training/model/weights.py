@@ -52,6 +52,13 @@ class Weights:
             raise UserError(f"{self.path} is incomplete: its tensor {name} is missing")
         return self.tensors[name]
 
+    def shape(self, name: str, sides: int) -> tuple[int, ...]:
+        """The shape of a tensor of so many sides, none of them empty. Raises UserError where it is another one."""
+        shape = tuple(self[name].shape)
+        if len(shape) != sides or 0 in shape:
+            raise UserError(f"{self.path}: its tensor {name} has the shape {[*shape]}, where {sides} sides would do")
+        return shape
+
 
 def read_weights(path: Path) -> Weights:
     """The tensors of a `.safetensors` file or of a zip that torch.save wrote; they stay on the disk until used.
@@ -66,11 +73,13 @@ def read_weights(path: Path) -> Weights:
         try:
             contents = load_file(path)
         except (SafetensorError, ValueError, OSError) as error:
-            raise UserError(f"{path} is no checkpoint, or cut off: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path} is no checkpoint, or cut off: {first_line(error)}") from error
     tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else contents
     if not isinstance(tensors, dict):
         raise UserError(f"{path} holds a {type(tensors).__name__}, not the weights of a model")
     for name, value in tensors.items():
+        if not isinstance(name, str):
+            raise UserError(f"{path}: {name} is no name of a tensor")
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
             raise UserError(f"{path}: {name} is a {type(value).__name__}, where a tensor of weights was expected")
         # A few bytes repeated by strides of zero could otherwise fill the disk.
@@ -108,12 +117,17 @@ def check(path: Path) -> None:
         try:
             foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception as error:  # whatever a damaged pickle makes of the reader
-            raise UserError(f"{path} is no checkpoint of torch: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path} is no checkpoint of torch: {first_line(error)}") from error
     if foreign:
         raise UserError(
             f"{path} holds more than weights: {sorted(foreign)[0]} would be executed, which is refused; "
             "ask whoever made it for safetensors"
         )
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_zip(path: Path) -> bool:
@@ -126,7 +140,7 @@ def _unpickled(path: Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # whatever a damaged pickle makes of the reader
-            raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def _known() -> Any:
