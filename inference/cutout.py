@@ -7,6 +7,7 @@ import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ MODELS = {  # files of that release and their checksums in rembg's source
     "isnet": ("isnet-general-use.onnx", "md5:fc16ebd8b0c10d971d3513d564d01e29"),
 }
 ISNET_SIDE = 1024
+ASKED_AGAIN = 600  # seconds until a server that could not be reached is asked again, not at each picture of a folder
 MOST_BYTES = 2**30  # of a model
 MOST_SIDE = 2048  # of a picture that is cut out: bounds time and memory, and is more than any model sees
 OPAQUE = 128  # alpha from which on a pixel is the object's
@@ -37,6 +39,10 @@ Colours = NDArray[np.uint8]  # [H, W, 3]
 Alpha = NDArray[np.float32]  # [H, W], from 0 to 1
 
 
+class NoSegmenter(UserError):
+    """The model cannot be had or used: a matter of whoever chose it, whatever the picture."""
+
+
 def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
     """The picture as RGBA, straight alpha, transparent where it shows no object; at most 2048 pixels wide and high.
 
@@ -44,7 +50,8 @@ def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
     about all other pictures. `none` keeps the picture as it is.
 
     Raises:
-        UserError: the picture is blank, no object is found in it, or the model cannot be had or used.
+        UserError: the picture is blank, or no object is found in it.
+        NoSegmenter: the model cannot be had or used.
     """
     whole = photograph.convert("RGBA")
     whole.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.BICUBIC)
@@ -124,9 +131,9 @@ class Segmenter:
         try:
             mask = self.session.run([outputs[0].name], {self.session.get_inputs()[0].name: input_1CHW})[0]
         except Exception as error:  # onnxruntime's have no common class
-            raise UserError(f"cutout={self.name} fails: {one_line(error)}") from error
+            raise NoSegmenter(f"cutout={self.name} fails: {one_line(error)}") from error
         if np.shape(mask) != (1, 1, self.side, self.side) or not np.isfinite(mask).all():
-            raise UserError(f"cutout={self.name} gives no mask of [1, 1, {self.side}, {self.side}] numbers")
+            raise NoSegmenter(f"cutout={self.name} gives no mask of [1, 1, {self.side}, {self.side}] numbers")
         return np.asarray(mask[0], np.float32)
 
 
@@ -141,13 +148,18 @@ def segmenter(cutout: str) -> Segmenter:
     """Load a model that a stranger may have made: from memory, so that no other file is read along with it.
 
     Raises:
-        UserError: it cannot be had, is no ONNX model, keeps weights in other files, or has another input.
+        NoSegmenter: it cannot be had, is no ONNX model, keeps weights in other files, or has another input.
     """
-    file = downloaded(cutout) if cutout in MODELS else Path(cutout)
+    file = Path(cutout)
+    if cutout in MODELS:
+        had = attempted(cutout, int(monotonic() // ASKED_AGAIN))
+        if isinstance(had, NoSegmenter):
+            raise had
+        file = had
     if file.suffix.lower() != ".onnx" or not file.is_file():
-        raise UserError(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
+        raise NoSegmenter(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
     if file.stat().st_size > MOST_BYTES:
-        raise UserError(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
+        raise NoSegmenter(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same mask on any machine
     options.enable_cpu_mem_arena = False
@@ -158,14 +170,25 @@ def segmenter(cutout: str) -> Segmenter:
             session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's have no common class
             if "xternal data" in str(error):
-                raise UserError(f"cutout={cutout} keeps its weights in other files; give one that is whole") from error
-            raise UserError(f"cutout={cutout} is no model that onnxruntime runs: {one_line(error)}") from error
+                raise NoSegmenter(
+                    f"cutout={cutout} keeps its weights in other files; give one that is whole"
+                ) from error
+            raise NoSegmenter(f"cutout={cutout} is no model that onnxruntime runs: {one_line(error)}") from error
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
     match shape:
         case [1 | None | str(), 3, int(height), int(width)] if height == width and 1 <= width <= 2048:
             return Segmenter(cutout, session, width)
-    raise UserError(f"cutout={cutout} takes no input [1, 3, S, S] of float32 as U²-Net and IS-Net do, but {shape}")
+    raise NoSegmenter(f"cutout={cutout} takes no input [1, 3, S, S] of float32 as U²-Net and IS-Net do, but {shape}")
+
+
+@functools.lru_cache(maxsize=len(MODELS))
+def attempted(name: str, period: int) -> Path | NoSegmenter:
+    """`downloaded`, or why not: once in each `period`."""
+    try:
+        return downloaded(name)
+    except NoSegmenter as error:
+        return error
 
 
 def downloaded(name: str) -> Path:
@@ -177,7 +200,7 @@ def downloaded(name: str) -> Path:
         http = pooch.HTTPDownloader(progressbar=True, timeout=30)
         return Path(pooch.retrieve(RELEASE + file, checksum, file, cache, downloader=http))
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise NoSegmenter(
             f"cutout: {name} cannot be downloaded ({type(error).__name__}); put {RELEASE}{file} at {cache / file}, "
             "or give cutout=<path>.onnx, or cutout=none and a picture without background"
         ) from error
