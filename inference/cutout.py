@@ -4,20 +4,24 @@ The models are U²-Net (arXiv 2005.09007) and IS-Net (arXiv 2203.03041) as rembg
 """
 
 import functools
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import onnxruntime
 import pooch
 from numpy.typing import NDArray
 from PIL import Image
 
 from conf.options import UserError
 from training.model.picture import Background, on_white
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
 MODELS = {  # files of that release and their checksums in rembg's source
@@ -110,7 +114,7 @@ class Segmenter:
     """A model of input `[1, 3, S, S]`; one of side 1024 is fed as IS-Net, of another as U²-Net."""
 
     name: str
-    session: onnxruntime.InferenceSession
+    session: "onnxruntime.InferenceSession"
     side: int
 
     def __call__(self, colours: Colours) -> Alpha:
@@ -160,6 +164,10 @@ def segmenter(cutout: str) -> Segmenter:
         raise NoSegmenter(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
     if file.stat().st_size > MOST_BYTES:
         raise NoSegmenter(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
+    # Read at the import; without it onnxruntime 1.29 and later tell their maker about models and machine.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same mask on any machine
     options.enable_cpu_mem_arena = False

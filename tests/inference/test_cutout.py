@@ -2,11 +2,13 @@
 
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import command
+from command import PROJECT, command
 from PIL import Image, ImageDraw
 
 from conf.options import UserError
@@ -234,3 +236,15 @@ def test_real_photographs_on_a_coloured_ground_come_out_as_their_makers_cut_them
     ground.alpha_composite(truth)
     found, own = alpha_of(cut_out(ground, str(u2netp))) > 0.5, alpha_of(truth) > 0.5
     assert (found & own).sum() / (found | own).sum() > 0.95
+
+
+def test_onnxruntime_tells_nobody(tmp_path):
+    """Its telemetry would leave a session's file in the folder for temporary files, and a database in the cache."""
+    script = "import sys; from inference.cutout import segmenter; print(segmenter(sys.argv[1]).side)"
+    home = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "aside"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    quiet = {name: value for name, value in os.environ.items() if name != "CI"}  # which switches it off as well
+    for folder in ("home", "aside"):
+        (tmp_path / folder).mkdir()
+    words = [sys.executable, "-c", script, model(tmp_path / "m.onnx")]
+    assert subprocess.run(words, env=quiet | home, cwd=PROJECT, check=True, capture_output=True).stdout == b"32\n"
+    assert not list((tmp_path / "aside").iterdir()) and not list((tmp_path / "home").rglob("*onnxruntime*"))
