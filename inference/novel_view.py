@@ -69,6 +69,7 @@ class NovelView:
         for part in parts:
             nn.Module.to(part, getattr(torch, Precision(precision).value))  # diffusers' own warns of nothing
         if compile:
+            # A CUDA graph writes each prediction over the last: guidance and samplers make their own tensors of it.
             model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
             model.unet.compile(mode="default" if device == "cpu" else "reduce-overhead", dynamic=False)
         return cls(model)

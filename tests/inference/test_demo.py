@@ -311,6 +311,11 @@ def test_no_file_of_the_server_can_be_read(server, folder):
                 assert b"root:" not in answer and b"_class_name" not in answer and b"[project]" not in answer
 
 
+def test_a_file_of_too_many_bytes_is_refused(server, aside):
+    answer = httpx.post(f"{server}/gradio_api/upload", files={"files": ("large.png", bytes(2**20 + 1))})
+    assert answer.status_code == 413 and not list(aside.rglob("large.png"))
+
+
 def test_routes_that_the_page_does_not_need_are_closed(server):
     for route in ("monitoring", "gradio_api/vibe-code", "gradio_api/openapi.json", "gradio_api/runs", "docs"):
         assert httpx.get(f"{server}/{route}").status_code == 404

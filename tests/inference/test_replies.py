@@ -11,7 +11,7 @@ from PIL import Image
 
 from inference.config import DemoConfig
 from inference.framing import Prepared
-from inference.markup import miniature
+from inference.markup import duration, miniature
 from inference.novel_view import NovelView
 from inference.page import laid_out
 from inference.poses import cameras_after
@@ -83,6 +83,13 @@ def test_stable_zero123_is_told_the_elevation_of_the_slider(reply_of, novel_view
         np.testing.assert_array_equal(seen[-1], np.asarray(drawn))
     assert (seen[0] != seen[1]).any()
     assert not list(reply.estimate(session, *asked(20)))  # nor is it guessed over what the visitor says
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (59.4, "59.4 s"), (60, "1 min 0 s"), (119.7, "2 min 0 s")]
+)
+def test_a_duration_in_words(seconds, words):
+    assert duration(seconds) == words
 
 
 def test_the_camera_turns_around_the_object_alone():
