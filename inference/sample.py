@@ -75,9 +75,9 @@ def draw_all(pictures: dict[str, Path], output: Path, turns: list[Turn], config:
 def write_inputs(output: Path, names: list[str]) -> None:
     """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
     inputs = [Image.open(output / name / "input.png") for name in names]
-    letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture
+    letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
     aside = output / ".part-inputs.png"
-    contact_sheet(inputs, [name[:letters] for name in names]).save(aside)
+    contact_sheet(inputs, [name[-letters:] for name in names]).save(aside)
     aside.replace(output / "inputs.png")
 
 
