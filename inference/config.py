@@ -79,8 +79,12 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= 64:
             raise UserError(f"samples={self.samples} is outside 1..64")
-        if self.fill and not 0.1 <= self.fill <= 1:
-            raise UserError(f"fill={self.fill} is none of null, 0, and 0.1 to 1")
+        _check_fill(self.fill)
+
+
+def _check_fill(fill: float | None) -> None:
+    if fill and not 0.1 <= fill <= 1:
+        raise UserError(f"fill={fill} is none of null, 0, and 0.1 to 1")
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,11 @@ class DemoConfig:
     host: str = option("127.0.0.1", "this machine alone; 0.0.0.0 lets in everyone who reaches it")
     port: int = option(7860, "0: any that is free")
     cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
-    fill: float | None = option(None, "the object's share of the frame; null: as in training; 0: keep the frame")
+    fill: float | None = option(None, "the object's share of the frame, to 1; null: as in training; 0: keep the frame")
     device: str = option("auto", "auto, cpu or cuda")
-    precision: Precision = option(Precision.auto, "auto (float16 on a GPU), float32, bfloat16 or float16")
+    precision: Precision = option(
+        Precision.auto, "auto (half on a GPU, and on CPUs made for it), float32, bfloat16 or float16"
+    )
     compile: bool = option(False, "compile the U-Net: minutes at the start and for each other number of views")
     preview_steps: int = option(8, "of dpm_solver, shown before the view itself")
     most_steps: int = option(200, "that a visitor may ask for")
@@ -147,6 +153,7 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise UserError(f"port={self.port} is outside 0..65535")
+        _check_fill(self.fill)
         bounds = {"preview_steps": 500, "most_steps": 500, "most_views": 1000, "max_megabytes": 1000}
         for name, most in {**bounds, "queue": 1000, "sessions": 10_000}.items():
             if not 1 <= getattr(self, name) <= most:

@@ -4,13 +4,15 @@ The models are U²-Net (arXiv 2005.09007) and IS-Net (arXiv 2203.03041) as rembg
 """
 
 import functools
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import onnxruntime
 import pooch
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,12 +20,16 @@ from PIL import Image
 from conf.options import UserError
 from training.model.picture import Background, on_white
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
 MODELS = {  # files of that release and their checksums in rembg's source
     "u2netp": ("u2netp.onnx", "md5:8e83ca70e441ab06c318d82300c84806"),
     "isnet": ("isnet-general-use.onnx", "md5:fc16ebd8b0c10d971d3513d564d01e29"),
 }
 ISNET_SIDE = 1024
+ASKED_AGAIN = 600  # seconds until a server that could not be reached is asked again, not at each picture of a folder
 MOST_BYTES = 2**30  # of a model
 MOST_SIDE = 2048  # of a picture that is cut out: bounds time and memory, and is more than any model sees
 OPAQUE = 128  # alpha from which on a pixel is the object's
@@ -37,6 +43,10 @@ Colours = NDArray[np.uint8]  # [H, W, 3]
 Alpha = NDArray[np.float32]  # [H, W], from 0 to 1
 
 
+class NoSegmenter(UserError):
+    """The model cannot be had or used: a matter of whoever chose it, whatever the picture."""
+
+
 def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
     """The picture as RGBA, straight alpha, transparent where it shows no object; at most 2048 pixels wide and high.
 
@@ -44,7 +54,8 @@ def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
     about all other pictures. `none` keeps the picture as it is.
 
     Raises:
-        UserError: the picture is blank, no object is found in it, or the model cannot be had or used.
+        UserError: the picture is blank, or no object is found in it.
+        NoSegmenter: the model cannot be had or used.
     """
     whole = photograph.convert("RGBA")
     whole.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.BICUBIC)
@@ -103,7 +114,7 @@ class Segmenter:
     """A model of input `[1, 3, S, S]`; one of side 1024 is fed as IS-Net, of another as U²-Net."""
 
     name: str
-    session: onnxruntime.InferenceSession
+    session: "onnxruntime.InferenceSession"
     side: int
 
     def __call__(self, colours: Colours) -> Alpha:
@@ -124,9 +135,9 @@ class Segmenter:
         try:
             mask = self.session.run([outputs[0].name], {self.session.get_inputs()[0].name: input_1CHW})[0]
         except Exception as error:  # onnxruntime's have no common class
-            raise UserError(f"cutout={self.name} fails: {one_line(error)}") from error
+            raise NoSegmenter(f"cutout={self.name} fails: {one_line(error)}") from error
         if np.shape(mask) != (1, 1, self.side, self.side) or not np.isfinite(mask).all():
-            raise UserError(f"cutout={self.name} gives no mask of [1, 1, {self.side}, {self.side}] numbers")
+            raise NoSegmenter(f"cutout={self.name} gives no mask of [1, 1, {self.side}, {self.side}] numbers")
         return np.asarray(mask[0], np.float32)
 
 
@@ -141,13 +152,22 @@ def segmenter(cutout: str) -> Segmenter:
     """Load a model that a stranger may have made: from memory, so that no other file is read along with it.
 
     Raises:
-        UserError: it cannot be had, is no ONNX model, keeps weights in other files, or has another input.
+        NoSegmenter: it cannot be had, is no ONNX model, keeps weights in other files, or has another input.
     """
-    file = downloaded(cutout) if cutout in MODELS else Path(cutout)
+    file = Path(cutout)
+    if cutout in MODELS:
+        had = attempted(cutout, int(monotonic() // ASKED_AGAIN))
+        if isinstance(had, NoSegmenter):
+            raise had
+        file = had
     if file.suffix.lower() != ".onnx" or not file.is_file():
-        raise UserError(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
+        raise NoSegmenter(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
     if file.stat().st_size > MOST_BYTES:
-        raise UserError(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
+        raise NoSegmenter(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
+    # Read at the import; without it onnxruntime 1.29 and later tell their maker about models and machine.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same mask on any machine
     options.enable_cpu_mem_arena = False
@@ -158,14 +178,25 @@ def segmenter(cutout: str) -> Segmenter:
             session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's have no common class
             if "xternal data" in str(error):
-                raise UserError(f"cutout={cutout} keeps its weights in other files; give one that is whole") from error
-            raise UserError(f"cutout={cutout} is no model that onnxruntime runs: {one_line(error)}") from error
+                raise NoSegmenter(
+                    f"cutout={cutout} keeps its weights in other files; give one that is whole"
+                ) from error
+            raise NoSegmenter(f"cutout={cutout} is no model that onnxruntime runs: {one_line(error)}") from error
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
     match shape:
         case [1 | None | str(), 3, int(height), int(width)] if height == width and 1 <= width <= 2048:
             return Segmenter(cutout, session, width)
-    raise UserError(f"cutout={cutout} takes no input [1, 3, S, S] of float32 as U²-Net and IS-Net do, but {shape}")
+    raise NoSegmenter(f"cutout={cutout} takes no input [1, 3, S, S] of float32 as U²-Net and IS-Net do, but {shape}")
+
+
+@functools.lru_cache(maxsize=len(MODELS))
+def attempted(name: str, period: int) -> Path | NoSegmenter:
+    """`downloaded`, or why not: once in each `period`."""
+    try:
+        return downloaded(name)
+    except NoSegmenter as error:
+        return error
 
 
 def downloaded(name: str) -> Path:
@@ -177,7 +208,7 @@ def downloaded(name: str) -> Path:
         http = pooch.HTTPDownloader(progressbar=True, timeout=30)
         return Path(pooch.retrieve(RELEASE + file, checksum, file, cache, downloader=http))
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise NoSegmenter(
             f"cutout: {name} cannot be downloaded ({type(error).__name__}); put {RELEASE}{file} at {cache / file}, "
             "or give cutout=<path>.onnx, or cutout=none and a picture without background"
         ) from error

@@ -26,6 +26,7 @@ from PIL import Image
 from conf.command import run
 from conf.options import UserError
 from inference.config import DemoConfig
+from inference.cutout import segmenter
 from inference.novel_view import NovelView
 from inference.serving import LOOPBACK, doors
 from inference.studio import Studio
@@ -38,6 +39,8 @@ def main(config: DemoConfig) -> int:
             f"warning: host={config.host} lets everyone who reaches this machine draw on it, without a password",
             file=sys.stderr,
         )
+    if config.cutout not in ("auto", "none"):
+        segmenter(config.cutout)  # is refused now, not when the first visitor comes
     # One thread for everything the device does: CUDA graphs belong to the thread that recorded them.
     with TemporaryDirectory(prefix="zero123-demo-") as folder, ThreadPoolExecutor(1) as device:
         novel_view = device.submit(

@@ -27,6 +27,7 @@ NOISE = 1.5 / 256  # of a match, one standard deviation in picture sides
 OUTLIER = 3.0  # of these deviations: farther away a match is wrong, and how far does not matter
 NEAREST, FARTHEST = 0.4, 1.6  # of a point from the camera, in radii: half a cube's diagonal at radius 1.5, and some
 FEWEST_POINTS = 10
+LEAST_SIDE = 48  # pixels; on smaller views of a painted cube SIFT never found more than four points again
 LEAST_AGREEMENT = 0.4  # of matches within OUTLIER at the best elevation; of arbitrary ones about a fifth are
 RESAMPLES = 200
 CELLS = 24  # a side; neighbours in a picture err together, so the points of a cell are drawn together
@@ -51,8 +52,10 @@ def elevation_of(view: Callable[[Sequence[Turn]], list[Image.Image]], picture: I
     a model that turns all of them wrongly in the same way.
 
     Raises:
-        UserError: these views do not tell.
+        UserError: these views do not tell, or are too small to tell, in which case none is drawn.
     """
+    if picture.width < LEAST_SIDE:
+        raise UserError(f"views of {picture.width} × {picture.width} pixels are too small to tell; {WAY_OUT}")
     return elevation_from(tracks_between(picture, view(TURNS), TURNS), TURNS)
 
 

@@ -73,7 +73,8 @@ function draw() {
   for (const a of range(0, 315, 45)) curve(range(0, 180, 5).map((p) => projected(p, a, PLAIN_RADIUS)), "grid", layers);
   const way = range(0, 1, 1 / 48).map((t) => projected(inputPolar + t * polar, t * azimuth, PLAIN_RADIUS + t * radius));
   curve(way, "way", layers);
-  if (props.picture) shape("image", { href: props.picture, x: -46, y: -46, width: 92, height: 92 }, layers.far);
+  const size = R / PLAIN_RADIUS; // one object size
+  if (props.picture) shape("image", { href: props.picture, x: -size / 2, y: -size / 2, width: size, height: size }, layers.far);
   else shape("circle", { class: "nothing", r: 22 }, layers.far);
   camera(inputPolar, 0, PLAIN_RADIUS, "input", layers);
   camera(inputPolar + polar, azimuth, PLAIN_RADIUS + radius, "target", layers);

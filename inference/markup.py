@@ -69,6 +69,13 @@ def drawn(wish: Wish, seconds: float) -> str:
     return f"<p role='status'>{what} <span>{how}</span></p>"
 
 
+def miniature(cutout: Image.Image) -> Image.Image:
+    """The object alone, small, for a camera to be moved around: a photograph's cut-out may have megabytes."""
+    small = cutout.crop(cutout.getchannel("A").getbbox())
+    small.thumbnail((256, 256))
+    return small
+
+
 def data_url(picture: Image.Image) -> str:
     """The picture itself, without loss."""
     buffer = io.BytesIO()
@@ -77,7 +84,8 @@ def data_url(picture: Image.Image) -> str:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def signed(number: float) -> str:

@@ -69,6 +69,7 @@ class NovelView:
         for part in parts:
             nn.Module.to(part, getattr(torch, Precision(precision).value))  # diffusers' own warns of nothing
         if compile:
+            # A CUDA graph writes each prediction over the last: guidance and samplers make their own tensors of it.
             model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
             model.unet.compile(mode="default" if device == "cpu" else "reduce-overhead", dynamic=False)
         return cls(model)
@@ -81,6 +82,7 @@ class NovelView:
         *,
         elevation: float | None = None,
         on_step: Callable[[int, int], object] | None = None,
+        bar: str = "sampling",
         **settings: Any,
     ) -> list[Image.Image]:
         """The object of `image` (square, on white; or `see`n before) after each of `poses` `[N, 3]`, as
@@ -88,7 +90,7 @@ class NovelView:
 
         `settings` are those of `Sampling`: `steps=50, guidance=3.0, seed=0`. A view follows from picture, pose and
         settings alone, not from the other poses. `elevation` (degrees) is for checkpoints of Stable-Zero123.
-        `on_step` hears how many steps of how many are done, instead of a progress bar.
+        `on_step` hears how many steps of how many are done, instead of a progress bar, whose name is `bar`.
 
         Raises:
             UserError: a pose is no three finite numbers, or a setting is out of its range.
@@ -96,7 +98,7 @@ class NovelView:
         turns = checked(np.asarray(poses).tolist())
         vectors = pose_vectors(turns, self.model.cc_projection.pose_vector, elevation)
         seen = image if isinstance(image, Seen) else self.see(image)
-        views = self.draw(seen, vectors, replace(sampling, **settings), on_step=on_step)
+        views = self.draw(seen, vectors, replace(sampling, **settings), None, on_step, bar)
         return [to_image(view) for view in views]
 
     @torch.no_grad()
@@ -121,6 +123,7 @@ class NovelView:
         sampling: Sampling,
         seeds: Sequence[int] | None = None,
         on_step: Callable[[int, int], object] | None = None,
+        bar: str = "sampling",
     ) -> Tensor:
         """Pictures `[N, 3, R, R]` in [-1, 1] after each pose vector (radians), of one seen picture or of N.
 
@@ -131,10 +134,10 @@ class NovelView:
         condition, embedding = (part.expand(len(poses), *part.shape[1:]) for part in (seen.condition, seen.embedding))
         seeds = [sampling.seed] * len(poses) if seeds is None else seeds
         steps, views = steps_of(model, sampling), list[Tensor]()
-        with tqdm(total=len(poses) * steps, desc="sampling", unit=" steps", disable=on_step is not None) as bar:
+        with tqdm(total=len(poses) * steps, desc=bar, unit=" steps", disable=on_step is not None) as shown:
 
             def done(count: int) -> None:
-                bar.update(count - bar.n)
+                shown.update(count - shown.n)
                 if on_step is not None:
                     on_step(count, len(poses) * steps)
 

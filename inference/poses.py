@@ -14,6 +14,7 @@ from rendering.cameras import Array, camera_centre, look_at_origin, pose_vector,
 from training.model.conditioning import PoseVector
 
 MOST_POSES = 1000
+MOST_DEGREES = 36_000.0  # of one turn
 Turn = tuple[float, float, float]  # [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes
 GRID_DEGREES = 30.0  # how far above and below the input the rows of a grid lie
 PLAIN_RADIUS = 1.85  # object sizes; the mean of the training renders, taken for that of the input where it is unknown
@@ -43,12 +44,20 @@ def turns_of(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input_ca
 
 
 def checked(poses: Sequence[Any]) -> list[Turn]:
-    """The same, once they are known to be triples of finite numbers, and not too many."""
+    """The same, once they are known to be triples of sensible numbers, and not too many.
+
+    Raises:
+        UserError: they are not, or one leads through the object's middle.
+    """
     _bounded(len(poses), "poses")
     for pose in poses:
         numbers = isinstance(pose, (list, tuple)) and len(pose) == 3 and all(isinstance(x, (int, float)) for x in pose)
-        if not numbers or not all(math.isfinite(x) for x in pose):
+        if not numbers or not all(abs(x) <= MOST_DEGREES for x in pose):
             raise UserError(f"poses: {pose} is no [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes")
+        if pose[2] <= -PLAIN_RADIUS:
+            raise UserError(
+                f"poses: after {pose} the camera would have passed the object's middle, {PLAIN_RADIUS} sizes away"
+            )
     return [(float(polar), float(azimuth), float(radius)) for polar, azimuth, radius in poses]
 
 
@@ -76,11 +85,13 @@ def camera_turns(cameras: Array, input_camera: int, name: str) -> list[Turn]:
         raise UserError(f"input_camera={input_camera} is outside 0..{len(cameras) - 1}, the cameras in {name}")
     places = [spherical(centre) for centre in camera_centre(cameras)]
     polar, azimuth, radius = places[input_camera]
-    return [
-        (math.degrees(p - polar), (math.degrees(a - azimuth) + 180) % 360 - 180, r - radius)
-        for i, (p, a, r) in enumerate(places)
-        if i != input_camera
-    ]
+    return checked(
+        [
+            (math.degrees(p - polar), (math.degrees(a - azimuth) + 180) % 360 - 180, r - radius)
+            for i, (p, a, r) in enumerate(places)
+            if i != input_camera
+        ]
+    )
 
 
 def read_cameras(path: str) -> Array:
@@ -92,7 +103,7 @@ def read_cameras(path: str) -> Array:
             cameras = np.array(json.loads(Path(path).read_text()), dtype=np.float64)
     except FileNotFoundError:
         raise UserError(f"cameras: there is no file {path}") from None
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError, TypeError, EOFError, MemoryError, OverflowError, RecursionError) as error:
         raise UserError(f"cameras: {path} is neither an .npy file nor a list in JSON of 3×4 matrices") from error
     if cameras.ndim != 3 or cameras.shape[1:] != (3, 4) or cameras.dtype.kind not in "fiu":
         raise UserError(f"cameras: {path} holds {cameras.dtype} {list(cameras.shape)}, not matrices [N, 3, 4]")

@@ -17,7 +17,7 @@ from conf.options import UserError
 from inference import markup
 from inference.album import contact_sheet, write_gif, write_mp4
 from inference.live import Progress, Superseded
-from inference.markup import WELCOME, busy, data_url, said
+from inference.markup import WELCOME, busy, data_url, miniature, said
 from inference.page import Film, Page, Settings
 from inference.studio import Session, Studio, Wish
 
@@ -86,7 +86,7 @@ class Reply:
         yield {
             page.session: session,
             page.cutout: markup.cutout(session.prepared.image),
-            page.camera: gr.update(picture=data_url(session.prepared.cutout), note=""),
+            page.camera: gr.update(picture=data_url(miniature(session.prepared.cutout)), note=""),
         }
 
     def draw(self, session: Session, *asked: Any) -> Replies:

@@ -28,7 +28,7 @@ from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
 from inference.photograph import read_photograph
 from inference.poses import Turn, turns_of
-from inference.views import draw_views, given_elevation, is_written, write_views
+from inference.views import check_writable, draw_views, given_elevation, is_written, write_views
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
@@ -38,6 +38,7 @@ def main(config: SampleConfig) -> int:
     turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     given_elevation(config.elevation)
     image, output = Path(config.image), Path(config.output)
+    check_writable(output)
     if image.is_dir():
         pictures = pictures_in(image)
         return draw_all(pictures, output, turns, config, load(config))
@@ -74,17 +75,20 @@ def draw_all(pictures: dict[str, Path], output: Path, turns: list[Turn], config:
 def write_inputs(output: Path, names: list[str]) -> None:
     """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
     inputs = [Image.open(output / name / "input.png") for name in names]
-    letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture
+    letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
     aside = output / ".part-inputs.png"
-    contact_sheet(inputs, [name[:letters] for name in names]).save(aside)
+    contact_sheet(inputs, [name[-letters:] for name in names]).save(aside)
     aside.replace(output / "inputs.png")
 
 
 def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
     """Draw the views of one picture, unless the folder holds them; whether that was to be done."""
     settings = {name: value for name, value in asdict(config).items() if name not in ("image", "output", "device")}
-    with image.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with image.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"image: {image} cannot be read: {(error.strerror or str(error)).lower()}") from error
     weights = novel_view.fingerprint()
     about = {"image": str(image), "sha256": digest, "weights": weights, "settings": settings, "poses": turns}
     if is_written(folder, about):

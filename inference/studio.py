@@ -1,5 +1,6 @@
 """What the web page lets its visitors do: show a picture, ask for a view of it, ask for views once around it."""
 
+import sys
 from collections.abc import Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from PIL import Image
 
 from conf.options import UserError
 from inference.config import DemoConfig, Sampler, Sampling
+from inference.cutout import NoSegmenter
 from inference.elevation import Elevation, elevation_of
 from inference.framing import Prepared, prepare
 from inference.live import Progress, watched
@@ -61,7 +63,8 @@ class Studio:
         """A visitor's picture, which was uploaded to `files`, cut out and encoded.
 
         Raises:
-            UserError: it is no picture, or no object is found in it; the server's folders are not named.
+            UserError: it is no picture, no object is found in it, or the model that finds one is not to be had; the
+                server's folders are not named.
         """
         if not Path(path).resolve().is_relative_to(self.files):
             raise UserError("upload a picture; none of this server's own is shown")
@@ -69,6 +72,12 @@ class Studio:
             prepared = prepare(
                 read_photograph(path), self.config.cutout, self.config.fill, self.novel_view.model.resolution
             )
+        except NoSegmenter as error:
+            print(error, file=sys.stderr)
+            raise UserError(
+                "backgrounds cannot be removed here at present; give a picture that is transparent or white around "
+                "the object"
+            ) from error
         except UserError as error:
             raise UserError(str(error).replace(path, Path(path).name).removeprefix("image: ")) from error
         return Session(prepared, self.device.submit(self.novel_view.see, prepared.image).result())

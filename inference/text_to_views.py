@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+from safetensors import SafetensorError
 from transformers.utils.logging import set_verbosity_error
 
 from conf.command import run
 from conf.options import UserError
 from inference.config import TextToViewsConfig
-from inference.novel_view import NovelView, chosen
+from inference.novel_view import chosen
 from inference.poses import turns_of
-from inference.sample import draw
-from inference.views import given_elevation
+from inference.sample import draw, load
+from inference.views import check_writable, given_elevation
 
 set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them
 
@@ -35,7 +36,8 @@ def main(config: TextToViewsConfig) -> int:
     turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     given_elevation(config.elevation)
     output = Path(config.output)
-    novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+    check_writable(output)
+    novel_view = load(config)
     draw(write_picture(output, config), output, turns, config, novel_view)
     print(f"{len(turns) * config.samples} views of “{config.prompt}”: {output / 'views.png'}")
     return 0
@@ -50,7 +52,7 @@ def write_picture(output: Path, config: TextToViewsConfig) -> Path:
         "steps": config.text_steps,
         "seed": config.sampling.seed,
     }
-    if about.exists() and json.loads(about.read_text()) == asked:
+    if picture.exists() and about.exists() and about.read_text() == json.dumps(asked) + "\n":
         return picture
     drawn = picture_of(config)
     output.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def picture_of(config: TextToViewsConfig) -> Image.Image:
     Raises:
         UserError: there is no such pipeline, it makes no picture of words, or it withholds the one it made.
     """
-    pipeline = load(config.text_to_image, chosen(config.device))
+    pipeline = pipeline_of(config.text_to_image, chosen(config.device))
     steps = {} if config.text_steps is None else {"num_inference_steps": config.text_steps}
     noise = torch.Generator().manual_seed(config.sampling.seed)
     try:
@@ -80,7 +82,7 @@ def picture_of(config: TextToViewsConfig) -> Image.Image:
     return made.images[0]
 
 
-def load(source: str, device: str) -> Any:
+def pipeline_of(source: str, device: str) -> Any:
     """A pipeline of diffusers from a folder or by its name on the hub; nothing in it is executed."""
     dtype = torch.float32 if device == "cpu" else torch.float16
     try:
@@ -91,7 +93,7 @@ def load(source: str, device: str) -> Any:
         pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
         )
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, SafetensorError) as error:
         raise UserError(
             f"text_to_image={source} cannot be read as a pipeline of diffusers: {str(error).splitlines()[0]}"
         ) from error

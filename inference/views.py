@@ -7,8 +7,10 @@ views.mp4 views.gif     one after the other, where there are several poses
 poses.json              the poses, the cameras where the input's elevation is known, all settings; written last
 """
 
+import functools
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from conf.options import UserError
 from inference.album import contact_sheet, variance, variance_picture, write_gif, write_mp4
@@ -56,14 +59,20 @@ def draw_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConf
     seen = novel_view.see(picture)
     if config.elevation == "estimate":
         try:
-            estimate = elevation_of(lambda poses: novel_view(seen, poses, QUICK), picture)
+            estimate = elevation_of(lambda poses: novel_view(seen, poses, QUICK, bar="elevation"), picture)
             elevation, uncertainty = estimate.degrees, estimate.uncertainty_degrees
-            print(f"elevation: {elevation:.0f}° ± {uncertainty:.0f}° above the horizon, estimated")
+            tqdm.write(f"elevation: {elevation:.0f}° ± {uncertainty:.0f}° above the horizon, estimated")
         except UserError as unknown:
-            print(f"elevation: unknown; {unknown}", file=sys.stderr)
+            say_unknown(str(unknown))
     views = [to_image(view) for view in novel_view.draw(seen, vectors, config.sampling, seeds)]
     guesses = [views[i : i + config.samples] for i in range(0, len(views), config.samples)]
     return Drawn(picture, guesses, elevation, uncertainty)
+
+
+@functools.cache
+def say_unknown(reason: str) -> None:
+    """Once, however many pictures of a folder it holds for."""
+    tqdm.write(f"elevation: unknown; {reason}", sys.stderr)
 
 
 def given_elevation(elevation: str) -> float | None:
@@ -79,10 +88,21 @@ def given_elevation(elevation: str) -> float | None:
     return degrees
 
 
+def check_writable(folder: Path) -> None:
+    """Look before hours are spent on drawing.
+
+    Raises:
+        UserError: nothing can be written to the folder, or it cannot be made.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"output={folder}: {there} is no folder that can be written to; choose another path")
+
+
 def write_views(folder: Path, drawn: Drawn, turns: Sequence[Turn], about: dict[str, Any]) -> None:
     """Write the folder, over an earlier one of its kind; `about` goes into poses.json, which comes last."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / ".part"  # within, since the folder may be a volume of its own
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     names = [[_name(pose, guess) for guess in range(len(views))] for pose, views in enumerate(drawn.views)]
@@ -113,7 +133,10 @@ def is_written(folder: Path, about: dict[str, Any]) -> bool:
         written = json.loads((folder / "poses.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    return isinstance(written, dict) and {key: written.get(key) for key in about} == json.loads(json.dumps(about))
+    if not isinstance(written, dict) or {key: written.get(key) for key in about} != json.loads(json.dumps(about)):
+        return False
+    files = [file for view in written["views"] for file in view["files"]]
+    return all((folder / file).exists() for file in ["input.png", "views.png", *files])
 
 
 def sheet(drawn: Drawn, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:
@@ -136,7 +159,6 @@ def _name(pose: int, guess: int) -> str:
 
 def _replace(folder: Path, aside: Path) -> None:
     """Move the files of `aside` to `folder`, the marker last; what lies there of an earlier run goes, others' stays."""
-    folder.mkdir(exist_ok=True)
     (folder / "poses.json").unlink(missing_ok=True)
     for file in folder.iterdir():
         if OURS.fullmatch(file.name):

@@ -1,12 +1,16 @@
 """What belongs to the object: by alpha, by plain white, by a model whose numbers are worked out here."""
 
 import os
+import socket
 import struct
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import command
+from command import PROJECT, command
 from PIL import Image, ImageDraw
 
 from conf.options import UserError
@@ -183,10 +187,10 @@ def test_the_outline_gets_the_colours_of_the_object():
 
 
 def named_model(folder, picture, tmp_path, **env):
+    nobody = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     return command(
         "inference.sample", f"checkpoint={folder}", f"image={picture}", f"output={tmp_path / 'out'}", "orbit=2",
-        "cutout=u2netp", "elevation=0", "sampling.steps=2", XDG_CACHE_HOME=str(tmp_path / "cache"),
-        HTTPS_PROXY="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9", **env,
+        "cutout=u2netp", "elevation=0", "sampling.steps=2", XDG_CACHE_HOME=str(tmp_path / "cache"), **nobody | env,
     )  # fmt: skip
 
 
@@ -203,6 +207,31 @@ def test_a_model_that_cannot_be_downloaded_is_named_with_the_ways_out(folder, pi
     for word in ("releases/download/v0.0.0/u2netp.onnx", f"at {kept}", "cutout=<path>.onnx", "cutout=none"):
         assert word in sentence
     assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_cannot_be_reached_is_asked_once_for_a_folder_of_pictures(folder, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.effect_noise((40, 40), 90).save(tmp_path / "pictures" / name)
+    asked = []
+
+    def listen(server):
+        while True:
+            try:
+                line, _ = server.accept()
+            except OSError:
+                return
+            asked.append(line.recv(9))
+            line.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=listen, args=(server,), daemon=True).start()
+        proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
+        done = named_model(
+            folder, tmp_path / "pictures", tmp_path, HTTPS_PROXY=proxy, https_proxy=proxy, NO_PROXY="", no_proxy=""
+        )
+    assert done.returncode == 1 and done.stderr.count("u2netp cannot be downloaded") == 3
+    assert asked == [b"CONNECT g"]
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +263,15 @@ def test_real_photographs_on_a_coloured_ground_come_out_as_their_makers_cut_them
     ground.alpha_composite(truth)
     found, own = alpha_of(cut_out(ground, str(u2netp))) > 0.5, alpha_of(truth) > 0.5
     assert (found & own).sum() / (found | own).sum() > 0.95
+
+
+def test_onnxruntime_tells_nobody(tmp_path):
+    """Its telemetry would leave a session's file in the folder for temporary files, and a database in the cache."""
+    script = "import sys; from inference.cutout import segmenter; print(segmenter(sys.argv[1]).side)"
+    home = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "aside"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    quiet = {name: value for name, value in os.environ.items() if name != "CI"}  # which switches it off as well
+    for folder in ("home", "aside"):
+        (tmp_path / folder).mkdir()
+    words = [sys.executable, "-c", script, model(tmp_path / "m.onnx")]
+    assert subprocess.run(words, env=quiet | home, cwd=PROJECT, check=True, capture_output=True).stdout == b"32\n"
+    assert not list((tmp_path / "aside").iterdir()) and not list((tmp_path / "home").rglob("*onnxruntime*"))

@@ -111,6 +111,14 @@ def test_noise_is_unknown():
         elevation_of(lambda turns: [draw() for _ in turns], draw())
 
 
+def test_views_too_small_to_tell_are_not_drawn():
+    def never(turns):
+        raise AssertionError("drawn in vain")
+
+    with pytest.raises(UserError, match="views of 32 × 32 pixels are too small to tell; give elevation=20"):
+        elevation_of(never, Image.new("RGB", (32, 32)))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_without_any_sense_are_unknown(seed):
     rng = np.random.default_rng(seed)
@@ -128,9 +136,9 @@ def test_matches_in_polar_views_alone_are_unknown():
 
 
 def test_an_untrained_model_leaves_it_unknown(novel_view, front):
-    seen = novel_view.see(front)
-    with pytest.raises(UserError, match=r"give elevation=20"):
-        elevation_of(lambda turns: novel_view(seen, turns), front)
+    seen, large = novel_view.see(front), lambda view: view.resize((64, 64))
+    with pytest.raises(UserError, match=r"contradict each other; give elevation=20"):
+        elevation_of(lambda turns: [large(view) for view in novel_view(seen, turns, steps=5)], large(front))
 
 
 @pytest.mark.slow  # two minutes, alone

@@ -130,6 +130,24 @@ def test_half_precision_draws_nearly_the_same(folder, novel_view, front):
     assert np.abs(np.roll(full, 1, axis=0) - full).mean() > 4 * difference  # poses differ by far more
 
 
+def test_in_half_precision_too_a_view_is_the_same_again_and_in_any_company(folder, front, monkeypatch):
+    half = NovelView.load(folder, "cpu", "bfloat16")
+    together = pixels(half(front, POSES, QUICK))
+    np.testing.assert_array_equal(pixels(half(front, POSES, QUICK)), together)
+    monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 1)
+    company = np.abs(pixels(half(front, POSES, QUICK)) - together)
+    assert company.mean() < 0.5 and np.abs(np.roll(together, 1, axis=0) - together).mean() > 4
+
+
+@pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
+def test_auto_is_bfloat16_where_a_cpu_multiplies_in_it_and_for_no_model_of_pixels(tiny, folder, monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    model, pixel = (NovelView.load(source, "cpu").model for source in (tiny, folder))
+    assert model.unet.dtype == (torch.bfloat16 if able else torch.float32)
+    parts = (model.vae, model.image_encoder, model.cc_projection.projection.weight, pixel.unet)
+    assert {part.dtype for part in parts} == {torch.float32}
+
+
 def test_a_picture_of_another_size_and_with_alpha(novel_view, front):
     with pytest.raises(UserError, match="the picture is 16 × 8; make it a square first"):
         novel_view(front.crop((0, 0, 16, 8)), POSES[:1], QUICK)

@@ -81,9 +81,11 @@ def write(path, contents):
         (np.ones((2, 3, 4)), "no world→camera"),
         (np.array([{}], dtype=object), "neither an .npy file nor a list in JSON"),  # a pickle, which is not opened
         ("{", "neither an .npy file nor"),
+        ("[" * 100_000, "neither an .npy file nor"),
+        (f"[[[{10**400}]]]", "neither an .npy file nor"),
         ('{"a": 1}', "neither an .npy file nor"),
     ],
-    ids=["flat", "nan", "no rotation", "pickle", "half", "object"],
+    ids=["flat", "nan", "no rotation", "pickle", "half", "deep", "huge", "object"],
 )
 def test_what_is_no_file_of_cameras_is_refused(tmp_path, contents, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -98,6 +100,9 @@ def test_what_is_no_file_of_cameras_is_refused(tmp_path, contents, sentence):
         ({"poses": [[0, 0, 0]] * 10_000}, "poses: give 1 to 1000, not 10000"),
         ({"poses": [[0, float("nan"), 0]]}, r"poses: \[0, nan, 0\] is no"),
         ({"poses": [[0, True, "x"]]}, "is no"),
+        ({"poses": [[0, 10**400, 0]]}, "is no"),
+        ({"poses": [[0, 0, 1e308]]}, "is no"),
+        ({"poses": [[0, 0, -1.85]]}, "would have passed the object's middle"),
         ({"orbit": -1}, "orbit: give 1 to 1000, not -1"),
         ({"orbit": 10_000}, "orbit: give 1 to 1000, not 10000"),
         ({"grid": "3"}, "grid=3 is no ROWSxCOLUMNS"),
@@ -110,3 +115,23 @@ def test_what_is_no_turn_is_refused(asked, sentence):
     given = {"poses": [], "orbit": 0, "grid": "", "cameras": "", "input_camera": 0, **asked}
     with pytest.raises(UserError, match=sentence):
         turns_of(**given)
+
+
+@pytest.mark.parametrize("contents", [b"", np.lib.format.magic(1, 0)])
+def test_a_file_of_cameras_that_is_cut_off_is_refused(tmp_path, contents):
+    (tmp_path / "x.npy").write_bytes(contents)
+    with pytest.raises(UserError, match="neither an .npy file nor"):
+        read_cameras(str(tmp_path / "x.npy"))
+
+
+def test_an_npy_file_that_promises_more_numbers_than_memory_is_refused(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**14, 3, 4)})
+    with pytest.raises(UserError, match="neither an .npy file nor"):
+        read_cameras(str(tmp_path / "x.npy"))
+
+
+def test_cameras_farther_apart_than_the_object_are_refused(tmp_path):
+    np.save(tmp_path / "cameras.npy", np.stack([look_at_origin(position(1.0, 0.0, radius)) for radius in (4, 2)]))
+    with pytest.raises(UserError, match="would have passed the object's middle"):
+        turns_of([], 0, "", str(tmp_path / "cameras.npy"), 0)

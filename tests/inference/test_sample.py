@@ -55,6 +55,25 @@ def test_another_run_into_the_same_folder_replaces_its_own_alone(folder, picture
     assert names(out) == ["000.png", "input.png", "notes.txt", "poses.json", "views.png"]
 
 
+def test_where_nothing_can_be_written_is_told_before_anything_is_read(picture, tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file/deep/er"):
+        done = sample(tmp_path / "no checkpoint", picture, output)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"error: output={output}: {tmp_path / 'file'} is no folder that can be written to; choose another path\n"
+        )
+
+
+def test_nothing_is_written_beside_the_output(folder, picture, tmp_path):
+    """Which may be a volume of its own in a folder that is read-only."""
+    out = tmp_path / "volume/out"
+    out.mkdir(parents=True)
+    before = out.parent.stat().st_mtime_ns
+    assert sample(folder, picture, out).returncode == 0
+    assert (out / "poses.json").exists() and out.parent.stat().st_mtime_ns == before
+
+
 def test_given_again_it_draws_nothing(folder, picture, tmp_path):
     out = tmp_path / "out"
     assert sample(folder, picture, out).returncode == 0
@@ -62,6 +81,8 @@ def test_given_again_it_draws_nothing(folder, picture, tmp_path):
     again = sample(folder, picture, out)
     assert again.stdout.splitlines()[-1] == f"2 views of {picture}, there already: {out / 'views.png'}"
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    (out / "001.png").unlink()
+    assert "already" not in sample(folder, picture, out).stdout and (out / "001.png").exists()
     picture.write_bytes(picture.read_bytes() + b"\0")  # the same name, another file
     assert "already" not in sample(folder, picture, out).stdout
 
@@ -108,18 +129,24 @@ def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
     assert again.returncode == 0 and "2 pictures had their views already" in again.stdout
 
 
-def test_killed_it_leaves_no_half_of_a_folder(folder, picture, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_it_leaves_no_half_of_a_folder(folder, picture, tmp_path, end):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for i in range(12):
         shutil.copy(picture, pictures / f"{i:02d}.png")
     words = (f"checkpoint={folder}", f"image={pictures}", f"output={tmp_path / 'out'}", *QUICK, TWO)
-    process = subprocess.Popen([sys.executable, "-m", "inference.sample", *words], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference.sample", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     while not (tmp_path / "out/01/poses.json").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(end)
+    _, said = process.communicate()
+    if end is signal.SIGINT:
+        assert process.returncode == 130 and "Traceback" not in said
+        assert said.splitlines()[-1] == "stopped; the same command continues"
     assert command("inference.sample", *words).returncode == 0
     assert names(tmp_path / "out") == [*(f"{i:02d}" for i in range(12)), "inputs.png"]
     assert all(len(names(tmp_path / "out" / f"{i:02d}")) == 7 for i in range(12))
@@ -217,3 +244,19 @@ def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
     assert done.returncode == 2 and "needs to know how high the input's camera stood" in done.stderr
     assert not (tmp_path / "out").exists()
     assert sample(stable, picture, tmp_path / "out").returncode == 0
+
+
+def test_views_too_small_for_an_elevation_are_told_so_once(folder, picture, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(picture, tmp_path / "pictures" / name)
+    done = sample(folder, tmp_path / "pictures", tmp_path / "out", TWO, "elevation=estimate")
+    assert done.returncode == 0
+    assert done.stderr.count("elevation: unknown; views of 16 × 16 pixels are too small to tell") == 1
+    written = json.loads((tmp_path / "out/b/poses.json").read_text())
+    assert written["elevation"]["degrees"] is None and written["views"][0]["camera"] is None
+
+
+def test_a_progress_bar_says_what_it_is_for(novel_view, front, capsys):
+    novel_view(front, [[0, 0, 0]], steps=1, bar="elevation")
+    assert "elevation: 100%" in capsys.readouterr().err

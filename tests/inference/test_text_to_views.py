@@ -64,6 +64,11 @@ def test_words_become_a_picture_and_its_views(pipeline, folder, tmp_path):
     made = (out / "prompt.png").stat().st_mtime_ns
     assert text_to_views(pipeline, folder, out).returncode == 0
     assert (out / "prompt.png").stat().st_mtime_ns == made
+    (out / "prompt.png").unlink()
+    (out / "poses.json").unlink()
+    assert text_to_views(pipeline, folder, out).returncode == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "prompt.png")), np.asarray(picture))
+    (out / "prompt.json").write_text("{")
     assert text_to_views(pipeline, folder, out, "prompt=a bench").returncode == 0
     assert np.asarray(Image.open(out / "prompt.png")).tolist() != np.asarray(picture).tolist()
 
@@ -74,9 +79,13 @@ def test_a_pipeline_is_never_executed_or_guessed(pipeline, folder, tmp_path):
     index = json.loads((strange / "model_index.json").read_text())
     (strange / "model_index.json").write_text(json.dumps({**index, "unet": ["mine", "UNet"]}))
     (tmp_path / "empty").mkdir()
+    cut = shutil.copytree(pipeline, tmp_path / "cut")
+    weights = cut / "unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:9999])
     for source, sentence in [
         (strange, f"text_to_image={strange} brings code of its own (mine.py), which is not run"),
         (tmp_path / "empty", f"text_to_image={tmp_path / 'empty'} cannot be read as a pipeline of diffusers"),
+        (cut, f"text_to_image={cut} cannot be read as a pipeline of diffusers"),
         (folder, f"text_to_image={folder} cannot be read as a pipeline of diffusers"),
     ]:
         done = text_to_views(source, folder, tmp_path / "out")
