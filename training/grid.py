@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.config import SampleConfig
-from training.model.ddim import novel_views_given
+from training.model.ddim import novel_views
 from training.model.zero123 import Batch
 from training.module import Finetuning
 from training.strategy import is_sharded
@@ -45,7 +45,7 @@ class PictureGrid(L.Callback):
         model, how = module.model, self.config
         with module.averaged(), module.autocast():
             given = model.given(pairs)
-            views = novel_views_given(model, *given, pairs["pose"], how.steps, how.guidance, how.eta, generator)
+            views = novel_views(model, *given, pairs["pose"], how.steps, how.guidance, how.eta, generator)
             shown = [*model.pictures(pairs), views]
         if not trainer.is_global_zero:
             return

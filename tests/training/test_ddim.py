@@ -67,7 +67,8 @@ def test_guidance_is_null_plus_scale_times_the_difference(model):
 def test_novel_views_are_pictures_and_repeat_with_their_seed(model, batch):
     def views(seed):
         g = torch.Generator().manual_seed(seed)
-        return novel_views(model, batch["condition"], batch["pose"], steps=3, generator=g)
+        given = model.condition_latent(batch["condition"]), model.embed(batch["condition"])
+        return novel_views(model, *given, batch["pose"], steps=3, generator=g)
 
     assert views(0).shape == (3, 3, 16, 16)
     assert views(0).abs().max() <= 1

@@ -63,22 +63,6 @@ def ddim(
 @torch.no_grad()
 def novel_views(
     model: Zero123,
-    images_BCHW: Tensor,
-    pose_B4: Tensor,
-    steps: int = 50,
-    guidance: float = 3.0,
-    eta: float = 1.0,
-    generator: Generators = None,
-    on_step: Callable[[], object] = lambda: None,
-) -> Tensor:
-    """The objects of `images_BCHW` seen after the relative poses: pictures `[B, 3, R, R]` in [-1, 1]."""
-    given = model.condition_latent(images_BCHW), model.embed(images_BCHW)
-    return novel_views_given(model, *given, pose_B4, steps, guidance, eta, generator, on_step)
-
-
-@torch.no_grad()
-def novel_views_given(
-    model: Zero123,
     condition: Tensor,
     embedding_BD: Tensor,
     pose_B4: Tensor,
@@ -86,9 +70,9 @@ def novel_views_given(
     guidance: float = 3.0,
     eta: float = 1.0,
     generator: Generators = None,
-    on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """The same from condition latents `[B, C, h, w]` and image embeddings that are there already."""
+    """The objects of condition latents `[B, C, h, w]` and image embeddings seen after the relative poses: pictures
+    `[B, 3, R, R]` in [-1, 1]."""
     context = model.context(embedding_BD, pose_B4)
     x_T = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
     scheduler = model.scheduler.config
@@ -101,6 +85,5 @@ def novel_views_given(
         generator,
         clip=scheduler["clip_sample_range"] if scheduler["clip_sample"] else None,
         last_alpha=model.scheduler.final_alpha_cumprod,
-        on_step=on_step,
     )
     return model.decode(latent)
