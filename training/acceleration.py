@@ -1,5 +1,6 @@
 """What makes a step fast and leaves its meaning alone: number formats of the hardware, memory layout, compilation."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -68,6 +69,7 @@ def prepare(
         unet.disable_gradient_checkpointing()
     unet._compiled_call_impl = None
     if compile:
+        warnings.filterwarnings("ignore", ".*functools.lru_cache")  # diffusers asks for torch's version, no more
         torch._dynamo.config.recompile_limit = COMPILED_SHAPES
         unet.compile(dynamic=False)
 
