@@ -35,3 +35,19 @@ def test_every_block_is_cut_and_whole_again(model):
     assert set(kinds()) == {(JoinedSelfAttention, HalvedGEGLU)}
     cut_products(model.unet, cut=False)
     assert set(kinds()) == {(AttnProcessor2_0, GEGLU)}
+
+
+@pytest.mark.parametrize("layer", ["attn1.to_v", "ff.net.0.proj"])
+def test_an_adapter_around_a_layer_is_never_passed_over(model, layer):
+    class Adapted(torch.nn.Linear):
+        """As LoRA's: the weight of the layer that it wraps is there to be read."""
+
+    cut_products(model.unet)
+    block = next(module for module in model.unet.modules() if hasattr(module, "attn1"))
+    plain = block.get_submodule(layer)
+    block.set_submodule(layer, Adapted(plain.in_features, plain.out_features, bias=plain.bias is not None))
+    given = torch.zeros(1, 24, 8, 8), 3
+    with pytest.raises(AssertionError, match="before adapters are added"):
+        model.unet(*given, encoder_hidden_states=torch.zeros(1, 1, 16))
+    cut_products(model.unet, cut=False)
+    model.unet(*given, encoder_hidden_states=torch.zeros(1, 1, 16))

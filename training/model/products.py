@@ -10,8 +10,11 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, scaled_dot_product_attention
+
+# An adapter such as LoRA, which wraps a layer, would be passed over.
+ADAPTED = "weights are read from plain layers: cut_products(unet, cut=False) before adapters are added"
 
 
 class JoinedSelfAttention:
@@ -22,7 +25,9 @@ class JoinedSelfAttention:
     ) -> Tensor:
         """Pixels `[B, N, C]` to `[B, N, C]`."""
         batch, pixels, width = hidden_states.shape
-        weight = torch.cat([attn.to_q.weight, attn.to_k.weight, attn.to_v.weight])
+        layers = attn.to_q, attn.to_k, attn.to_v
+        assert all(type(layer) is nn.Linear for layer in layers), ADAPTED
+        weight = torch.cat([layer.weight for layer in layers])
         joined = linear(hidden_states, weight).view(batch, pixels, 3, attn.heads, width // attn.heads)
         query, key, value = (part.transpose(1, 2) for part in joined.unbind(2))  # [B, heads, N, C / heads]
         attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, pixels, width)
@@ -34,6 +39,7 @@ class HalvedGEGLU(GEGLU):
     """x·gelu(gate), where x and gate are a product each."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        assert type(self.proj) is nn.Linear, ADAPTED
         (weight, gate_weight), (bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         return linear(hidden_states, weight, bias) * gelu(linear(hidden_states, gate_weight, gate_bias))
 
