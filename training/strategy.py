@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
-from torch import nn
+from torch import Tensor, nn
 
 from conf.options import UserError
 from training.config import Strategy as Name
@@ -55,7 +55,6 @@ def strategy(name: Name, world: World, batch_size: int) -> Strategy:
                 process_group_backend=backend,
                 timeout=TIMEOUT,
                 gradient_as_bucket_view=True,
-                static_graph=True,
             )
     if not world.gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which DeepSpeed would find out with a warning
@@ -64,7 +63,7 @@ def strategy(name: Name, world: World, batch_size: int) -> Strategy:
         # Else it compiles an exchange of its own first, and waits for ever where a killed compiler left its lock.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     stage = {Name.zero1: 1, Name.zero2: 2, Name.zero3: 3}[name]
-    zero = (DeepSpeedStrategy if world.gpu else CpuDeepSpeed)(
+    zero = (Zero if world.gpu else CpuZero)(
         stage=stage,
         cluster_environment=environment,
         process_group_backend=backend,
@@ -85,7 +84,15 @@ class InPlace(TorchCheckpointIO):
         torch.save(checkpoint, path)
 
 
-class CpuDeepSpeed(DeepSpeedStrategy):
+class Zero(DeepSpeedStrategy):
+    """DeepSpeed's ZeRO as Lightning has it, but for the mean over the passes of a step, which each of them takes by
+    itself: gradients came out too small by their number, and were clipped and shown as such."""
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
+
+
+class CpuZero(Zero):
     """ZeRO over CPU processes. DeepSpeed can; Lightning refuses in `setup_environment` alone."""
 
     def setup_environment(self) -> None:

@@ -22,7 +22,8 @@ def one_process(data: str, output: Path, *more: str) -> Path:
 
 
 def assert_same(output: Path, alone: Path, same_validation: bool = False) -> None:
-    assert losses(output) == pytest.approx(losses(alone), rel=1e-5) and len(losses(output)) == 10
+    assert len(losses(output)) == 10, losses(output)
+    assert losses(output) == pytest.approx(losses(alone), rel=1e-5), (losses(output), losses(alone))
     assert losses(output, "grad_norm") == pytest.approx(losses(alone, "grad_norm"), rel=1e-3)
     # Which device validates an object decides its noise, where each validates some.
     assert losses(output, "val_loss") == pytest.approx(losses(alone, "val_loss"), rel=1e-5 if same_validation else 0.1)

@@ -58,6 +58,23 @@ def test_two_nodes_under_zero_2_stop_continue_and_end_as_one_process(dots, alone
     assert_same(tmp_path / "run", alone)
 
 
+@pytest.fixture(scope="module")
+def alone_in_passes(dots, tmp_path_factory) -> Path:
+    return one_process(dots, tmp_path_factory.mktemp("passes") / "run", "data.batch_size=1")
+
+
+@pytest.mark.parametrize(
+    "strategy", ["ddp", "zero2", *(pytest.param(f"zero{stage}", marks=pytest.mark.slow) for stage in (1, 3))]
+)
+def test_several_passes_to_a_step_are_the_same_in_two_processes(strategy, dots, alone_in_passes, tmp_path):
+    """Gradients are clipped here, so that their size matters as well as their direction."""
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "data.batch_size=1"]
+    done = command("training.finetune", *words, f"trainer={strategy}", "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    assert "8 pairs a step: 4 × 1 on each device" in done.stdout
+    assert_same(tmp_path / "run", alone_in_passes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
 def test_two_processes_end_as_one(strategy, dots, alone, tmp_path):
