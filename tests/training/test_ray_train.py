@@ -76,11 +76,12 @@ def test_a_group_that_loses_a_process_ends_as_one_process_does(dots, alone, tmp_
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_command_saves_the_state_and_the_same_command_continues(dots, alone, tmp_path, start):
-    output = tmp_path / "run"
-    words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, *LOCAL, "trainer=ddp"]
+def test_a_signal_to_the_command_saves_the_state_and_the_same_command_continues(dots, tmp_path, start):
+    output, passes = tmp_path / "run", "data.batch_size=1"  # four: a step takes longer than the news travels
+    alone = one_process(dots, tmp_path / "alone", passes)
+    words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, *LOCAL, "trainer=ddp", passes]
     words += ["trainer.checkpoint_every=1000"]
-    started = start(*words, "data.batch_size=1")  # four passes each, so that a step takes longer than the news travels
+    started = start(*words)
     assert started.stdout and started.stderr
     assert any(line.startswith("step 1/10") for line in started.stdout), started.stderr.read()
     started.send_signal(signal.SIGTERM)
