@@ -76,6 +76,16 @@ def test_several_passes_to_a_step_are_the_same_in_two_processes(strategy, dots, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "zero2"])
+def test_compiled_it_is_the_same(strategy, dots, alone_in_passes, tmp_path):
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "data.batch_size=1"]
+    words += [f"trainer={strategy}", "trainer.devices=2", "trainer.compile=true"]
+    done = command("training.finetune", *words)
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "run", alone_in_passes)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
 def test_two_processes_end_as_one(strategy, dots, alone, tmp_path):
     output = tmp_path / "run"
