@@ -44,7 +44,7 @@ def processes(count: int | None) -> Iterator[Spread]:
         while running:
             yield running.popleft().result()
 
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (os.getpid(),))
     try:
         yield spread
     except BrokenProcessPool as error:
@@ -54,7 +54,9 @@ def processes(count: int | None) -> Iterator[Spread]:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    # A parent that is killed cannot stop its children, so the kernel is asked to.
+def _begin(parent: int) -> None:
+    # A parent that is killed cannot stop its children, so the kernel is asked to; it may have been too late for that.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
