@@ -6,7 +6,7 @@ Reason = Literal[
     "missing",  # the file is not there
     "download",  # it could not be had
     "unreadable",  # it is not what its name says, or broken
-    "external",  # it refers to a file or an address outside its own folder
+    "external",  # it refers to a file outside the folder of the source, or to an address
     "incomplete",  # a texture or buffer that it refers to is not there or broken
     "too_large",  # it declares more than any limit allows
     "no_mesh",  # nothing in it has faces
@@ -23,6 +23,7 @@ class RenderFailure(Exception):
     """One object could not be rendered; the run goes on. `detail` is a sentence for people."""
 
     def __init__(self, reason: Reason, detail: str):
+        detail = detail.encode(errors="backslashreplace").decode()  # names in it may not be UTF-8
         super().__init__(f"{reason}: {detail}")
         self.reason: Reason = reason
         self.detail = detail

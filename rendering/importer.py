@@ -4,6 +4,7 @@
 What a file declares is checked before Blender opens it (`rendering.guard`); what it draws with, after.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ import bpy
 from bpy_extras import image_utils
 
 from rendering.failure import RenderFailure
+from rendering.guard.references import References
 
 bpy.utils.expose_bundled_modules()  # `pxr`, with which the guard reads USD
-PLACES = ("", "textures", "{stem}.fbm")  # where an FBX's pictures lie, beside it
 
 
-def import_asset(path: Path) -> None:
-    """Import a file that `rendering.guard` has let pass, by its suffix. Of what it holds only meshes are seen.
+def import_asset(path: Path, references: References) -> None:
+    """Import a file that `rendering.guard` has checked, by its suffix, and show its meshes only.
+
+    Args:
+        path: The asset, or the copy of it that `rendering.guard.redirect` made.
+        references: The files that it may draw with.
 
     Raises:
         RenderFailure: `unreadable` if Blender cannot read it, `incomplete` if a picture that it draws with cannot be
@@ -27,7 +32,7 @@ def import_asset(path: Path) -> None:
     bpy.context.preferences.filepaths.use_scripts_auto_execute = False  # the factory's setting, and ours
     ours, world = set(bpy.data.objects), bpy.context.scene.world
     try:
-        _import(path)
+        _import(path, references)
     except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
         raise RenderFailure("unreadable", _last_line(error)) from error
     for extra in set(bpy.data.objects) - ours:  # removed, it would let go of its children
@@ -37,10 +42,10 @@ def import_asset(path: Path) -> None:
     meshes = list(_shown_meshes())
     if not any(mesh.polygons for mesh in meshes):
         raise RenderFailure("no_mesh", "the file holds no mesh with faces")
-    _check_pictures({material for mesh in meshes for material in mesh.materials if material}, path)
+    _check_pictures({material for mesh in meshes for material in mesh.materials if material}, references)
 
 
-def _import(path: Path) -> None:
+def _import(path: Path, references: References) -> None:
     file = str(path)
     match path.suffix.lower():
         case ".glb" | ".gltf":
@@ -48,7 +53,7 @@ def _import(path: Path) -> None:
         case ".obj":
             bpy.ops.wm.obj_import(filepath=file)
         case ".fbx":
-            given, image_utils.load_image = image_utils.load_image, _picture_of(path, image_utils.load_image)
+            given, image_utils.load_image = image_utils.load_image, _picture_of(references, image_utils.load_image)
             try:
                 bpy.ops.import_scene.fbx(filepath=file, use_image_search=False)
             finally:
@@ -66,15 +71,19 @@ def _import(path: Path) -> None:
             )  # fmt: skip
 
 
-def _picture_of(asset: Path, load_image: Callable[..., Any]) -> Callable[..., Any]:
-    """Blender's `load_image`, for an FBX with paths of the machine that it was made on: looks beside it alone."""
+def _picture_of(references: References, load_image: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Blender's `load_image` for an FBX, whose paths are often those of the machine that wrote it.
+
+    A path that leads to no file below the folder of the source stands for the file of that name beside the asset.
+    """
 
     def load(imagepath: str, **_: Any) -> Any:
-        given = Path(imagepath.replace("\\", "/"))
-        places = [asset.parent / place.format(stem=asset.stem) / given.name for place in PLACES]
-        if given.resolve().is_relative_to(asset.parent.resolve()):
-            places.insert(0, given)
-        return load_image(str(next((place for place in places if place.is_file()), places[0])), place_holder=True)
+        given, target = Path(imagepath.replace("\\", "/")), None
+        with contextlib.suppress(RenderFailure):  # a name that the operating system cannot resolve
+            target = references.inside(given)
+            if target is None or not target.is_file():
+                target = references.beside(given.name, references.asset)
+        return load_image(str(target or references.asset.parent / given.name), place_holder=True)
 
     return load
 
@@ -85,10 +94,9 @@ def _shown_meshes() -> Iterator[bpy.types.Mesh]:
             yield instance.object.data
 
 
-def _check_pictures(materials: set[bpy.types.Material], path: Path) -> None:
+def _check_pictures(materials: set[bpy.types.Material], references: References) -> None:
     """Blender draws magenta where a picture is missing or broken."""
     trees = [material.node_tree for material in materials if material.use_nodes]
-    folders = path.parent.resolve(), path.resolve().parent
     for tree in trees:  # grows by the groups in it
         for node in tree.nodes:
             if node.type == "GROUP" and node.node_tree and node.node_tree not in trees:
@@ -96,9 +104,9 @@ def _check_pictures(materials: set[bpy.types.Material], path: Path) -> None:
             if node.type != "TEX_IMAGE" or not node.image or not any(socket.is_linked for socket in node.outputs):
                 continue
             image = node.image
-            place = Path(bpy.path.abspath(image.filepath)).resolve() if image.filepath else None
-            if place and not image.packed_file and not any(place.is_relative_to(folder) for folder in folders):
-                raise RenderFailure("external", f"it draws with {image.filepath!r}, which lies outside its folder")
+            place = Path(bpy.path.abspath(image.filepath)) if image.filepath else None
+            if place and not image.packed_file and not references.inside(place):
+                raise RenderFailure("external", f"it draws with {image.filepath!r}, outside the folder of the source")
             if not all(image.size):  # asks Blender to read it, as rendering does
                 raise RenderFailure("incomplete", f"picture {image.name!r} is missing or broken")
 

@@ -19,6 +19,7 @@ import psutil
 
 from conf.options import UserError
 from rendering.failure import RenderFailure
+from rendering.guard.references import asset_folders
 from rendering.limits import Limits
 from rendering.recipe import Recipe
 
@@ -69,14 +70,18 @@ class Renderer:
     def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path, root: Path | None = None) -> Rendered:
         """Render `asset` into an existing empty `folder` (see `rendering.worker`).
 
-        `root`, by default the asset's folder, is where more assets are to come from: Blender can read them there.
+        `root`, by default the asset's folder, is the folder of the source: the asset may refer to files below it, and
+        Blender can read them.
 
         Raises:
             RenderFailure: this object has no views, and why. The renderer remains usable.
         """
-        self._admit(root or asset.parent)
-        self._admit(asset.resolve().parent)
-        request = {"asset": str(asset), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)}
+        root = root or asset.parent
+        for readable in asset_folders(asset, root):
+            self._admit(readable)
+        request = {
+            "asset": str(asset), "root": str(root), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)
+        }  # fmt: skip
         return Rendered(**self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds))
 
     def build(self, kind: str, seed: int, path: Path) -> None:
@@ -85,8 +90,8 @@ class Renderer:
 
     def _admit(self, folder: Path) -> None:
         """Let Blender read below `folder`. No process gets more than it was started with, so a fresh one is."""
-        if not any(folder.resolve().is_relative_to(root) for root in self._roots):
-            self._roots.append(folder.resolve())
+        if not any(folder.is_relative_to(root) for root in self._roots):
+            self._roots.append(folder)
             self.stop()
 
     def stop(self) -> None:

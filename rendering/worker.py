@@ -9,6 +9,7 @@ Started by `rendering.renderer`, which outlives it; nothing an asset does to Ble
 import ctypes
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -29,8 +30,10 @@ from rendering.procedural.build import build
 from rendering.recipe import Recipe, sample_area_light, sample_cameras
 
 
-def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads: int) -> dict[str, Any]:
+def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Path, threads: int) -> dict[str, Any]:
     """Render `asset` into `folder` and return the fields of `rendering.renderer.Rendered`.
+
+    The asset may refer to files below `root`.
 
     Cameras, light and noise follow from `seed` alone.
 
@@ -40,12 +43,13 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
     if not asset.is_file():
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock, busy = Clock(), time.process_time()
-    guard.check(asset)
+    references = guard.check(asset, root)
+    copy = guard.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)
     blender.reset()
-    import_asset(asset)
+    import_asset(copy, references)
     shape = blender.normalise()
     colours = blender.colours()
     blender.prepare(recipe, light, threads)
@@ -65,6 +69,7 @@ def render_object(asset: Path, recipe: Recipe, seed: int, folder: Path, threads:
         clock.lap("encode")
     if max(look.coverage for look in looks) == 0:
         raise RenderFailure("blank", "nothing is seen in any view")
+    shutil.rmtree(folder / "asset", ignore_errors=True)
     np.save(folder / "cameras.npy", extrinsics)
     meta = {
         "fov_deg": FOV_DEGREES,
@@ -101,8 +106,8 @@ class Clock:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         match request:
-            case {"render": {"asset": asset, "recipe": recipe, "seed": seed, "folder": folder, "threads": threads}}:
-                return render_object(Path(asset), Recipe(**recipe), seed, Path(folder), threads)
+            case {"render": {"asset": asset, "root": root, "recipe": recipe, "folder": folder, **rest}}:
+                return render_object(Path(asset), Path(root), Recipe(**recipe), folder=Path(folder), **rest)
             case {"build": {"kind": kind, "seed": seed, "path": path}}:
                 build(kind, seed, Path(path))
                 return {}

@@ -1,13 +1,15 @@
-"""The first wall: what a file declares and refers to is checked before Blender opens it.
+"""Check what an untrusted file declares and refers to, before Blender opens it.
 
-Assets come from strangers. A file of a few bytes may ask for terabytes, or for a picture from somebody's home.
+A file of a few bytes may ask for terabytes, or for a picture from a home folder.
 """
 
+import shutil
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
 from rendering.failure import RenderFailure
 from rendering.guard import collada, fbx, gltf, obj, points, usd
+from rendering.guard.references import References
 
 MAX_BYTES = 4 << 30
 
@@ -26,8 +28,26 @@ CHECKS = {
 }
 
 
-def check(path: Path) -> None:
-    """Refuse a file that lies about itself, wants too much, or refers outside its own folder.
+COPIES = {
+    ".glb": gltf.copy,
+    ".gltf": gltf.copy,
+    ".obj": obj.copy,
+    ".dae": collada.copy,
+    ".usd": usd.copy,
+    ".usda": usd.copy,
+    ".usdc": usd.copy,
+}
+
+
+def check(path: Path, root: Path | None = None) -> References:
+    """Check that a file is what it declares to be, within the limits, and refers to files below `root` only.
+
+    Args:
+        path: The asset.
+        root: The folder of the source, by default that of the asset.
+
+    Returns:
+        The files that it refers to.
 
     Raises:
         RenderFailure: `unreadable`, `too_large`, `external` or `incomplete`.
@@ -37,10 +57,27 @@ def check(path: Path) -> None:
         raise RenderFailure("unreadable", f"{suffix or 'a file without suffix'} is no supported format")
     if path.stat().st_size > MAX_BYTES:
         raise RenderFailure("too_large", f"the file has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
+    references = References(path, root)
     try:
-        CHECKS[suffix](path)
+        CHECKS[suffix](path, references)
     except RecursionError:
         raise RenderFailure("too_large", "it is nested too deep") from None
+    except OSError as error:
+        raise RenderFailure("unreadable", f"a file of it cannot be read: {error.strerror}") from error
     except (LookupError, TypeError, ValueError, AttributeError, EOFError, ExpatError) as error:
         # What a parser stumbles over when a file is not what its suffix says.
         raise RenderFailure("unreadable", f"it is no sound {suffix} file: {type(error).__name__}: {error}") from error
+    return references
+
+
+def redirect(references: References, folder: Path) -> Path:
+    """Return a file for Blender to import: the asset, or a copy in `folder` that names the files that were found.
+
+    Blender opens the paths in a file as they are written, so a file with a redirected reference is never given to it.
+    The copy consists of the files that hold references and of symbolic links; `folder` is emptied first.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that ended in a crash
+    if not references.redirected:
+        return references.asset
+    folder.mkdir()
+    return COPIES[references.asset.suffix.lower()](references, folder)

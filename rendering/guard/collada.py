@@ -2,18 +2,19 @@
 
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 from rendering.failure import RenderFailure
-from rendering.guard.references import Pictures, inside
+from rendering.guard.references import Pictures, References, link_all
 
 MAX_ELEMENTS = 2_000_000
 MAX_DEPTH = 400
 MAX_NODES = 100_000  # instances of instances included
 
 
-def check(path: Path) -> None:
+def check(path: Path, references: References) -> None:
     document = _Document(path.stat().st_size)
     with open(path, "rb") as file:
         document.parser.ParseFile(file)
@@ -21,7 +22,7 @@ def check(path: Path) -> None:
         raise ValueError(f"its root is <{document.root}>")
     pictures = Pictures()
     for reference in dict.fromkeys(document.pictures):
-        pictures.add(inside(unquote(reference), path), reference)
+        pictures.add(references.find(unquote(reference), path), reference)
     for url in document.urls:
         if not url.startswith("#"):
             raise RenderFailure("external", f"it refers to {url[:200]!r} in another document")
@@ -94,3 +95,16 @@ class _Document:
 
         if (nodes := placed("")) > MAX_NODES:
             raise RenderFailure("too_large", f"it places {nodes:,} nodes, {MAX_NODES:,} go")
+
+
+def copy(references: References, folder: Path) -> Path:
+    """Write the document into `folder` with its pictures linked beside it, and return its path."""
+    found = references.found[references.asset]
+    links = link_all(found.values(), folder)
+    tree = ElementTree.parse(references.asset)
+    ElementTree.register_namespace("", tree.getroot().tag.partition("}")[0].lstrip("{"))
+    for element in tree.iter():
+        if element.tag.endswith(("init_from", "ref")) and (target := found.get(unquote((element.text or "").strip()))):
+            element.text = quote(links[target])
+    tree.write(folder / references.asset.name, encoding="utf-8", xml_declaration=True)
+    return folder / references.asset.name

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 from rendering.failure import RenderFailure
+from rendering.guard.references import References
 
 MAGIC = b"Kaydara FBX Binary  \x00\x1a\x00"
 MAX_RECORDS = 3_000_000
@@ -19,7 +20,7 @@ SCALARS = {b"Z": 1, b"B": 1, b"C": 1, b"Y": 2, b"I": 4, b"F": 4, b"D": 8, b"L": 
 ARRAYS = {b"b": 1, b"B": 1, b"c": 1, b"i": 4, b"f": 4, b"d": 8, b"l": 8}
 
 
-def check(path: Path) -> None:
+def check(path: Path, references: References) -> None:
     if path.stat().st_size < 40:
         raise ValueError("too short for an FBX")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

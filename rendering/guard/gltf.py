@@ -7,12 +7,12 @@ import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
 from rendering.failure import RenderFailure
-from rendering.guard.references import Pictures, inside
+from rendering.guard.references import Pictures, References, link_all
 
 MAX_VALUES = 5_000_000  # in the JSON
 MAX_NODES = 100_000  # instances included
@@ -26,7 +26,7 @@ COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9
 View = tuple[int, int, int]  # start, length and number of the buffer
 
 
-def check(path: Path) -> None:
+def check(path: Path, references: References) -> None:
     data = path.read_bytes()
     text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)
     if sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
@@ -35,7 +35,8 @@ def check(path: Path) -> None:
     if document["asset"]["version"] != "2.0":
         raise ValueError(f"glTF version {document['asset']['version']}")
     buffers = [
-        _buffer(buffer, binary if not index else None, path) for index, buffer in enumerate(document.get("buffers", []))
+        _buffer(buffer, binary if not index else None, references)
+        for index, buffer in enumerate(document.get("buffers", []))
     ]
     views = [_view(view, buffers) for view in document.get("bufferViews", [])]
     _check_accessors(document, views)
@@ -46,7 +47,7 @@ def check(path: Path) -> None:
     for index, image in enumerate(document.get("images", [])):
         name = str(image.get("name") or image.get("uri", "")[:80] or index)
         if "uri" in image:
-            pictures.add(_fetch(image["uri"], path), name)
+            pictures.add(_fetch(image["uri"], references), name)
         else:
             start, length, buffer = views[_index(image["bufferView"])]
             pictures.add(bytes(buffers[buffer][start : start + length]), name)
@@ -72,21 +73,21 @@ def _chunks(data: bytes) -> tuple[bytes, memoryview | None]:
     return bytes(chunks[0][1]), chunks[1][1] if len(chunks) > 1 and chunks[1][0] == b"BIN\0" else None
 
 
-def _buffer(buffer: dict[str, Any], binary: memoryview | None, path: Path) -> memoryview:
+def _buffer(buffer: dict[str, Any], binary: memoryview | None, references: References) -> memoryview:
     declared = _index(buffer["byteLength"])
     if "uri" not in buffer:  # a buffer without bytes is legal as long as nothing looks into it
         return binary or memoryview(b"")
-    found = _fetch(buffer["uri"], path)
+    found = _fetch(buffer["uri"], references)
     data = memoryview(found if isinstance(found, bytes) else found.read_bytes())
     if len(data) < declared:
         raise RenderFailure("incomplete", f"buffer {buffer['uri'][:80]!r} has {len(data):,} of {declared:,} bytes")
     return data
 
 
-def _fetch(uri: str, path: Path) -> bytes | Path:
-    """The content of a data URI, or the file beside the asset."""
+def _fetch(uri: str, references: References) -> bytes | Path:
+    """Return the content of a data URI, or the path of the file that it names."""
     if not uri.startswith("data:"):
-        return inside(unquote(uri), path)
+        return references.find(unquote(uri), references.asset)
     header, separator, content = uri.partition(";base64,")
     if not separator or "/.." in header:  # Blender would take any other for a path
         raise ValueError("a data URI that is not base64")
@@ -192,3 +193,24 @@ def _index(value: Any) -> int:
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"JSON knows no {word}")
+
+
+def copy(references: References, folder: Path) -> Path:
+    """Write the file into `folder` with its pictures and buffers linked beside it, and return its path."""
+    found = references.found[references.asset]
+    links = link_all(found.values(), folder)
+    data = references.asset.read_bytes()
+    text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)
+    document = json.loads(text)
+    for part in (*document.get("images", []), *document.get("buffers", [])):
+        if target := found.get(unquote(part.get("uri", ""))):
+            part["uri"] = quote(links[target])
+    text = json.dumps(document).encode()
+    if data[:4] == b"glTF":
+        text += b" " * (-len(text) % 4)
+        chunks = struct.pack("<I4s", len(text), b"JSON") + text
+        if binary is not None:
+            chunks += struct.pack("<I4s", len(binary), b"BIN\0") + binary
+        text = struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+    (folder / references.asset.name).write_bytes(text)
+    return folder / references.asset.name

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from rendering.failure import RenderFailure
-from rendering.guard.references import Pictures, inside
+from rendering.guard.references import Pictures, References, link_all
 
 # A backslash at the end of a line continues it.
 NAMES = re.compile(rb"^[ \t]*(mtllib|usemtl)((?:\\\r?\n|[^\r\n])+)", re.MULTILINE)
@@ -18,7 +18,7 @@ OPTIONS = re.compile(
 MAX_MTL_BYTES = 64 << 20
 
 
-def check(path: Path) -> None:
+def check(path: Path, references: References) -> None:
     if not path.stat().st_size:
         raise ValueError("an empty file")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -29,33 +29,67 @@ def check(path: Path) -> None:
         names = {(found[1], _text(found[2])) for found in NAMES.finditer(data)}
     # Blender reads a library of the asset's own name as well, and needs no other then.
     own = path.with_suffix(".mtl")
-    libraries = {inside(name, path, required=not own.is_file()) for kind, name in names if kind == b"mtllib"}
+    for name in sorted(name for kind, name in names if kind == b"mtllib"):
+        references.find(name, path, required=not own.is_file())
     if own.is_file():
-        libraries.add(inside(own.name, path))
+        references.find(own.name, path)
     used = {name for kind, name in names if kind == b"usemtl"}
     pictures = Pictures()
-    for library in sorted(libraries):
-        if library.is_file():
-            _check_materials(library, used, pictures)
+    for library in _libraries(references):
+        _check_materials(library, used, pictures, references)
 
 
-def _check_materials(library: Path, used: set[str], pictures: Pictures) -> None:
+def copy(references: References, folder: Path) -> Path:
+    """Write the materials into `folder`, with their pictures linked beside them, and return a link to the asset there.
+
+    The libraries become one with the name of the asset, which Blender reads without being asked to.
+    """
+    asset = references.asset
+    # No `..` in the name of a library can leave `folder`: the check refuses those that leave the source.
+    place = folder.joinpath(*["_"] * len(asset.parts))
+    place.mkdir(parents=True)
+    links = link_all((target for found in references.found.values() for target in found.values()), place)
+    with open(place / f"{asset.stem}.mtl", "w", errors="surrogateescape") as materials:
+        for library in _libraries(references):
+            found = references.found.get(library, {})
+            for line in _text(library.read_bytes()).splitlines():
+                options, reference = _map(line)
+                if not reference:
+                    materials.write(f"{line}\n")
+                elif reference in found:
+                    materials.write(f"{options}{links[found[reference]]}\n")
+    (place / asset.name).symlink_to(asset.absolute())
+    return place / asset.name
+
+
+def _libraries(references: References) -> list[Path]:
+    """Return the material libraries of the asset that exist."""
+    return sorted({file for file in references.found.get(references.asset, {}).values() if file.is_file()})
+
+
+def _check_materials(library: Path, used: set[str], pictures: Pictures, references: References) -> None:
     if library.stat().st_size > MAX_MTL_BYTES:
         raise RenderFailure("too_large", f"{library.name} has more than {MAX_MTL_BYTES:,} bytes")
     seen, drawn = set(), False
     for line in map(str.strip, _text(library.read_bytes()).splitlines()):
         if line.startswith("newmtl"):
             drawn = line[6:].strip() in used
-        elif drawn and (found := MAPS.match(line)):
-            reference = found[2]
-            while option := OPTIONS.match(reference):
-                reference = reference[option.end() :]
-            if reference and reference not in seen:
-                seen.add(reference)
-                # Not every map is drawn with: the importer names what is missed.
-                picture = inside(reference.strip('"'), library, required=False)
-                if picture.is_file():
-                    pictures.add(picture, reference)
+        elif drawn and (reference := _map(line)[1]) and reference not in seen:
+            seen.add(reference)
+            # Not every map is drawn with: the importer names a missing one that is.
+            picture = references.find(reference, library, required=False)
+            if picture.is_file():
+                pictures.add(picture, reference)
+
+
+def _map(line: str) -> tuple[str, str]:
+    """Return what stands before the picture's path in a line of a material library, and the path; empty if none."""
+    if not (found := MAPS.match(line.strip())):
+        return "", ""
+    reference = found[2]
+    while option := OPTIONS.match(reference):
+        reference = reference[option.end() :]
+    return line.strip().removesuffix(reference), reference.strip('"')
 
 
 def _text(data: bytes) -> str:

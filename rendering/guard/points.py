@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 from rendering.failure import RenderFailure
+from rendering.guard.references import References
 
 MAX_ELEMENTS = 100_000_000
 MAX_HEADER = 1 << 16
@@ -14,7 +15,7 @@ BYTES = {
 }
 
 
-def check_ply(path: Path) -> None:
+def check_ply(path: Path, references: References) -> None:
     with open(path, "rb") as file:
         start = file.read(MAX_HEADER)
     header, end, _ = start.partition(b"end_header")
@@ -34,7 +35,7 @@ def check_ply(path: Path) -> None:
     _check(sum(count for count, _ in elements), sum(count * size for count, size in elements), path, len(header))
 
 
-def check_stl(path: Path) -> None:
+def check_stl(path: Path, references: References) -> None:
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(1024)

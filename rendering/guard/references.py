@@ -1,10 +1,12 @@
-"""Other files that an asset refers to: inside its own folder or nowhere, and no larger than sense."""
+"""Resolve the files that an asset refers to, and bound the pixels of its pictures."""
 
 import io
 import re
 import struct
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -13,29 +15,114 @@ from rendering.failure import RenderFailure
 MAX_SIDE = 8192  # pixels
 MAX_PIXELS = 1 << 29  # of all the pictures of an asset together: two gigabytes of 8-bit RGBA
 PICTURES = ("PNG", "JPEG", "WEBP", "TGA", "BMP", "TIFF", "DDS", "GIF", "PSD", "JPEG2000")
+BESIDE = ("", "textures", "images", "{stem}.fbm", "../textures", "../images")  # folders searched by file name
 
 
-def inside(reference: str, asset: Path, required: bool = True) -> Path:
-    """The file that `asset` refers to, links followed.
+def asset_folders(asset: Path, root: Path) -> tuple[Path, ...]:
+    """Return the folders that the references of `asset` may lead to, symbolic links resolved, outermost first.
+
+    These are `root`, the target of every linked folder between `root` and the asset, and, of an asset that is a link
+    itself, the folder of its target: a user who places a link in the source folder means the files behind it.
+    """
+    between = [folder for folder in asset.absolute().parents if folder.is_relative_to(root.absolute())]
+    folders = [root, *reversed(between), asset.parent, asset.resolve().parent]
+    return tuple(dict.fromkeys(folder.resolve() for folder in folders))
+
+
+class References:
+    """Find the files that an asset refers to, within `asset_folders` only.
+
+    Args:
+        asset: The file that is rendered.
+        root: The folder of the source. Defaults to the folder of the asset.
+
+    Attributes:
+        found: For each file that was read, the references in it and the path that each resolves to.
+        redirected: Whether any of them resolves to another path than it says. Blender then has to import a copy
+            (`rendering.redirection`).
+    """
+
+    def __init__(self, asset: Path, root: Path | None = None) -> None:
+        self.asset = asset
+        self.folders = asset_folders(asset, root or asset.parent)
+        self.found: dict[Path, dict[str, Path]] = {}
+        self.redirected = False
+
+    def find(self, reference: str, file: Path, required: bool = True) -> Path:
+        """Return the path that `reference` in `file` resolves to, symbolic links resolved.
+
+        An absolute path, a `file:` URL or a path that leads out of the allowed folders is the path of another
+        machine: it is never opened, and the file of that name beside `file` is taken instead.
+
+        Raises:
+            RenderFailure: `external` if it leads outside and no such file lies beside `file`, `incomplete` if it is
+                `required` and does not exist.
+        """
+        text, absolute = _normalised(reference)
+        target = None if absolute else self.inside(file.parent / text)
+        if target is None:
+            target = self.beside(re.split("[/:]", text)[-1], file)
+            self.redirected = True
+        if target is None:
+            raise RenderFailure(
+                "external", f"it refers to {reference[:200]!r}, which lies outside the folder of the source"
+            )
+        if required and not target.is_file():
+            raise RenderFailure("incomplete", f"it refers to {reference[:200]!r}, which does not exist")
+        self.found.setdefault(file, {})[reference] = target
+        return target
+
+    def inside(self, path: Path) -> Path | None:
+        """Return `path` with symbolic links resolved, or None if it lies outside the allowed folders.
+
+        Raises:
+            RenderFailure: `incomplete` if the operating system cannot resolve it.
+        """
+        try:
+            target = path.resolve()
+            target.is_file()
+        except (OSError, ValueError, RuntimeError):  # a name too long, a link to itself
+            raise RenderFailure("incomplete", f"it refers to {path.name[:200]!r}, which cannot be opened") from None
+        return target if any(target.is_relative_to(folder) for folder in self.folders) else None
+
+    def beside(self, name: str, file: Path) -> Path | None:
+        """Return the file called `name` beside `file`, or in a folder for textures there, if there is one.
+
+        Names that differ in case are equal where no exact one exists, as on the systems that wrote them.
+        """
+        for place in BESIDE:
+            folder = file.parent / place.format(stem=self.asset.stem)
+            if not name or self.inside(folder) is None or not folder.is_dir():
+                continue
+            names = [name, *sorted(p.name for p in folder.iterdir() if p.name.casefold() == name.casefold())]
+            for candidate in names:
+                target = self.inside(folder / candidate)
+                if target and target.is_file():
+                    return target
+        return None
+
+
+def _normalised(reference: str) -> tuple[str, bool]:
+    """Return `reference` as a path with slashes, and whether it is absolute.
 
     Raises:
-        RenderFailure: `external` if it lies outside the asset's folder, `incomplete` if it is `required` and not there.
+        RenderFailure: `external` if it is an address on a network, or no path at all.
     """
-    text = reference.strip().replace("\\", "/")
-    if text.startswith(("/", "~")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text) or "\0" in text:
-        raise RenderFailure("external", f"it refers to {reference[:200]!r}, which is not a path beside it")
-    # Whoever links an asset into a folder means what the link points to: its neighbours there are its own too.
-    folders = asset.parent.resolve(), asset.resolve().parent
-    try:
-        target = (asset.parent / text).resolve()
-        there = target.is_file()
-    except (OSError, ValueError, RuntimeError):  # a name too long, a link to itself
-        raise RenderFailure("incomplete", f"it refers to {reference[:200]!r}, which cannot be opened") from None
-    if not any(target.is_relative_to(folder) for folder in folders):
-        raise RenderFailure("external", f"it refers to {reference[:200]!r}, which lies outside its folder")
-    if required and not there:
-        raise RenderFailure("incomplete", f"it refers to {reference[:200]!r}, which is not there")
-    return target
+    text = reference.strip()
+    local = text.lower().startswith("file:")
+    text = (unquote(text[5:]) if local else text).replace("\\", "/")
+    if "\0" in text or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text):
+        raise RenderFailure("external", f"it refers to {reference[:200]!r}, which is not a path")
+    return text, local or bool(re.match(r"/|~|[A-Za-z]:", text))
+
+
+def link_all(targets: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """Make a symbolic link in `folder` to each of `targets`, and return the path of each link relative to it."""
+    links = {target: f"{number}/{target.name}" for number, target in enumerate(sorted(set(targets)))}
+    for target, link in links.items():
+        (folder / link).parent.mkdir()
+        (folder / link).symlink_to(target)
+    return links
 
 
 class Pictures:

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from rendering.failure import RenderFailure
-from rendering.guard.references import Pictures, inside
+from rendering.guard.references import Pictures, References
 
 MAX_LAYERS = 1000
 LAYERS = (".usd", ".usda", ".usdc", ".usdz")
@@ -13,7 +13,7 @@ TILE = re.compile(r"<(UDIM|UVTILE)>")
 HEADS = (b"#usda", b"PXR-USDC", b"PK\x03\x04")
 
 
-def check(path: Path) -> None:
+def check(path: Path, references: References) -> None:
     with open(path, "rb") as start:
         if not start.read(8).startswith(HEADS):
             raise ValueError("neither #usda nor PXR-USDC nor a USDZ package")
@@ -29,12 +29,43 @@ def check(path: Path) -> None:
             _check_package(layer, pictures)
             continue
         for reference in _references(str(layer)):
-            # A picture in tiles is there if its first tile is.
-            file = inside(TILE.sub(lambda tile: "1001" if tile[1] == "UDIM" else "u1_v1", reference), layer)
+            file = references.find(_first_tile(reference), layer)
             if file.suffix.lower() in LAYERS:
                 todo.append(file)
             else:
                 pictures.add(file, reference)
+
+
+def copy(references: References, folder: Path) -> Path:
+    """Write every layer that holds references into `folder`, with absolute paths, and return that of the root layer."""
+    from pxr import Sdf, UsdUtils
+
+    copies = {layer: folder / f"{number}.usdc" for number, layer in enumerate(references.found)}
+    for layer, file in copies.items():
+        content, found = Sdf.Layer.OpenAsAnonymous(str(layer)), references.found[layer]
+
+        def moved(reference: str, found: dict[str, Path] = found) -> str:
+            target = found.get(_first_tile(reference))
+            return str(copies.get(target) or _with_tile(target, reference)) if target else reference
+
+        UsdUtils.ModifyAssetPaths(content, moved)
+        content.Export(str(file))
+    return copies[references.asset]
+
+
+def _first_tile(reference: str) -> str:
+    """Return the reference to the first tile of a picture in tiles: the picture exists if that tile does."""
+    return TILE.sub(lambda tile: "1001" if tile[1] == "UDIM" else "u1_v1", reference)
+
+
+def _with_tile(target: Path, reference: str) -> Path:
+    """Return `target`, the first tile of `reference`, with the placeholder for tiles in its name again."""
+    if not (tile := TILE.search(reference)):
+        return target
+    end = len(reference) - tile.end()
+    first = "1001" if tile[1] == "UDIM" else "u1_v1"
+    stem = target.name[: len(target.name) - end].removesuffix(first)
+    return target.with_name(stem + tile[0] + target.name[len(target.name) - end :])
 
 
 def _check_package(path: Path, pictures: Pictures) -> None:
