@@ -1,5 +1,6 @@
 """COLLADA: plain XML without entities, whose counts are possible and whose instances end."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -23,6 +24,8 @@ def check(path: Path, references: References) -> None:
     pictures = Pictures()
     for reference in dict.fromkeys(document.pictures):
         pictures.add(references.find(unquote(reference), path), reference)
+        # Blender draws nothing, and reports nothing, where a path is not a proper URI.
+        references.redirected |= bool(re.search(r"[\s#?]", reference))
     for url in document.urls:
         if not url.startswith("#"):
             raise RenderFailure("external", f"it refers to {url[:200]!r} in another document")
@@ -73,7 +76,7 @@ class _Document:
             self.nodes.pop()
         # COLLADA 1.4 has <image><init_from>path, 1.5 <init_from><ref>path; inside an effect it is an id.
         if self.text.strip() and "image" in self.path and tag in ("init_from", "ref"):
-            self.pictures.append(self.text.strip())
+            self.pictures.append(self.text)
         self.text = ""
 
     def _characters(self, text: str) -> None:
@@ -104,7 +107,7 @@ def copy(references: References, folder: Path) -> Path:
     tree = ElementTree.parse(references.asset)
     ElementTree.register_namespace("", tree.getroot().tag.partition("}")[0].lstrip("{"))
     for element in tree.iter():
-        if element.tag.endswith(("init_from", "ref")) and (target := found.get(unquote((element.text or "").strip()))):
+        if element.tag.endswith(("init_from", "ref")) and (target := found.get(unquote(element.text or ""))):
             element.text = quote(links[target])
     tree.write(folder / references.asset.name, encoding="utf-8", xml_declaration=True)
     return folder / references.asset.name

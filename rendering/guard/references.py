@@ -52,7 +52,8 @@ class References:
         """Return the path that `reference` in `file` resolves to, symbolic links resolved.
 
         An absolute path, a `file:` URL or a path that leads out of the allowed folders is the path of another
-        machine: it is never opened, and the file of that name beside `file` is taken instead.
+        machine and is never opened. Instead of it, or of a path that does not exist, the file of that name beside
+        `file` is taken.
 
         Raises:
             RenderFailure: `external` if it leads outside and no such file lies beside `file`, `incomplete` if it is
@@ -60,9 +61,11 @@ class References:
         """
         text, absolute = _normalised(reference)
         target = None if absolute else self.inside(file.parent / text)
-        if target is None:
-            target = self.beside(re.split("[/:]", text)[-1], file)
-            self.redirected = True
+        self.redirected |= text != reference  # Blender does not read backslashes in every format
+        if target is None or not target.is_file():
+            other = self.beside(re.split("[/:]", text)[-1], file)
+            self.redirected |= other is not None
+            target = other or target
         if target is None:
             raise RenderFailure(
                 "external", f"it refers to {reference[:200]!r}, which lies outside the folder of the source"

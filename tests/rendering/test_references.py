@@ -154,8 +154,8 @@ def write(request):
 
 def test_a_picture_in_a_sibling_folder_is_drawn_where_the_source_is_above_both(drawn, write, source):
     paint(source / "images/t x.png", BLUE)
-    asset = write(source / "models", "../images/t x.png")
-    assert is_blue(drawn(asset, source))
+    for path in ("../images/t x.png", "..\\images\\t x.png", "../Images/T x.PNG"):
+        assert is_blue(drawn(write(source / "models", path), source)), path
     with pytest.raises(RenderFailure, match="external"):
         (source / "images").rename(source.parent / "images")
         drawn(write(source / "models", "../../images/t x.png"), source)
@@ -176,6 +176,12 @@ def test_an_absolute_path_stands_for_the_picture_of_that_name_beside_the_asset(d
         "~/t x.png",
     ):
         assert is_blue(drawn(write(source / "models", path), source)), path
+
+
+@pytest.mark.parametrize("name", ["t x.png", "t#1.png", "t?.png", "ü&amp;100%.png", "\n  pretty.png\n"])
+def test_a_collada_may_name_pictures_as_no_uri_does(drawn, source, name):
+    paint(source / "models" / name.strip().replace("&amp;", "&"), BLUE)
+    assert is_blue(drawn(write_dae(source / "models", name), source))
 
 
 def test_what_lies_outside_the_source_is_refused(drawn, write, source):
