@@ -66,7 +66,9 @@ class ViewsConfig:
     cameras: str = option("", "instead: .npy or JSON of world→camera matrices [N, 3, 4], the input's among them")
     input_camera: int = option(0, "which of them is the input's")
     samples: int = option(1, "guesses for each pose; several also show where they differ")
-    elevation: str = option("estimate", "of the input's camera, degrees above the horizon; or estimate, or none")
+    elevation: str = option(
+        "estimate", "of the input's camera, degrees above the horizon; estimate (cameras= give it); none"
+    )
     cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
     fill: float | None = option(None, "the object's share of the frame, to 1; null: as in training; 0: keep the frame")
     device: str = option("auto", "auto, cpu or cuda")

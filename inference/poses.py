@@ -94,6 +94,16 @@ def camera_turns(cameras: Array, input_camera: int, name: str) -> list[Turn]:
     )
 
 
+def camera_elevation(cameras: str, input_camera: int) -> float:
+    """Return how high camera `input_camera` of a file stands: degrees above the horizon.
+
+    Raises:
+        UserError: as `read_cameras`.
+    """
+    polar, _, _ = spherical(camera_centre(read_cameras(cameras))[input_camera])
+    return 90 - math.degrees(polar)
+
+
 def read_cameras(path: str) -> Array:
     """Extrinsics `[N, 3, 4]`, world→camera, of an .npy file as the view shards hold, or a list of them in JSON."""
     try:

@@ -28,7 +28,7 @@ from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
 from inference.photograph import read_photograph
 from inference.poses import Turn, turns_of
-from inference.views import check_writable, draw_views, given_elevation, is_written, write_views
+from inference.views import check_writable, draw_views, given_elevation, is_written, with_cameras_elevation, write_views
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
@@ -36,6 +36,7 @@ MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
 
 def main(config: SampleConfig) -> int:
     turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
+    config = with_cameras_elevation(config)
     given_elevation(config.elevation)
     image, output = Path(config.image), Path(config.output)
     check_writable(output)

@@ -27,13 +27,14 @@ from inference.config import TextToViewsConfig
 from inference.novel_view import chosen
 from inference.poses import turns_of
 from inference.sample import draw, load
-from inference.views import check_writable, given_elevation
+from inference.views import check_writable, given_elevation, with_cameras_elevation
 
 set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them
 
 
 def main(config: TextToViewsConfig) -> int:
     turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
+    config = with_cameras_elevation(config)
     given_elevation(config.elevation)
     output = Path(config.output)
     check_writable(output)

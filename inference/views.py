@@ -15,9 +15,9 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,9 @@ from inference.config import Sampler, Sampling, ViewsConfig
 from inference.elevation import elevation_of
 from inference.framing import prepare
 from inference.novel_view import NovelView, to_image
-from inference.poses import Turn, cameras_after, pose_vectors
+from inference.poses import Turn, camera_elevation, cameras_after, pose_vectors
 
+Config = TypeVar("Config", bound=ViewsConfig)
 OURS = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
 QUICK = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only an estimate looks at
 
@@ -73,6 +74,17 @@ def draw_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConf
 def say_unknown(reason: str) -> None:
     """Once, however many pictures of a folder it holds for."""
     tqdm.write(f"elevation: unknown; {reason}", sys.stderr)
+
+
+def with_cameras_elevation(config: Config) -> Config:
+    """Take the elevation of the input from `cameras`, where they are given and it would be estimated otherwise.
+
+    Raises:
+        UserError: the file of cameras cannot be read.
+    """
+    if not config.cameras or config.elevation != "estimate":
+        return config
+    return replace(config, elevation=str(round(camera_elevation(config.cameras, config.input_camera), 9)))
 
 
 def given_elevation(elevation: str) -> float | None:

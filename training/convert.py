@@ -18,15 +18,15 @@ from conf.options import UserError
 from training.config import ConvertConfig, Layout
 from training.model import checkpoint
 from training.model.export import save_original, save_threestudio
-from training.model.pretrained import Pretrained, complete, read
+from training.model.pretrained import Pretrained, complete, pose_vector_unclear, read
 
 
 def main(config: ConvertConfig) -> int:
     source, target = Path(config.source), Path(config.target)
     _check_target(config, source, target)
-    if config.pose_vector is None and source.is_file() and "stable" in source.stem.lower():
-        raise UserError(f"{source} may be Stable-Zero123: add pose_vector=stable_zero123, or zero123 if it is not")
     parts = read(source, config.ema)
+    if config.pose_vector is None and pose_vector_unclear(parts, source):
+        raise UserError(f"{source} may be Stable-Zero123: add pose_vector=stable_zero123, or zero123 if it is not")
     if config.image_encoder:
         parts = replace(parts, image_encoder=checkpoint.load_image_encoder(Path(config.image_encoder), strange=True))
     model = complete(parts, source, config.pose_vector)

@@ -6,6 +6,7 @@ import pytest
 
 from conf.options import UserError
 from inference.poses import (
+    camera_elevation,
     camera_turns,
     cameras_after,
     grid_turns,
@@ -46,6 +47,14 @@ def test_cameras_after_turns_and_back():
     centre = 1.85 * np.array([math.cos(math.radians(10)), 0, math.sin(math.radians(10))])
     np.testing.assert_allclose(cameras[2], look_at_origin(centre), atol=1e-12)
     np.testing.assert_allclose(camera_turns(cameras, 2, ""), turns[:2], atol=1e-9)
+
+
+def test_the_elevation_of_the_inputs_camera_is_read_from_a_file(tmp_path):
+    up = math.radians(35)
+    cameras = np.stack([look_at_origin(2 * np.array(c)) for c in ([1, 0, 0], [0, math.cos(up), math.sin(up)])])
+    np.save(tmp_path / "cameras.npy", cameras)
+    assert camera_elevation(str(tmp_path / "cameras.npy"), 0) == pytest.approx(0, abs=1e-9)
+    assert camera_elevation(str(tmp_path / "cameras.npy"), 1) == pytest.approx(35, abs=1e-9)
 
 
 def test_the_vector_of_stable_zero123_holds_the_inputs_polar_angle():

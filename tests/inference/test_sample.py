@@ -13,6 +13,7 @@ from command import command
 from PIL import Image
 
 from inference.novel_view import NovelView
+from inference.poses import cameras_after
 from rendering.cameras import camera_centre
 
 TWO = "poses=[[20,45,0],[0,180,0]]"
@@ -244,6 +245,20 @@ def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
     assert done.returncode == 2 and "needs to know how high the input's camera stood" in done.stderr
     assert not (tmp_path / "out").exists()
     assert sample(stable, picture, tmp_path / "out").returncode == 0
+    # Cameras say how high the input's stands: the views are those of that elevation, and of no other.
+    np.save(tmp_path / "cameras.npy", cameras_after([(0, 0, 0), *json.loads(TWO.removeprefix("poses="))], 20))
+    for name, words in {"cameras": ("elevation=estimate",), "other": ("elevation=-50",)}.items():
+        done = sample(stable, picture, tmp_path / name, f"cameras={tmp_path}/cameras.npy", *words)
+        assert done.returncode == 0, done.stderr
+    assert same_views(tmp_path / "out", tmp_path / "cameras")
+    assert not same_views(tmp_path / "out", tmp_path / "other")
+    written = json.loads((tmp_path / "cameras/poses.json").read_text())
+    assert written["elevation"] == {"degrees": 20, "uncertainty_degrees": None}
+
+
+def same_views(one, other):
+    pairs = [[np.asarray(Image.open(path / name), int) for path in (one, other)] for name in ("000.png", "001.png")]
+    return all(np.abs(first - second).max() <= 1 for first, second in pairs)
 
 
 def test_views_too_small_for_an_elevation_are_told_so_once(folder, picture, tmp_path):

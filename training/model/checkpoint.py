@@ -6,17 +6,19 @@ are what the community pipeline Zero1to3StableDiffusionPipeline reads.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import SafetensorError
+from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
@@ -24,10 +26,10 @@ from transformers.utils.logging import disable_progress_bar
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
-from training.model.weights import check, first_line
+from training.model.weights import best_weights, first_line, fitted, read_weights
 from training.model.zero123 import Prediction, Zero123
 
-disable_progress_bar()  # loading is quick, and the bars of transformers would tear other lines apart
+disable_progress_bar()  # saving is quick, and the bars of transformers would tear other lines apart
 
 PIPELINE = "Zero1to3StableDiffusionPipeline"
 # What some U-Nets want to be told besides, or instead, and this one never is.
@@ -140,35 +142,50 @@ def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
 
 
 def _load(part: Any, folder: Path, strange: bool = False) -> Any:
-    """One part from its folder, in float32; every weight must be there, in safetensors. One that others wrote
-    (`strange`) may also lie there in half precision alone, or as a pickle that holds nothing but weights."""
+    """Read one part from its folder, in float32. A folder that others wrote (`strange`) may hold pickles of weights.
+
+    Raises:
+        UserError: the configuration makes no such model, or weights are missing, misshapen or no numbers.
+    """
     read_config(folder)
-    if not any(folder.glob("*.safetensors*")) and not (strange and weights_file(folder)):
+    name = best_weights({path.name for path in folder.iterdir() if path.is_file()}, pickles=strange)
+    if name is None:
         raise UserError(f"{folder} is incomplete: its weights are missing (a file in safetensors)")
-    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    if issubclass(part, ModelMixin):
-        options["low_cpu_mem_usage"] = False
-    if strange and (path := weights_file(folder)):
-        check(path)
-        half = ".fp16." in path.name
-        options |= {"use_safetensors": path.suffix == ".safetensors", "variant": "fp16" if half else None}
+    weights = read_weights(folder / name)
     try:
-        model, report = part.from_pretrained(folder, **options)
+        # On meta, where a configuration that claims a huge model takes no memory.
+        with torch.device("meta"):
+            model = _from_config(part, folder)
+        state: Any = dict(weights.tensors)
+        if isinstance(model, ModelMixin):
+            model._fix_state_dict_keys_on_load(state)  # names that the autoencoder's attention had in 2022
     except Exception as error:  # whatever a damaged configuration makes of the classes
         raise UserError(f"{folder} cannot be read as {part.__name__}: {first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
+    empty = model.state_dict()
+    if missing := sorted(empty.keys() - state.keys()):
         raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
-    return model.float()
+    fill(model, {key: fitted(state[key], like, f"{folder}: its tensor {key}") for key, like in empty.items()}, folder)
+    return model
 
 
-def weights_file(folder: Path) -> Path | None:
-    """The best of the weights that a folder of diffusers or transformers has."""
-    for end in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
-        for name in ("diffusion_pytorch_model", "model", "pytorch_model"):
-            if (folder / (name + end)).is_file():
-                return folder / (name + end)
-    return None
+def _from_config(part: Any, folder: Path) -> Any:
+    if issubclass(part, ModelMixin):
+        return part.from_config(part.load_config(folder, local_files_only=True))
+    return part(part.config_class.from_pretrained(folder, local_files_only=True))
+
+
+def fill(model: Any, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Give a model on the meta device its weights.
+
+    Raises:
+        UserError: the model has numbers that no file of weights holds, besides CLIP's indices of positions.
+    """
+    model.load_state_dict(state, assign=True)
+    if isinstance(model, CLIPVisionModelWithProjection):
+        embeddings: Any = model.vision_model.embeddings
+        embeddings.position_ids = torch.arange(embeddings.num_positions)[None]
+    if any(buffer.is_meta for buffer in model.buffers()):
+        raise UserError(f"{source} holds a {type(model).__name__} of a kind that is not supported here")
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:

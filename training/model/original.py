@@ -7,11 +7,13 @@ diffusers (or transformers) is called there; reading and writing both follow it.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import UserError
@@ -27,8 +29,8 @@ SKIPPED = re.compile(
     r"betas|(sqrt_|log_|sqrt_recip_|sqrt_recipm1_|sqrt_one_minus_|log_one_minus_)?alphas_cumprod(_prev)?|"
     r"posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights|logvar|"
     r"model_ema\.(decay|num_updates)|first_stage_model\.loss\..+|cond_stage_model\.(mean|std|transformer\..+)|"
-    r"cond_stage_model\.model\.(positional_embedding|text_projection|logit_scale|token_embedding\.weight|"
-    r"ln_final\.(weight|bias)|transformer\..+)"
+    r"cond_stage_model\.(.+\.)?(positional_embedding|text_projection(\.weight)?|logit_scale|token_embedding\.weight|"
+    r"ln_final\.(weight|bias)|text_model\..+)|cond_stage_model\.model\.transformer\..+"
 )
 
 Names = Mapping[str, tuple[str, int | None]]  # ours -> theirs, and which third of it where theirs is q, k and v
@@ -183,6 +185,9 @@ VISION = {
     ".mlp.fc2": ".mlp.c_proj",
     ".self_attn": ".attn",
 }
+VISION_TOWER = re.compile(
+    r"(?P<prefix>cond_stage_model\.(.+\.)?)((?P<openai>visual)|vision_model\.embeddings)\.class_embedding"
+)
 QKV = re.compile(r"\.([qkv])_proj\.")
 
 
@@ -192,6 +197,40 @@ def image_encoder_name(key: str) -> tuple[str, int | None]:
     if found := QKV.search(key):
         return QKV.sub(".in_proj_", key), "qkv".index(found[1])
     return key, None
+
+
+def with_openai_names(weights: Weights) -> Weights:
+    """Rename an image encoder that lies elsewhere under `cond_stage_model`, or has the names of transformers.
+
+    Raises:
+        UserError: a layer has one or two of its queries, keys and values.
+    """
+    tensors = dict(weights.tensors)
+    if any(name.startswith(CLIP) for name in tensors):
+        return weights
+    found = next((match for name in tensors if (match := VISION_TOWER.fullmatch(name))), None)
+    if found is None:
+        return weights
+    prefix = found["prefix"]
+    tower = {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if _of_tower(name, prefix)}
+    if found["openai"]:
+        return replace(weights, tensors=tensors | {CLIP + k.removeprefix("visual."): t for k, t in tower.items()})
+    thirds: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in tower.items():
+        name, third = image_encoder_name(key)
+        if third is not None:
+            thirds.setdefault(name, {})[third] = tensor
+        elif not key.endswith(".position_ids"):
+            tensors[CLIP + name] = tensor.T if name == "proj" else tensor
+    for name, pieces in thirds.items():
+        if len(pieces) < 3 or len({piece.shape[1:] for piece in pieces.values()}) > 1:
+            raise UserError(f"{weights.path} is incomplete: {prefix}{name} needs q, k and v of one shape")
+        tensors[CLIP + name] = torch.cat([pieces[i] for i in range(3)])
+    return replace(weights, tensors=tensors)
+
+
+def _of_tower(name: str, prefix: str) -> bool:
+    return name.startswith(tuple(prefix + part for part in ("visual.", "vision_model.", "visual_projection.")))
 
 
 def image_encoder_config(clip: Weights) -> CLIPVisionConfig:

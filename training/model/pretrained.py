@@ -22,7 +22,8 @@ from conf.options import UserError
 from training.model import checkpoint, original
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import POSE, CCProjection, PoseVector
-from training.model.weights import Weights, first_line, read_weights
+from training.model.mistaken import refuse_mistaken, refuse_mistaken_names
+from training.model.weights import Weights, best_weights, first_line, fitted, read_weights
 from training.model.zero123 import Zero123, noise_schedule
 
 UNET_INPUT = "input_blocks.0.0.weight"
@@ -39,6 +40,7 @@ class Pretrained:
     cc_projection: CCProjection | None = None
     scheduler: DDIMScheduler | None = None
     averaged: bool | None = None  # whether the U-Net's weights are a moving average, where the source tells
+    pose_vector: PoseVector | None = None  # which one a file in the original's layout says it was trained with
 
 
 class Frozen(NamedTuple):
@@ -55,55 +57,78 @@ def read(source: str | Path, ema: bool = True) -> Pretrained:
         UserError: there is no such source, or it holds something else, or more than weights.
     """
     source = Path(source)
-    if source.is_file():
-        return _from_file(read_weights(source), ema)
+    if file := _single_file(source):
+        return _from_file(read_weights(file), ema)
     if not (source / "unet").is_dir():
-        raise UserError(
-            f"there is no folder {source}/unet and no file {source}; "
-            "name a .ckpt, a .safetensors or a folder in diffusers' layout"
-        )
+        raise _missing(source, "unet")
     return _from_folder(source)
 
 
 def load_posed(source: str | Path) -> Zero123:
-    """A whole model that has learnt poses, from any source.
+    """Read a whole model that has learnt poses, from any source.
 
     Raises:
         UserError: as `read`; or it has never seen a pose, or does not say what its poses are.
     """
     source = Path(source)
-    if not source.is_file() and not (source / "clip_camera_projection").is_dir():
+    if not _single_file(source) and not (source / "clip_camera_projection").is_dir():
         return checkpoint.load(source, strange=True)
-    if source.is_file() and "stable" in source.stem.lower():
+    parts = read(source)
+    if parts.cc_projection is None:
+        raise UserError(f"{source} has never seen a pose: a start for training.finetune, no model of new views")
+    if pose_vector_unclear(parts, source):
         raise UserError(
             f"{source} may be Stable-Zero123; say so, or that it is not, with "
             f"python -m training.convert source={source} target=outputs/{source.stem} pose_vector=stable_zero123"
         )
-    parts = read(source)
-    if parts.cc_projection is None:
-        raise UserError(f"{source} has never seen a pose: a start for training.finetune, no model of new views")
     return complete(parts, source)
 
 
+def pose_vector_unclear(parts: Pretrained, source: Path) -> bool:
+    """Whether a source may be Stable-Zero123 by its name, and nothing in it says so or the contrary."""
+    return parts.pose_vector is None and source.is_file() and "stable" in source.stem.lower()
+
+
 def read_frozen(source: str | Path) -> Frozen:
-    """The parts that never learn; the U-Net is not even read where they lie in folders of their own.
+    """Read the parts that never learn, without the U-Net where they lie in folders of their own.
 
     Raises:
         UserError: as `read`.
     """
     source = Path(source)
-    if source.is_file():
+    vae, image_encoder = source / "vae", source / "image_encoder"
+    if vae.is_dir() or image_encoder.is_dir():
+        return Frozen(
+            checkpoint.load_autoencoder(vae, strange=True) if vae.is_dir() else None,
+            checkpoint.load_image_encoder(image_encoder, strange=True) if image_encoder.is_dir() else None,
+        )
+    if _single_file(source):
         parts = read(source)
         return Frozen(parts.vae, parts.image_encoder)
-    vae, image_encoder = source / "vae", source / "image_encoder"
-    if not (vae.is_dir() or image_encoder.is_dir()):
-        raise UserError(
-            f"there is no folder {vae} and no file {source}; "
-            "name a .ckpt, a .safetensors or a folder in diffusers' layout"
-        )
-    return Frozen(
-        checkpoint.load_autoencoder(vae, strange=True) if vae.is_dir() else None,
-        checkpoint.load_image_encoder(image_encoder, strange=True) if image_encoder.is_dir() else None,
+    raise _missing(source, "vae")
+
+
+def _single_file(source: Path) -> Path | None:
+    """Return the file of a source in the original's layout, or the index of its shards; None for diffusers' folders.
+
+    Raises:
+        UserError: the source is known to be no model.
+    """
+    if (source / "unet").is_dir():
+        return None
+    refuse_mistaken(source)
+    if source.is_dir() and (name := best_weights({path.name for path in source.iterdir() if path.is_file()})):
+        return source / name
+    return source if source.is_file() else None
+
+
+def _missing(source: Path, part: str) -> UserError:
+    files = sorted(path.name for path in source.glob("*") if path.suffix in (".ckpt", ".safetensors"))
+    if files:
+        return UserError(f"{source} has no folder {part}; name one of its files, as {source / files[0]}")
+    return UserError(
+        f"there is no folder {source / part} and no file {source}; "
+        "name a .ckpt, a .safetensors or a folder in diffusers' layout"
     )
 
 
@@ -148,7 +173,9 @@ def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionMo
 
 
 def _from_file(weights: Weights, ema: bool) -> Pretrained:
-    tensors = weights.tensors
+    refuse_mistaken_names(weights)
+    weights = original.with_openai_names(weights)
+    tensors, pose_vector = weights.tensors, None
     ema = ema and original.averaged(original.UNET + UNET_INPUT) in tensors
     image_encoder = projection = None
     # On meta, where a few names that claim a huge model take no memory.
@@ -160,16 +187,14 @@ def _from_file(weights: Weights, ema: bool) -> Pretrained:
             image_encoder = CLIPVisionModelWithProjection(config)
         if original.PROJECTION + "weight" in tensors:
             out_channel, in_channel = weights.shape(original.PROJECTION + "weight", 2)
-            pose = weights.notes.get(POSE_NOTE, PoseVector.zero123.value)
-            projection = CCProjection(in_channel, out_channel, str(pose))
+            if POSE_NOTE in weights.notes:
+                pose_vector = PoseVector(weights.notes[POSE_NOTE])
+            projection = CCProjection(in_channel, out_channel, pose_vector or PoseVector.zero123)
     parts = [part for part in (unet, vae, image_encoder, projection) if part is not None]
     _refuse_unknown(weights, parts)
     for part in parts:
         _fill(part, weights, ema and part is unet)
-    if image_encoder is not None:  # the indices of its positions are no weights, and are still on meta
-        positions: Any = image_encoder.vision_model.embeddings
-        positions.position_ids = torch.arange(positions.num_positions)[None]
-    return Pretrained(unet, vae, image_encoder, projection, noise_schedule(), ema)
+    return Pretrained(unet, vae, image_encoder, projection, noise_schedule(), ema, pose_vector)
 
 
 @contextmanager
@@ -199,21 +224,18 @@ def _fill(part: Any, weights: Weights, ema: bool) -> None:
     for key, (name, third) in original.names_of(part).items():
         name = original.averaged(name) if ema else name
         tensor = weights[name] if third is None else weights[name].chunk(3)[third]
-        state[key] = _shaped(tensor, empty[key], f"{weights.path}: its tensor {name}").float()
-    part.load_state_dict(state, assign=True)
+        state[key] = fitted(_turned(tensor, empty[key], name), empty[key], f"{weights.path}: its tensor {name}")
+    checkpoint.fill(part, state, weights.path)
 
 
-def _shaped(tensor: Tensor, like: Tensor, what: str) -> Tensor:
-    """Theirs as ours: CLIP's projection is transposed, and 1 × 1 convolutions of the autoencoder are matrices."""
-    if what.endswith("visual.proj"):
-        tensor = tensor.T
+def _turned(tensor: Tensor, like: Tensor, name: str) -> Tensor:
+    """Turn a tensor as diffusers has it: CLIP's projection is transposed there, and 1 × 1 convolutions of the
+    autoencoder are matrices."""
+    if name.endswith("visual.proj"):
+        return tensor.T
     if tensor.ndim == 4 and like.ndim == 2 and tensor.shape[2:] == (1, 1):
-        tensor = tensor[..., 0, 0]
-    if not tensor.is_floating_point():
-        raise UserError(f"{what} holds {str(tensor.dtype).removeprefix('torch.')}, which are no weights")
-    if tensor.shape != like.shape:
-        raise UserError(f"{what} has the shape {[*tensor.shape]}, where {[*like.shape]} would fit the others")
-    return tensor.contiguous()
+        return tensor[..., 0, 0]
+    return tensor
 
 
 # ---- diffusers' layouts
@@ -237,10 +259,10 @@ def _projection(folder: Path) -> CCProjection | None:
     threestudios = folder / "clip_camera_projection"
     if not threestudios.is_dir():
         return None
-    path = checkpoint.weights_file(threestudios)
-    if path is None:
+    name = best_weights({path.name for path in threestudios.iterdir()})
+    if name is None:
         raise UserError(f"{threestudios} is incomplete: its weights are missing")
-    weights = read_weights(path)
+    weights = read_weights(threestudios / name)
     pose_vector = checkpoint.read_config(threestudios).get("pose_vector", PoseVector.zero123)
     with _model_of(weights):
         out_channel, in_channel = weights.shape("proj.weight", 2)

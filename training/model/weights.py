@@ -1,7 +1,9 @@
-"""Tensors from a file that a stranger wrote: safetensors, or a checkpoint's pickle of which nothing is executed."""
+"""Read tensors from untrusted files: safetensors, or pickles of torch.save of which nothing is executed."""
 
+import json
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from torch import Tensor
 from conf.options import UserError
 
 LARGEST_PICKLE = 64 << 20  # bytes beside the tensors; that of a released checkpoint has less than one
+LARGEST_INDEX = 64 << 20  # bytes of the JSON that says which shard holds which tensor
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # file names of diffusers and transformers
+VARIANTS = ("", "fp16", "bf16")
+# Prefixes that DistributedDataParallel, torch.compile, Lightning and FSDP leave in the names of tensors.
+WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_forward_module|_fsdp_wrapped_module)\.")
+ADAPTER = re.compile(r"(^|[._])(lora_(down|up|A|B|unet|te\d?|mid)|lora|hada_w\d_[ab]|lokr_w\d)([._]|$)")
 # What Lightning keeps of a run beside its tensors. The names are read, what they stand for is not.
 LIGHTNINGS = (
     "numpy.core.multiarray.scalar",
@@ -60,32 +68,105 @@ class Weights:
         return shape
 
 
+def best_weights(names: Container[str], pickles: bool = True) -> str | None:
+    """Choose the file to read among the names in a folder of diffusers or transformers.
+
+    Safetensors come before pickles, full precision before half, and a single file before the index of its shards.
+    """
+    for kind in ("safetensors", "bin") if pickles else ("safetensors",):
+        for variant in VARIANTS:
+            dotted = f".{variant}" * bool(variant)
+            endings = (f"{dotted}.{kind}", f".{kind}.index{dotted}.json", f"{dotted}.{kind}.index.json")
+            for name in (stem + ending for ending in endings for stem in STEMS):
+                if name in names:
+                    return name
+    return None
+
+
 def read_weights(path: Path) -> Weights:
-    """The tensors of a `.safetensors` file or of a zip that torch.save wrote; they stay on the disk until used.
+    """Read the tensors of a safetensors file, of a zip that torch.save wrote, or of the shards that an index names.
+
+    Tensors of a zip stay on the disk until they are used. Prefixes of wrappers (`module.`, `_orig_mod.`) are removed.
 
     Raises:
-        UserError: the file is something else, cut off, or its pickle holds more than tensors.
+        UserError: the file is something else, incomplete, an adapter (LoRA), or its pickle holds more than tensors.
     """
-    check(path)
-    if _is_zip(path):
-        contents = _unpickled(path)
-    else:
-        try:
-            contents = load_file(path)
-        except (SafetensorError, ValueError, OSError) as error:
-            raise UserError(f"{path} is no checkpoint, or cut off: {first_line(error)}") from error
+    if path.suffix == ".json":
+        return _read_shards(path)
+    contents = _contents(path)
     tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else contents
     if not isinstance(tensors, dict):
         raise UserError(f"{path} holds a {type(tensors).__name__}, not the weights of a model")
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise UserError(f"{path}: {name} is no name of a tensor")
+        if ADAPTER.search(name):
+            raise UserError(
+                f"{path} holds LoRA weights (its tensor {name}), an adapter and not a model; merge it into its base "
+                "model first (in diffusers: fuse_lora(), unload_lora_weights(), save_pretrained()) and give the result"
+            )
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
             raise UserError(f"{path}: {name} is a {type(value).__name__}, where a tensor of weights was expected")
         # A few bytes repeated by strides of zero could otherwise fill the disk.
         if value.numel() * value.itemsize > value.untyped_storage().nbytes():
             raise UserError(f"{path}: its tensor {name} claims more numbers than the file holds")
-    return Weights(path, tensors, contents if "state_dict" in contents else {})
+    return Weights(path, _unwrapped(tensors, path), contents if "state_dict" in contents else {})
+
+
+def _contents(path: Path) -> Any:
+    check(path)
+    if _is_zip(path):
+        return _unpickled(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"{path} is no checkpoint, or cut off: {first_line(error)}") from error
+
+
+def _read_shards(index: Path) -> Weights:
+    """Merge the shards that an index names. The index is untrusted: it can name files of its own folder alone."""
+    try:
+        if index.stat().st_size > LARGEST_INDEX:
+            raise ValueError(f"it has more than {LARGEST_INDEX >> 20} MiB")
+        weight_map = json.loads(index.read_text())["weight_map"]
+        shards = sorted(set(weight_map.values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{index} is no index of shards, or damaged: {first_line(error)}") from error
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        path = index.parent / str(shard)
+        if path.parent != index.parent or path.suffix not in (".safetensors", ".bin"):
+            raise UserError(f"{index}: its shard {shard} is no .safetensors or .bin file in the same folder")
+        if not path.is_file():
+            raise UserError(f"{index.parent} is incomplete: its shard {shard} is missing; download it as well")
+        tensors |= read_weights(path).tensors
+    return Weights(index, tensors)
+
+
+def _unwrapped(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Rename tensors without the prefixes of wrappers, wherever in a name they are."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        plain = WRAPPER.sub("", name)
+        if plain.startswith("model_ema."):  # names without dots
+            plain = plain.replace("_orig_mod", "")
+        if plain in renamed:
+            raise UserError(f"{path}: its tensor {plain} is there twice, once within a wrapper ({name})")
+        renamed[plain] = tensor
+    return renamed
+
+
+def fitted(tensor: Tensor, like: Tensor, what: str) -> Tensor:
+    """Return a tensor of weights in float32, once it has the shape of `like`.
+
+    Raises:
+        UserError: it has another shape, or holds no floating-point numbers; `what` names it.
+    """
+    if not tensor.is_floating_point():
+        raise UserError(f"{what} holds {str(tensor.dtype).removeprefix('torch.')}, which are no weights")
+    if tensor.shape != like.shape:
+        raise UserError(f"{what} has the shape {[*tensor.shape]}, where {[*like.shape]} would fit the others")
+    return tensor.float().contiguous()
 
 
 def check(path: Path) -> None:
