@@ -5,8 +5,6 @@ Everything happens in the one scene that `bpy` holds, so a process renders one o
 """
 
 import platform
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 
 from rendering import lighting
 from rendering.cameras import LENS_MM, SENSOR_MM, project
-from rendering.failure import RenderFailure
+from rendering.geometry import drawn_meshes
 from rendering.recipe import AreaLight, Recipe
 
 VERSION = bpy.app.version_string
@@ -38,44 +36,10 @@ def reset() -> None:
     bpy.data.objects.remove(bpy.data.objects["Cube"], do_unlink=True)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The object's geometry after `normalise`: a normalised point is scale · (p + offset)."""
-
-    scale: float
-    offset: tuple[float, float, float]
-    points: NDArray[np.float64]  # [N, 3] normalised
-    polygons: int
-
-
-def normalise() -> Shape:
-    """Scale the longest side of the bounding box to 1 and centre it, under one new parent of all roots.
-
-    Raises:
-        RenderFailure: `degenerate` if the box is not finite or has no extent.
-    """
-    points, polygons = _geometry()
-    low, high = points.min(axis=0), points.max(axis=0)
-    longest = float((high - low).max())
-    if not (np.isfinite([low, high]).all() and 1e-9 < longest < 1e9):
-        raise RenderFailure("degenerate", f"its bounding box goes from {low.tolist()} to {high.tolist()}")
-    scale, offset = 1 / longest, -(low + high) / 2
-    ours = {bpy.data.objects["Camera"], bpy.data.objects["Light"]}
-    roots = [o for o in bpy.context.scene.objects if o.parent is None and o not in ours]
-    parent = bpy.data.objects.new("normalisation", None)
-    bpy.context.scene.collection.objects.link(parent)
-    for root in roots:
-        root.parent = parent
-    parent.matrix_world = Matrix.Scale(scale, 4) @ Matrix.Translation(offset.tolist())
-    bpy.context.view_layer.update()
-    x, y, z = offset.tolist()
-    return Shape(scale, (x, y, z), scale * (points + offset), polygons)
-
-
 def colours() -> int:
     """How many colours the materials of what is drawn have; a texture or a colour per vertex counts as many."""
     found: set[tuple[object, ...]] = set()
-    for mesh, _ in _visible_meshes():
+    for mesh, _ in drawn_meshes():
         for material in mesh.materials or [None]:
             nodes = material.node_tree.nodes if material and material.node_tree else ()
             if any(node.bl_idname in PAINTED for node in nodes):
@@ -173,21 +137,3 @@ def _crop(settings: bpy.types.RenderSettings, pixels: NDArray[np.float64]) -> No
     right, bottom = np.clip(np.ceil(pixels.max(axis=0)) + 1, 1, side) / side
     settings.border_min_x, settings.border_max_x = left, right
     settings.border_min_y, settings.border_max_y = 1 - bottom, 1 - top  # Blender's rows go up
-
-
-def _geometry() -> tuple[NDArray[np.float64], int]:
-    """World positions `[N, 3]` of the vertices of everything that a render would show, and how many faces it has."""
-    parts, polygons = [np.empty((0, 3))], 0
-    for mesh, world in _visible_meshes():
-        local = np.empty(len(mesh.vertices) * 3, dtype=np.float32)
-        mesh.vertices.foreach_get("co", local)
-        parts.append(local.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3])
-        polygons += len(mesh.polygons)
-    return np.concatenate(parts), polygons
-
-
-def _visible_meshes() -> Iterator[tuple[bpy.types.Mesh, NDArray[np.float64]]]:
-    """Evaluated meshes, instances and poses applied, each with its object→world matrix `[4, 4]`."""
-    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
-        if instance.object.type == "MESH":
-            yield instance.object.data, np.array(instance.matrix_world)

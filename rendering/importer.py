@@ -5,7 +5,7 @@ What a file declares is checked before Blender opens it (`rendering.guard`); wha
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import bpy
 from bpy_extras import image_utils
 
 from rendering.failure import RenderFailure
+from rendering.geometry import drawn_meshes
 from rendering.guard.references import References
+from rendering.visibility import gltf_node_visibility, hide_parts
 
 bpy.utils.expose_bundled_modules()  # `pxr`, with which the guard reads USD
 
@@ -35,11 +37,10 @@ def import_asset(path: Path, references: References) -> None:
         _import(path, references)
     except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
         raise RenderFailure("unreadable", _last_line(error)) from error
-    for extra in set(bpy.data.objects) - ours:  # removed, it would let go of its children
-        extra.hide_render |= extra.type not in {"MESH", "ARMATURE", "EMPTY"}
+    hide_parts(set(bpy.data.objects) - ours)
     bpy.context.scene.world = world
     bpy.context.scene.frame_set(1)  # the pose of an animated asset: importers only lay the keys
-    meshes = list(_shown_meshes())
+    meshes = [mesh for mesh, _ in drawn_meshes()]
     if not any(mesh.polygons for mesh in meshes):
         raise RenderFailure("no_mesh", "the file holds no mesh with faces")
     _check_pictures({material for mesh in meshes for material in mesh.materials if material}, references)
@@ -49,7 +50,8 @@ def _import(path: Path, references: References) -> None:
     file = str(path)
     match path.suffix.lower():
         case ".glb" | ".gltf":
-            bpy.ops.import_scene.gltf(filepath=file, merge_vertices=True)
+            with gltf_node_visibility():
+                bpy.ops.import_scene.gltf(filepath=file, merge_vertices=True)
         case ".obj":
             bpy.ops.wm.obj_import(filepath=file)
         case ".fbx":
@@ -86,12 +88,6 @@ def _picture_of(references: References, load_image: Callable[..., Any]) -> Calla
         return load_image(str(target or references.asset.parent / given.name), place_holder=True)
 
     return load
-
-
-def _shown_meshes() -> Iterator[bpy.types.Mesh]:
-    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
-        if instance.object.type == "MESH" and not instance.object.hide_render:
-            yield instance.object.data
 
 
 def _check_pictures(materials: set[bpy.types.Material], references: References) -> None:

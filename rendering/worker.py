@@ -24,6 +24,7 @@ from rendering import blender, guard, passes, quality
 from rendering.cameras import FOV_DEGREES
 from rendering.confinement import confine
 from rendering.failure import RenderFailure
+from rendering.geometry import normalise
 from rendering.importer import import_asset
 from rendering.picture import save_lossless
 from rendering.procedural.build import build
@@ -50,7 +51,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
     light = sample_area_light(rng)
     blender.reset()
     import_asset(copy, references)
-    shape = blender.normalise()
+    shape = normalise()
     colours = blender.colours()
     blender.prepare(recipe, light, threads)
     device = blender.use_device(recipe.device)
@@ -80,7 +81,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
         "coverage": [round(look.coverage, 6) for look in looks],
         "border": [round(look.border, 6) for look in looks],
         "verdicts": quality.judge(looks, shape.points, colours),
-        "mesh": quality.mesh_hash(shape.points, shape.polygons),
+        "mesh": quality.mesh_hash(shape.vertices, shape.polygons),
         "renderer": asdict(recipe),
         "light": asdict(light),
         "device": device,
