@@ -7,7 +7,6 @@ into one sentence and exit code 2.
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,16 +16,16 @@ from typing import Any, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from conf.options import UserError
+from conf.overrides import option_types, prepare
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
-# What Hydra would take for a sweep or a word is a list here: retry=timeout,crashed and retry=timeout
-LIST = re.compile(r"^([\w.]+)=([\w.()/:-]+(?:,[\w.()/:-]+)*)$")
 
 
 def run(
@@ -44,9 +43,12 @@ def run(
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(_help(config, stage, name, groups or {}, help or ""))
         sys.exit(0)
-    if not {"-m", "--multirun"} & set(sys.argv):
-        lists = _lists(config, "").union(*(_lists(s, f"{o.split('/')[0]}.") for o, s in (groups or {}).items()))
-        sys.argv[1:] = [_as_list(word, lists) for word in sys.argv[1:]]
+    schemas = [("", config), *((f"{option.split('/')[0]}.", schema) for option, schema in (groups or {}).items())]
+    multirun = bool({"-m", "--multirun"} & set(sys.argv))
+    try:
+        sys.argv[1:] = prepare(sys.argv[1:], option_types(schemas), multirun)
+    except UserError as error:
+        _refuse(str(error))
     register(config, name, groups or {})
     code = 0
 
@@ -62,27 +64,6 @@ def run(
     sys.exit(code)
 
 
-def _lists(schema: type, prefix: str) -> set[str]:
-    """The options that are lists, by their full names."""
-    names = set()
-    for field in fields(schema):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if isinstance(default, list):
-            names.add(prefix + field.name)
-        elif is_dataclass(default) and not isinstance(default, type):
-            names |= _lists(type(default), f"{prefix}{field.name}.")
-    return names
-
-
-def _as_list(word: str, lists: set[str]) -> str:
-    found = LIST.match(word)
-    if not found or (found[1] not in lists and ("," not in found[2] or "(" in found[2])):
-        return word
-    # A word with brackets, as the category bow_(weapon), is a function to Hydra unless it is quoted.
-    items = [f"'{item}'" if "(" in item else item for item in found[2].split(",")]
-    return f"{found[1]}=[{','.join(items)}]"
-
-
 @contextmanager
 def _sentences() -> Iterator[None]:
     """What the user can mend becomes one sentence and exit code 2."""
@@ -92,6 +73,8 @@ def _sentences() -> Iterator[None]:
         _refuse(str(error))
     except MissingMandatoryValue as error:
         _refuse(f"{error.full_key} is not given; add {error.full_key}=… (see --help)")
+    except OverrideParseException as error:
+        _refuse(_unreadable(error.override))
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(f"{_one_line(error)} (see --help)")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -135,6 +118,14 @@ def _refuse(sentence: str) -> None:
     sys.exit(2)
 
 
+def _unreadable(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not equals:
+        return f"{word}: an option is written name=value, one with blanks 'name=a b', in quotes (see --help)"
+    quoted = QuotedString(value, Quote.double).with_quotes()
+    return f"{name}={value}: this value cannot be read; if it is text, quote it twice: '{name}={quoted}'"
+
+
 NOISE = ("reference_type", "object_type", "Config search path", "provider=", "To append to your config")
 
 
@@ -157,6 +148,7 @@ def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text:
     for folder in sorted(path for path in (CONF / stage).iterdir() if path.is_dir()):
         choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         lines += ["", f"Group {folder.name}: {choices}"]
+    lines += ["", "Quote a value once, for the shell: 'output=a (b), c'. A list is written name=a,b or 'name=[a,b]'."]
     lines += ["", "Hydra's own: --cfg job prints the composed configuration, --multirun sweeps, --hydra-help."]
     return "\n".join(lines)
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Self
 
-import fsspec
-
 from conf.options import UserError
+from pipeline.storage import open_file
 from rendering.failure import Reason
 
 BLOCK = 1 << 20
@@ -43,7 +42,7 @@ def read_tar(
         UserError: there is no such file, it is no tar, or it is damaged or cut off.
     """
     try:
-        with fsspec.open(url, "rb") as stream, _open(url, io.BufferedReader(_Counted(stream, advance), BLOCK)) as tar:
+        with open_file(url) as stream, _open(url, io.BufferedReader(_Counted(stream, advance), BLOCK)) as tar:
             while member := tar.next():
                 path = PurePosixPath(member.name)
                 if wanted(path) and not member.isdir():

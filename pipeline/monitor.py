@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from PIL import Image
 from tqdm import tqdm
 
@@ -23,7 +22,7 @@ from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
 from pipeline.progress import Progress, State, Tally, read_fields, records, write
 from pipeline.shards import VIEW, Marker, Record, read_plan
-from pipeline.storage import is_local
+from pipeline.storage import is_local, open_file
 from rendering.failure import REASONS
 
 HEARTBEAT = 5.0  # seconds between two writes of progress.json
@@ -117,7 +116,7 @@ def contact_sheet(root: str, name: str) -> Image.Image | None:
     """The first views of the first objects of a committed shard, an object a row, on white; None if it has none."""
     rows: dict[str, list[Image.Image]] = {}
     # Not through webdataset, which would bring torch into the driver; no more of the tar is read than is shown.
-    with fsspec.open(f"{root}/{name}.tar", "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+    with open_file(f"{root}/{name}.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             uid, _, extension = member.name.partition(".")
             if not VIEW.fullmatch(extension) or len(rows.get(uid, ())) == COLUMNS:

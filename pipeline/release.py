@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-import fsspec
-
 from conf.options import UserError
 from pipeline.archive import File, read_tar
 from pipeline.shards import UID
+from pipeline.storage import open_file
 from rendering.failure import Reason, RenderFailure
 
 LISTING = "valid_paths.json"
@@ -40,7 +39,7 @@ def read_listing(url: str) -> frozenset[str]:
         UserError: it is missing, or no list of uids.
     """
     try:
-        with fsspec.open(url, "rb") as file:
+        with open_file(url) as file:
             uids = json.load(file)
     except OSError as error:
         raise UserError(f"valid: {url} cannot be read ({error}); name a {LISTING}") from error

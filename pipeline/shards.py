@@ -264,7 +264,8 @@ def _list(root: str, pattern: str) -> list[str]:
 def _cat_all(root: str, pattern: str) -> dict[str, bytes]:
     paths = _list(root, pattern)
     fs, _ = locate(root)
-    return fs.cat(paths) if len(paths) > 1 else {path: fs.cat_file(path) for path in paths}
+    # fs.cat would expand `[`, `*` and `?` in the paths; this reads as many at a time.
+    return dict(zip(paths, fs.cat_ranges(paths, None, None, on_error="raise"), strict=True))
 
 
 def _parse_marker(path: str, contents: bytes) -> Marker:

@@ -1,8 +1,10 @@
 """Where a stage's output lies: a folder, or any URL that fsspec reads (`s3://bucket/folder`)."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -16,9 +18,14 @@ STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 
 def locate(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system and the path on it. What it remembers of folders is forgotten: others write there too."""
+    """Return the file system of `url` and the absolute path on it.
+
+    A name without `://` is a path of this machine as it stands: fsspec would expand `~user` and split at `::`.
+    """
+    if "://" not in url:
+        return LocalFileSystem(), os.path.abspath(url)
     fs, path = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()
+    fs.invalidate_cache()  # others write there too
     return fs, path
 
 
@@ -42,9 +49,15 @@ def read_file(url: str) -> bytes | None:
     return fs.cat_file(path) if fs.exists(path) else None
 
 
+def open_file(url: str) -> Any:
+    """Open a file of any size to read its bytes; raises what its file system raises."""
+    fs, path = locate(url)
+    return fs.open(path, "rb")
+
+
 def is_local(url: str) -> bool:
     """Whether `url` is a folder of this machine."""
-    return isinstance(fsspec.core.url_to_fs(url)[0], LocalFileSystem)
+    return isinstance(locate(url)[0], LocalFileSystem)
 
 
 def write_atomically(url: str, contents: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Recipe:
     cameras: str = option("zero123", f"where they stand: {', '.join(CHOICES['cameras'])}")
     radius: list[float] = option(list(RADIUS_RANGE), "distance range in object sizes; an orbit takes its middle")
     polar: float = option(75.0, "of an orbit, degrees from straight above")
-    poses: list[list[float]] = option([], "of fixed cameras: [[polar, azimuth, radius], …] in degrees, object sizes")
+    poses: list[Any] = option([], "of fixed cameras: [[polar, azimuth, radius], …] in degrees, object sizes")
     lighting: str = option("zero123", f"lamps and world: {', '.join(CHOICES['lighting'])}")
     passes: list[str] = option([], f"beside the colour: any of {', '.join(PASSES)}")
     samples: int = option(128, "Cycles samples per pixel, at most")
@@ -71,6 +72,11 @@ class Recipe:
             raise UserError(f"renderer.radius={self.radius}: give [nearest, farthest] within {RADII[0]} and {RADII[1]}")
         if not 0 <= self.polar <= 180:
             raise UserError(f"renderer.polar={self.polar}: an angle from straight above lies within 0 and 180")
+        try:
+            poses = [[float(number) for number in pose] for pose in self.poses]
+        except (TypeError, ValueError):
+            raise UserError(f"renderer.poses={self.poses}: write [[polar, azimuth, radius], …] in numbers") from None
+        object.__setattr__(self, "poses", poses)  # 90 and 90.0 are the same plan
         if self.cameras == "fixed" and len(self.poses) != self.views:
             raise UserError(
                 f"renderer.cameras=fixed takes renderer.views={len(self.poses)} from renderer.poses, not {self.views}"

@@ -140,3 +140,13 @@ def test_the_marker_is_plain_json(root, tmp_path):
         "uid": "broken", "status": "failed", "reason": "blank", "detail": "nothing", "seconds": 0.0,
         "phases": {}, "bytes": 0, "node": "", "verdicts": [], "mesh": "",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a[1]", "b*?", "~root", "c::d", "e{0..3}", "f #1, g=(h)"])
+def test_a_folder_of_any_name_is_read_as_it_was_written(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for shard in ("views-000000", "views-000001"):
+        write_shard(name, shard, [(shard, {"meta.json": b"{}"})], [Record(shard, "ok")])
+    assert (tmp_path / name / "views-000001.json").is_file()
+    assert [marker.name for marker in read_markers(name, "views")] == ["views-000000", "views-000001"]
+    assert dict(read_samples(name, "views-000001")) == {"views-000001": {"meta.json": b"{}"}}
