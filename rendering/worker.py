@@ -41,7 +41,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
     Raises:
         RenderFailure: the asset gives no views.
     """
-    if not asset.is_file():
+    if not os.path.isfile(asset):  # false, without an exception, for a link to a folder that is not ours to read
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock, busy = Clock(), time.process_time()
     references = guard.check(asset, root)

@@ -9,12 +9,21 @@ from rendering.renderer import Renderer
 
 @dataclass(frozen=True)
 class Asset:
-    """One object. `origin` says where it comes from: a path inside the source, a URL, a recipe."""
+    """One object.
+
+    Attributes:
+        uid: Its key in the shards.
+        origin: Its path inside the source, its URL or its recipe.
+        license: Its licence, empty if unknown.
+        author: Its author, empty if unknown.
+        fault: Why the source cannot provide it; empty for most.
+    """
 
     uid: str
     origin: str
     license: str = ""
     author: str = ""
+    fault: str = ""
 
 
 class Source(Protocol):

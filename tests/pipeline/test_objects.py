@@ -1,5 +1,8 @@
 """Sources list their objects in a fixed order and under names that can be keys."""
 
+import hashlib
+import os
+
 import pytest
 
 from conf.options import UserError
@@ -21,7 +24,7 @@ def tree(tmp_path):
 def test_a_folder_is_walked_to_any_depth_in_order(tree):
     assets = FolderObjects(str(tree)).find()
     assert [(a.uid, a.origin) for a in assets] == [
-        ("a_chair", "a chair.obj"),
+        ("a_chair-0f731cbc76d3", "a chair.obj"),
         ("b", "b.glb"),
         ("deep-er-b", "deep/er/b.GLB"),
         ("twice_ply", "twice.ply"),
@@ -35,7 +38,7 @@ def test_a_manifest_decides_where_there_is_one(tree):
     (tree / "objects.csv").write_text("uid,path,license,author\nthe.bee,deep/er/b.GLB,by,Ann\nchair,a chair.obj,,\n")
     assets = FolderObjects(str(tree)).find()
     assert [(a.uid, a.origin, a.license, a.author) for a in assets] == [
-        ("the_bee", "deep/er/b.GLB", "by", "Ann"), ("chair", "a chair.obj", "", ""),
+        ("the_bee-15dfc662f5f4", "deep/er/b.GLB", "by", "Ann"), ("chair", "a chair.obj", "", ""),
     ]  # fmt: skip
     assert FolderObjects(str(tree)).fetch(assets[0], tree, None) == tree / "deep/er/b.GLB"
 
@@ -55,10 +58,11 @@ def test_a_manifest_cannot_point_outside_its_folder(tree):
         ("uid,path\na,b.glb\na,c.glb\n", "object a twice"),
         ("uid,path\na,b.glb\n,c.glb\n", "line 3: uid or path is empty"),
         ("uid,path\na\n", "line 2: uid or path is empty"),
+        (b"uid,path\na,\xe9.glb\n", "UTF-8"),
     ],
 )
 def test_a_bad_manifest_is_refused(tree, manifest, message):
-    (tree / "objects.csv").write_text(manifest)
+    (tree / "objects.csv").write_bytes(manifest if isinstance(manifest, bytes) else manifest.encode())
     with pytest.raises(UserError, match=message):
         FolderObjects(str(tree)).find()
 
@@ -77,6 +81,87 @@ def test_a_link_stands_for_what_it_points_to(tmp_path):
     (chair,) = source.find()
     path = source.fetch(chair, tmp_path, None)
     assert path.suffix == ".glb" and path.read_bytes() == b"a chair"
+
+
+def touch(root, *names):
+    for name in names:
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+
+
+def uids(root):
+    return {asset.origin: asset.uid for asset in FolderObjects(str(root)).find()}
+
+
+def test_names_that_no_key_can_hold_are_told_apart_by_their_own_path_alone(tmp_path):
+    names = [
+        "椅子.glb",
+        "机器.glb",
+        "a b.glb",
+        "a.b.glb",
+        "a_b.glb",
+        f"{'x' * 210}1.glb",
+        f"{'x' * 210}2.glb",
+        "桌/椅子.glb",
+    ]
+    alone = {}
+    for number, name in enumerate(names):
+        touch(tmp_path / f"{number}", name)
+        alone |= uids(tmp_path / f"{number}")
+        touch(tmp_path / "all", name)
+    assert uids(tmp_path / "all") == alone
+    assert len(set(alone.values())) == len(names) and all(UID.fullmatch(uid) for uid in alone.values())
+    assert alone["a_b.glb"] == "a_b"
+    assert alone["椅子.glb"] == "__-" + hashlib.sha256("椅子.glb".encode()).hexdigest()[:12]
+
+
+def test_paths_that_share_a_key_get_one_each(tmp_path):
+    touch(tmp_path, "a/b.glb", "a-b.glb", "c.ply", "c.stl", "c_ply.obj")
+    found = uids(tmp_path)
+    assert len(set(found.values())) == 5 and found["c.stl"] == "c_stl"
+
+
+def test_a_name_that_is_not_utf_8_is_an_object_that_fails(tmp_path):
+    touch(tmp_path, b"caf\xe9.glb", b"caf\xe8.glb", "caf\\xe9.glb", b"stra\xdfe/a.glb")
+    source = FolderObjects(str(tmp_path))
+    assets = source.find()
+    assert len({asset.uid for asset in assets}) == 4
+    failed = []
+    for asset in assets:
+        try:
+            assert source.fetch(asset, tmp_path, None).is_file()
+        except RenderFailure as failure:
+            assert failure.reason == "unreadable"
+            failed.append(asset.origin)
+    assert sorted(failed) == ["caf\\xe8.glb", "caf\\xe9.glb", "stra\\xdfe/a.glb"]
+
+
+def test_hidden_files_and_those_of_an_archive_of_macos_are_no_objects(tmp_path):
+    touch(tmp_path, "a.glb", "._a.glb", "__MACOSX/a.glb", "__MACOSX/b/._a.glb", ".cache/b.glb", "c/.git/d.obj")
+    assert list(uids(tmp_path)) == ["a.glb"]
+
+
+def test_linked_folders_are_searched_once_each(tmp_path, capsys):
+    touch(tmp_path / "store", "deep/a.glb", "b.glb")
+    objects = tmp_path / "objects"
+    touch(objects, "c/d.glb")
+    (tmp_path / "store/deep/cycle").symlink_to(tmp_path / "store")
+    (objects / "same").symlink_to("c")
+    (objects / "cycle").symlink_to(".")
+    (objects / "around").symlink_to(tmp_path)
+    (objects / "first").symlink_to(tmp_path / "store")
+    (objects / "second").symlink_to(tmp_path / "store")
+    (objects / "nothing").symlink_to(tmp_path / "nothing")
+    assert list(uids(objects)) == ["c/d.glb", "first/b.glb", "first/deep/a.glb"]
+    assert "around" in capsys.readouterr().err
+
+
+def test_a_link_to_no_file_is_an_object_that_is_missing(tmp_path):
+    (tmp_path / "a.glb").symlink_to("not_fetched_yet")
+    (tmp_path / "b.glb").symlink_to("b.glb")
+    assert list(uids(tmp_path)) == ["a.glb", "b.glb"]
 
 
 @pytest.mark.parametrize("limit", [0, -1])

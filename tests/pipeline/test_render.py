@@ -1,5 +1,6 @@
 """The whole stage as a user runs it: real Ray, real Blender, real processes killed."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import trimesh
 from command import PROJECT, command
+from PIL import Image
 
 from pipeline.shards import read_markers, read_samples, view_names
 
@@ -111,6 +113,30 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(views, objects, tmp
     assert done.returncode == 0, done.stderr
     assert tars(output) == tars(views)
     assert all((output / name).stat().st_mtime_ns == written for name, written in before.items())
+
+
+def test_a_folder_as_people_have_them(objects, tmp_path):
+    """Names that no key can hold, one that is not UTF-8, a linked folder with pictures beside its models."""
+    folder, box = tmp_path / "objects", (objects / "box0.glb").read_bytes()
+    for name in ("椅子.glb".encode(), "机器.glb".encode(), b"caf\xe9.glb", b"._a.glb", b"__MACOSX/a.glb"):
+        path = os.path.join(os.fsencode(folder), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(os.fsdecode(path)).write_bytes(box if b"caf" not in name and b"a.glb" not in name else b"")
+    models = tmp_path / "ShapeNet/02691156/1a04/models"
+    models.mkdir(parents=True)
+    (models.parent / "images").mkdir()
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(models.parent / "images/t.png")
+    (models / "m.mtl").write_text("newmtl m\nmap_Kd ../images/t.png\n")
+    (models / "m.obj").write_text("mtllib m.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 1\nvt 0 0\nusemtl m\nf 1/1 2/1 3/1\n")
+    (folder / "linked").symlink_to(tmp_path / "ShapeNet")
+    done = render(folder, tmp_path / "views")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "views/objects.csv", encoding="utf-8", newline="") as file:
+        rows = {row["source"]: row for row in csv.DictReader(file)}
+    assert {source: row["reason"] for source, row in rows.items()} == {
+        "caf\\xe9.glb": "unreadable", "linked/02691156/1a04/models/m.obj": "", "机器.glb": "", "椅子.glb": "",
+    }  # fmt: skip
+    assert render(folder, tmp_path / "views").returncode == 0  # the same plan
 
 
 def test_a_finished_run_has_nothing_to_do(views, objects):
