@@ -11,7 +11,8 @@ import shutil
 import signal
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,10 +25,14 @@ from training.config import Strategy, TrainerConfig
 from training.model import checkpoint
 from training.module import Finetuning
 from training.strategy import gathered
+from training.workers import WorkerLoader
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+WAIT_FOR_DATA_S = 10.0  # for a batch, once the process was told to stop
 
 
 class Stopped(Exception):
-    """The process was told to end (SIGTERM, SIGINT) and has saved its state, unless Ctrl-C came twice."""
+    """A signal (SIGTERM, SIGINT) ends the process. Its state is saved, unless Ctrl-C came twice or no data came."""
 
 
 class BestModel(L.Callback):
@@ -68,13 +73,29 @@ class Checkpoints(L.Callback):
         self.saved_by, self.told = saved_by, told
         self._told = False
         self._step = 0
+        self._loaders: list[WorkerLoader] = []
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._step = trainer.global_step
+        loaders = (trainer.train_dataloader, trainer.val_dataloaders)
+        self._loaders = [loader for loader in loaders if isinstance(loader, WorkerLoader)]
         if threading.current_thread() is threading.main_thread():
             # Lightning's own handler talks to the other ranks from within the signal, whatever they are doing.
-            for name in (signal.SIGTERM, signal.SIGINT):
+            for name in SIGNALS:
                 signal.signal(name, self._on_signal)
+
+    @contextmanager
+    def signals_restored(self) -> Iterator[None]:
+        """Handle signals as before once the training within has ended, in whatever way: no step follows that would
+        look at them."""
+        before = {name: signal.getsignal(name) for name in SIGNALS}
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                for name, handler in before.items():
+                    signal.signal(name, handler)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         if trainer.global_step == self._step:
@@ -94,6 +115,13 @@ class Checkpoints(L.Callback):
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._told = True
         signal.signal(signal.SIGINT, _stop_at_once)
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, 1, 1)
+
+    def _on_alarm(self, number: int, _: FrameType | None) -> None:
+        """Stop without a checkpoint where the step at hand waits for data that may never come."""
+        if any(loader.seconds_waited() > WAIT_FOR_DATA_S for loader in self._loaders):
+            raise Stopped
 
     def _save(self, trainer: L.Trainer, module: Finetuning) -> None:
         final = self.folder / f"{trainer.global_step:08d}"

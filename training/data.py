@@ -7,7 +7,6 @@ and loader workers without talk between them.
 import hashlib
 import itertools
 import logging
-import signal
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from conf.options import UserError
 from pipeline.shards import Sample, read_samples
@@ -27,6 +27,7 @@ from training.model.picture import decode
 from training.pairs import Fields, Views, choose_pairs, open_latents, open_views
 from training.position import Position
 from training.split import Shard, share
+from training.workers import WorkerLoader, shared_zeros
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class PairStream(IterableDataset[Fields | UserError]):
         self.position, self.rank, self.ranks = position, rank, ranks
         sizes = [len(shard.uids) for shard in self.shards]
         self._first = dict(zip((s.name for s in self.shards), itertools.accumulate(sizes, initial=0), strict=False))
-        self._found = torch.zeros(sum(sizes), dtype=torch.uint8).share_memory_()  # one byte per object
+        self._found = shared_zeros([sum(sizes)], torch.uint8)  # one byte per object
         self._shape: tuple[tuple[int, ...], ...] = ()  # of the latents of a view
         self._cache: OrderedDict[tuple[str, str], NDArray[np.uint8]] = OrderedDict()
         self._cache_size = config.cache_mb * 2**20 // (3 * resolution**2)
@@ -172,22 +173,6 @@ class PairStream(IterableDataset[Fields | UserError]):
             )
 
 
-class PairLoader(DataLoader[Any]):
-    """A loader that raises what its workers would have raised."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
-        error: UserError | None = None
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                error = batch
-                break
-            yield batch
-        if error:
-            # The workers end now; among the garbage of an exception they would be waited for, 5 s each.
-            self._iterator = None
-            raise error
-
-
 def training_batches(
     config: DataConfig,
     shards: Sequence[Shard],
@@ -196,7 +181,7 @@ def training_batches(
     position: Position = Position(),
     rank: int = 0,
     ranks: int = 1,
-) -> PairLoader:
+) -> WorkerLoader:
     """The endless batches of a rank in a run that has come to `position`.
 
     `loader.dataset.position` is that position as it is for the readers that there are now; `after` continues it.
@@ -209,15 +194,16 @@ def training_batches(
     workers = min(config.workers, objects // ranks)  # one without an object would have nothing to give
     here = position.among(max(1, workers) * ranks, ranks)
     pairs = PairStream(config, shards, resolution, seed, config.pairs_per_object, None, here, rank, ranks)
-    return _loader(pairs, config.batch_size, workers)
+    return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
 
 
 def validation_batches(
     config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int = 0, ranks: int = 1
-) -> PairLoader:
+) -> WorkerLoader:
     """One pass over the pairs of the rank's validation objects, the same ones each time."""
     pairs = PairStream(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
-    return _loader(pairs, config.batch_size, workers=0 if len(shards) < 4 else config.workers)
+    workers = 0 if len(shards) < 4 else config.workers
+    return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
 
 
 def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, count: int) -> Any:
@@ -233,28 +219,19 @@ def collate(pairs: list[Any]) -> Any:
     for pair in pairs:
         if isinstance(pair, UserError):
             return pair
-    batch = {name: torch.from_numpy(np.stack([pair[name] for pair in pairs])) for name in pairs[0]}
+    batch = {name: _stack([pair[name] for pair in pairs]) for name in pairs[0]}
     # Pictures keep the order of their bytes; the device does what arithmetic is left.
     return {name: part.permute(0, 3, 1, 2) if part.dtype is torch.uint8 else part for name, part in batch.items()}
 
 
-def _loader(pairs: PairStream, batch_size: int, workers: int) -> PairLoader:
-    return PairLoader(
-        pairs,
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=collate,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals,
-    )
-
-
-def _leave_signals(_: int) -> None:
-    """Slurm and Ctrl-C signal the readers as well, without which the training process could not save its state; it ends
-    them itself."""
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_IGN)
+def _stack(arrays: list[NDArray[Any]]) -> Tensor:
+    """Stack arrays of one shape to a tensor, in a loader worker in memory that the training process maps."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.stack(arrays))
+    dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
+    stacked = shared_zeros([len(arrays), *arrays[0].shape], dtype)
+    np.stack(arrays, out=stacked.numpy())
+    return stacked
 
 
 def _way_out(config: DataConfig) -> str:

@@ -31,6 +31,7 @@ from training.module import Finetuning
 from training.record import as_dict, continue_or_begin, trained_steps
 from training.split import split
 from training.strategy import resolve, strategy
+from training.workers import report_dead_workers
 from training.world import World, divide, is_first, local_rank, world
 
 
@@ -58,8 +59,10 @@ def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> i
             write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in held_out).encode())
         compute = _compute(config, processes)
         module = Finetuning(_model(config, processes, compute), halves, config, batches, compute)
-        callbacks = _callbacks(module, processes, Checkpoints(output / "checkpoints", config.trainer, saved_by, told))
-        _trainer(config, processes, batches.accumulate, callbacks).fit(module, ckpt_path=last, weights_only=True)
+        checkpoints = Checkpoints(output / "checkpoints", config.trainer, saved_by, told)
+        trainer = _trainer(config, processes, batches.accumulate, _callbacks(module, processes, checkpoints))
+        with report_dead_workers(), checkpoints.signals_restored():
+            trainer.fit(module, ckpt_path=last, weights_only=True)
     elif is_first():
         print(f"{output} is finished: {done} steps")
     if is_first():
