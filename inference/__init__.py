@@ -6,6 +6,8 @@ views = NovelView.load("outputs/run/model")(picture, [[0, 90, 0], [-30, 0, 0]], 
 
 from typing import TYPE_CHECKING, Any
 
+import conf  # noqa: F401  # before torch: it sets how OpenMP's idle threads wait
+
 if TYPE_CHECKING:
     from inference.novel_view import NovelView
 

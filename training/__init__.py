@@ -1,0 +1,1 @@
+import conf  # noqa: F401  # before torch: it sets how OpenMP's idle threads wait

@@ -152,7 +152,8 @@ def _require_memory(
     )
     if is_first():
         passes = config.data.global_batch // (processes.size * config.data.batch_size)
-        print(f"{config.data.global_batch} pairs a step: {passes} × {config.data.batch_size} on each device")
+        number = str(compute).removeprefix("torch.")
+        print(f"{config.data.global_batch} pairs a step: {passes} × {config.data.batch_size} on each device, {number}")
         print(needed)
     device = torch.device(f"cuda:{local_rank()}" if processes.gpu else "cpu")
     require_fit(needed, available_memory(device, processes.devices))

@@ -8,11 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from command import PROJECT, command
 
+from pipeline.shards import read_markers
 from tests.training.distributed import GLOBAL, assert_same, one_process
-from tests.training.small_run import SMALL
+from tests.training.small_run import SMALL, losses
+from training.config import DataConfig
+from training.data import training_batches
+from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
+from training.model.zero123 import Prediction
+from training.split import split
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,31 @@ def test_two_nodes_under_zero_2_stop_continue_and_end_as_one_process(dots, alone
     state = tmp_path / "run/checkpoints/00000010/state/checkpoint"
     assert len(list(state.glob("*optim_states.pt"))) == 2, "each keeps its share of the optimiser's state"
     assert_same(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("launcher", [["data.workers=2"], ["+cluster=torchrun", "trainer=ddp", "trainer.devices=2"]])
+def test_the_first_step_draws_from_the_documented_seeds(launcher, dots, tmp_path):
+    """One process in two passes, and two processes with torchrun's preset on a CPU, have the loss and gradient norm
+    that follow from docs/conventions.md, "Pairs and their order"."""
+    words = [word for word in SMALL if not word.startswith("trainer.precision")]
+    words += ["data.batch_size=2", "data.global_batch=4", "trainer.log_every=1", "trainer.max_steps=1"]
+    done = command("training.finetune", f"data.path={dots}", f"output={tmp_path}/run", *words, *launcher)
+    assert done.returncode == 0, done.stderr
+
+    shape = UNetShape(channels=[16, 32], attention=[False, True], layers=1, heads=2, groups=8)
+    encoder = ImageEncoderShape(image_size=16, patch_size=8, width=64, layers=2, heads=4, projection=64)
+    model = build(Architecture(16, 2, prediction=Prediction.sample, unet=shape, encoder=encoder), seed=0)
+    halves = split(read_markers(dots, "views"), 0.2)
+    data = DataConfig(path=dots, batch_size=2, workers=0)
+    loss = torch.zeros(())
+    for number in range(2):
+        batch = next(iter(training_batches(data, halves.training, 16, seed=0, rank=number, ranks=2)))
+        seed = int(np.random.SeedSequence([0, number, 0]).generate_state(1)[0])
+        loss = loss + model.loss(batch, torch.Generator().manual_seed(seed)) / 2
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None])
+    assert losses(tmp_path / "run") == pytest.approx([loss.item()], rel=1e-5)
+    assert losses(tmp_path / "run", "grad_norm") == pytest.approx([norm.item()], rel=1e-4)
 
 
 @pytest.fixture(scope="module")
