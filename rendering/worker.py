@@ -107,8 +107,9 @@ class Clock:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         match request:
-            case {"render": {"asset": asset, "root": root, "recipe": recipe, "folder": folder, **rest}}:
-                return render_object(Path(asset), Path(root), Recipe(**recipe), folder=Path(folder), **rest)
+            case {"render": {"asset": asset, "root": root, "recipe": recipe, "seed": seed, "folder": folder} as render}:
+                recipe = Recipe(**recipe)
+                return render_object(Path(asset), Path(root), recipe, seed, Path(folder), render["threads"])
             case {"build": {"kind": kind, "seed": seed, "path": path}}:
                 build(kind, seed, Path(path))
                 return {}

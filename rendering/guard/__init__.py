@@ -74,10 +74,12 @@ def redirect(references: References, folder: Path) -> Path:
     """Return a file for Blender to import: the asset, or a copy in `folder` that names the files that were found.
 
     Blender opens the paths in a file as they are written, so a file with a redirected reference is never given to it.
-    The copy consists of the files that hold references and of symbolic links; `folder` is emptied first.
+    The copy consists of the files that hold references and of symbolic links; `folder` is emptied first. Formats
+    whose pictures are opened by `rendering.importer` need none.
     """
     shutil.rmtree(folder, ignore_errors=True)  # of an attempt that ended in a crash
-    if not references.redirected:
+    copy = COPIES.get(references.asset.suffix.lower())
+    if copy is None or not references.redirected:
         return references.asset
     folder.mkdir()
-    return COPIES[references.asset.suffix.lower()](references, folder)
+    return copy(references, folder)
