@@ -1,23 +1,24 @@
-"""From a checkpoint to pictures.
+"""Novel views of the object in a picture, as a library.
 
 from inference import NovelView
-views = NovelView.load("outputs/run/model")(picture, [[0, 90, 0], [-30, 0, 0]], steps=50, guidance=3.0, seed=0)
+views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, guidance=3.0, seed=0)
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import conf  # noqa: F401  # before torch: it sets how OpenMP's idle threads wait
 
 if TYPE_CHECKING:
+    from inference.framing import Prepared, prepare
     from inference.novel_view import NovelView
 
-__all__ = ["NovelView"]
+__all__ = ["NovelView", "Prepared", "prepare"]
+MODULES = {"NovelView": "novel_view", "Prepared": "framing", "prepare": "framing"}
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that commands that need no model answer at once.
-    if name == "NovelView":
-        from inference.novel_view import NovelView
-
-        return NovelView
+    # Imported on use, so that commands that need no model start at once.
+    if name in MODULES:
+        return getattr(importlib.import_module(f"inference.{MODULES[name]}"), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

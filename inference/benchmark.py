@@ -33,6 +33,7 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from inference.config import BenchmarkConfig, Precision, Sampler
+from inference.framing import Prepared
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns
 from training.model.attention import attend_to_one_token
@@ -60,7 +61,7 @@ def main(config: BenchmarkConfig) -> int:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
     def draw(novel_view: NovelView, turns: list[Turn]) -> list[Image.Image]:
-        return novel_view(picture, turns, config.sampling, on_step=lambda done, total: None)
+        return novel_view(Prepared(picture, picture), turns, config.sampling, on_step=lambda done, total: None)
 
     ways = [
         Way("ours", ours.model.unet.dtype, lambda: draw(ours, turns)),

@@ -81,12 +81,13 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= 64:
             raise UserError(f"samples={self.samples} is outside 1..64")
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
 
-def _check_fill(fill: float | None) -> None:
+def check_fill(fill: float | None) -> None:
+    """Raise `UserError` unless `fill` is None, 0 or a share of the frame."""
     if fill and not 0.1 <= fill <= 1:
-        raise UserError(f"fill={fill} is none of null, 0, and 0.1 to 1")
+        raise UserError(f"fill={fill}: must be 0, between 0.1 and 1, or left out (null: as in training)")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise UserError(f"port={self.port} is outside 0..65535")
-        _check_fill(self.fill)
+        check_fill(self.fill)
         bounds = {"preview_steps": 500, "most_steps": 500, "most_views": 1000, "max_megabytes": 1000}
         for name, most in {**bounds, "queue": 1000, "sessions": 10_000}.items():
             if not 1 <= getattr(self, name) <= most:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conf.options import UserError
+from inference.photograph import PictureError
 from training.model.picture import Background, on_white
 
 if TYPE_CHECKING:
@@ -38,30 +39,34 @@ WHITE_LEVELS = 12  # plain white is off by so much at most: the noise of JPEG, n
 LEAST_CONTRAST = 0.1  # of a model's mask, which is a probability; where nothing is found it stays far below
 FAINT = 0.1  # a mask's values up to here are nothing, and from 1 - FAINT on all: closer to the truth (docs/log.md)
 SPECK = 0.02  # of the object's area: smaller pieces are dust and mistakes
+NO_OBJECT = "shows no object that the model finds; remove its background by hand, or give cutout=none"
 
 Colours = NDArray[np.uint8]  # [H, W, 3]
 Alpha = NDArray[np.float32]  # [H, W], from 0 to 1
 
 
 class NoSegmenter(UserError):
-    """The model cannot be had or used: a matter of whoever chose it, whatever the picture."""
+    """The segmentation model cannot be downloaded, read or run, whatever the picture."""
 
 
 def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
-    """The picture as RGBA, straight alpha, transparent where it shows no object; at most 2048 pixels wide and high.
+    """Return a picture as RGBA, straight alpha, transparent outside the object; at most 2048 pixels wide and high.
 
-    `auto` keeps an alpha that outlines something, takes plain white for background without any model, and asks u2netp
-    about all other pictures. `none` keeps the picture as it is.
+    Args:
+        photograph: RGB, or RGBA with straight alpha.
+        cutout: `auto` keeps an alpha that has an object and a background, takes plain white as background without a
+            model, and segments all other pictures with u2netp. `none` keeps the picture. Else `u2netp`, `isnet` or the
+            path of an .onnx file.
 
     Raises:
-        UserError: the picture is blank, or no object is found in it.
-        NoSegmenter: the model cannot be had or used.
+        PictureError: The picture is blank, or no object is found in it.
+        NoSegmenter: The segmentation model cannot be downloaded, read or run.
     """
     whole = photograph.convert("RGBA")
     whole.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.BICUBIC)
     white = on_white(whole, Background.composite)
     if np.ptp(np.asarray(white), axis=(0, 1)).max() <= 2:
-        raise UserError("image: there is nothing in the picture: it is one colour all over, or transparent")
+        raise PictureError("is blank, of one colour or transparent everywhere; give a picture that shows an object")
     if cutout == "none" or (cutout == "auto" and outlines(np.asarray(whole.getchannel("A")) >= OPAQUE)):
         return whole
     colours, unmixed = np.asarray(white), without_white
@@ -71,9 +76,9 @@ def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
     alpha = without_specks(alpha)
     found = (alpha >= 0.5).mean()
     if found < LEAST_SHARE:
-        raise UserError("image: no object is found in the picture; cut it out by hand, or give cutout=none")
+        raise PictureError(NO_OBJECT)
     if found > 1 - LEAST_SHARE:
-        raise UserError("image: no background is found around the object; give cutout=none to show all of the picture")
+        raise PictureError("shows no background around an object; give cutout=none to use the whole picture")
     cut = Image.fromarray(unmixed(colours, alpha))
     cut.putalpha(Image.fromarray((alpha * 255).round().astype(np.uint8)))
     return cut
@@ -123,7 +128,7 @@ class Segmenter:
         (mask,) = self._run(normalised(small, isnet=self.side == ISNET_SIDE).transpose(2, 0, 1)[None])
         low, high = float(mask.min()), float(mask.max())
         if not high - low >= LEAST_CONTRAST:
-            raise UserError("image: no object is found in the picture; cut it out by hand, or give cutout=none")
+            raise PictureError(NO_OBJECT)
         scaled = Image.fromarray((mask - low) / (high - low)).resize(
             (colours.shape[1], colours.shape[0]), Image.Resampling.BILINEAR
         )
@@ -135,9 +140,10 @@ class Segmenter:
         try:
             mask = self.session.run([outputs[0].name], {self.session.get_inputs()[0].name: input_1CHW})[0]
         except Exception as error:  # onnxruntime's have no common class
-            raise NoSegmenter(f"cutout={self.name} fails: {one_line(error)}") from error
+            raise NoSegmenter(f"cutout={self.name}: the model fails ({one_line(error)}); give another one") from error
         if np.shape(mask) != (1, 1, self.side, self.side) or not np.isfinite(mask).all():
-            raise NoSegmenter(f"cutout={self.name} gives no mask of [1, 1, {self.side}, {self.side}] numbers")
+            shape = f"[1, 1, {self.side}, {self.side}]"
+            raise NoSegmenter(f"cutout={self.name}: the output is not a mask {shape} of finite numbers; give another")
         return np.asarray(mask[0], np.float32)
 
 
@@ -149,10 +155,10 @@ def normalised(colours: NDArray[np.float32], isnet: bool) -> NDArray[np.float32]
 
 @functools.lru_cache(maxsize=1)
 def segmenter(cutout: str) -> Segmenter:
-    """Load a model that a stranger may have made: from memory, so that no other file is read along with it.
+    """Load an untrusted segmentation model, from memory, so that it cannot name other files to be read.
 
     Raises:
-        NoSegmenter: it cannot be had, is no ONNX model, keeps weights in other files, or has another input.
+        NoSegmenter: It cannot be downloaded, is not an ONNX model, keeps weights in other files, or has another input.
     """
     file = Path(cutout)
     if cutout in MODELS:
@@ -161,9 +167,9 @@ def segmenter(cutout: str) -> Segmenter:
             raise had
         file = had
     if file.suffix.lower() != ".onnx" or not file.is_file():
-        raise NoSegmenter(f"cutout={cutout} is none of auto, {', '.join(MODELS)}, none, and the path of an .onnx file")
+        raise NoSegmenter(f"cutout={cutout}: must be auto, {', '.join(MODELS)}, none or the path of an .onnx file")
     if file.stat().st_size > MOST_BYTES:
-        raise NoSegmenter(f"cutout={cutout} has more than {MOST_BYTES >> 20} MB")
+        raise NoSegmenter(f"cutout={cutout}: has more than {MOST_BYTES >> 20} MB; give a smaller model")
     # Read at the import; without it onnxruntime 1.29 and later tell their maker about models and machine.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
@@ -179,20 +185,22 @@ def segmenter(cutout: str) -> Segmenter:
         except Exception as error:  # onnxruntime's have no common class
             if "xternal data" in str(error):
                 raise NoSegmenter(
-                    f"cutout={cutout} keeps its weights in other files; give one that is whole"
+                    f"cutout={cutout}: keeps its weights in other files; give a model in one file"
                 ) from error
-            raise NoSegmenter(f"cutout={cutout} is no model that onnxruntime runs: {one_line(error)}") from error
+            raise NoSegmenter(
+                f"cutout={cutout}: is not a model that onnxruntime runs ({one_line(error)}); give another"
+            ) from error
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
     match shape:
         case [1 | None | str(), 3, int(height), int(width)] if height == width and 1 <= width <= 2048:
             return Segmenter(cutout, session, width)
-    raise NoSegmenter(f"cutout={cutout} takes no input [1, 3, S, S] of float32 as U²-Net and IS-Net do, but {shape}")
+    raise NoSegmenter(f"cutout={cutout}: takes {shape}; give a model of float32 [1, 3, S, S], as U²-Net and IS-Net")
 
 
 @functools.lru_cache(maxsize=len(MODELS))
 def attempted(name: str, period: int) -> Path | NoSegmenter:
-    """`downloaded`, or why not: once in each `period`."""
+    """Return the result of `downloaded`, or its error: one attempt in each `period`."""
     try:
         return downloaded(name)
     except NoSegmenter as error:
@@ -200,7 +208,7 @@ def attempted(name: str, period: int) -> Path | NoSegmenter:
 
 
 def downloaded(name: str) -> Path:
-    """A model of rembg's release in the user's cache, downloaded once."""
+    """Return the path of a model of rembg's release in the user's cache; download it the first time."""
     file, checksum = MODELS[name]
     cache = Path(pooch.os_cache("zero-1-to-3"))
     pooch.get_logger().setLevel("WARNING")
@@ -209,8 +217,8 @@ def downloaded(name: str) -> Path:
         return Path(pooch.retrieve(RELEASE + file, checksum, file, cache, downloader=http))
     except (OSError, ValueError) as error:
         raise NoSegmenter(
-            f"cutout: {name} cannot be downloaded ({type(error).__name__}); put {RELEASE}{file} at {cache / file}, "
-            "or give cutout=<path>.onnx, or cutout=none and a picture without background"
+            f"cutout={name}: the model cannot be downloaded ({type(error).__name__}); put {RELEASE}{file} at "
+            f"{cache / file}, or give cutout=<path>.onnx, or cutout=none and a picture without background"
         ) from error
 
 

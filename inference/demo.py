@@ -27,6 +27,7 @@ from conf.command import run
 from conf.options import UserError
 from inference.config import DemoConfig
 from inference.cutout import segmenter
+from inference.framing import Prepared
 from inference.novel_view import NovelView
 from inference.serving import LOOPBACK, doors
 from inference.studio import Studio
@@ -49,7 +50,7 @@ def main(config: DemoConfig) -> int:
         if config.compile:
             print("compiling …", flush=True)
             blank, silent = Image.new("RGB", (64, 64), "white"), lambda done, total: None
-            device.submit(novel_view, blank, [[0, 0, 0]], steps=2, on_step=silent).result()
+            device.submit(novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, on_step=silent).result()
         serve(Studio(novel_view, device, config, Path(folder).resolve()), port)
     return 0
 

@@ -1,11 +1,13 @@
-"""A photograph as the model knows its training renders: one object on white, in the middle, of their size."""
+"""Prepare a photograph as the model knows training renders: one object on white, centred, of the same size."""
 
 import math
 from dataclasses import dataclass
 
 from PIL import Image
 
+from inference.config import check_fill
 from inference.cutout import OPAQUE, cut_out
+from inference.photograph import Picture, photograph
 from training.model.picture import Background, on_white
 
 # The longer side of the object's box in training renders, as a share of the frame: mean over 12 views of 18 scans as
@@ -16,22 +18,30 @@ SUPPORT = 2  # of the bicubic filter, in pixels of the coarser grid
 
 @dataclass(frozen=True)
 class Prepared:
-    """The square RGB picture that the model is shown, and the object as it was cut out (RGBA, straight alpha)."""
+    """A picture as the model takes it (`image`: square, RGB, on white) and its object (`cutout`: RGBA)."""
 
     image: Image.Image
     cutout: Image.Image
 
 
-def prepare(photograph: Image.Image, cutout: str, fill: float | None, resolution: int) -> Prepared:
-    """The object of a picture (RGB or RGBA) without its background, framed as in training.
+def prepare(picture: Picture, cutout: str = "auto", fill: float | None = None, resolution: int = 256) -> Prepared:
+    """Remove the background of a picture and frame the object as in training, like `inference.sample`.
 
-    The longer side of the object's box covers `fill` of the frame, None: as much as in training. With 0, and where
-    nothing tells object and background apart (`cutout=none`), the frame is the picture, padded to a square.
+    Args:
+        picture: A path, a PIL image, or an array of uint8 or uint16, `[H, W]`, `[H, W, 3]` or `[H, W, 4]`.
+        cutout: How the background is removed, as of `inference.cutout.cut_out`.
+        fill: The share of the frame's side that the longer side of the object's bounding box covers; None: as in
+            training. With 0, and where nothing separates object and background (`cutout="none"`), the whole picture is
+            kept and padded to a square. `cutout="none", fill=0` keeps the pixels of a square picture on white.
+        resolution: Pixels per side of the result, `model.resolution` of the checkpoint.
 
     Raises:
-        UserError: the picture is blank, no object is found in it, or the model `cutout` cannot be had or used.
+        PictureError: It is not a picture that can be read, it is blank, or no object is found in it.
+        NoSegmenter: The segmentation model cannot be downloaded, read or run.
+        UserError: `fill` is out of range.
     """
-    cut = cut_out(photograph, cutout)
+    check_fill(fill)
+    cut = cut_out(photograph(picture), cutout)
     opaque = cut.getchannel("A").point([0] * OPAQUE + [255] * (256 - OPAQUE))
     if fill is None:
         fill = TRAINING_FILL if opaque.getextrema() == (0, 255) else 0
@@ -42,7 +52,7 @@ def prepare(photograph: Image.Image, cutout: str, fill: float | None, resolution
 
 
 def framed(picture: Image.Image, centre: tuple[float, float], side: float, resolution: int) -> Image.Image:
-    """The square of `side` pixels around a point of an RGBA picture, on white, as `resolution`² pixels.
+    """Return the square of `side` pixels around a point of an RGBA picture, on white, at `resolution`² pixels.
 
     Only what the picture covers is resampled, once, by the filter that training uses. It is on white before that,
     which equals filtering premultiplied colours: what is transparent lends no colour to what is not.

@@ -1,4 +1,4 @@
-"""From a checkpoint and one picture to the same object from elsewhere."""
+"""Sample novel views of the object in a picture from a checkpoint."""
 
 import hashlib
 import itertools
@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from inference.config import Null, Precision, Sampling
+from inference.framing import Prepared, prepare
+from inference.photograph import Picture
 from inference.poses import checked, pose_vectors
 from inference.samplers import sample, steps_of
 from training.model.guidance import Denoiser, guided
@@ -28,7 +30,7 @@ BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together, at most
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model knows of input pictures: latents `[N, C, h, w]` and embeddings `[N, D]`."""
+    """Encoded input pictures: latents `[N, C, h, w]` and embeddings `[N, D]`."""
 
     condition: Tensor
     embedding: Tensor
@@ -36,7 +38,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class NovelView:
-    """A loaded checkpoint. Call it with a picture and the turns to be seen."""
+    """A loaded checkpoint. Call it with a picture and relative camera poses.
+
+    views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, seed=0)
+    """
 
     model: Zero123
 
@@ -76,37 +81,56 @@ class NovelView:
 
     def __call__(
         self,
-        image: Image.Image | Seen,
+        picture: Picture | Prepared | Seen,
         poses: ArrayLike,
         sampling: Sampling = Sampling(),
         *,
+        cutout: str = "auto",
+        fill: float | None = None,
         elevation: float | None = None,
         on_step: Callable[[int, int], object] | None = None,
         bar: str = "sampling",
         **settings: Any,
     ) -> list[Image.Image]:
-        """The object of `image` (square, on white; or `see`n before) after each of `poses` `[N, 3]`, as
-        `[Δpolar, Δazimuth, Δradius]` in degrees, degrees and object sizes.
+        """Sample a view of the object after each of `poses`; a view does not depend on the other poses.
 
-        `settings` are those of `Sampling`: `steps=50, guidance=3.0, seed=0`. A view follows from picture, pose and
-        settings alone, not from the other poses. `elevation` (degrees) is for checkpoints of Stable-Zero123.
-        `on_step` hears how many steps of how many are done, instead of a progress bar, whose name is `bar`.
+        Args:
+            picture: A path, a PIL image or an array, which is prepared as by `inference.sample`; or the result of
+                `prepare` or `see`, which is used as it is.
+            poses: `[N, 3]`, rows `[Δpolar, Δazimuth, Δradius]` in degrees, degrees and object sizes.
+            sampling: Sampler settings.
+            cutout: How the background of a picture is removed, as of `inference.framing.prepare`.
+            fill: The object's share of the frame, as of `inference.framing.prepare`.
+            elevation: Degrees of the input camera above the horizon, for checkpoints of Stable-Zero123.
+            on_step: Called with the steps made and the steps in all, in place of a progress bar.
+            bar: Name of the progress bar.
+            settings: Fields of `Sampling` by name, which override `sampling`: `steps=50, guidance=3.0, seed=0`.
+
+        Returns:
+            A picture for each pose, at the checkpoint's resolution.
 
         Raises:
-            UserError: a pose is no three finite numbers, or a setting is out of its range.
+            PictureError: The picture cannot be read, is blank, or no object is found in it.
+            UserError: A pose is not three finite numbers, or a setting is out of its range.
         """
         turns = checked(np.asarray(poses).tolist())
         vectors = pose_vectors(turns, self.model.cc_projection.pose_vector, elevation)
-        seen = image if isinstance(image, Seen) else self.see(image)
-        views = self.draw(seen, vectors, replace(sampling, **settings), None, on_step, bar)
+        sampling = replace(sampling, **settings)
+        seen = picture if isinstance(picture, Seen) else self.see(picture, cutout=cutout, fill=fill)
+        views = self.draw(seen, vectors, sampling, None, on_step, bar)
         return [to_image(view) for view in views]
 
+    def prepare(self, picture: Picture, cutout: str = "auto", fill: float | None = None) -> Prepared:
+        """Prepare a picture at the resolution of the checkpoint (`inference.framing.prepare`)."""
+        return prepare(picture, cutout, fill, self.model.resolution)
+
     @torch.no_grad()
-    def see(self, *images: Image.Image) -> Seen:
-        """Encode pictures once, for any number of calls."""
-        pictures = [to_tensor(image, self.model.resolution).to(self.model.device) for image in images]
-        latents = [self.model.condition_latent(picture) for picture in pictures]
-        return Seen(torch.cat(latents), torch.cat([self.model.embed(picture) for picture in pictures]))
+    def see(self, *pictures: Picture | Prepared, cutout: str = "auto", fill: float | None = None) -> Seen:
+        """Encode pictures once, for any number of calls; those that are not prepared are prepared as in `__call__`."""
+        prepared = [one if isinstance(one, Prepared) else self.prepare(one, cutout, fill) for one in pictures]
+        inputs = [to_tensor(one.image, self.model.resolution).to(self.model.device) for one in prepared]
+        latents = [self.model.condition_latent(input) for input in inputs]
+        return Seen(torch.cat(latents), torch.cat([self.model.embed(input) for input in inputs]))
 
     def fingerprint(self) -> str:
         """Tells one training's weights from another's, by those that every step of training changes."""
@@ -195,12 +219,10 @@ def chosen(device: str) -> str:
 
 
 def to_tensor(image: Image.Image, resolution: int) -> Tensor:
-    """A square picture as `[1, 3, R, R]` in [-1, 1]; what is transparent in it is white."""
-    if image.width != image.height:
-        raise UserError(f"the picture is {image.width} × {image.height}; make it a square first")
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
+    """Return a prepared picture, square RGB, as `[1, 3, R, R]` in [-1, 1]."""
+    if image.width != image.height or image.mode != "RGB":
+        raise UserError(f"image: the prepared picture is {image.mode} {image.size}; give a square RGB one on white")
+    image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from inference.config import ReportConfig
+from inference.framing import Prepared
 from inference.metrics import psnr
 from inference.novel_view import NovelView, to_image
 from pipeline.page import contact_sheet, page, picture
@@ -116,7 +117,8 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
 
 
 def draw(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[Drawn]:
-    seen = novel_view.see(*(Image.fromarray(pair.condition) for pair in pairs))
+    inputs = [Image.fromarray(pair.condition) for pair in pairs]
+    seen = novel_view.see(*(Prepared(image, image) for image in inputs))  # renders need no preparation
     seeds = range(config.sampling.seed * 1_000_003, config.sampling.seed * 1_000_003 + len(pairs))
     views = novel_view.draw(seen, np.stack([pair.pose for pair in pairs]), config.sampling, seeds)
     drawn = []

@@ -4,17 +4,17 @@
     python -m inference.sample checkpoint=105000.ckpt image=photographs orbit=24 output=outputs/orbits
     python -m inference.sample checkpoint=outputs/run/model image=chair.png grid=3x8 samples=4
 
-A pose is a turn from the picture's own camera: [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes.
+A pose is relative to the picture's own camera: [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes.
 Δpolar > 0 lowers the camera, Δazimuth > 0 moves it counter-clockwise as seen from above, Δradius > 0 moves it back.
 The background is removed where the picture has no alpha, and the object framed as in training.
 Writes the views (000.png …), a contact sheet (views.png), a film (views.mp4, views.gif) and poses.json into `output`,
-for a folder of pictures into a folder for each, and inputs.png, a sheet of what the model was shown of them.
-Given again, the command draws what is not there yet.
+for a folder of pictures into a folder for each, and inputs.png, a sheet of the pictures as the model was given them.
+A picture of a folder that cannot be read costs no other; it is named, and the exit code is 1. Hidden files are skipped.
+The same command continues: it draws only what is not there yet.
 """
 
 import hashlib
 import sys
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from conf.options import UserError
 from inference.album import LEAST_SIDE, contact_sheet
 from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
-from inference.photograph import read_photograph
+from inference.photograph import PictureError, read_photograph
+from inference.picture_folder import INPUTS, pictures_in, view_folders
 from inference.poses import Turn, turns_of
 from inference.views import check_writable, draw_views, given_elevation, is_written, with_cameras_elevation, write_views
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
 
 
@@ -41,8 +41,8 @@ def main(config: SampleConfig) -> int:
     image, output = Path(config.image), Path(config.output)
     check_writable(output)
     if image.is_dir():
-        pictures = pictures_in(image)
-        return draw_all(pictures, output, turns, config, load(config))
+        pictures, not_read = pictures_in(image)
+        return draw_all(view_folders(pictures, output), not_read, output, turns, config, load(config))
     read_photograph(image)  # before the checkpoint, which takes longer
     there = not draw(image, output, turns, config, load(config))
     print(f"{len(turns) * config.samples} views of {image}{there * ', there already'}: {output / 'views.png'}")
@@ -53,23 +53,37 @@ def load(config: ViewsConfig) -> NovelView:
     return NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
 
 
-def draw_all(pictures: dict[str, Path], output: Path, turns: list[Turn], config: SampleConfig, model: NovelView) -> int:
-    """Draw the views of each picture into its folder; 1 where one of them has none, which costs no other."""
-    failures, shown, there = list[str](), list[str](), 0
+def draw_all(
+    pictures: dict[str, Path],
+    not_read: list[Path],
+    output: Path,
+    turns: list[Turn],
+    config: SampleConfig,
+    model: NovelView,
+) -> int:
+    """Draw the views of each picture into its folder, and name each picture that has none.
+
+    Returns:
+        The exit code: 1 where a picture has no views, else 0.
+    """
+    failures = [f"{path}: {path.suffix} files are not read; save it as PNG or JPEG" for path in not_read]
+    shown, there, total = list[str](), 0, len(pictures) + len(not_read)
     for name, path in tqdm(pictures.items(), desc="pictures", unit=" pictures"):
         try:
             there += not draw(path, output / name, turns, config, model)
             shown.append(name)
+        except PictureError as error:
+            failures.append(f"{path}: {error.reason}")
         except UserError as error:
             failures.append(f"{path}: {error}")
     if failures:
-        print(f"{len(failures)} of {len(pictures)} pictures have no views:", *failures, sep="\n  ", file=sys.stderr)
+        print(f"{len(failures)} of {total} pictures have no views:", *failures, sep="\n  ", file=sys.stderr)
     if shown:
         write_inputs(output, shown[:MOST_INPUTS])
-        print(f"what the model was shown: {output / 'inputs.png'}")
+        print(f"what the model was shown: {output / INPUTS}")
     if there:
         print(f"{there} pictures had their views already")
-    print(f"views of {len(pictures) - len(failures)} pictures: {output}/*/views.png")
+    print(f"views of {total - len(failures)} pictures: {output}/*/views.png")
     return 1 if failures else 0
 
 
@@ -77,9 +91,9 @@ def write_inputs(output: Path, names: list[str]) -> None:
     """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
     inputs = [Image.open(output / name / "input.png") for name in names]
     letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
-    aside = output / ".part-inputs.png"
+    aside = output / f".part-{INPUTS}"
     contact_sheet(inputs, [name[-letters:] for name in names]).save(aside)
-    aside.replace(output / "inputs.png")
+    aside.replace(output / INPUTS)
 
 
 def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
@@ -89,22 +103,13 @@ def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, nove
         with image.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"image: {image} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise PictureError(f"cannot be read: {(error.strerror or str(error)).lower()}", image) from error
     weights = novel_view.fingerprint()
     about = {"image": str(image), "sha256": digest, "weights": weights, "settings": settings, "poses": turns}
     if is_written(folder, about):
         return False
     write_views(folder, draw_views(read_photograph(image), turns, config, novel_view), turns, about)
     return True
-
-
-def pictures_in(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by the names of the folders that their views go to."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise UserError(f"image: there is no picture in the folder {folder}; give {', '.join(SUFFIXES)} files")
-    stems = Counter(path.stem for path in paths)
-    return {path.stem if stems[path.stem] == 1 else path.name: path for path in paths}
 
 
 if __name__ == "__main__":

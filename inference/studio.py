@@ -14,10 +14,10 @@ from conf.options import UserError
 from inference.config import DemoConfig, Sampler, Sampling
 from inference.cutout import NoSegmenter
 from inference.elevation import Elevation, elevation_of
-from inference.framing import Prepared, prepare
+from inference.framing import Prepared
 from inference.live import Progress, watched
 from inference.novel_view import NovelView, Seen
-from inference.photograph import read_photograph
+from inference.photograph import PictureError
 from inference.poses import Turn, checked, orbit_turns
 from inference.views import QUICK
 from training.model.conditioning import PoseVector
@@ -60,27 +60,25 @@ class Studio:
     closing: Event = field(default_factory=Event)  # ends everything
 
     def show(self, path: str) -> Session:
-        """A visitor's picture, which was uploaded to `files`, cut out and encoded.
+        """Prepare and encode a visitor's picture, which was uploaded to `files`.
 
         Raises:
-            UserError: it is no picture, no object is found in it, or the model that finds one is not to be had; the
-                server's folders are not named.
+            UserError: It cannot be read, no object is found in it, or the segmentation model cannot be used; the
+                message names no path of the server.
         """
         if not Path(path).resolve().is_relative_to(self.files):
             raise UserError("upload a picture; none of this server's own is shown")
         try:
-            prepared = prepare(
-                read_photograph(path), self.config.cutout, self.config.fill, self.novel_view.model.resolution
-            )
+            prepared = self.novel_view.prepare(path, self.config.cutout, self.config.fill)
         except NoSegmenter as error:
             print(error, file=sys.stderr)
             raise UserError(
                 "backgrounds cannot be removed here at present; give a picture that is transparent or white around "
                 "the object"
             ) from error
-        except UserError as error:
-            raise UserError(str(error).replace(path, Path(path).name).removeprefix("image: ")) from error
-        return Session(prepared, self.device.submit(self.novel_view.see, prepared.image).result())
+        except PictureError as error:
+            raise UserError(f"the picture {error.reason}") from error
+        return Session(prepared, self.device.submit(self.novel_view.see, prepared).result())
 
     def wish(
         self, turn: Any, seed: Any, guidance: Any, steps: Any, sampler: Any, elevation: Any, views: Any = 1

@@ -28,7 +28,6 @@ from conf.options import UserError
 from inference.album import contact_sheet, variance, variance_picture, write_gif, write_mp4
 from inference.config import Sampler, Sampling, ViewsConfig
 from inference.elevation import elevation_of
-from inference.framing import prepare
 from inference.novel_view import NovelView, to_image
 from inference.poses import Turn, camera_elevation, cameras_after, pose_vectors
 
@@ -54,20 +53,20 @@ def draw_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConf
         UserError: no object is found in it, or the checkpoint needs to know an elevation that is not given.
     """
     model, elevation, uncertainty = novel_view.model, given_elevation(config.elevation), None
-    picture = prepare(photograph, config.cutout, config.fill, model.resolution).image
+    prepared = novel_view.prepare(photograph, config.cutout, config.fill)
     vectors = pose_vectors(turns, model.cc_projection.pose_vector, elevation).repeat(config.samples, axis=0)
     seeds = [config.sampling.seed + guess for guess in range(config.samples)] * len(turns)
-    seen = novel_view.see(picture)
+    seen = novel_view.see(prepared)
     if config.elevation == "estimate":
         try:
-            estimate = elevation_of(lambda poses: novel_view(seen, poses, QUICK, bar="elevation"), picture)
+            estimate = elevation_of(lambda poses: novel_view(seen, poses, QUICK, bar="elevation"), prepared.image)
             elevation, uncertainty = estimate.degrees, estimate.uncertainty_degrees
             tqdm.write(f"elevation: {elevation:.0f}° ± {uncertainty:.0f}° above the horizon, estimated")
         except UserError as unknown:
             say_unknown(str(unknown))
     views = [to_image(view) for view in novel_view.draw(seen, vectors, config.sampling, seeds)]
     guesses = [views[i : i + config.samples] for i in range(0, len(views), config.samples)]
-    return Drawn(picture, guesses, elevation, uncertainty)
+    return Drawn(prepared.image, guesses, elevation, uncertainty)
 
 
 @functools.cache

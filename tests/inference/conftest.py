@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference.framing import Prepared
 from inference.novel_view import NovelView
 from training.model import checkpoint
 from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
@@ -33,6 +34,12 @@ def novel_view(folder):
 @pytest.fixture(scope="package")
 def front() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="package")
+def prepared(front) -> Prepared:
+    """The picture as the model takes it, without a cut-out."""
+    return Prepared(front, front)
 
 
 @pytest.fixture

@@ -20,9 +20,6 @@ import pytest
 from command import PROJECT, command
 from PIL import Image
 
-from inference.framing import prepare
-from inference.photograph import read_photograph
-
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -136,7 +133,7 @@ def enter(page, label, number):
 def test_a_button_brings_the_view_that_the_library_draws(page, picture, novel_view, place, pose):
     page.get_by_role("button", name=place, exact=True).click()
     seen = view_after(page, *pose)
-    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    shown = novel_view.prepare(picture, "none")
     (drawn,) = novel_view(shown, [pose], steps=STEPS)
     np.testing.assert_array_equal(np.asarray(seen), np.asarray(drawn))
     assert f"{STEPS} steps of ddim, guidance 3, seed 0" in page.locator("#status").inner_text()
@@ -148,7 +145,7 @@ def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
     for place in ("left", "right", "below", "behind"):
         page.get_by_role("button", name=place, exact=True).click()
     seen = view_after(page, 0, 180, 0)
-    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    shown = novel_view.prepare(picture, "none")
     (drawn,) = novel_view(shown, [[0, 180, 0]], steps=50)
     np.testing.assert_array_equal(np.asarray(seen), np.asarray(drawn))
     enter(page, "Steps", STEPS)
@@ -158,7 +155,7 @@ def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
 def test_another_guess_is_the_next_seed(page, picture, novel_view):
     page.locator("#again").click()
     page.get_by_text("seed 1").wait_for()
-    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    shown = novel_view.prepare(picture, "none")
     (drawn,) = novel_view(shown, [[0, 45, 0]], steps=STEPS, seed=1)
     np.testing.assert_array_equal(np.asarray(view_after(page, 0, 45, 0)), np.asarray(drawn))
     page.get_by_label("Seed").fill("0")
@@ -167,7 +164,7 @@ def test_another_guess_is_the_next_seed(page, picture, novel_view):
 
 def test_what_the_model_is_shown_is_on_the_page(page, picture, novel_view):
     source = page.locator("#cutout img").get_attribute("src")
-    shown = prepare(read_photograph(picture), "none", None, novel_view.model.resolution).image
+    shown = novel_view.prepare(picture, "none").image
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))), shown)
 
 

@@ -135,8 +135,8 @@ def test_matches_in_polar_views_alone_are_unknown():
         elevation_from(tracks, TURNS)
 
 
-def test_an_untrained_model_leaves_it_unknown(novel_view, front):
-    seen, large = novel_view.see(front), lambda view: view.resize((64, 64))
+def test_an_untrained_model_leaves_it_unknown(novel_view, front, prepared):
+    seen, large = novel_view.see(prepared), lambda view: view.resize((64, 64))
     with pytest.raises(UserError, match=r"contradict each other; give elevation=20"):
         elevation_of(lambda turns: [large(view) for view in novel_view(seen, turns, steps=5)], large(front))
 

@@ -93,7 +93,7 @@ def test_a_picture_as_thin_as_a_line_works():
 @pytest.mark.parametrize("cutout", ["auto", "none", "u2netp"])
 @pytest.mark.parametrize("side", [1, 50])
 def test_a_picture_with_nothing_in_it_is_told_so(colour, cutout, side):
-    with pytest.raises(UserError, match="there is nothing in the picture"):
+    with pytest.raises(UserError, match="is blank"):
         prepare(Image.new("RGBA", (side, side), colour), cutout, None, 16)
 
 

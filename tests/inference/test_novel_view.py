@@ -14,7 +14,7 @@ from PIL import Image
 
 import inference.novel_view
 from conf.options import UserError
-from inference import NovelView
+from inference import NovelView, Prepared
 from inference.config import Sampling
 from inference.novel_view import to_image
 from tests.training.originals import TINY, convert, noise, original_state, write_original
@@ -34,9 +34,9 @@ def pixels(images):
     return np.stack([np.asarray(image, dtype=float) for image in images])
 
 
-def test_the_pose_is_a_turn_in_degrees(novel_view, front):
+def test_the_pose_is_a_turn_in_degrees(novel_view, prepared):
     still, around, behind, back = (
-        pixels(novel_view(front, [pose], QUICK)) for pose in ([0, 0, 0], [0, 360, 0], [0, 180, 0], [0, 0, 0.5])
+        pixels(novel_view(prepared, [pose], QUICK)) for pose in ([0, 0, 0], [0, 360, 0], [0, 180, 0], [0, 0, 0.5])
     )
     np.testing.assert_allclose(around, still, atol=1)
     assert np.abs(behind - still).max() > 3
@@ -44,22 +44,22 @@ def test_the_pose_is_a_turn_in_degrees(novel_view, front):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_solver", "euler"])
-def test_a_view_does_not_depend_on_its_company(novel_view, front, monkeypatch, sampler):
-    together = pixels(novel_view(front, POSES, QUICK, sampler=sampler))
+def test_a_view_does_not_depend_on_its_company(novel_view, prepared, monkeypatch, sampler):
+    together = pixels(novel_view(prepared, POSES, QUICK, sampler=sampler))
     monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 2)
-    np.testing.assert_allclose(pixels(novel_view(front, POSES, QUICK, sampler=sampler)), together, atol=1)
-    np.testing.assert_allclose(pixels(novel_view(front, POSES[:1], QUICK, sampler=sampler))[0], together[0], atol=1)
+    np.testing.assert_allclose(pixels(novel_view(prepared, POSES, QUICK, sampler=sampler)), together, atol=1)
+    np.testing.assert_allclose(pixels(novel_view(prepared, POSES[:1], QUICK, sampler=sampler))[0], together[0], atol=1)
 
 
-def test_the_seed_decides(novel_view, front):
-    first, again, other = (pixels(novel_view(front, [[0, 45, 0]], QUICK, seed=seed)) for seed in (0, 0, 1))
+def test_the_seed_decides(novel_view, prepared):
+    first, again, other = (pixels(novel_view(prepared, [[0, 45, 0]], QUICK, seed=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_settings_are_plain_words_and_checked(novel_view, front):
-    named = novel_view(front, POSES[:1], steps=3, sampler="euler", null="trained", guidance=2.0, seed=5)
-    typed = novel_view(front, POSES[:1], Sampling(3, 2.0, None, "trained", "euler", seed=5))
+def test_settings_are_plain_words_and_checked(novel_view, prepared):
+    named = novel_view(prepared, POSES[:1], steps=3, sampler="euler", null="trained", guidance=2.0, seed=5)
+    typed = novel_view(prepared, POSES[:1], Sampling(3, 2.0, None, "trained", "euler", seed=5))
     np.testing.assert_array_equal(pixels(named), pixels(typed))
     for settings, sentence in [
         ({"sampler": "heun"}, "sampling.sampler=heun is none of ddim, dpm_solver, euler"),
@@ -68,15 +68,15 @@ def test_settings_are_plain_words_and_checked(novel_view, front):
         ({"eta": float("nan")}, "sampling.eta lies between 0 and 1"),
     ]:
         with pytest.raises(UserError, match=sentence):
-            novel_view(front, POSES[:1], **settings)
+            novel_view(prepared, POSES[:1], **settings)
 
 
 @pytest.mark.parametrize(
     "poses", [[], [[0, float("nan"), 0]], [[0, float("inf"), 0]], [[0, 1]], [0, 1, 2], [[0, 0, 0]] * 10_000]
 )
-def test_poses_that_are_none(novel_view, front, poses):
+def test_poses_that_are_none(novel_view, prepared, poses):
     with pytest.raises(UserError, match="poses: "):
-        novel_view(front, poses, QUICK)
+        novel_view(prepared, poses, QUICK)
 
 
 def test_the_picture_is_encoded_once(tiny, monkeypatch):
@@ -85,7 +85,7 @@ def test_the_picture_is_encoded_once(tiny, monkeypatch):
     model, calls, quick = NovelView.load(tiny, "cpu"), [], Sampling(steps=1)
     for part in (model.model.image_encoder, model.model.vae.encoder):
         part.register_forward_hook(lambda part, given, answer: calls.append(part))
-    front = Image.new("RGB", (256, 256), "teal")
+    front = Prepared(teal := Image.new("RGB", (256, 256), "teal"), teal)
     whole = model(front, POSES[:3], quick)
     assert calls == [model.model.vae.encoder, model.model.image_encoder]
     seen = model.see(front)
@@ -94,9 +94,9 @@ def test_the_picture_is_encoded_once(tiny, monkeypatch):
     assert not calls
 
 
-def test_a_batch_that_does_not_fit_is_halved(novel_view, front):
+def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
     """A device of memory for two poses (with guidance: four rows) draws five, and says so when it has none for one."""
-    whole, most, rows = pixels(novel_view(front, POSES, QUICK)), 4, []
+    whole, most, rows = pixels(novel_view(prepared, POSES, QUICK)), 4, []
 
     def memory(part, given):
         if len(given[0]) > most:
@@ -105,37 +105,37 @@ def test_a_batch_that_does_not_fit_is_halved(novel_view, front):
 
     hook = novel_view.model.unet.register_forward_pre_hook(memory)
     try:
-        np.testing.assert_allclose(pixels(novel_view(front, POSES, QUICK)), whole, atol=1)
+        np.testing.assert_allclose(pixels(novel_view(prepared, POSES, QUICK)), whole, atol=1)
         assert set(rows) == {4, 2}
         most = 1
         with pytest.raises(UserError, match="too little memory for a single view"):
-            novel_view(front, POSES, QUICK)
+            novel_view(prepared, POSES, QUICK)
     finally:
         hook.remove()
 
 
-def test_progress_is_told(novel_view, front, monkeypatch):
+def test_progress_is_told(novel_view, prepared, monkeypatch):
     monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 2)
     told = []
-    novel_view(front, POSES[:3], QUICK, on_step=lambda done, total: told.append((done, total)))
+    novel_view(prepared, POSES[:3], QUICK, on_step=lambda done, total: told.append((done, total)))
     assert told == [(n, 12) for n in (2, 4, 6, 8, 9, 10, 11, 12)]
 
 
-def test_half_precision_draws_nearly_the_same(folder, novel_view, front):
+def test_half_precision_draws_nearly_the_same(folder, novel_view, prepared):
     half = NovelView.load(folder, "cpu", "bfloat16")
     assert half.model.unet.dtype == torch.bfloat16
-    full = pixels(novel_view(front, POSES, QUICK, eta=0.0))
-    difference = np.abs(pixels(half(front, POSES, QUICK, eta=0.0)) - full).mean()
+    full = pixels(novel_view(prepared, POSES, QUICK, eta=0.0))
+    difference = np.abs(pixels(half(prepared, POSES, QUICK, eta=0.0)) - full).mean()
     assert 0 < difference < 4
     assert np.abs(np.roll(full, 1, axis=0) - full).mean() > 4 * difference  # poses differ by far more
 
 
-def test_in_half_precision_too_a_view_is_the_same_again_and_in_any_company(folder, front, monkeypatch):
+def test_in_half_precision_too_a_view_is_the_same_again_and_in_any_company(folder, prepared, monkeypatch):
     half = NovelView.load(folder, "cpu", "bfloat16")
-    together = pixels(half(front, POSES, QUICK))
-    np.testing.assert_array_equal(pixels(half(front, POSES, QUICK)), together)
+    together = pixels(half(prepared, POSES, QUICK))
+    np.testing.assert_array_equal(pixels(half(prepared, POSES, QUICK)), together)
     monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 1)
-    company = np.abs(pixels(half(front, POSES, QUICK)) - together)
+    company = np.abs(pixels(half(prepared, POSES, QUICK)) - together)
     assert company.mean() < 0.5 and np.abs(np.roll(together, 1, axis=0) - together).mean() > 4
 
 
@@ -148,17 +148,16 @@ def test_auto_is_bfloat16_where_a_cpu_multiplies_in_it_and_for_no_model_of_pixel
     assert {part.dtype for part in parts} == {torch.float32}
 
 
-def test_a_picture_of_another_size_and_with_alpha(novel_view, front):
-    with pytest.raises(UserError, match="the picture is 16 × 8; make it a square first"):
-        novel_view(front.crop((0, 0, 16, 8)), POSES[:1], QUICK)
-    clear = Image.new("RGBA", (32, 32), (200, 0, 0, 0))
-    white = Image.new("RGB", (16, 16), "white")
-    np.testing.assert_array_equal(*(pixels(novel_view(image, POSES[:1], QUICK)) for image in (clear, white)))
+def test_a_prepared_picture_must_be_a_square_on_white(novel_view, front):
+    for image in (front.crop((0, 0, 16, 8)), front.convert("RGBA")):
+        with pytest.raises(UserError, match="give a square RGB one"):
+            novel_view(Prepared(image, image), POSES[:1], QUICK)
 
 
 def test_every_layout_draws_the_same(tiny, tmp_path):
     """The original's file, the community's folder and threestudio's, of the same weights."""
-    front = to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])
+    image = to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])
+    front = Prepared(image, image)
     sources = (
         tiny,
         convert(tiny, tmp_path / "ours"),
@@ -177,7 +176,8 @@ def test_the_community_pipeline_draws_the_same(tmp_path):
     model = NovelView.load(
         write_original(tmp_path / "105000.ckpt", original_state()), device="cpu", precision="float32"
     )
-    seen, poses = model.see(to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])), [[30, 45, 0.1], [-20, 200, 0]]
+    front = to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])
+    seen, poses = model.see(Prepared(front, front)), [[30, 45, 0.1], [-20, 200, 0]]
     for eta in (0, 1):
         ours = pixels(model(seen, poses, steps=4, guidance=3.0, eta=float(eta), seed=7))[:, ::8, ::8]
         difference = np.abs(ours - COMMUNITY[f"eta_{eta}"]).mean(axis=(1, 2, 3))

@@ -54,7 +54,7 @@ class Perfect(NovelView):
 def test_a_known_elevation_reaches_the_camera_and_the_slider(reply_of, novel_view):
     reply = reply_of(Perfect(novel_view.model))
     (picture,) = reply.studio.novel_view(None, [(0, 0, 0)], on_step=lambda done, total: None)
-    session = Session(Prepared(picture, picture.convert("RGBA")), novel_view.see(picture))
+    session = Session(Prepared(picture, picture.convert("RGBA")), novel_view.see(Prepared(picture, picture)))
     session.wish = reply.studio.wish(*asked(20))
     *_, last = reply.estimate(session, *asked(20))
     degrees = last[reply.page.settings.elevation]
@@ -64,22 +64,22 @@ def test_a_known_elevation_reaches_the_camera_and_the_slider(reply_of, novel_vie
     assert re.fullmatch(rf"photograph's camera: {degrees}° ± \d+° above the horizon", note)
 
 
-def test_an_unknown_elevation_leaves_the_page_as_it_is(reply_of, novel_view, front):
+def test_an_unknown_elevation_leaves_the_page_as_it_is(reply_of, novel_view, front, prepared):
     reply = reply_of(novel_view)
-    session = Session(Prepared(front, front.convert("RGBA")), novel_view.see(front))
+    session = Session(Prepared(front, front.convert("RGBA")), novel_view.see(prepared))
     session.wish = reply.studio.wish(*asked(20))
     *_, last = reply.estimate(session, *asked(20))
     assert list(last) == [reply.page.camera] and last[reply.page.camera]["note"] == ""
 
 
-def test_stable_zero123_is_told_the_elevation_of_the_slider(reply_of, novel_view, front, monkeypatch):
+def test_stable_zero123_is_told_the_elevation_of_the_slider(reply_of, novel_view, front, prepared, monkeypatch):
     monkeypatch.setattr(novel_view.model.cc_projection, "pose_vector", PoseVector.stable_zero123)
     reply = reply_of(novel_view, preview_steps=50)
-    session, seen = Session(Prepared(front, front.convert("RGBA")), novel_view.see(front)), []
+    session, seen = Session(Prepared(front, front.convert("RGBA")), novel_view.see(prepared)), []
     for elevation in (20, 60):
         *_, last = reply.draw(session, *asked(elevation))
         seen.append(picture_in(last[reply.page.view]))
-        (drawn,) = novel_view(front, [[0, 45, 0]], steps=4, elevation=elevation)
+        (drawn,) = novel_view(prepared, [[0, 45, 0]], steps=4, elevation=elevation)
         np.testing.assert_array_equal(seen[-1], np.asarray(drawn))
     assert (seen[0] != seen[1]).any()
     assert not list(reply.estimate(session, *asked(20)))  # nor is it guessed over what the visitor says

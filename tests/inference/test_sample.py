@@ -44,7 +44,8 @@ def test_the_command_writes_pictures_a_sheet_a_film_and_the_poses(folder, pictur
     # 20° above the horizon and turned down by 20° is on the horizon; 45° counter-clockwise is between x and y.
     x, y, z = camera_centre(np.array(written["views"][0]["camera"]))
     assert abs(z) < 1e-6 and x == pytest.approx(y) and x > 0
-    view = NovelView.load(folder, "cpu")(Image.open(out / "input.png"), [[0, 180, 0]], steps=3)
+    shown = Image.open(out / "input.png")
+    view = NovelView.load(folder, "cpu")(shown, [[0, 180, 0]], steps=3, cutout="none", fill=0)
     np.testing.assert_allclose(np.asarray(view[0], int), np.asarray(Image.open(out / "001.png"), int), atol=1)
 
 
@@ -114,6 +115,7 @@ def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
     pictures.mkdir()
     for name in ("a.png", "b.PNG", "notes.txt"):
         shutil.copy(picture, pictures / name)
+    (pictures / "._a.png").write_bytes(b"\0\5\x16\7 what macOS keeps beside a picture")
     (pictures / "c.jpg").write_bytes(b"no picture")
     done = sample(folder, pictures, tmp_path / "out")
     assert done.returncode == 1
@@ -123,11 +125,29 @@ def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
     assert sheet.size == (2 * (128 + 4), 128 + 18)  # two pictures, a gap after each, labels below
     assert (np.asarray(sheet.crop((132, 0, 260, 128))) == np.asarray(shown)).all()
     assert f"what the model was shown: {tmp_path / 'out/inputs.png'}" in done.stdout
-    assert "1 of 3 pictures have no views:" in done.stderr and f"{pictures / 'c.jpg'} is no picture" in done.stderr
+    assert "1 of 3 pictures have no views:" in done.stderr and f"{pictures / 'c.jpg'}: is not a picture" in done.stderr
     assert done.stdout.splitlines()[-1] == f"views of 2 pictures: {tmp_path / 'out'}/*/views.png"
     (pictures / "c.jpg").unlink()
     again = sample(folder, pictures, tmp_path / "out")
     assert again.returncode == 0 and "2 pictures had their views already" in again.stdout
+
+
+def test_three_pictures_of_one_stem_have_three_folders_and_a_drawing_is_named(folder, picture, tmp_path):
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    shutil.copy(picture, pictures / "chair.png")
+    assert sample(folder, pictures, out).returncode == 0 and names(out) == ["chair", "inputs.png"]
+    for name, grey in (("chair.jpg", 90), ("chair.png.jpg", 30)):
+        photograph = Image.new("RGB", (40, 40), "white")
+        photograph.paste((grey, 0, 0), (10, 10, 30, 30))
+        photograph.save(pictures / name)
+    (pictures / "logo.svg").write_text("<svg/>")
+    done = sample(folder, pictures, out)
+    assert done.returncode == 1 and "1 of 4 pictures have no views:" in done.stderr
+    assert f"{pictures / 'logo.svg'}: " in done.stderr and "1 pictures had their views already" in done.stdout
+    assert names(out) == ["chair", "chair.jpg", "chair.png.jpg", "inputs.png"]
+    shown = {name: json.loads((out / name / "poses.json").read_text())["image"] for name in names(out)[:3]}
+    assert shown == {name: str(pictures / (name if "." in name else "chair.png")) for name in shown}
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
@@ -167,13 +187,13 @@ def test_stopped_it_leaves_no_half_of_a_folder(folder, picture, tmp_path, end):
         (["orbit=2", "sampling.steps=0"], "sampling.steps=0 is outside 1..500"),
         (["orbit=2", "samples=0"], "samples=0 is outside 1..64"),
         (["orbit=2", "elevation=high"], "elevation=high is none of estimate, none, and -90..90 degrees"),
-        (["orbit=2", "image=nothing.png"], "image: there is no picture file nothing.png"),
-        (["orbit=2", "image=pyproject.toml"], "image: pyproject.toml is no picture"),
-        (["orbit=2", "image=conf"], "image: there is no picture in the folder conf"),
-        (["orbit=2", "fill=1.5"], "fill=1.5 is none of null, 0, and 0.1 to 1"),
+        (["orbit=2", "image=nothing.png"], "image=nothing.png: there is no such picture file"),
+        (["orbit=2", "image=pyproject.toml"], "image=pyproject.toml: is not a picture"),
+        (["orbit=2", "image=conf"], "image=conf: there is no picture in this folder"),
+        (["orbit=2", "fill=1.5"], "fill=1.5: must be 0, between 0.1 and 1"),
         (
             ["orbit=2", "cutout=magic"],
-            "cutout=magic is none of auto, u2netp, isnet, none, and the path of an .onnx file",
+            "cutout=magic: must be auto, u2netp, isnet, none or the path of an .onnx file",
         ),
         (["orbit=2", "checkpoint=nothing"], "there is no folder nothing"),
         (["orbit=2", "device=gpu"], "device=gpu is none of auto, cpu, cuda"),
@@ -203,12 +223,10 @@ def test_a_picture_that_cannot_be_shown_leaves_nothing_behind(folder, tmp_path, 
             Image.new("RGB", (99, 99), "white").save(path)
         case "transparent":
             Image.new("RGBA", (99, 99), (9, 9, 9, 0)).save(path)
-    sentence = {"truncated": "is damaged", "giant": "pixels; scale it down"}.get(
-        kind, "there is nothing in the picture"
-    )
+    sentence = {"truncated": "is damaged", "giant": "pixels; scale it"}.get(kind, "is blank")
     done = sample(folder, path, tmp_path / "out")
     assert done.returncode == 2 and sentence in done.stderr
-    assert done.stderr.startswith("error: image: ") and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: image") and len(done.stderr.splitlines()) == 1
     assert names(tmp_path) == ["x.png"]
 
 
@@ -272,6 +290,6 @@ def test_views_too_small_for_an_elevation_are_told_so_once(folder, picture, tmp_
     assert written["elevation"]["degrees"] is None and written["views"][0]["camera"] is None
 
 
-def test_a_progress_bar_says_what_it_is_for(novel_view, front, capsys):
-    novel_view(front, [[0, 0, 0]], steps=1, bar="elevation")
+def test_a_progress_bar_says_what_it_is_for(novel_view, prepared, capsys):
+    novel_view(prepared, [[0, 0, 0]], steps=1, bar="elevation")
     assert "elevation: 100%" in capsys.readouterr().err
