@@ -138,8 +138,8 @@ def test_three_pictures_of_one_stem_have_three_folders_and_a_drawing_is_named(fo
     shutil.copy(picture, pictures / "chair.png")
     assert sample(folder, pictures, out).returncode == 0 and names(out) == ["chair", "inputs.png"]
     for name, grey in (("chair.jpg", 90), ("chair.png.jpg", 30)):
-        photograph = Image.new("RGB", (40, 40), "white")
-        photograph.paste((grey, 0, 0), (10, 10, 30, 30))
+        photograph = Image.new("RGB", (64, 64), "white")
+        photograph.paste((grey, 0, 0), (16, 16, 48, 48))
         photograph.save(pictures / name)
     (pictures / "logo.svg").write_text("<svg/>")
     done = sample(folder, pictures, out)
