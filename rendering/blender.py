@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rendering import lighting
 from rendering.cameras import LENS_MM, SENSOR_MM, project
-from rendering.geometry import drawn_meshes
+from rendering.materials import drawn_materials
 from rendering.recipe import AreaLight, Recipe
 
 VERSION = bpy.app.version_string
@@ -37,16 +37,15 @@ def reset() -> None:
 
 
 def colours() -> int:
-    """How many colours the materials of what is drawn have; a texture or a colour per vertex counts as many."""
+    """Count the colours of the materials of what is drawn; a texture or varying vertex colours count as many."""
     found: set[tuple[object, ...]] = set()
-    for mesh, _ in drawn_meshes():
-        for material in mesh.materials or [None]:
-            nodes = material.node_tree.nodes if material and material.node_tree else ()
-            if any(node.bl_idname in PAINTED for node in nodes):
-                return MANY
-            sockets = [node.inputs[name] for node in nodes for name in TINTED if name in node.inputs]
-            plain = tuple(material.diffuse_color) if material else None
-            found.add(tuple(tuple(socket.default_value) for socket in sockets) or (plain,))
+    for material in drawn_materials():
+        nodes = material.node_tree.nodes if material and material.node_tree else ()
+        if any(node.bl_idname in PAINTED for node in nodes):
+            return MANY
+        sockets = [node.inputs[name] for node in nodes for name in TINTED if name in node.inputs]
+        plain = tuple(material.diffuse_color) if material else None
+        found.add(tuple(tuple(socket.default_value) for socket in sockets) or (plain,))
     return len(found)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import bpy
 from bpy_extras import image_utils
 
+from rendering import materials
 from rendering.failure import RenderFailure
 from rendering.geometry import drawn_meshes
 from rendering.guard.references import References
@@ -38,12 +39,13 @@ def import_asset(path: Path, references: References) -> None:
     except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
         raise RenderFailure("unreadable", _last_line(error)) from error
     hide_parts(set(bpy.data.objects) - ours)
+    materials.add_implied(references)
     bpy.context.scene.world = world
     bpy.context.scene.frame_set(1)  # the pose of an animated asset: importers only lay the keys
     meshes = [mesh for mesh, _ in drawn_meshes()]
     if not any(mesh.polygons for mesh in meshes):
         raise RenderFailure("no_mesh", "the file holds no mesh with faces")
-    _check_pictures({material for mesh in meshes for material in mesh.materials if material}, references)
+    _check_pictures(references)
 
 
 def _import(path: Path, references: References) -> None:
@@ -90,21 +92,13 @@ def _picture_of(references: References, load_image: Callable[..., Any]) -> Calla
     return load
 
 
-def _check_pictures(materials: set[bpy.types.Material], references: References) -> None:
-    """Blender draws magenta where a picture is missing or broken."""
-    trees = [material.node_tree for material in materials if material.use_nodes]
-    for tree in trees:  # grows by the groups in it
-        for node in tree.nodes:
-            if node.type == "GROUP" and node.node_tree and node.node_tree not in trees:
-                trees.append(node.node_tree)
-            if node.type != "TEX_IMAGE" or not node.image or not any(socket.is_linked for socket in node.outputs):
-                continue
-            image = node.image
-            place = Path(bpy.path.abspath(image.filepath)) if image.filepath else None
-            if place and not image.packed_file and not references.inside(place):
-                raise RenderFailure("external", f"it draws with {image.filepath!r}, outside the folder of the source")
-            if not all(image.size):  # asks Blender to read it, as rendering does
-                raise RenderFailure("incomplete", f"picture {image.name!r} is missing or broken")
+def _check_pictures(references: References) -> None:
+    """Refuse pictures outside the allowed folders, and those that Blender would draw magenta, black or in part."""
+    for image in materials.drawn_images():
+        place = Path(bpy.path.abspath(image.filepath)) if image and image.filepath else None
+        if place and not image.packed_file and not references.inside(place):
+            raise RenderFailure("external", f"it draws with {image.filepath!r}, outside the folder of the source")
+        materials.check_picture(image)
 
 
 def _last_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ A file of a few bytes may ask for terabytes, or for a picture from a home folder
 
 import shutil
 from pathlib import Path
-from xml.parsers.expat import ExpatError
 
 from rendering.failure import RenderFailure
 from rendering.guard import collada, fbx, gltf, obj, points, usd
@@ -60,12 +59,13 @@ def check(path: Path, root: Path | None = None) -> References:
     references = References(path, root)
     try:
         CHECKS[suffix](path, references)
+    except RenderFailure:
+        raise
     except RecursionError:
         raise RenderFailure("too_large", "it is nested too deep") from None
     except OSError as error:
-        raise RenderFailure("unreadable", f"a file of it cannot be read: {error.strerror}") from error
-    except (LookupError, TypeError, ValueError, AttributeError, EOFError, ExpatError) as error:
-        # What a parser stumbles over when a file is not what its suffix says.
+        raise RenderFailure("unreadable", f"a file of it cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a parser may raise any type for a file that is not what its suffix says
         raise RenderFailure("unreadable", f"it is no sound {suffix} file: {type(error).__name__}: {error}") from error
     return references
 

@@ -1,6 +1,7 @@
 """GLB and glTF 2.0: lengths, counts and references, as the specification has them (Khronos, glTF 2.0, 2021)."""
 
 import base64
+import codecs
 import json
 import math
 import struct
@@ -23,6 +24,9 @@ MAX_VERTICES = 50_000_000  # drawn: a mesh counts as often as it is placed
 COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
+# Extensions that replace the picture of a texture by one that Blender cannot decode.
+PICTURE_EXTENSIONS = {"KHR_texture_basisu", "EXT_texture_avif", "MSFT_texture_dds"}
+
 View = tuple[int, int, int]  # start, length and number of the buffer
 
 
@@ -32,8 +36,11 @@ def check(path: Path, references: References) -> None:
     if sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise RenderFailure("too_large", f"its JSON holds more than {MAX_VALUES:,} values")
     document = json.loads(text, parse_constant=_no_constant)
+    references.redirected |= text.startswith(codecs.BOM_UTF8)  # Blender reads no byte order mark
     if document["asset"]["version"] != "2.0":
         raise ValueError(f"glTF version {document['asset']['version']}")
+    if unknown := PICTURE_EXTENSIONS & set(document.get("extensionsRequired", [])):
+        raise RenderFailure("incomplete", f"its pictures need {min(unknown)}, which Blender does not read")
     buffers = [
         _buffer(buffer, binary if not index else None, references)
         for index, buffer in enumerate(document.get("buffers", []))

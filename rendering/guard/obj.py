@@ -2,15 +2,17 @@
 
 import mmap
 import re
+import shutil
 from pathlib import Path
 
 from rendering.failure import RenderFailure
 from rendering.guard.references import Pictures, References, link_all
 
+MARK = "\ufeff".encode()  # a byte order mark, which hides the first line from Blender
 # A backslash at the end of a line continues it.
-NAMES = re.compile(rb"^[ \t]*(mtllib|usemtl)((?:\\\r?\n|[^\r\n])+)", re.MULTILINE)
+NAMES = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*(mtllib|usemtl)((?:\\\r?\n|[^\r\n])+)", re.MULTILINE)
 WORDS = (b"nan", b"NaN", b"NAN", b"inf", b"Inf", b"INF")  # to look for them is faster than the expression
-NOT_FINITE = re.compile(rb"^v [^\n]*(?:nan|inf)", re.MULTILINE | re.IGNORECASE)
+NOT_FINITE = re.compile(rb"^(?:\xef\xbb\xbf)?v [^\n]*(?:nan|inf)", re.MULTILINE | re.IGNORECASE)
 MAPS = re.compile(r"(map_\w+|bump|norm|disp|decal|refl)\s+(.*)", re.IGNORECASE)
 OPTIONS = re.compile(
     r"-(?:(?:o|s|t)(?:\s+[-+.\deE]+){1,3}|mm(?:\s+[-+.\deE]+){2}|(?:bm|boost|texres)\s+[-+.\deE]+|\w+\s+\w+)\s+"
@@ -27,6 +29,7 @@ def check(path: Path, references: References) -> None:
         if any(data.find(word) >= 0 for word in WORDS) and NOT_FINITE.search(data):
             raise RenderFailure("degenerate", "it has points that are not finite")
         names = {(found[1], _text(found[2])) for found in NAMES.finditer(data)}
+        marked = data[:3] == MARK
     # Blender reads a library of the asset's own name as well, and needs no other then.
     own = path.with_suffix(".mtl")
     for name in sorted(name for kind, name in names if kind == b"mtllib"):
@@ -34,22 +37,28 @@ def check(path: Path, references: References) -> None:
     if own.is_file():
         references.find(own.name, path)
     used = {name for kind, name in names if kind == b"usemtl"}
+    if not used and (first := _first_material(references)):
+        used = {first}
+        references.redirected = True  # to a copy that uses it
     pictures = Pictures()
     for library in _libraries(references):
+        marked |= library.read_bytes()[:3] == MARK
         _check_materials(library, used, pictures, references)
+    references.redirected |= marked
 
 
 def copy(references: References, folder: Path) -> Path:
-    """Write the materials into `folder`, with their pictures linked beside them, and return a link to the asset there.
+    """Write the materials into `folder`, with their pictures linked beside them, and return the asset's path there.
 
-    The libraries become one with the name of the asset, which Blender reads without being asked to.
+    The libraries become one with the name of the asset, which Blender reads without being asked to. An asset without
+    `usemtl` gets the first material. The asset is a link, unless its text changes.
     """
     asset = references.asset
     # No `..` in the name of a library can leave `folder`: the check refuses those that leave the source.
     place = folder.joinpath(*["_"] * len(asset.parts))
     place.mkdir(parents=True)
     links = link_all((target for found in references.found.values() for target in found.values()), place)
-    with open(place / f"{asset.stem}.mtl", "w", errors="surrogateescape") as materials:
+    with open(place / f"{asset.stem}.mtl", "w", encoding="utf-8", errors="surrogateescape") as materials:
         for library in _libraries(references):
             found = references.found.get(library, {})
             for line in _text(library.read_bytes()).splitlines():
@@ -58,8 +67,28 @@ def copy(references: References, folder: Path) -> Path:
                     materials.write(f"{line}\n")
                 elif reference in found:
                     materials.write(f"{options}{links[found[reference]]}\n")
-    (place / asset.name).symlink_to(asset.absolute())
+    with open(asset, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        marked = data[:3] == MARK
+        assigned = any(found[1] == b"usemtl" for found in NAMES.finditer(data))
+    first = "" if assigned else _first_material(references)
+    if not marked and not first:
+        (place / asset.name).symlink_to(asset.absolute())
+        return place / asset.name
+    with open(asset, "rb") as source, open(place / asset.name, "wb") as target:
+        source.seek(len(MARK) if marked else 0)
+        if first:
+            target.write(f"usemtl {first}\n".encode(errors="surrogateescape"))
+        shutil.copyfileobj(source, target)
     return place / asset.name
+
+
+def _first_material(references: References) -> str:
+    """Return the name of the first material in the libraries, or an empty string."""
+    for library in _libraries(references):
+        for line in _text(library.read_bytes()).splitlines():
+            if line.strip().startswith("newmtl"):
+                return line.strip()[6:].strip()
+    return ""
 
 
 def _libraries(references: References) -> list[Path]:
@@ -93,4 +122,4 @@ def _map(line: str) -> tuple[str, str]:
 
 
 def _text(data: bytes) -> str:
-    return re.sub(rb"\\\r?\n", b" ", data).decode(errors="surrogateescape").strip().strip('"')
+    return re.sub(rb"\\\r?\n", b" ", data).decode(errors="surrogateescape").lstrip("\ufeff").strip().strip('"')

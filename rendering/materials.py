@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Materials of an imported asset: add those that its file implies, and check the pictures that are drawn.
+
+Blender's importers read vertex colours as attributes and leave the part without a material, which renders grey.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from rendering import ply
+from rendering.failure import RenderFailure
+from rendering.guard.references import References
+
+USD_COLOURS = "displayColor"  # the colour attribute that USD shows where no material is bound
+BYTE_RANGE_FROM = 2.0  # a float colour of an OBJ or a PLY above this is one of 0..255
+NO_COLOUR = ([1, 1, 1, 1], [0.8, 0.8, 0.8, 1])
+TOLERANT = ("JPEG", "WEBP", "TIFF", "DDS")  # formats of which Blender shows a damaged file in part, or black
+
+
+def add_implied(references: References) -> None:
+    """Give each part of the asset, just imported, that has no material of its own the one that its file implies.
+
+    This is the texture of a PLY, else the part's vertex colours. A part that has neither stays as it is.
+    """
+    suffix = references.asset.suffix.lower()
+    parts = [thing for thing in bpy.data.objects if thing.type == "MESH"]
+    if suffix == ".ply":
+        for part in parts:  # one
+            ply.complete(part.data, references)
+    made: dict[tuple[float, ...], bpy.types.Material] = {}
+    for part in parts:
+        free = [slot for slot in part.material_slots if _is_free(slot.material, suffix)]
+        if (part.material_slots and not free) or (colour := _colour(part.data, suffix)) is None:
+            continue
+        material = made[colour] = made.get(colour) or _material(colour)
+        if not part.material_slots:
+            part.data.materials.append(material)
+        for slot in free:
+            slot.material = material
+
+
+def _is_free(material: bpy.types.Material | None, suffix: str) -> bool:
+    """Return whether vertex colours apply to a slot with `material`: an empty one, or in an OBJ one without a colour.
+
+    MeshLab writes a white material beside vertex colours, Blender its default grey, which stands also for materials
+    that no library defines.
+    """
+    if material is None or suffix != ".obj":
+        return material is None
+    shaders = [node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED"]
+    sockets = [shader.inputs["Base Color"] for shader in shaders]
+    return any(not socket.is_linked and np.round(socket.default_value, 4).tolist() in NO_COLOUR for socket in sockets)
+
+
+def _colour(mesh: bpy.types.Mesh, suffix: str) -> tuple[float, ...] | None:
+    """Return the one linear colour that `mesh` has all over, () if its colours vary, None if it has none."""
+    attribute = mesh.color_attributes.get(USD_COLOURS) or next(iter(mesh.color_attributes), None)
+    if attribute is None or not len(attribute.data):
+        return None
+    mesh.color_attributes.render_color_index = list(mesh.color_attributes).index(attribute)
+    colours = _in_range(attribute, linear=suffix.startswith(".usd"))
+    return () if np.ptp(colours, axis=0).max() > 1e-6 else (*map(float, colours[0]), 1.0)
+
+
+def _material(colour: tuple[float, ...]) -> bpy.types.Material:
+    """Return a new material of `colour`, or, if that is (), of the colour attribute that a mesh renders with."""
+    material = bpy.data.materials.new("colour")
+    material.use_nodes = True
+    shader = material.node_tree.nodes["Principled BSDF"]
+    if colour:
+        shader.inputs["Base Color"].default_value = colour
+    else:
+        node = material.node_tree.nodes.new("ShaderNodeVertexColor")  # without a name: the mesh's own attribute
+        material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+    return material
+
+
+def _in_range(attribute: bpy.types.Attribute, linear: bool) -> np.ndarray:
+    """Bring the colours of `attribute` into [0, 1] and return them, linear, as `[N, 3]`.
+
+    Some OBJ and PLY writers give 0..255 as floats. Their colours are sRGB, those of USD (`linear`) are not.
+    """
+    space = "color" if linear else "color_srgb"
+    colours = np.empty(len(attribute.data) * 4, dtype=np.float32)
+    attribute.data.foreach_get(space, colours)
+    rgb = np.nan_to_num(colours.reshape(-1, 4)[:, :3], nan=0.0)
+    if not linear and rgb.max() > BYTE_RANGE_FROM:
+        rgb = rgb / 255
+    if attribute.data_type == "FLOAT_COLOR" and not np.array_equal(rgb.clip(0, 1), colours.reshape(-1, 4)[:, :3]):
+        colours.reshape(-1, 4)[:, :3] = rgb.clip(0, 1)
+        attribute.data.foreach_set(space, colours)
+    attribute.data.foreach_get("color", colours)
+    return colours.reshape(-1, 4)[:, :3].copy()
+
+
+def drawn_materials() -> list[bpy.types.Material | None]:
+    """Return the materials of everything that a render shows; None stands for a part without one."""
+    found: dict[bpy.types.Material | None, None] = {}
+    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+        if instance.object.type == "MESH":
+            # The slots of the object, not of its mesh: an FBX may give objects that share a mesh their own materials.
+            materials = [slot.material for slot in instance.object.material_slots] or [None]
+            found.update((material and material.original, None) for material in materials)
+    return list(found)
+
+
+def drawn_images() -> list[bpy.types.Image | None]:
+    """Return the pictures of everything that a render shows; None stands for a texture without one."""
+    nodes = (node for material in drawn_materials() if material for node in _drawn_nodes(material))
+    return list(dict.fromkeys(node.image for node in nodes if node.type == "TEX_IMAGE"))
+
+
+def _drawn_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
+    """Yield the nodes that decide how `material` is drawn, those in groups included."""
+    tree = material.node_tree if material.use_nodes else None
+    output = tree.get_output_node("CYCLES") if tree else None
+    if output:
+        yield from _upstream(tree, [output])
+
+
+def _upstream(tree: bpy.types.NodeTree, todo: list[bpy.types.Node]) -> Iterator[bpy.types.Node]:
+    """Yield the nodes `todo` and all that are linked into them."""
+    into: dict[str, list[bpy.types.Node]] = {}
+    for link in tree.links:
+        into.setdefault(link.to_node.name, []).append(link.from_node)
+    seen = set()
+    while todo:
+        node = todo.pop()
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        yield node
+        todo.extend(into.get(node.name, []))
+        if node.type == "GROUP" and node.node_tree:
+            yield from _upstream(
+                node.node_tree, [inner for inner in node.node_tree.nodes if inner.type == "GROUP_OUTPUT"]
+            )
+
+
+def check_picture(image: bpy.types.Image | None) -> None:
+    """Refuse a picture that Blender would draw magenta, black or in part.
+
+    Raises:
+        RenderFailure: `incomplete` if it is missing, damaged or cut off; `unreadable` if it is of a kind that
+            Blender cannot decode.
+    """
+    if image is None:
+        raise RenderFailure("incomplete", "it draws with a texture that has no picture that can be read")
+    problem = None
+    for content in _contents(image):
+        problem = problem or _problem(content)
+    if not all(image.size):  # asks Blender to decode it, as rendering does
+        if problem is NotImplementedError:
+            raise RenderFailure("unreadable", f"picture {image.name!r} is of a kind that Blender cannot decode")
+        raise RenderFailure("incomplete", f"picture {image.name!r} is missing or broken")
+    if problem and problem is not NotImplementedError:
+        raise RenderFailure("incomplete", f"picture {image.name!r} is damaged or cut off")
+
+
+def _contents(image: bpy.types.Image) -> Iterator[Path | bytes]:
+    """Yield the file, or packed bytes, of each tile of `image`."""
+    for packed in image.packed_files:
+        yield packed.packed_file.data
+    if image.packed_files or not image.filepath:
+        return
+    path = bpy.path.abspath(image.filepath)
+    for tile in image.tiles if image.source == "TILED" else [None]:
+        number = tile.number if tile else 1001
+        u, v = (number - 1001) % 10 + 1, (number - 1001) // 10 + 1
+        yield Path(path.replace("<UDIM>", str(number)).replace("<UVTILE>", f"u{u}_v{v}"))
+
+
+def _problem(content: Path | bytes) -> type[Exception] | None:
+    """Return the type of error that Pillow meets in a picture of a format that Blender decodes tolerantly, or None."""
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(content if isinstance(content, Path) else io.BytesIO(content), formats=TOLERANT) as image,
+        ):
+            image.draft(
+                None, (image.width // 8, image.height // 8)
+            )  # a JPEG is scanned to its end, but not transformed
+            image.load()
+    except (UnidentifiedImageError, FileNotFoundError, Image.DecompressionBombError):
+        return None  # none of these formats, or nothing to read: Blender's own decoder decides
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
+        return type(error)
+    return None
