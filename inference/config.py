@@ -59,7 +59,9 @@ class Sampling:
 class ViewsConfig:
     """From one picture to its views."""
 
-    checkpoint: str = option("???", "<run>/model of training.finetune, or whatever training.convert reads")
+    checkpoint: str = option(
+        "???", "<run>/model of training.finetune, org/name on the hub, or whatever training.convert reads"
+    )
     poses: list[Any] = option([], "turns [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes")
     orbit: int = option(0, "instead: so many views once around")
     grid: str = option("", "instead: ROWSxCOLUMNS, as 3x8: rows from 30° above to 30° below, each once around")
@@ -135,7 +137,9 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class DemoConfig:
-    checkpoint: str = option("???", "<run>/model of training.finetune, or whatever training.convert reads")
+    checkpoint: str = option(
+        "???", "<run>/model of training.finetune, org/name on the hub, or whatever training.convert reads"
+    )
     host: str = option("127.0.0.1", "this machine alone; 0.0.0.0 lets in everyone who reaches it")
     port: int = option(7860, "0: any that is free")
     cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")

@@ -30,6 +30,8 @@ def be_command(job: dict) -> None:
         os.dup2(source, target)
     os.environ.clear()
     os.environ.update(job["env"])
+    # huggingface_hub reads its variables when it is imported, which the parent has done.
+    importlib.reload(sys.modules["huggingface_hub.constants"])
     sys.path[0] = os.getcwd()
     sys.argv = ["", *job["words"][1:]]
     code = 0

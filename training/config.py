@@ -244,7 +244,10 @@ class Dtype(StrEnum):
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    source: str = option("???", "a .ckpt or .safetensors of the original's layout, or a folder in diffusers'")
+    source: str = option(
+        "???",
+        ".ckpt or .safetensors of the original's layout, folder in diffusers', or org/name[/path] on the Hugging Face hub",
+    )
     target: str = option("???", "folder to be written; a name that ends in .ckpt: one file for the original's code")
     layout: Layout = option(Layout.community, "of a folder: community (also ours), or threestudio")
     ema: bool = option(True, "take the moving average of the U-Net where the source has it, else its last weights")

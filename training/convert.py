@@ -2,6 +2,7 @@
 
     python -m training.convert source=105000.ckpt target=outputs/zero123
     python -m training.convert source=outputs/run/model target=mine.ckpt
+    python -m training.convert source=org/name/105000.ckpt target=outputs/zero123      (on the Hugging Face hub)
 
 Reads released Zero-1-to-3 checkpoints, Stable-Zero123 and image-conditioned Stable Diffusion (.ckpt, .safetensors),
 and folders in diffusers' layouts. Writes a folder that `inference.sample` and the community pipeline load, or, where
@@ -18,20 +19,25 @@ from conf.options import UserError
 from training.config import ConvertConfig, Layout
 from training.model import checkpoint
 from training.model.export import save_original, save_threestudio
-from training.model.pretrained import Pretrained, complete, pose_vector_unclear, read
+from training.model.hub import local_path, pinned
+from training.model.pretrained import Pretrained, complete, may_be_stable, read
 
 
 def main(config: ConvertConfig) -> int:
-    source, target = Path(config.source), Path(config.target)
-    _check_target(config, source, target)
+    target = Path(config.target)
+    _check_target(config, Path(config.source), target)
+    source = pinned(config.source)
     parts = read(source, config.ema)
-    if config.pose_vector is None and pose_vector_unclear(parts, source):
+    if config.pose_vector is None and parts.cc_projection and not parts.pose_vector and may_be_stable(source):
         raise UserError(f"{source} may be Stable-Zero123: add pose_vector=stable_zero123, or zero123 if it is not")
     if config.image_encoder:
-        parts = replace(parts, image_encoder=checkpoint.load_image_encoder(Path(config.image_encoder), strange=True))
+        folder = local_path(config.image_encoder, parts=())
+        parts = replace(parts, image_encoder=checkpoint.load_image_encoder(folder, strange=True))
     model = complete(parts, source, config.pose_vector)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, config.dtype.value))
+    if source != config.source:
+        print(f"source: {source}")
     print(_what_was_taken(config, parts))
     if target.suffix == ".ckpt":
         save_original(model, target)

@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
@@ -32,6 +33,7 @@ def main(config: EncodeConfig) -> int:
         raise UserError("this Python has no Ray, which spreads the work; install the `render` extra")
     if config.device == "cuda" and config.cluster.address is None and not torch.cuda.is_available():
         raise UserError("device=cuda: this machine has no CUDA device that torch can use")
+    config = replace(config, model=config.model.pinned())  # every worker reads the encoders of one commit
     markers = read_markers(config.path, "views")
     jobs = jobs_of(config, markers)
     done = {marker.name: marker.records for marker in find_markers(config.output, "latents")}

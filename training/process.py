@@ -28,7 +28,7 @@ from training.model.architecture import build
 from training.model.cost import peak_flops, step_flops
 from training.model.zero123 import Zero123
 from training.module import Finetuning
-from training.record import as_dict, continue_or_begin, trained_steps
+from training.record import as_dict, continue_or_begin, recorded_model, trained_steps
 from training.split import split
 from training.strategy import resolve, strategy
 from training.workers import report_dead_workers
@@ -47,6 +47,7 @@ def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> i
     batches = divide(config.data.global_batch, config.data.batch_size, processes.size)
     config = replace(
         config,
+        model=config.model.pinned(recorded_model(output)),
         data=replace(config.data, batch_size=batches.size),
         trainer=replace(config.trainer, strategy=resolve(config.trainer.strategy, processes)),
     )

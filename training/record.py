@@ -39,6 +39,13 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         write_atomically(str(path), yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
 
 
+def recorded_model(output: Path) -> dict[str, Any]:
+    """Return the options of the model that the run in a folder was begun with, none where there is no run."""
+    path = output / "training.yaml"
+    model = read_record(path).get("model") if path.exists() else None
+    return model if isinstance(model, dict) else {}
+
+
 def trained_steps(output: Path) -> int:
     """How many steps the run's model has been trained for; 0 where there is none."""
     path = output / "model" / "training.yaml"

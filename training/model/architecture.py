@@ -1,7 +1,8 @@
 """The shapes of a model and how to build one; Stable Diffusion v1 and the tiny model differ in numbers."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -11,6 +12,7 @@ from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoint import check_fit, load_image_encoder
 from training.model.conditioning import POSE, CCProjection
+from training.model.hub import local_path, pinned
 from training.model.pretrained import Frozen, Pretrained, extend_input, read, read_frozen
 from training.model.zero123 import Prediction, Zero123, noise_schedule
 
@@ -49,8 +51,13 @@ class Architecture:
     prediction: Prediction = option(Prediction.epsilon, "what the denoiser predicts: epsilon, v_prediction, sample")
     unet: UNetShape = option(UNetShape(), "the denoiser")
     encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
-    image_encoder: str | None = option(None, "folder of a CLIP vision model to use as it is")
+    image_encoder: str | None = option(None, "folder, or org/name on the Hugging Face hub, of a CLIP vision model")
     pretrained: str | None = option(None, "checkpoint to start from: whatever training.convert reads")
+
+    def pinned(self, recorded: Mapping[str, Any] | None = None) -> "Architecture":
+        """Return the same with the commits of sources on the Hugging Face hub, those `recorded` of a run first."""
+        names = {"pretrained": self.pretrained, "image_encoder": self.image_encoder}
+        return replace(self, **{k: v and pinned(v, (recorded or {}).get(k)) for k, v in names.items()})
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
@@ -100,7 +107,7 @@ def _autoencoder(architecture: Architecture, start: Pretrained | Frozen | None) 
 
 def _image_encoder(architecture: Architecture, start: Pretrained | Frozen | None) -> CLIPVisionModelWithProjection:
     if architecture.image_encoder:
-        return load_image_encoder(Path(architecture.image_encoder), strange=True)
+        return load_image_encoder(local_path(architecture.image_encoder, parts=()), strange=True)
     if start is not None:
         if start.image_encoder is None:
             raise UserError(f"{architecture.pretrained} has no image_encoder; add model.image_encoder=…")

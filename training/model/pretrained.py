@@ -7,7 +7,7 @@ unet/ vae/ image_encoder/, with cc_projection/ (the community's), clip_camera_pr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from conf.options import UserError
 from training.model import checkpoint, original
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import POSE, CCProjection, PoseVector
+from training.model.hub import FILES, hub_uri, local_path
 from training.model.mistaken import refuse_mistaken, refuse_mistaken_names
 from training.model.weights import Weights, best_weights, first_line, fitted, read_weights
 from training.model.zero123 import Zero123, noise_schedule
@@ -40,7 +41,7 @@ class Pretrained:
     cc_projection: CCProjection | None = None
     scheduler: DDIMScheduler | None = None
     averaged: bool | None = None  # whether the U-Net's weights are a moving average, where the source tells
-    pose_vector: PoseVector | None = None  # which one a file in the original's layout says it was trained with
+    pose_vector: PoseVector | None = None  # which one the source says it was trained with
 
 
 class Frozen(NamedTuple):
@@ -51,12 +52,12 @@ class Frozen(NamedTuple):
 
 
 def read(source: str | Path, ema: bool = True) -> Pretrained:
-    """Read a source. `ema` takes the U-Net's moving average from a file that has both.
+    """Read a local source or one on the Hugging Face hub. `ema` takes the U-Net's average from a file that has both.
 
     Raises:
         UserError: there is no such source, or it holds something else, or more than weights.
     """
-    source = Path(source)
+    source = local_path(source)
     if file := _single_file(source):
         return _from_file(read_weights(file), ema)
     if not (source / "unet").is_dir():
@@ -70,23 +71,30 @@ def load_posed(source: str | Path) -> Zero123:
     Raises:
         UserError: as `read`; or it has never seen a pose, or does not say what its poses are.
     """
-    source = Path(source)
-    if not _single_file(source) and not (source / "clip_camera_projection").is_dir():
-        return checkpoint.load(source, strange=True)
-    parts = read(source)
-    if parts.cc_projection is None:
-        raise UserError(f"{source} has never seen a pose: a start for training.finetune, no model of new views")
-    if pose_vector_unclear(parts, source):
+    local = local_path(source)
+    if not _single_file(local) and not (local / "clip_camera_projection").is_dir():
+        model = checkpoint.load(local, strange=True)
+        said = model.cc_projection.config.get("pose_vector")
+    else:
+        parts = read(local)
+        if parts.cc_projection is None:
+            raise UserError(f"{source} has never seen a pose: a start for training.finetune, no model of new views")
+        model, said = complete(parts, source), parts.pose_vector
+    if said is None and may_be_stable(source):
+        target = f"outputs/{PurePosixPath(source).stem}"
         raise UserError(
             f"{source} may be Stable-Zero123; say so, or that it is not, with "
-            f"python -m training.convert source={source} target=outputs/{source.stem} pose_vector=stable_zero123"
+            f"python -m training.convert source={source} target={target} pose_vector=stable_zero123"
         )
-    return complete(parts, source)
+    return model
 
 
-def pose_vector_unclear(parts: Pretrained, source: Path) -> bool:
-    """Whether a source may be Stable-Zero123 by its name, and nothing in it says so or the contrary."""
-    return parts.pose_vector is None and source.is_file() and "stable" in source.stem.lower()
+def may_be_stable(source: str | Path) -> bool:
+    """Whether a source has the name of Stable-Zero123, in which nothing else may say what its poses are."""
+    name = str(source).lower()
+    return ("stable" in PurePosixPath(name).stem and (Path(source).is_file() or name.endswith(FILES))) or (
+        "stable" in name and "zero" in name and hub_uri(source) is not None
+    )
 
 
 def read_frozen(source: str | Path) -> Frozen:
@@ -95,7 +103,7 @@ def read_frozen(source: str | Path) -> Frozen:
     Raises:
         UserError: as `read`.
     """
-    source = Path(source)
+    source = local_path(source, ("vae", "image_encoder"))
     vae, image_encoder = source / "vae", source / "image_encoder"
     if vae.is_dir() or image_encoder.is_dir():
         return Frozen(
@@ -250,7 +258,14 @@ def _from_folder(folder: Path) -> Pretrained:
     there = [name for name in loaders if (folder / name).is_dir()]
     watched = tqdm(there, desc=f"reading {folder.name}", unit=" parts", delay=2, leave=False)
     parts = {name: loaders[name](folder / name, strange=True) for name in watched}
-    return Pretrained(**parts, cc_projection=_projection(folder), scheduler=_scheduler(folder / "scheduler"))
+    projection = _projection(folder)
+    said = projection.config.get("pose_vector") if projection else None
+    return Pretrained(
+        **parts,
+        cc_projection=projection,
+        scheduler=_scheduler(folder / "scheduler"),
+        pose_vector=PoseVector(said) if said else None,
+    )
 
 
 def _projection(folder: Path) -> CCProjection | None:

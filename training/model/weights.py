@@ -123,20 +123,29 @@ def _contents(path: Path) -> Any:
         raise UserError(f"{path} is no checkpoint, or cut off: {first_line(error)}") from error
 
 
-def _read_shards(index: Path) -> Weights:
-    """Merge the shards that an index names. The index is untrusted: it can name files of its own folder alone."""
+def shard_names(index: Path) -> list[str]:
+    """Return the files that an index of shards names. It is untrusted: it can name files of its own folder alone.
+
+    Raises:
+        UserError: the file is no index, or names anything else.
+    """
     try:
         if index.stat().st_size > LARGEST_INDEX:
             raise ValueError(f"it has more than {LARGEST_INDEX >> 20} MiB")
-        weight_map = json.loads(index.read_text())["weight_map"]
-        shards = sorted(set(weight_map.values()))
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{index} is no index of shards, or damaged: {first_line(error)}") from error
-    tensors: dict[str, Tensor] = {}
     for shard in shards:
         path = index.parent / str(shard)
         if path.parent != index.parent or path.suffix not in (".safetensors", ".bin"):
             raise UserError(f"{index}: its shard {shard} is no .safetensors or .bin file in the same folder")
+    return shards
+
+
+def _read_shards(index: Path) -> Weights:
+    tensors: dict[str, Tensor] = {}
+    for shard in shard_names(index):
+        path = index.with_name(shard)
         if not path.is_file():
             raise UserError(f"{index.parent} is incomplete: its shard {shard} is missing; download it as well")
         tensors |= read_weights(path).tensors
