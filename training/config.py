@@ -246,7 +246,7 @@ class Dtype(StrEnum):
 class ConvertConfig:
     source: str = option(
         "???",
-        ".ckpt or .safetensors of the original's layout, folder in diffusers', or org/name[/path] on the Hugging Face hub",
+        ".ckpt or .safetensors of the original's layout, folder in diffusers', or org/name[/path] on the hub",
     )
     target: str = option("???", "folder to be written; a name that ends in .ckpt: one file for the original's code")
     layout: Layout = option(Layout.community, "of a folder: community (also ours), or threestudio")

@@ -56,8 +56,12 @@ class Architecture:
 
     def pinned(self, recorded: Mapping[str, Any] | None = None) -> "Architecture":
         """Return the same with the commits of sources on the Hugging Face hub, those `recorded` of a run first."""
-        names = {"pretrained": self.pretrained, "image_encoder": self.image_encoder}
-        return replace(self, **{k: v and pinned(v, (recorded or {}).get(k)) for k, v in names.items()})
+        before = recorded or {}
+        return replace(
+            self,
+            pretrained=self.pretrained and pinned(self.pretrained, before.get("pretrained")),
+            image_encoder=self.image_encoder and pinned(self.image_encoder, before.get("image_encoder")),
+        )
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:

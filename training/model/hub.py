@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
@@ -79,8 +80,8 @@ def hub_uri(source: str | Path) -> HfUri | None:
         return None
     if Path(text).exists() or Path(words[0]).exists():
         return None
-    uri = _parsed(text)
-    return uri if uri and uri.type == "model" and ":" not in text else None
+    parsed = _parsed(text)
+    return parsed if parsed and parsed.type == "model" and ":" not in text else None
 
 
 def pinned(source: str, recorded: str | None = None) -> str:
@@ -173,8 +174,8 @@ def _download(repository: str, commit: str, files: list[str]) -> Path:
     """Return the folder of a commit in the cache, once it has the files. A broken download continues."""
     folder = Path()
     for file in files:
-        bar = partial(tqdm, delay=1, leave=False, disable=bool(constants.HF_HUB_DISABLE_PROGRESS_BARS))
-        path = hf_hub_download(repository, file, revision=commit, tqdm_class=bar)  # type: ignore[arg-type]
+        bar: Any = partial(tqdm, delay=1, leave=False, disable=bool(constants.HF_HUB_DISABLE_PROGRESS_BARS))
+        path = hf_hub_download(repository, file, revision=commit, tqdm_class=bar)
         folder = Path(path.removesuffix(file))
     return folder
 
