@@ -36,8 +36,15 @@ from inference.config import BenchmarkConfig, Precision, Sampler
 from inference.framing import Prepared
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns
+from pipeline.output import FolderLayout, claimed, json_object
 from training.model.attention import attend_to_one_token
 from training.model.zero123 import Zero123
+
+LAYOUT = FolderLayout(
+    record="benchmark.json",
+    is_record=lambda contents: {"ours", "single calls"} <= json_object(contents).keys(),
+    writes=r"benchmark\.(md|json)",
+)
 
 
 @dataclass
@@ -52,6 +59,12 @@ class Way:
 
 
 def main(config: BenchmarkConfig) -> int:
+    with claimed(config.output, LAYOUT):
+        return benchmark(config)
+
+
+def benchmark(config: BenchmarkConfig) -> int:
+    """Measure and write the report; return the exit code."""
     ours = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
     by_default = config.precision is Precision.auto and ours.model.device.type == "cpu"
     usual = Precision.float32 if by_default else config.precision  # diffusers knows no better on a CPU

@@ -28,11 +28,15 @@ from inference.config import ReportConfig
 from inference.framing import Prepared
 from inference.metrics import psnr
 from inference.novel_view import NovelView, to_image
-from pipeline.page import contact_sheet, page, picture
+from pipeline.output import require_own_file
+from pipeline.page import contact_sheet, is_page, page, picture
 from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names
 from pipeline.storage import write_atomically
 from rendering.cameras import relative_pose
 from training.model.picture import decode
+
+COMMAND = "inference.report"
+EARLIER = b"<title>Zero-1-to-3: a run</title>"  # of pages that have no mark yet
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Drawn:
 
 def main(config: ReportConfig) -> None:
     folder = Path(config.run)
+    require_own_file(config.output, is_page(COMMAND, EARLIER))
     markers = read_markers(config.views, "views")
     novel_view = NovelView.load(folder / "model", config.device)
     held_out = read_held_out(folder)
@@ -83,7 +88,7 @@ def main(config: ReportConfig) -> None:
         "Those marked <i>held out</i> were never trained on.</p>",
         *sheets,
     ]
-    write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body)))
+    write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body), COMMAND))
     score, repeated = mean_scores(drawn)
     print(
         f"{len(drawn)} views of unseen objects: drawn {score:.1f} dB, the input repeated {repeated:.1f} dB (mean PSNR)"

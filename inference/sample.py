@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from conf.command import run
@@ -29,8 +30,19 @@ from inference.novel_view import NovelView
 from inference.photograph import PictureError, read_photograph
 from inference.picture_folder import INPUTS, pictures_in, view_folders
 from inference.poses import Turn, turns_of
-from inference.views import check_writable, draw_views, given_elevation, is_written, with_cameras_elevation, write_views
+from inference.views import (
+    draw_views,
+    file_names,
+    given_elevation,
+    is_written,
+    own_files,
+    require_own_views,
+    with_cameras_elevation,
+    write_views,
+)
+from pipeline.output import is_marked, locked, mark, names_in, require_apart, require_own_file
 
+COMMAND = "inference.sample"
 MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
 
 
@@ -39,10 +51,22 @@ def main(config: SampleConfig) -> int:
     config = with_cameras_elevation(config)
     given_elevation(config.elevation)
     image, output = Path(config.image), Path(config.output)
-    check_writable(output)
-    if image.is_dir():
-        pictures, not_read = pictures_in(image)
-        return draw_all(view_folders(pictures, output), not_read, output, turns, config, load(config))
+    with locked(config.output):
+        if image.is_dir():
+            found, not_read = pictures_in(image)
+            pictures = view_folders(found, output)
+            for folder in (output, *(output / name for name in pictures)):
+                require_apart(str(folder), config.image, "image", nested=False)
+            require_own(output, pictures, file_names(len(turns), config.samples))
+            return draw_all(pictures, not_read, output, turns, config, load(config))
+        return draw_one(image, output, turns, config)
+
+
+def draw_one(image: Path, output: Path, turns: list[Turn], config: SampleConfig) -> int:
+    """Draw the views of one picture; return the exit code."""
+    require_own_views(output, file_names(len(turns), config.samples))
+    if image.name in (own := own_files(output)) or not own:
+        require_apart(str(output), str(image.parent), "image", nested=False)
     read_photograph(image)  # before the checkpoint, which takes longer
     there = not draw(image, output, turns, config, load(config))
     print(f"{len(turns) * config.samples} views of {image}{there * ', there already'}: {output / 'views.png'}")
@@ -87,12 +111,26 @@ def draw_all(
     return 1 if failures else 0
 
 
+def require_own(output: Path, pictures: dict[str, Path], names: set[str]) -> None:
+    """Refuse an output in which files of others have names that the views of a folder of pictures take.
+
+    An inputs.png without a mark is one of an earlier version where a poses.json lies in a folder beside it.
+    """
+    for name in pictures:
+        names_in(str(output / name))  # not a file
+        require_own_views(output / name, names)
+    if not any(own_files(output / name) for name in pictures):
+        require_own_file(str(output / INPUTS), is_marked(COMMAND), "output")
+
+
 def write_inputs(output: Path, names: list[str]) -> None:
     """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
     inputs = [Image.open(output / name / "input.png") for name in names]
     letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
     aside = output / f".part-{INPUTS}"
-    contact_sheet(inputs, [name[-letters:] for name in names]).save(aside)
+    note = PngInfo()
+    note.add_text("Software", mark(COMMAND))
+    contact_sheet(inputs, [name[-letters:] for name in names]).save(aside, pnginfo=note)
     aside.replace(output / INPUTS)
 
 

@@ -25,10 +25,12 @@ from conf.command import run
 from conf.options import UserError
 from inference.config import TextToViewsConfig
 from inference.novel_view import chosen
-from inference.poses import turns_of
+from inference.poses import Turn, turns_of
 from inference.sample import draw, load
-from inference.views import check_writable, given_elevation, with_cameras_elevation
+from inference.views import file_names, given_elevation, require_own_views, with_cameras_elevation
+from pipeline.output import json_object, locked, not_own
 
+NAMES = ("prompt.png", "prompt.json")
 set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them
 
 
@@ -36,8 +38,14 @@ def main(config: TextToViewsConfig) -> int:
     turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = with_cameras_elevation(config)
     given_elevation(config.elevation)
-    output = Path(config.output)
-    check_writable(output)
+    with locked(config.output):
+        return draw_all(Path(config.output), turns, config)
+
+
+def draw_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> int:
+    """Draw the picture of the words and its views; return the exit code."""
+    require_own_views(output, file_names(len(turns), config.samples))
+    require_own_picture(output)
     novel_view = load(config)
     draw(write_picture(output, config), output, turns, config, novel_view)
     print(f"{len(turns) * config.samples} views of “{config.prompt}”: {output / 'views.png'}")
@@ -45,8 +53,8 @@ def main(config: TextToViewsConfig) -> int:
 
 
 def write_picture(output: Path, config: TextToViewsConfig) -> Path:
-    """Draw the picture of the words, unless it is there; `prompt.json` beside it says what it shows, and comes last."""
-    picture, about = output / "prompt.png", output / "prompt.json"
+    """Draw the picture of the words, unless it is there. `prompt.json` says what it shows, and is written first."""
+    picture, about = (output / name for name in NAMES)
     asked = {
         "prompt": config.prompt + config.suffix,
         "text_to_image": config.text_to_image,
@@ -57,12 +65,22 @@ def write_picture(output: Path, config: TextToViewsConfig) -> Path:
         return picture
     drawn = picture_of(config)
     output.mkdir(parents=True, exist_ok=True)
-    about.unlink(missing_ok=True)
-    for path, write in ((picture, drawn.save), (about, lambda aside: aside.write_text(json.dumps(asked) + "\n"))):
+    picture.unlink(missing_ok=True)
+    for path, write in ((about, lambda aside: aside.write_text(json.dumps(asked) + "\n")), (picture, drawn.save)):
         aside = path.with_name(f".part-{path.name}")
         write(aside)
         aside.replace(path)
     return picture
+
+
+def require_own_picture(output: Path) -> None:
+    """Refuse a folder with a prompt.png or prompt.json that an earlier run of this command did not write."""
+    there = [name for name in NAMES if os.path.lexists(output / name)]
+    if not there:
+        return
+    contents = (output / "prompt.json").read_bytes() if "prompt.json" in there else b""
+    if not {"prompt", "text_to_image", "steps", "seed"} <= json_object(contents).keys():
+        raise not_own(output, there)
 
 
 def picture_of(config: TextToViewsConfig) -> Image.Image:

@@ -30,9 +30,11 @@ from inference.config import Sampler, Sampling, ViewsConfig
 from inference.elevation import elevation_of
 from inference.novel_view import NovelView, to_image
 from inference.poses import Turn, camera_elevation, cameras_after, pose_vectors
+from pipeline.output import not_own
 
 Config = TypeVar("Config", bound=ViewsConfig)
 OURS = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
+ASIDE, REPLACED = ".views.part", "replaced.json"  # within the folder, which may be a volume of its own
 QUICK = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only an estimate looks at
 
 
@@ -99,23 +101,56 @@ def given_elevation(elevation: str) -> float | None:
     return degrees
 
 
-def check_writable(folder: Path) -> None:
-    """Look before hours are spent on drawing.
+def file_names(views: int, samples: int) -> set[str]:
+    """Return the names that `write_views` creates for so many poses and guesses of each."""
+    files = {_name(pose, guess) for pose in range(views) for guess in range(samples)}
+    return files | {"input.png", "views.png", "poses.json"} | ({"views.mp4", "views.gif"} if views > 1 else set())
+
+
+def own_files(folder: Path) -> set[str]:
+    """Return the names of the files that earlier runs wrote into `folder`, as its poses.json says.
+
+    A run that was killed while it replaced files has left its poses.json and the one before in `.views.part`.
+    """
+    names: set[str] = set()
+    for record in (folder / "poses.json", *(folder / ASIDE).glob("*.json")):
+        try:
+            names |= {*_listed(json.loads(record.read_text())), "poses.json"}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue  # missing, or not a record of views
+    return names
+
+
+def _listed(record: dict[str, Any]) -> set[str]:
+    """Return the names of the files that a poses.json names, itself excepted."""
+    record["sha256"], record["weights"]  # which a poses.json of others lacks
+    files = {file for view in record["views"] for file in view["files"]} | {"input.png", "views.png"}
+    files |= {"views.mp4", "views.gif"} if len(record["views"]) > 1 else set()
+    return {name for name in files if OURS.fullmatch(name)}
+
+
+def require_own_views(folder: Path, names: set[str]) -> None:
+    """Refuse a folder in which files of others have the `names` that are to be written.
 
     Raises:
-        UserError: nothing can be written to the folder, or it cannot be made.
+        UserError: no poses.json of an earlier run names one of them.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"output={folder}: {there} is no folder that can be written to; choose another path")
+    there = {name for name in names if os.path.lexists(folder / name)}
+    if foreign := there - own_files(folder):
+        raise not_own(folder, foreign)
 
 
 def write_views(folder: Path, drawn: Drawn, turns: Sequence[Turn], about: dict[str, Any]) -> None:
-    """Write the folder, over an earlier one of its kind; `about` goes into poses.json, which comes last."""
+    """Write the views into `folder`; `about` goes into poses.json, which comes last.
+
+    Files that an earlier run wrote there are deleted, other files stay.
+
+    Raises:
+        UserError: other files have names that are to be written.
+    """
+    require_own_views(folder, file_names(len(turns), len(drawn.views[0])))
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / ".part"  # within, since the folder may be a volume of its own
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    aside = _clear(folder)
     names = [[_name(pose, guess) for guess in range(len(views))] for pose, views in enumerate(drawn.views)]
     for files, views in zip(names, drawn.views, strict=True):
         for file, view in zip(files, views, strict=True):
@@ -168,12 +203,33 @@ def _name(pose: int, guess: int) -> str:
     return f"{pose:03d}-{guess}.png" if guess else f"{pose:03d}.png"
 
 
+def _clear(folder: Path) -> Path:
+    """Remove what a killed run left in `folder` half replaced; return the empty folder for files not yet in place."""
+    aside = folder / ASIDE
+    if aside.exists():
+        if not (folder / "poses.json").exists():
+            _delete(folder, own_files(folder))
+        shutil.rmtree(aside)
+    aside.mkdir()
+    return aside
+
+
 def _replace(folder: Path, aside: Path) -> None:
-    """Move the files of `aside` to `folder`, the marker last; what lies there of an earlier run goes, others' stays."""
-    (folder / "poses.json").unlink(missing_ok=True)
-    for file in folder.iterdir():
-        if OURS.fullmatch(file.name):
-            file.unlink()
-    for file in sorted(aside.iterdir(), key=lambda file: file.name == "poses.json"):
-        file.replace(folder / file.name)
+    """Move the files of `aside` to `folder`, poses.json last, in place of the files that the one before names.
+
+    At each moment the records in `folder` and `aside` name all files of this command, for `own_files`.
+    """
+    before, new = own_files(folder), {path.name for path in aside.iterdir()}
+    if (folder / "poses.json").exists():
+        (folder / "poses.json").replace(aside / REPLACED)
+    _delete(folder, before - new)
+    for name in sorted(new - {"poses.json"}):
+        (aside / name).replace(folder / name)
+    (aside / REPLACED).unlink(missing_ok=True)
+    (aside / "poses.json").replace(folder / "poses.json")
     aside.rmdir()
+
+
+def _delete(folder: Path, names: set[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)

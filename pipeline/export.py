@@ -8,6 +8,7 @@ shards, bit for bit. To resume, run the same command again: objects that are the
 """
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,18 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.config import ExportConfig
 from pipeline.convert import write_object
+from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.processes import processes
 from pipeline.release import LISTING
 from pipeline.shards import UID, Marker, Sample, read_markers, read_samples
 from pipeline.storage import write_atomically
 
 PLAN = "export.json"
+LAYOUT = FolderLayout(
+    record=PLAN,
+    is_record=lambda contents: all(re.fullmatch(r"views-\d{6}", name) for name in json_object(contents) or [""]),
+    writes=".*",  # objects may have any name
+)
 
 
 def main(config: ExportConfig) -> None:
@@ -32,6 +39,12 @@ def main(config: ExportConfig) -> None:
     uids = list(dict.fromkeys(uid for marker in markers for uid in marker.uids))
     if strange := [uid for uid in uids if not UID.fullmatch(uid)]:
         raise UserError(f"{config.path} holds an object {strange[0]!r:.300}, which cannot name a folder")
+    with claimed(config.output, LAYOUT):
+        export_all(config, markers, uids)
+
+
+def export_all(config: ExportConfig, markers: list[Marker], uids: list[str]) -> None:
+    """Write the objects that the output does not hold yet."""
     output = Path(config.output)
     _agree(output, {marker.name: marker.sha256 for marker in markers})
     missing = {uid for uid in uids if not (output / uid).exists()}
@@ -53,11 +66,8 @@ def main(config: ExportConfig) -> None:
 def _agree(output: Path, shards: dict[str, str]) -> None:
     """Refuse to mix in objects of other shards; more shards of the same run may follow."""
     plan = output / PLAN
-    if plan.is_file():
-        if not json.loads(plan.read_bytes()).items() <= shards.items():
-            raise UserError(f"{output} was begun from other shards; choose another output, or delete that folder")
-    elif output.exists() and any(output.iterdir()):
-        raise UserError(f"{output} holds other files; choose an empty folder or a new one")
+    if plan.is_file() and not json_object(plan.read_bytes()).items() <= shards.items():
+        raise UserError(f"{output} was begun from other shards; choose another output, or delete that folder")
     write_atomically(str(plan), json.dumps(shards, indent=1).encode())
 
 

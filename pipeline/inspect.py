@@ -12,15 +12,20 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from pipeline.config import InspectConfig
-from pipeline.page import contact_sheet, page, table
+from pipeline.output import require_own_file
+from pipeline.page import contact_sheet, is_page, page, table
 from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names
 from pipeline.storage import write_atomically
+
+COMMAND = "pipeline.inspect"
+EARLIER = b"<title>Views in "  # of pages that have no mark yet
 
 
 def main(config: InspectConfig) -> None:
     markers = read_markers(config.path, "views")
     output = config.output or f"{config.path}/index.html"
-    write_atomically(output, page(f"Views in {config.path}", _body(config, markers)))
+    require_own_file(output, is_page(COMMAND, EARLIER))
+    write_atomically(output, page(f"Views in {config.path}", _body(config, markers), COMMAND))
     print(f"contact sheet: {output}")
 
 

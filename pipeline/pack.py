@@ -25,16 +25,31 @@ from conf.options import UserError
 from pipeline.config import PackConfig
 from pipeline.convert import to_sample
 from pipeline.outcome import conclude
+from pipeline.output import FolderLayout, claimed, is_own, json_object, require_apart
 from pipeline.processes import Spread, processes
 from pipeline.release import LISTING, Released, objects_of_folder, objects_of_tar, read_listing
 from pipeline.shards import Record, ShardWriter, agree, find_markers, read_plan, shard_name
 from pipeline.storage import locate, write_atomically
+
+LAYOUT = FolderLayout(
+    record="plan.json",
+    is_record=lambda contents: {"listing", "limit", "objects_per_shard"} <= json_object(contents).keys(),
+    writes=r"views-\d{6}\.(tar|json)|plan\.json",
+)
 
 
 def main(config: PackConfig) -> int:
     folder = Path(config.path)
     if "://" not in config.path and not folder.exists():
         raise UserError(f"path: there is no {config.path}; name the folder or the tar of the renders")
+    if folder.is_dir():
+        require_apart(config.output, config.path, "path", nested=not is_own(config.output, LAYOUT))
+    with claimed(config.output, LAYOUT):
+        return pack_all(config, folder)
+
+
+def pack_all(config: PackConfig, folder: Path) -> int:
+    """Pack the objects that the output does not hold yet; return the exit code."""
     valid = config.valid or (str(folder / LISTING) if (folder / LISTING).is_file() else None)
     listed = read_listing(valid) if valid else None
     found = objects_of_folder(folder, listed)[: config.limit] if folder.is_dir() else None

@@ -1,8 +1,10 @@
 """Self-contained HTML pages: pictures travel inside as data URLs, so that one file can be mailed and opened."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
+
+from pipeline.output import is_marked, mark
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #6b7075; --line: #e3e5e8; --page: #fafafa; }
@@ -29,13 +31,20 @@ th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px soli
 """
 
 
-def page(title: str, body: str) -> bytes:
-    """A whole document; `body` is HTML."""
+def page(title: str, body: str, command: str) -> bytes:
+    """Return a whole document that carries the mark of the command that writes it; `body` is HTML."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="generator" content="{mark(command)}">'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     ).encode()
+
+
+def is_page(command: str, earlier: bytes) -> Callable[[bytes], bool]:
+    """Return a check whether a file is a page of `command`; pages written before there were marks hold `earlier`."""
+    marked = is_marked(command)
+    return lambda edges: marked(edges) or (earlier in edges and STYLE.strip().splitlines()[0].encode() in edges)
 
 
 def picture(contents: bytes, kind: str, alt: str) -> str:

@@ -9,9 +9,16 @@ from dataclasses import asdict, dataclass, replace
 
 from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
+from pipeline.output import FolderLayout, json_object
 from pipeline.shards import Marker, Record, agree, shard_name
 from rendering.limits import Limits
 from rendering.recipe import Recipe
+
+LAYOUT = FolderLayout(
+    record="plan.json",
+    is_record=lambda contents: any(name.startswith("renderer.") for name in json_object(contents)),
+    writes=r"views-\d{6}\.(tar|json)|plan\.json|progress\.json|objects\.csv|licenses\.csv",
+)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from conf.command import run
 from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.monitor import monitored
-from pipeline.objects import SOURCES
+from pipeline.objects import SOURCES, FolderObjects
 from pipeline.outcome import conclude
-from pipeline.plan import ShardJob, make_jobs, unfinished
+from pipeline.output import claimed, is_own, require_apart
+from pipeline.plan import LAYOUT, ShardJob, make_jobs, unfinished
 from pipeline.shards import Marker, Record, find_markers
 from pipeline.tables import write_tables
 from pipeline.views import render_shard
@@ -30,6 +31,14 @@ from rendering.renderer import require_blender
 
 
 def main(config: RenderConfig) -> int:
+    if isinstance(config.objects, FolderObjects):
+        require_apart(config.output, config.objects.path, "objects.path", nested=not is_own(config.output, LAYOUT))
+    with claimed(config.output, LAYOUT):
+        return render_all(config)
+
+
+def render_all(config: RenderConfig) -> int:
+    """Render the objects that the output does not hold yet; return the exit code."""
     jobs = make_jobs(config)
     done = find_markers(config.output, "views")
     records = {record.uid: record for marker in done for record in marker.records}

@@ -1,6 +1,7 @@
 """Where a stage's output lies: a folder, or any URL that fsspec reads (`s3://bucket/folder`)."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from conf.options import UserError
 # Object stores: what is put there appears whole or not at all, folders need not be made, and making one would make
 # a bucket of a misspelt name.
 STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
+ASIDE = re.compile(r"\.[0-9a-f]{8}\.part$")  # end of the name of a file that is not whole yet
 
 
 def locate(url: str) -> tuple[AbstractFileSystem, str]:
@@ -36,7 +38,7 @@ def list_folder(url: str) -> list[str]:
         UserError: the store refuses or does not answer.
     """
     fs, path = locate(url)
-    with _sentence(fs, url):
+    with clear_errors(fs, url):
         try:
             return fs.ls(path, detail=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -46,7 +48,8 @@ def list_folder(url: str) -> list[str]:
 def read_file(url: str) -> bytes | None:
     """The contents of a small file, or None where there is none."""
     fs, path = locate(url)
-    return fs.cat_file(path) if fs.exists(path) else None
+    with clear_errors(fs, url):
+        return fs.cat_file(path) if fs.exists(path) else None
 
 
 def open_file(url: str) -> Any:
@@ -73,10 +76,10 @@ def put_atomically(file: str, url: str) -> None:
 
 
 def sweep(url: str) -> None:
-    """Remove what killed writers left half written in the folder `url`."""
+    """Remove the files that killed writers left half written in the folder `url`; other files named .part stay."""
     fs, _ = locate(url)
     for path in list_folder(url):
-        if path.endswith(".part"):
+        if ASIDE.search(path):
             fs.rm_file(path)
 
 
@@ -84,7 +87,7 @@ def sweep(url: str) -> None:
 def _appearing(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     """Where to write what shall appear at `url` at once. Two may write the same file at a time: the later one stays."""
     fs, path = locate(url)
-    with _sentence(fs, url):
+    with clear_errors(fs, url):
         if STORES & set([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
             yield fs, path
             return
@@ -95,10 +98,12 @@ def _appearing(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
 
 
 @contextmanager
-def _sentence(fs: AbstractFileSystem, url: str) -> Iterator[None]:
-    """Every store has exceptions of its own for a missing bucket, missing credentials, a network that is down."""
+def clear_errors(fs: AbstractFileSystem, url: str) -> Iterator[None]:
+    """Turn a store's own exceptions (no such bucket, no credentials, no network) into one sentence."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         if isinstance(fs, LocalFileSystem):
             raise

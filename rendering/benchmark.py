@@ -33,6 +33,7 @@ from rendering.limits import Limits
 from rendering.recipe import Recipe
 from rendering.renderer import Rendered, Renderer, require_blender
 
+HEAD = "| object | paper, CPU s | ours, CPU s | ratio | paper, dB | ours, dB | not sampling |"
 VIEWS = 12
 FINE = 4  # pixels of the reference to one
 FAST = Recipe()
@@ -70,6 +71,8 @@ def main() -> None:
     try:
         require_blender()
         objects = _choose(Path(arguments.folder), arguments.objects)
+        if arguments.output:
+            _check_output(Path(arguments.output))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -83,6 +86,14 @@ def main() -> None:
     if arguments.output:
         Path(arguments.output).write_text(text + "\n")
         print(f"report: {arguments.output}")
+
+
+def _check_output(path: Path) -> None:
+    """Refuse to write over a file that is not an earlier report."""
+    if path.exists() and not (
+        path.is_file() and (path.stat().st_size == 0 or HEAD in path.read_text(errors="replace"))
+    ):
+        raise UserError(f"--output {path}: this command did not write it; choose another path, or delete it")
 
 
 def compare(asset: Path, views: int, reference: int, renderer: Renderer) -> Comparison:
@@ -145,9 +156,7 @@ def psnr(pictures: Pictures, truth: Pictures) -> float:
 
 def table(rows: list[Comparison]) -> str:
     """The comparison as Markdown, and what it means for the whole catalogue."""
-    head = (
-        "| object | paper, CPU s | ours, CPU s | ratio | paper, dB | ours, dB | not sampling |\n| --- |" + " --- |" * 6
-    )
+    head = f"{HEAD}\n| --- |" + " --- |" * 6
     mean = Comparison("mean", *(float(np.mean([getattr(row, name) for row in rows])) for name in FIGURES))
     lines = [
         f"| {row.name} | {row.paper_cpu:.1f} | {row.fast_cpu:.2f} | {row.paper_cpu / row.fast_cpu:.1f}× "

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
+from pipeline.output import FolderLayout, claimed, json_object
 from training.config import BenchmarkConfig, Precision
 from training.memory import GB, Estimate, available_memory, estimate, largest_batch, require_fit
 from training.model.architecture import build
@@ -32,6 +33,11 @@ from training.model.cost import encoding_flops, mfu, peak_flops, step_flops
 from training.model.zero123 import Zero123
 from training.variants import OURS, PLAIN, Block, Variant, ablations, measure
 
+LAYOUT = FolderLayout(
+    record="benchmark.json",
+    is_record=lambda contents: {"setting", "rows"} <= json_object(contents).keys(),
+    writes=r"benchmark\.(md|csv|json)",
+)
 FIRST_BATCH = 8  # of those that double on a GPU
 
 
@@ -68,6 +74,12 @@ class Bench:
 
 
 def main(config: BenchmarkConfig) -> int:
+    with claimed(config.output, LAYOUT):
+        return benchmark(config)
+
+
+def benchmark(config: BenchmarkConfig) -> int:
+    """Measure and write the report; return the exit code."""
     if config.threads:
         torch.set_num_threads(config.threads)
     device = _device(config.device)

@@ -16,8 +16,9 @@ import torch
 
 from conf.command import run
 from conf.options import UserError
+from pipeline.output import LOCK, locked, names_in
 from training.config import ConvertConfig, Layout
-from training.model import checkpoint
+from training.model import checkpoint, export
 from training.model.export import save_original, save_threestudio
 from training.model.hub import local_path, pinned
 from training.model.pretrained import Pretrained, complete, may_be_stable, read
@@ -26,6 +27,14 @@ from training.model.pretrained import Pretrained, complete, may_be_stable, read
 def main(config: ConvertConfig) -> int:
     target = Path(config.target)
     _check_target(config, Path(config.source), target)
+    file = target.suffix == ".ckpt"
+    folder, lock = (target.parent, f".{target.name}{LOCK}") if file else (target, LOCK)
+    with locked(str(folder), "target", lock):
+        return convert_checkpoint(config, target)
+
+
+def convert_checkpoint(config: ConvertConfig, target: Path) -> int:
+    """Read the source and write the target; return the exit code."""
     source = pinned(config.source)
     parts = read(source, config.ema)
     if config.pose_vector is None and parts.cc_projection and not parts.pose_vector and may_be_stable(source):
@@ -67,7 +76,7 @@ def _what_was_taken(config: ConvertConfig, parts: Pretrained) -> str:
 
 
 def _check_target(config: ConvertConfig, source: Path, target: Path) -> None:
-    """A target is new, or an earlier checkpoint, which is replaced; never anything else."""
+    """Refuse a target that is neither new, nor an empty folder, nor an earlier output of this command."""
     file = target.suffix == ".ckpt"
     if target.suffix in (".safetensors", ".bin", ".pt", ".pth"):
         raise UserError(f"target={target}: a file is written as .ckpt; any other name is a folder")
@@ -75,9 +84,11 @@ def _check_target(config: ConvertConfig, source: Path, target: Path) -> None:
         raise UserError(f"layout={config.layout} is one of folders, and target={target} a file")
     if target.resolve() in (source.resolve(), *source.resolve().parents):
         raise UserError(f"target={target} would replace the source; choose another")
-    fits = target.is_file() if file else (target / "model_index.json").is_file()
-    if target.exists() and not fits and not (target.is_dir() and not file and not any(target.iterdir())):
-        raise UserError(f"target={target} is there and no checkpoint; choose another, or delete it")
+    if not target.exists() or (not file and target.is_dir() and not names_in(str(target))):
+        return
+    own = export.is_own(target) if file else checkpoint.is_own(target) and not (target / "training.yaml").exists()
+    if not own:
+        raise UserError(f"target={target} is there and no checkpoint of this command; choose another, or delete it")
 
 
 if __name__ == "__main__":

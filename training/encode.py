@@ -22,10 +22,17 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.cluster import SHIPPED, connected, gpu_share, run_tasks
 from pipeline.outcome import conclude
+from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.shards import Marker, Record, agree, find_markers, read_markers
 from training.config import EncodeConfig
 from training.latents import EncodeJob, encode_shard, identity
 from training.model.architecture import build_encoders
+
+LAYOUT = FolderLayout(
+    record="plan.json",
+    is_record=lambda contents: {"listing", "encoders"} <= json_object(contents).keys(),
+    writes=r"latents-\d{6}\.(tar|json)|plan\.json",
+)
 
 
 def main(config: EncodeConfig) -> int:
@@ -35,6 +42,12 @@ def main(config: EncodeConfig) -> int:
         raise UserError("device=cuda: this machine has no CUDA device that torch can use")
     config = replace(config, model=config.model.pinned())  # every worker reads the encoders of one commit
     markers = read_markers(config.path, "views")
+    with claimed(config.output, LAYOUT):
+        return encode_all(config, markers)
+
+
+def encode_all(config: EncodeConfig, markers: list[Marker]) -> int:
+    """Encode the objects that the output does not hold yet; return the exit code."""
     jobs = jobs_of(config, markers)
     done = {marker.name: marker.records for marker in find_markers(config.output, "latents")}
     todo = [

@@ -10,8 +10,12 @@ lowest validation loss), `metrics.csv`, `samples/*.png`, `validation.txt` (the o
 """
 
 import sys
+from contextlib import nullcontext
+
+import yaml
 
 from conf.command import run
+from pipeline.output import FolderLayout, claimed, require_apart, require_own_folder
 from training.checkpoints import Stopped
 from training.config import FinetuneConfig
 from training.process import train
@@ -19,7 +23,34 @@ from training.ray_train import launch
 from training.world import is_first
 
 
+def is_record(contents: bytes) -> bool:
+    """Return whether a training.yaml is the one of a run."""
+    try:
+        return isinstance(yaml.safe_load(contents)["trainer"]["max_steps"], int)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError):
+        return False
+
+
+LAYOUT = FolderLayout(
+    record="training.yaml",
+    is_record=is_record,
+    writes=r"training\.yaml|validation\.txt|metrics\.csv|wandb\.json|samples|best|model|checkpoints|ray",
+)
+
+
 def main(config: FinetuneConfig) -> int:
+    # All processes of a run refuse a folder of others; one of them, the launcher or rank zero, has the lock.
+    require_own_folder(config.output, LAYOUT)
+    launcher = bool(config.ray.address) or is_first()
+    if config.mirror and launcher:
+        require_apart(config.mirror, config.output, "output", nested=False, name="mirror")
+        require_own_folder(config.mirror, LAYOUT, "mirror")
+    with claimed(config.output, LAYOUT) if launcher else nullcontext():
+        return train_here_or_on_ray(config)
+
+
+def train_here_or_on_ray(config: FinetuneConfig) -> int:
+    """Train in this process, or start the processes on a Ray cluster; return the exit code."""
     if config.ray.address:
         launch(config)
         return 0

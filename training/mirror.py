@@ -64,12 +64,12 @@ class Mirror(L.Callback):
         return {name: time for name, time in times.items() if self._uploaded.get(name) != time}
 
     def _upload(self) -> None:
+        for name in RECORDS:  # training.yaml first: it says whose the folder is
+            if (self.output / name).exists():
+                put_atomically(str(self.output / name), f"{self.url}/{name}")
         for name, time in self._new().items():
             upload(self.output / name, f"{self.url}/{name}")
             self._uploaded[name] = time
-        for name in RECORDS:
-            if (self.output / name).exists():
-                put_atomically(str(self.output / name), f"{self.url}/{name}")
         for old in uploaded(f"{self.url}/checkpoints")[: -self.keep]:
             _remove(f"{self.url}/checkpoints/{old}")
 

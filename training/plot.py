@@ -8,6 +8,8 @@ norm of the gradient, images per second: for those who use no W&B. A run that is
 """
 
 import csv
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,13 @@ from matplotlib.figure import Figure
 
 from conf.command import run
 from conf.options import UserError
+from pipeline.output import is_marked, mark, require_own_file
+from pipeline.storage import write_atomically
 from training.config import PlotConfig
 from training.metrics import QUARTERS
 
+COMMAND = "training.plot"
+SIZE, DPI = (13, 7), 110  # of the figure, inches, and its dots per inch
 FORMATS = (".png", ".svg", ".pdf")
 Table = dict[str, tuple[list[int], list[float]]]  # column -> steps and values
 
@@ -29,8 +35,9 @@ def main(config: PlotConfig) -> None:
     output = Path(config.output or Path(config.runs[0]) / "curves.png")
     if output.suffix not in FORMATS:
         raise UserError(f"output={output} must end in {', '.join(FORMATS)}")
+    require_own_file(str(output), is_plot)
     tables = {name: read_metrics(Path(name)) for name in config.runs}
-    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     panels = figure.subplots(2, 3).flatten()
     for index, (name, table) in enumerate(tables.items()):
         colour = f"C{index % 10}"
@@ -50,9 +57,17 @@ def main(config: PlotConfig) -> None:
     titles = ("loss", "validation loss", "loss by timestep", "learning rate", "norm of the gradient", "images/s")
     for axes, title in zip(panels, titles, strict=True):
         _finish(axes, title, logarithmic="loss" in title or "norm" in title)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110)
+    contents = io.BytesIO()
+    metadata = {"Software" if output.suffix == ".png" else "Creator": mark(COMMAND)}
+    figure.savefig(contents, format=output.suffix[1:], dpi=DPI, metadata=metadata)
+    write_atomically(str(output), contents.getvalue())
     print(f"curves: {output}")
+
+
+def is_plot(edges: bytes) -> bool:
+    """Return whether a file is a figure of this command; those written before there were marks are known by size."""
+    pixels = struct.pack(">II", *(side * DPI for side in SIZE))  # bytes 16 to 24 of a PNG
+    return is_marked(COMMAND)(edges) or (edges[16:24] == pixels and b"Matplotlib" in edges)
 
 
 def read_metrics(folder: Path) -> Table:

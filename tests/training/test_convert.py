@@ -210,8 +210,12 @@ def test_stable_zero123_is_remembered_everywhere(source, tmp_path):
 
 
 def test_an_earlier_checkpoint_is_replaced_and_nothing_else_is(folder, source, tmp_path):
-    (folder / "stale").touch()
-    assert not (convert(source, folder) / "stale").exists()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "unet/stale").touch()
+    convert(source, folder)
+    assert (folder / "notes.txt").read_text() == "mine" and not (folder / "unet/stale").exists()
+    assert checkpoint.load(folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [source.name, folder.name]
     convert(source, tmp_path / "a.ckpt")
     convert(source, tmp_path / "a.ckpt")
     mine = tmp_path / "mine"

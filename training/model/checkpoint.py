@@ -35,6 +35,8 @@ PIPELINE = "Zero1to3StableDiffusionPipeline"
 # What some U-Nets want to be told besides, or instead, and this one never is.
 BESIDES = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim", "only_cross_attention")
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
+ENTRIES = {*PARTS, "clip_camera_projection", "feature_extractor", "model_index.json", "training.yaml"}
+WRITTEN_BY, PROJECT = "_written_by", "Zero-1-to-3"  # in model_index.json, where diffusers passes such names over
 
 
 def save(model: Zero123, folder: str | Path) -> None:
@@ -43,16 +45,44 @@ def save(model: Zero123, folder: str | Path) -> None:
 
 
 def place(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, and move that into place once it is whole."""
-    aside, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """Let `write` fill a folder beside `folder`, and move that into place once it is whole.
+
+    An earlier checkpoint there is deleted; other files that lie beside its parts stay.
+    """
+    aside, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("part", "old"))
+    if old.exists():  # a process was killed between the two renames below, or after them
+        _discard(old, folder) if folder.exists() else old.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
     with whole(aside):
         write(aside)
     if folder.exists():
         folder.rename(old)
     aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        _discard(old, folder)
+
+
+def _discard(old: Path, folder: Path) -> None:
+    """Delete the earlier checkpoint `old`; move what is not part of it to `folder`."""
+    for path in old.iterdir():
+        if path.name not in ENTRIES:
+            path.rename(folder / path.name)
+    shutil.rmtree(old)
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether this project wrote the checkpoint in `folder`, as its model_index.json says."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(index, dict):
+        return False
+    if WRITTEN_BY in index:
+        return index[WRITTEN_BY] == PROJECT
+    # Earlier versions left no name; they wrote with this version of diffusers, and nothing but these entries.
+    by_us = str(index.get("_diffusers_version")).startswith("0.42.")
+    return by_us and "requires_safety_checker" in index and {path.name for path in folder.iterdir()} <= ENTRIES
 
 
 @contextmanager
@@ -207,6 +237,7 @@ def _index(model: Zero123) -> dict[str, Any]:
     return {
         "_class_name": PIPELINE,
         "_diffusers_version": diffusers.__version__,
+        WRITTEN_BY: PROJECT,
         "cc_projection": ["pipeline_zero1to3", "CCProjection"],
         "feature_extractor": ["transformers", "CLIPImageProcessor"],
         "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def save_original(model: Zero123, path: Path) -> None:
         UserError: the original's code would build another model from these weights.
     """
     tensors = original_tensors(model)
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(f".{path.name}.part")
     aside.parent.mkdir(parents=True, exist_ok=True)
     notes = {"global_step": 0, POSE_NOTE: str(model.cc_projection.pose_vector)}
     size = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}.values())
@@ -43,6 +44,16 @@ def save_original(model: Zero123, path: Path) -> None:
     ):
         torch.save({"state_dict": tensors, **notes}, watched)  # type: ignore[arg-type]
     os.replace(aside, path)
+
+
+def is_own(path: Path) -> bool:
+    """Return whether `save_original` wrote the file: its note about the pose vector lies beside the tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            return any(POSE_NOTE.encode() in archive.read(name) for name in pickles)
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def original_tensors(model: Zero123) -> dict[str, Tensor]:
