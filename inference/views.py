@@ -4,7 +4,8 @@ input.png               what the model was shown
 000.png 001.png …       a view for each pose; 000-1.png … are further guesses
 views.png               all of them with their poses, and where the guesses differ
 views.mp4 views.gif     one after the other, where there are several poses
-poses.json              the poses, the cameras where the input's elevation is known, all settings; written last
+poses.json              the poses, the cameras where the input's elevation is known, all settings; written last.
+                        The files that it names are the ones that the next run replaces
 """
 
 import functools

@@ -65,10 +65,8 @@ def test_words_become_a_picture_and_its_views(pipeline, folder, tmp_path):
     assert text_to_views(pipeline, folder, out).returncode == 0
     assert (out / "prompt.png").stat().st_mtime_ns == made
     (out / "prompt.png").unlink()
-    (out / "poses.json").unlink()
     assert text_to_views(pipeline, folder, out).returncode == 0
     np.testing.assert_array_equal(np.asarray(Image.open(out / "prompt.png")), np.asarray(picture))
-    (out / "prompt.json").write_text("{")
     assert text_to_views(pipeline, folder, out, "prompt=a bench").returncode == 0
     assert np.asarray(Image.open(out / "prompt.png")).tolist() != np.asarray(picture).tolist()
 

@@ -223,7 +223,7 @@ def test_an_earlier_checkpoint_is_replaced_and_nothing_else_is(folder, source, t
     convert(source, mine)  # an empty folder is as good as none
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/thesis.txt").touch()
-    assert "notes is there and no checkpoint; choose another" in refusal(source, tmp_path / "notes")
+    assert "notes is there and no checkpoint of this command" in refusal(source, tmp_path / "notes")
     assert (tmp_path / "notes/thesis.txt").exists()
     (tmp_path / "dir.ckpt").mkdir()
     assert "dir.ckpt is there and no checkpoint" in refusal(source, tmp_path / "dir.ckpt")
