@@ -62,6 +62,10 @@ def require_own_folder(url: str, layout: FolderLayout, option: str = "output") -
     """Refuse a folder, local or remote, where the command would write over files that it did not make."""
     found = [name for name in names_in(url, option) if re.fullmatch(layout.writes, name)]
     if found and not is_own(url, layout):
+        if layout.record in found:
+            raise UserError(
+                f"{option}={url}: it holds {layout.record} of another command, or a damaged one; choose another folder"
+            )
         raise not_own(url, found, option)
 
 

@@ -78,7 +78,7 @@ def test_a_folder_is_taken_if_it_is_new_or_has_the_commands_record(root, tmp_pat
     with pytest.raises(UserError, match=r"^output=.*: it holds 001\.png, "):
         require_own_folder(url, LAYOUT)
     write_atomically(f"{url}/plan.json", b"of another command")
-    with pytest.raises(UserError, match="it holds 001.png and 1 others"):
+    with pytest.raises(UserError, match="it holds plan.json of another command"):
         require_own_folder(url, LAYOUT)
     write_atomically(f"{url}/plan.json", b"ours")
     require_own_folder(url, LAYOUT)

@@ -231,7 +231,7 @@ def test_damaged_checkpoints_and_records_are_one_sentence(five, dots):
     with pytest.raises(UserError, match="00000005 is damaged .*; delete it to continue from the one before it"):
         train(dots, five, "trainer.max_steps=6")
     (five / "training.yaml").write_text("[1]")
-    with pytest.raises(UserError, match="training.yaml is no record of a run, or damaged"):
+    with pytest.raises(UserError, match="it holds training.yaml of another command, or a damaged one"):
         train(dots, five, "trainer.max_steps=6")
 
 
