@@ -77,7 +77,7 @@ class Studio:
                 "the object"
             ) from error
         except PictureError as error:
-            raise UserError(f"the picture {error.reason}") from error
+            raise UserError(f"{Path(path).name} {error.reason}") from error
         return Session(prepared, self.device.submit(self.novel_view.see, prepared).result())
 
     def wish(

@@ -260,7 +260,7 @@ def bad_files(picture):
     Image.new("1", (20_000, 20_000)).save(giant, "PNG")
     return {
         "cut.png": (whole.getvalue()[:3000], "cut.png is damaged"),
-        "words.png": (b"no picture at all", "words.png is no picture"),
+        "words.png": (b"no picture at all", "words.png is not a picture"),
         "giant.png": (giant.getvalue(), "giant.png"),
     }
 
