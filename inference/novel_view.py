@@ -1,6 +1,6 @@
 """Sample novel views of the object in a picture from a checkpoint."""
 
-import hashlib
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +21,10 @@ from inference.framing import Prepared, prepare
 from inference.photograph import Picture
 from inference.poses import checked, pose_vectors
 from inference.samplers import sample, steps_of
+from training.model.fingerprint import fingerprint
 from training.model.guidance import Denoiser, guided
 from training.model.pretrained import load_posed
+from training.model.weights import require_finite
 from training.model.zero123 import Zero123
 
 BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together, at most
@@ -73,6 +75,8 @@ class NovelView:
                 parts, precision = parts[:1], _fastest_on_cpu(model)
         for part in parts:
             nn.Module.to(part, getattr(torch, Precision(precision).value))  # diffusers' own warns of nothing
+            if precision == Precision.float16:
+                require_finite(part, f"{checkpoint}: in half precision its", "use precision=float32")
         if compile:
             # A CUDA graph writes each prediction over the last: guidance and samplers make their own tensors of it.
             model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
@@ -132,12 +136,10 @@ class NovelView:
         latents = [self.model.condition_latent(input) for input in inputs]
         return Seen(torch.cat(latents), torch.cat([self.model.embed(input) for input in inputs]))
 
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells one training's weights from another's, by those that every step of training changes."""
-        digest = hashlib.sha256()
-        for layer in (self.model.cc_projection.projection, self.model.unet.conv_in, self.model.unet.conv_out):
-            digest.update(layer.weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """A hash of all weights and settings of the model, as they are on its device."""
+        return fingerprint(self.model)
 
     @torch.no_grad()
     def draw(
@@ -171,7 +173,7 @@ class NovelView:
                 denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
                 try:
                     latents = sample(model, denoise, seeds[batch], sampling, _teller(done, drawn * steps, size))
-                    views.append(model.decode(latents).cpu())
+                    views.append(_finite(model.decode(latents).cpu()))
                 except torch.OutOfMemoryError:
                     if most == 1:
                         raise UserError("the device has too little memory for a single view; try device=cpu") from None
@@ -188,6 +190,12 @@ def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: 
         null = model.context(torch.zeros_like(embedding_BD), poses_B4)
     context = model.context(embedding_BD, poses_B4)
     return guided(model, context, condition, sampling.guidance, sampling.image_guidance, null)
+
+
+def _finite(views_N3RR: Tensor) -> Tensor:
+    if not views_N3RR.isfinite().all():
+        raise UserError("the model draws no finite pictures; use precision=float32, or another checkpoint")
+    return views_N3RR
 
 
 def _teller(done: Callable[[int], None], before: int, size: int) -> Callable[[], None]:

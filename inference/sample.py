@@ -142,7 +142,7 @@ def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, nove
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PictureError(f"cannot be read: {(error.strerror or str(error)).lower()}", image) from error
-    weights = novel_view.fingerprint()
+    weights = novel_view.fingerprint
     about = {"image": str(image), "sha256": digest, "weights": weights, "settings": settings, "poses": turns}
     if is_written(folder, about):
         return False

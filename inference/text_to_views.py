@@ -29,6 +29,8 @@ from inference.poses import Turn, turns_of
 from inference.sample import draw, load
 from inference.views import file_names, given_elevation, require_own_views, with_cameras_elevation
 from pipeline.output import json_object, locked, not_own
+from pipeline.storage import normalised
+from training.model.weights import require_finite
 
 NAMES = ("prompt.png", "prompt.json")
 set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them
@@ -55,9 +57,10 @@ def draw_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> int:
 def write_picture(output: Path, config: TextToViewsConfig) -> Path:
     """Draw the picture of the words, unless it is there. `prompt.json` says what it shows, and is written first."""
     picture, about = (output / name for name in NAMES)
+    source = config.text_to_image
     asked = {
         "prompt": config.prompt + config.suffix,
-        "text_to_image": config.text_to_image,
+        "text_to_image": normalised(source) if os.path.isdir(source) else source,
         "steps": config.text_steps,
         "seed": config.sampling.seed,
     }
@@ -116,6 +119,9 @@ def pipeline_of(source: str, device: str) -> Any:
         raise UserError(
             f"text_to_image={source} cannot be read as a pipeline of diffusers: {str(error).splitlines()[0]}"
         ) from error
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            require_finite(part, f"text_to_image={source}: in {name} the", "use another pipeline")
     return pipeline.to(device)
 
 

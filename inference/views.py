@@ -32,10 +32,12 @@ from inference.elevation import elevation_of
 from inference.novel_view import NovelView, to_image
 from inference.poses import Turn, camera_elevation, cameras_after, pose_vectors
 from pipeline.output import not_own
+from pipeline.storage import normalised
 
 Config = TypeVar("Config", bound=ViewsConfig)
 OURS = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
 ASIDE, REPLACED = ".views.part", "replaced.json"  # within the folder, which may be a volume of its own
+PLACES = ("cutout", "text_to_image")  # options that can name a file or a folder
 QUICK = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only an estimate looks at
 
 
@@ -180,10 +182,27 @@ def is_written(folder: Path, about: dict[str, Any]) -> bool:
         written = json.loads((folder / "poses.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    if not isinstance(written, dict) or {key: written.get(key) for key in about} != json.loads(json.dumps(about)):
+    if not isinstance(written, dict) or not isinstance(written.get("settings"), dict):
+        return False
+    before, now = {key: written.get(key) for key in about}, json.loads(json.dumps(about))
+    if _deciding(before) != _deciding(now):
         return False
     files = [file for view in written["views"] for file in view["files"]]
     return all((folder / file).exists() for file in ["input.png", "views.png", *files])
+
+
+def _deciding(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of poses.json that decide the pictures.
+
+    `sha256`, `weights` and `poses` identify the image, the checkpoint and the cameras, wherever their files lie; other
+    folders and files are compared in one spelling.
+    """
+    settings = {
+        name: normalised(value) if name in PLACES and isinstance(value, str) else value
+        for name, value in about["settings"].items()
+        if name not in ("checkpoint", "cameras")
+    }
+    return {name: value for name, value in about.items() if name != "image"} | {"settings": settings}
 
 
 def sheet(drawn: Drawn, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:

@@ -26,9 +26,20 @@ def locate(url: str) -> tuple[AbstractFileSystem, str]:
     """
     if "://" not in url:
         return LocalFileSystem(), os.path.abspath(url)
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = fsspec.core.url_to_fs(normalised(url))
     fs.invalidate_cache()  # others write there too
     return fs, path
+
+
+def normalised(url: str) -> str:
+    """Return the one spelling of a place that all its spellings have.
+
+    A path of this machine becomes absolute, with links followed; a URL loses slashes at its end and doubled ones.
+    """
+    scheme, separator, path = url.partition("://")
+    if not separator or scheme == "file":
+        return os.path.realpath(path if separator else url)
+    return f"{scheme}://{re.sub('/+', '/', path).rstrip('/')}"
 
 
 def list_folder(url: str) -> list[str]:

@@ -42,6 +42,8 @@ class BestModel(L.Callback):
         self.folder, self.record = folder, record
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        if "val_loss" not in trainer.callback_metrics:
+            return  # no held-out object can be read
         loss = float(trainer.callback_metrics["val_loss"])
         kept = self.folder / "training.yaml"
         best = trainer.strategy.broadcast(

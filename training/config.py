@@ -51,7 +51,9 @@ class DataConfig:
     validation_pairs: int = option(4, "view pairs per validation object")
     without: list[str] = option([], f"leave out objects that are any of {', '.join(UNWANTED)}")
     background: Background = option(Background.composite, "composite on white, or `original` for its fringes")
-    max_bad_rate: float = option(0.05, "stop when a larger part of the training objects cannot be read")
+    max_bad_rate: float = option(
+        0.05, "stop when a larger part of the objects to train on, or held out, cannot be read"
+    )
     workers: int = option(4, "processes that read and decode; 0: the training process itself")
     cache_mb: int = option(
         256, "memory per process for decoded views, which other pairs and epochs then need not decode"

@@ -22,6 +22,7 @@ from training.model import checkpoint, export
 from training.model.export import save_original, save_threestudio
 from training.model.hub import local_path, pinned
 from training.model.pretrained import Pretrained, complete, may_be_stable, read
+from training.model.weights import require_finite
 
 
 def main(config: ConvertConfig) -> int:
@@ -45,6 +46,7 @@ def convert_checkpoint(config: ConvertConfig, target: Path) -> int:
     model = complete(parts, source, config.pose_vector)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, config.dtype.value))
+    require_finite(model, f"dtype={config.dtype.value}: the", "use dtype=float32 or bfloat16")
     if source != config.source:
         print(f"source: {source}")
     print(_what_was_taken(config, parts))

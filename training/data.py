@@ -7,6 +7,7 @@ and loader workers without talk between them.
 import hashlib
 import itertools
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 # What PIL, numpy and tarfile raise over damaged contents.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, SyntaxError, TarError, Image.DecompressionBombError)
 UNSEEN, GOOD, BAD = range(3)  # what a rank has found an object to be
+
+
+class NothingReadable(UserError):
+    """No object can be read of those that a stream was given."""
 
 
 class PairStream(IterableDataset[Fields | UserError]):
@@ -100,7 +105,7 @@ class PairStream(IterableDataset[Fields | UserError]):
                         yield pair
                 slot = after
             if self.epochs is None and not dealt and self.dropped == len(self._found):
-                raise UserError(f"no object of {self.config.path} can be read; {_way_out(self.config)}")
+                raise NothingReadable(f"no object of {self.config.path} can be read; {_way_out(self.config)}")
 
     def _deal(self, shard: Shard, epoch: int, slot: int, used: int) -> Iterator[Fields]:
         """The pairs of a shard whose first has the number `slot`, but for those below `used`."""
@@ -166,9 +171,12 @@ class PairStream(IterableDataset[Fields | UserError]):
         log.warning("dropped %s: %s", uid, f"{error} is missing from its shard" if missing else repr(error))
         # Of the objects that this rank has met, which are at least its share of all.
         objects, met = len(self._found), int((self._found != UNSEEN).sum())
-        if self.epochs is None and self.dropped > self.config.max_bad_rate * max(met, objects / self.ranks):
+        allowed, use = self.config.max_bad_rate * max(met, objects / self.ranks), "to train on"
+        if self.epochs is not None:  # validation, of objects so few that a rate is rounded up
+            allowed, use = math.ceil(allowed), "to validate with"
+        if self.dropped > allowed:
             raise UserError(
-                f"{self.dropped} of {objects} objects to train on in {self.config.path} cannot be read, more than "
+                f"{self.dropped} of {objects} objects {use} in {self.config.path} cannot be read, more than "
                 f"data.max_bad_rate={self.config.max_bad_rate:g} allows; {_way_out(self.config)}"
             )
 
@@ -207,7 +215,11 @@ def validation_batches(
 
 
 def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, count: int) -> Any:
-    """The first pairs of one pass over the shards, from different objects as far as there are enough."""
+    """Return the first pairs of one pass over the shards, of different objects as far as there are enough.
+
+    Raises:
+        NothingReadable: no object of the shards can be read.
+    """
     pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
     return collate(list(itertools.islice(pairs, count)))
 

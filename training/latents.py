@@ -31,6 +31,7 @@ from training.data import UNREADABLE
 from training.model.architecture import build_encoders
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import embed
+from training.model.fingerprint import raw_bytes
 from training.model.picture import Background, as_floats, decode
 from training.model.zero123 import Zero123
 
@@ -80,7 +81,7 @@ def identity(vae: Autoencoder, image_encoder: CLIPVisionModelWithProjection) -> 
     for part in (vae, image_encoder):
         for name, weight in sorted(part.state_dict().items()):
             digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
-            digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(raw_bytes(weight))
     return digest.hexdigest()[:16]
 
 

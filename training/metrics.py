@@ -71,7 +71,7 @@ class Metrics(L.Callback):
             _show(line, last=step == self.config.max_steps)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and "val_loss" in trainer.callback_metrics:
             loss = float(trainer.callback_metrics["val_loss"])
             _append(self.path, {"step": trainer.global_step, "val_loss": f"{loss:.5f}"})
             if trainer.logger:

@@ -92,7 +92,8 @@ class Finetuning(L.LightningModule):
         # A rank may have had no validation object at all, so the ranks share sums, not means.
         sums = torch.stack([torch.zeros(2, dtype=torch.double, device=self.device), *self._validation]).sum(0)
         total, pairs = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        self.log("val_loss", (total / pairs).float(), sync_dist=True)
+        if pairs:  # else no held-out object can be read
+            self.log("val_loss", (total / pairs).float(), sync_dist=True)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,7 +19,7 @@ from training.acceleration import allow_tensor_cores, prepare
 from training.artifacts import ModelArtifacts
 from training.checkpoints import BestModel, Checkpoints, FinalModel, latest
 from training.config import DataKind, FinetuneConfig, Precision, Strategy
-from training.data import fixed_pairs
+from training.data import NothingReadable, fixed_pairs
 from training.grid import PictureGrid
 from training.latents import require_fitting
 from training.memory import available_memory, estimate, require_fit
@@ -33,6 +34,8 @@ from training.split import split
 from training.strategy import resolve, strategy
 from training.workers import report_dead_workers
 from training.world import World, divide, is_first, local_rank, world
+
+log = logging.getLogger(__name__)
 
 
 def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> int:
@@ -96,8 +99,7 @@ def _callbacks(module: Finetuning, processes: World, checkpoints: Checkpoints) -
     """What a run shows and leaves behind. The order matters: who copies comes after who writes."""
     config, output, model = module.config, Path(module.config.output), module.model
     peak = peak_flops(torch.cuda.get_device_name(), module.compute) if processes.gpu else None
-    seen, rows = module.split.validation or module.split.training, config.sample.rows
-    pairs = fixed_pairs(config.data, seen, model.resolution, config.seed, rows)
+    pairs = _shown_pairs(module)
     return [
         Metrics(output / "metrics.csv", config.trainer, step_flops(model.unet), peak),
         PictureGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
@@ -107,6 +109,17 @@ def _callbacks(module: Finetuning, processes: World, checkpoints: Checkpoints) -
         *([Mirror(output, config.mirror, config.trainer.keep)] if config.mirror else []),
         ModelArtifacts(output, config.artifacts, config.mirror),
     ]
+
+
+def _shown_pairs(module: Finetuning) -> Any:
+    """Return the pairs of the picture grid, of training objects where none is held out or none of those is readable."""
+    config, resolution = module.config, module.model.resolution
+    if module.split.validation:
+        try:
+            return fixed_pairs(config.data, module.split.validation, resolution, config.seed, config.sample.rows)
+        except NothingReadable:
+            log.warning("no held-out object can be read, so there is no validation loss and the pictures are of others")
+    return fixed_pairs(config.data, module.split.training, resolution, config.seed, config.sample.rows)
 
 
 def _trainer(config: FinetuneConfig, processes: World, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:

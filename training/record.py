@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from conf.options import UserError
-from pipeline.storage import write_atomically
+from pipeline.storage import normalised, write_atomically
 from training.config import FinetuneConfig
 from training.world import is_first
 
@@ -16,6 +16,8 @@ from training.world import is_first
 FREE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
     f"data.{name}" for name in ("batch_size", "workers", "cache_mb", "max_bad_rate")
 )
+
+PLACES = ("data.path", "model.pretrained", "model.image_encoder")
 
 
 def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
@@ -30,7 +32,7 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
         before = _flat(read_record(path))
         for key, value in _flat(now).items():
             # An option that was not there yet says nothing about the run.
-            if not key.startswith(FREE) and before.get(key, value) != value:
+            if not key.startswith(FREE) and not _agree(key, before.get(key, value), value):
                 raise UserError(
                     f"{output} was begun with {key}={before[key]}, not {value}; choose another output, or delete it"
                 )
@@ -44,6 +46,13 @@ def recorded_model(output: Path) -> dict[str, Any]:
     path = output / "training.yaml"
     model = read_record(path).get("model") if path.exists() else None
     return model if isinstance(model, dict) else {}
+
+
+def _agree(key: str, before: Any, now: Any) -> bool:
+    """Whether an option has its earlier value. A folder or a URL may be written another way."""
+    if key in PLACES and isinstance(before, str) and isinstance(now, str):
+        return normalised(before) == normalised(now)
+    return before == now
 
 
 def trained_steps(output: Path) -> int:

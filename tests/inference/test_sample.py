@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command import command
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from inference.novel_view import NovelView
 from inference.poses import cameras_after
@@ -80,13 +81,35 @@ def test_given_again_it_draws_nothing(folder, picture, tmp_path):
     out = tmp_path / "out"
     assert sample(folder, picture, out).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    again = sample(folder, picture, out)
+    copied = shutil.copytree(folder, tmp_path / "elsewhere/model")
+    for path in copied.rglob("*"):  # which is the same checkpoint, also where nothing can be written
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    again = sample(f"{copied}/", f"{picture.parent}/./{picture.name}", f"{out}/")
     assert again.stdout.splitlines()[-1] == f"2 views of {picture}, there already: {out / 'views.png'}"
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
     (out / "001.png").unlink()
     assert "already" not in sample(folder, picture, out).stdout and (out / "001.png").exists()
     picture.write_bytes(picture.read_bytes() + b"\0")  # the same name, another file
     assert "already" not in sample(folder, picture, out).stdout
+
+
+def test_a_checkpoint_changed_anywhere_is_drawn_again(folder, picture, tmp_path):
+    """Also within one path, and to weights that no training would change alone."""
+    used, out = shutil.copytree(folder, tmp_path / "model"), tmp_path / "out"
+    assert sample(used, picture, out).returncode == 0
+    before, weights = (out / "000.png").read_bytes(), used / "unet/diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    for name in tensors:
+        if name.startswith("mid_block.attentions.0") and "to_v" in name:
+            tensors[name] = -4 * tensors[name]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    done = sample(used, picture, out)
+    assert done.returncode == 0 and "already" not in done.stdout and (out / "000.png").read_bytes() != before
+    tensors["mid_block.resnets.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    done = sample(used, picture, tmp_path / "black")
+    assert done.returncode == 2 and "mid_block.resnets.0.conv1.weight" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "black").exists()
 
 
 @pytest.mark.parametrize(("word", "views"), [("orbit=4", 4), ("grid=2x3", 6)])

@@ -20,6 +20,7 @@ from pipeline.shards import (
     view_names,
     write_shard,
 )
+from pipeline.storage import normalised
 
 SAMPLES = [
     ("chair-1", {"001.webp": b"b", "000.webp": b"a", "cameras.npy": npy_bytes(np.eye(3)), "meta.json": b"{}"}),
@@ -150,3 +151,28 @@ def test_a_folder_of_any_name_is_read_as_it_was_written(name, tmp_path, monkeypa
     assert (tmp_path / name / "views-000001.json").is_file()
     assert [marker.name for marker in read_markers(name, "views")] == ["views-000000", "views-000001"]
     assert dict(read_samples(name, "views-000001")) == {"views-000001": {"meta.json": b"{}"}}
+
+
+def test_every_spelling_of_a_place_is_one(tmp_path, monkeypatch):
+    (tmp_path / "views").mkdir()
+    (tmp_path / "link").symlink_to("views")
+    monkeypatch.chdir(tmp_path)
+    spellings = (
+        "views",
+        "views/",
+        "./views",
+        "views//",
+        "link/.",
+        f"{tmp_path}/other/../views",
+        f"file://{tmp_path}/views",
+    )
+    assert {normalised(name) for name in spellings} == {str((tmp_path / "views").resolve())}
+    assert {normalised(f"s3://bucket/{name}") for name in ("a/b", "a/b/", "a//b//")} == {"s3://bucket/a/b"}
+    assert normalised("s3://bucket/a") != normalised("s3://bucket/b") and normalised("views") != normalised("view")
+
+
+def test_a_url_with_a_slash_at_its_end_is_the_same_folder():
+    root = "memory://a-slash/views"
+    write_shard(f"{root}/", "views-000000", [("a", {"x": b"1"})], [Record("a", "ok")])
+    assert [marker.name for marker in find_markers(root, "views")] == ["views-000000"]
+    assert dict(read_samples(f"{root}//", "views-000000")) == {"a": {"x": b"1"}}

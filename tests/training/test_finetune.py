@@ -1,5 +1,6 @@
 """The entry as a user runs it, on dotted objects and a model of a few thousand weights."""
 
+import os
 import resource
 import shutil
 import signal
@@ -20,12 +21,15 @@ from tracked import artifacts, tracked
 
 from conf.command import register
 from conf.options import UserError
-from tests.training.dots import write_dots
+from pipeline.shards import Record, read_markers, write_shard
+from tests.training.dots import sample_of_dots, write_dots
 from tests.training.small_run import SMALL, rows
 from training.config import FinetuneConfig, Strategy
 from training.finetune import main
 from training.metrics import COLUMNS, _keep_rows
 from training.model import checkpoint
+from training.record import continue_or_begin
+from training.split import split
 
 
 def configured(*words: str) -> FinetuneConfig:
@@ -164,6 +168,24 @@ def test_a_finished_run_says_so(run, dots, capsys):
 def test_the_output_of_another_configuration_is_refused(run, dots):
     with pytest.raises(UserError, match=r"was begun with optimizer.lr=.*, not 0.5; choose another output"):
         train(dots, run, "trainer.max_steps=50", "optimizer.lr=0.5")
+
+
+def test_a_path_written_another_way_is_the_same_run(dots, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(dots)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def begin(data, place="link") -> None:
+        words = [f"data.path={data}", f"model.pretrained={place}", f"model.image_encoder={place}", *SMALL]
+        continue_or_begin(tmp_path / "run", configured(*words))
+
+    begin(dots)
+    for path in (f"{dots}/", os.path.relpath(dots), f"./{os.path.relpath(dots)}/.", "link", dots):
+        begin(path, path)
+    for option, values in (("data.path", ("other", "link")), ("model.", ("link", "other"))):
+        with pytest.raises(UserError, match=f"was begun with {option}"):
+            begin(*values)
 
 
 def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
@@ -316,6 +338,23 @@ def test_damage_is_named_and_counted(tmp_path, caplog):
     assert train(tmp_path / "data", tmp_path / "run", *words) == 0
     assert "views-000001.tar is damaged" in caplog.text and "dropped dots-004" in caplog.text
     assert 1 <= int([row for row in rows(tmp_path / "run") if row["loss"]][-1]["dropped"]) <= 4
+
+
+def test_a_run_whose_only_held_out_object_cannot_be_read_goes_on_without_validation(tmp_path, caplog):
+    uids = write_dots(tmp_path / "data", objects=12, per_shard=12)
+    held_out = split(read_markers(str(tmp_path / "data"), "views"), 0.01).validation[0].uids
+    samples = [
+        (uid, sample_of_dots(i) | ({"cameras.npy": b""} if uid in held_out else {})) for i, uid in enumerate(uids)
+    ]
+    write_shard(str(tmp_path / "data"), "views-000000", samples, [Record(uid, "ok") for uid in uids])
+    words = ["trainer.max_steps=6", "data.validation_fraction=0.01"]
+    assert train(tmp_path / "data", tmp_path / "run", *words) == 0
+    assert f"dropped {held_out[0]}: " in caplog.text
+    assert len(rows(tmp_path / "run")) == 3 and not any(row["val_loss"] for row in rows(tmp_path / "run"))
+    assert (tmp_path / "run/samples/000006.png").exists() and not (tmp_path / "run/best").exists()
+    assert checkpoint.load(tmp_path / "run/model").resolution == 16
+    with pytest.raises(UserError, match="1 of 1 objects to validate with"):
+        train(tmp_path / "data", tmp_path / "strict", *words, "data.max_bad_rate=0")
 
 
 def test_too_much_damage_is_one_sentence_and_exit_code_two(tmp_path):

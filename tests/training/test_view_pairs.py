@@ -346,10 +346,28 @@ def test_a_cut_off_shard_loses_only_its_end(tmp_path, caplog):
     write_dots(tmp_path, objects=8)
     path = tmp_path / "views-000001.tar"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    pairs = PairStream(config(tmp_path), shards_of(tmp_path), 32, 0, 1, epochs=1)
+    pairs = PairStream(config(tmp_path, max_bad_rate=1.0), shards_of(tmp_path), 32, 0, 1, epochs=1)
     dealt = len(list(pairs))
     assert 4 <= dealt < 8 and pairs.dropped == 8 - dealt
     assert "dropped dots-007: 'dots-007' is missing from its shard" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("objects", "bad", "rate", "ends"), [(1, 1, 0.05, False), (1, 1, 0.0, True), (9, 1, 0.1, False), (9, 2, 0.1, True)]
+)
+def test_held_out_objects_are_bounded_by_the_rate_rounded_up(tmp_path, objects, bad, rate, ends, caplog):
+    samples = [(f"o{i}", sample_of_dots(i) | ({"cameras.npy": b""} if i < bad else {})) for i in range(objects)]
+    write_shard(str(tmp_path), "views-000000", samples, [Record(uid, "ok") for uid, _ in samples])
+    options = config(tmp_path, max_bad_rate=rate, validation_pairs=2)
+    batches = validation_batches(options, shards_of(tmp_path), 32, 0)
+    if ends:
+        with pytest.raises(
+            UserError, match=f"{bad} of {objects} objects to validate with .* data.max_bad_rate={rate:g}"
+        ):
+            list(batches)
+    else:
+        assert sum(len(batch["pose"]) for batch in batches) == 2 * (objects - bad)
+    assert {line.split(":")[0] for line in caplog.messages} == {f"dropped o{i}" for i in range(bad)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -282,8 +282,10 @@ def _projection(folder: Path) -> CCProjection | None:
     with _model_of(weights):
         out_channel, in_channel = weights.shape("proj.weight", 2)
         projection = CCProjection(in_channel, out_channel, str(pose_vector))
-        projection.load_state_dict(
-            {f"projection.{name}": weights[f"proj.{name}"].float() for name in ("weight", "bias")}
+        state = projection.projection.state_dict()
+        what = f"{weights.path}: its tensor proj"
+        projection.projection.load_state_dict(
+            {name: fitted(weights[f"proj.{name}"], like, f"{what}.{name}") for name, like in state.items()}
         )
     return projection
 

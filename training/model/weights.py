@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from conf.options import UserError
 
@@ -169,13 +169,28 @@ def fitted(tensor: Tensor, like: Tensor, what: str) -> Tensor:
     """Return a tensor of weights in float32, once it has the shape of `like`.
 
     Raises:
-        UserError: it has another shape, or holds no floating-point numbers; `what` names it.
+        UserError: it has another shape, or holds something else than finite floating-point numbers; `what` names it.
     """
     if not tensor.is_floating_point():
         raise UserError(f"{what} holds {str(tensor.dtype).removeprefix('torch.')}, which are no weights")
     if tensor.shape != like.shape:
         raise UserError(f"{what} has the shape {[*tensor.shape]}, where {[*like.shape]} would fit the others")
-    return tensor.float().contiguous()
+    tensor = tensor.float().contiguous()
+    if not is_finite(tensor):
+        raise UserError(f"{what} holds numbers that are not finite (NaN or infinity); use another checkpoint")
+    return tensor
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether no number of a tensor is NaN or infinite; ten times as fast as `isfinite().all()` on a CPU."""
+    return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
+
+
+def require_finite(model: nn.Module, what: str, advice: str) -> None:
+    """Raise a UserError that names the first parameter of a model with a number that is not finite."""
+    for name, weight in model.named_parameters():
+        if not is_finite(weight):
+            raise UserError(f"{what} tensor {name} holds numbers that are not finite (NaN or infinity); {advice}")
 
 
 def check(path: Path) -> None:
