@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rendering import ply
 from rendering.failure import RenderFailure
-from rendering.guard.references import References
+from rendering.guard.references import Pictures, References
 
 USD_COLOURS = "displayColor"  # the colour attribute that USD shows where no material is bound
 BYTE_RANGE_FROM = 2.0  # a float colour of an OBJ or a PLY above this is one of 0..255
@@ -148,12 +148,14 @@ def check_picture(image: bpy.types.Image | None) -> None:
 
     Raises:
         RenderFailure: `incomplete` if it is missing, damaged or cut off; `unreadable` if it is of a kind that
-            Blender cannot decode.
+            Blender cannot decode; `too_large` if it declares too many pixels.
     """
     if image is None:
         raise RenderFailure("incomplete", "it draws with a texture that has no picture that can be read")
     problem = None
+    sizes = Pictures()  # those of an FBX were not known before
     for content in _contents(image):
+        sizes.add(content, image.name)
         problem = problem or _problem(content)
     if not all(image.size):  # asks Blender to decode it, as rendering does
         if problem is NotImplementedError:
