@@ -5,7 +5,7 @@ from typing import Literal, get_args
 Reason = Literal[
     "missing",  # the file is not there
     "download",  # it could not be had
-    "unreadable",  # it is not what its name says, or broken
+    "unreadable",  # it is not what its name says, or broken, or it draws with a picture of a kind that nothing decodes
     "external",  # it refers to a file outside the folder of the source, or to an address
     "incomplete",  # a texture or buffer that it refers to is not there or broken
     "too_large",  # it declares more than any limit allows

@@ -95,10 +95,11 @@ def _picture_of(references: References, load_image: Callable[..., Any]) -> Calla
 def _check_pictures(references: References) -> None:
     """Refuse pictures outside the allowed folders, and those that Blender would draw magenta, black or in part."""
     for image in materials.drawn_images():
-        place = Path(bpy.path.abspath(image.filepath)) if image and image.filepath else None
-        if place and not image.packed_file and not references.inside(place):
-            raise RenderFailure("external", f"it draws with {image.filepath!r}, outside the folder of the source")
+        place = Path(bpy.path.abspath(image.filepath)) if image and image.filepath and not image.packed_file else None
+        if place and not references.inside(place):
+            raise RenderFailure("external", f"it draws with {str(place)!r}, outside the folder of the source")
         materials.check_picture(image)
+    materials.check_tiles()
 
 
 def _last_line(error: Exception) -> str:

@@ -112,8 +112,45 @@ def drawn_materials() -> list[bpy.types.Material | None]:
 
 def drawn_images() -> list[bpy.types.Image | None]:
     """Return the pictures of everything that a render shows; None stands for a texture without one."""
-    nodes = (node for material in drawn_materials() if material for node in _drawn_nodes(material))
-    return list(dict.fromkeys(node.image for node in nodes if node.type == "TEX_IMAGE"))
+    return list(dict.fromkeys(image for material in drawn_materials() if material for image in _images(material)))
+
+
+def _images(material: bpy.types.Material) -> list[bpy.types.Image | None]:
+    return [node.image for node in _drawn_nodes(material) if node.type == "TEX_IMAGE"]
+
+
+def check_tiles() -> None:
+    """Refuse faces whose texture coordinates lie in a tile (UDIM) without a picture, which Blender draws magenta.
+
+    Raises:
+        RenderFailure: `incomplete`.
+    """
+    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+        if instance.object.type != "MESH":
+            continue
+        for index, slot in enumerate(instance.object.material_slots):
+            for image in _images(slot.material.original) if slot.material else []:
+                if not image or image.source != "TILED":
+                    continue
+                missing = _tiles(instance.object.data, index) - {tile.number for tile in image.tiles}
+                if missing:
+                    raise RenderFailure("incomplete", f"picture {image.name!r} has no tile {min(missing)}")
+
+
+def _tiles(mesh: bpy.types.Mesh, material: int) -> set[int]:
+    """Return the numbers of the tiles in which the faces of the slot `material` have their centres."""
+    layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
+    if layer is None or not mesh.polygons:
+        return set()
+    uv = np.empty(len(mesh.loops) * 2, dtype=np.float32)
+    layer.data.foreach_get("uv", uv)
+    starts, indices = np.empty(len(mesh.polygons), np.int32), np.empty(len(mesh.polygons), np.int32)
+    mesh.polygons.foreach_get("loop_start", starts)
+    mesh.polygons.foreach_get("material_index", indices)
+    sums = np.add.reduceat(uv.reshape(-1, 2), starts, axis=0)
+    centres = sums / np.diff(np.append(starts, len(mesh.loops)))[:, None]
+    u, v = np.floor(centres[indices == material]).astype(int).T
+    return set((1001 + u + 10 * v).tolist())
 
 
 def _drawn_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:

@@ -33,7 +33,7 @@ def complete(mesh: bpy.types.Mesh, references: References) -> None:
         faces = _read_faces(path, [name for name, kind in names.items() if kind.startswith("list")])
         kept = _kept(faces, mesh)
     else:
-        faces, kept = None, []
+        faces, kept = None, np.empty(0, np.int64)
     if pictures and _add_coordinates(mesh, faces, kept):
         for name in pictures:
             mesh.materials.append(_textured(references.find(name, path)))
@@ -85,8 +85,7 @@ def _add_coordinates(mesh: bpy.types.Mesh, faces: PlyElement | None, kept: NDArr
     """Give `mesh` texture coordinates, of its faces or of its vertices; return whether the file holds any."""
     if faces is not None and "texcoord" in (item.name for item in faces.properties):
         rows = faces["texcoord"]
-        corners = zip(kept, mesh.polygons, strict=True)
-        flat = [_fitted(rows[row], 2 * polygon.loop_total) for row, polygon in corners]
+        flat = [_fitted(rows[row], 2 * polygon.loop_total) for row, polygon in zip(kept, mesh.polygons, strict=True)]
         mesh.uv_layers.new(name="texcoord", do_init=False).data.foreach_set("uv", np.concatenate(flat))
         return True
     for u, v in COORDINATES:

@@ -6,6 +6,7 @@ import struct
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from PIL import Image
@@ -149,23 +150,27 @@ class Pictures:
 
 
 def _size(picture: Path | bytes) -> tuple[int, int] | None:
-    """Return width and height as the header says, None if no header is known."""
-    with open(picture, "rb") if isinstance(picture, Path) else io.BytesIO(picture) as file:
-        start = file.read(1 << 16)
-        if start.startswith(b"\x76\x2f\x31\x01"):  # OpenEXR
-            window = re.search(rb"dataWindow\0box2i\0....(.{16})", start, re.DOTALL)
-            left, top, right, bottom = struct.unpack("<4i", window[1]) if window else (0, 0, -1, -1)
-            return right - left + 1, bottom - top + 1
-        if start.startswith(b"DDS ") and len(start) >= 20:  # Pillow knows some of its pixel formats only
-            height, width = struct.unpack_from("<II", start, 12)
-            return width, height
-        if size := re.match(rb"#\?.{0,4096}?-Y (\d{1,9}) \+X (\d{1,9})\n", start, re.DOTALL):  # Radiance
-            return int(size[2]), int(size[1])
-        file.seek(0)
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(file, formats=PICTURES) as image:
-                return image.size
-        except Image.DecompressionBombError:
-            return 1 << 30, 1 << 30
-        except Exception:  # Pillow's decoders raise many types for damaged headers
-            return None
+    """Return width and height as the header says, None if no header is known or the file cannot be opened."""
+    try:
+        with open(picture, "rb") if isinstance(picture, Path) else io.BytesIO(picture) as file:
+            return _header_size(file)
+    except Image.DecompressionBombError:
+        return 1 << 30, 1 << 30
+    except Exception:  # Pillow's decoders raise many types for damaged headers
+        return None
+
+
+def _header_size(file: BinaryIO) -> tuple[int, int]:
+    start = file.read(1 << 16)
+    if start.startswith(b"\x76\x2f\x31\x01"):  # OpenEXR
+        window = re.search(rb"dataWindow\0box2i\0....(.{16})", start, re.DOTALL)
+        left, top, right, bottom = struct.unpack("<4i", window[1]) if window else (0, 0, -1, -1)
+        return right - left + 1, bottom - top + 1
+    if start.startswith(b"DDS ") and len(start) >= 20:  # Pillow knows some of its pixel formats only
+        height, width = struct.unpack_from("<II", start, 12)
+        return width, height
+    if size := re.match(rb"#\?.{0,4096}?-Y (\d{1,9}) \+X (\d{1,9})\n", start, re.DOTALL):  # Radiance
+        return int(size[2]), int(size[1])
+    file.seek(0)
+    with warnings.catch_warnings(action="ignore"), Image.open(file, formats=PICTURES) as image:
+        return image.size

@@ -30,6 +30,8 @@ def check(path: Path, references: References) -> None:
             continue
         for reference in _references(str(layer)):
             file = references.find(_first_tile(reference), layer)
+            # Blender reads tiles by an absolute path, or one that begins with a dot.
+            references.redirected |= bool(TILE.search(reference)) and not reference.startswith(".")
             if file.suffix.lower() in LAYERS:
                 todo.append(file)
             else:

@@ -164,6 +164,23 @@ def test_a_usd_texture_without_a_file_is_never_magenta(render, tmp_path):
     assert {found["no file"], found["empty"]} <= {"ok", "incomplete"}
 
 
+def test_faces_in_a_tile_without_a_picture_are_incomplete(render, tmp_path):
+    """One face lies in tile 1001, the other in 1002 (UDIM)."""
+    coordinates = "[(0.1, 0), (0.9, 0), (0.9, 1), (1.1, 0), (1.8, 0), (1.8, 1)]"
+    text = USD.format(
+        points=", ".join(str(tuple(map(float, point))) for point in POINTS),
+        file="asset inputs:file = @paint.<UDIM>.png@\n        float2 inputs:st.connect = </root/st.outputs:result>",
+    ).replace("    rel ", f'    texCoord2f[] primvars:st = {coordinates} (interpolation = "faceVarying")\n    rel ')
+    reader = 'uniform token info:id = "UsdPrimvarReader_float2"\n    token inputs:varname = "st"'
+    text = text.rstrip()[:-1] + f'def Shader "st" {{\n    {reader}\n    float2 outputs:result\n}}\n}}\n'
+    (tmp_path / "a.usda").write_text(text)
+    (tmp_path / "paint.1001.png").write_bytes(PICTURES["png"])
+    (tmp_path / "paint.1003.png").write_bytes(PICTURES["png"])
+    assert reason(render, tmp_path / "a.usda") == "incomplete"
+    (tmp_path / "paint.1002.png").write_bytes(PICTURES["png"])
+    assert reason(render, tmp_path / "a.usda") == "ok"
+
+
 def test_a_gltf_with_a_byte_order_mark_is_read(render, tmp_path):
     document, data = tetrahedron()
     document["buffers"][0]["uri"] = "a.bin"
