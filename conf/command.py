@@ -7,11 +7,16 @@ into one sentence and exit code 2.
 
 import errno
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import hydra
@@ -26,6 +31,7 @@ from conf.overrides import option_types, prepare
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
+TERMINATED = threading.Event()  # set by SIGTERM
 
 
 def run(
@@ -55,18 +61,40 @@ def run(
     def task(composed: Any) -> None:
         nonlocal code
         with _sentences():
-            code = main(OmegaConf.to_object(composed)) or 0  # type: ignore[arg-type]
+            typed: Any = OmegaConf.to_object(composed)
+        with _sentences(str(getattr(typed, "output", None) or getattr(typed, "target", None) or "")):
+            code = main(typed) or 0
 
     # Hydra prints a page about an error and exits with 1 unless it is told to let exceptions through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     with _sentences():
+        _end_in_order()
         hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(task)()
     sys.exit(code)
 
 
+def _end_in_order() -> None:
+    """Treat the first SIGTERM as Ctrl-C, so that contexts are left and temporary files removed.
+
+    Later ones are ignored: `timeout`, container runtimes and Slurm send several. One that was ignored before stays so.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not TERMINATED.is_set():
+            TERMINATED.set()
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, handle)
+
+
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """What the user can mend becomes one sentence and exit code 2."""
+def _sentences(output: str = "") -> Iterator[None]:
+    """Turn errors that the user can mend into one sentence and exit code 2, a signal into another and 128 + its number.
+
+    Args:
+        output: where the command writes, for errors that do not say where.
+    """
     try:
         yield
     except UserError as error:
@@ -80,13 +108,35 @@ def _sentences() -> Iterator[None]:
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         _refuse(f"{error.filename}: {(error.strerror or 'cannot be written').lower()}; choose another path")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        _refuse(f"{where}{(error.strerror or 'cannot be written').lower()}; make room, or choose another path")
+        _refuse(_no_room(error, output))
     except KeyboardInterrupt:
         print("\nstopped; the same command continues", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if TERMINATED.is_set() else signal.SIGINT))
+
+
+def _no_room(error: OSError, output: str) -> str:
+    """Name the file that a full disk, a quota, a limit or a read-only disk keeps from being written.
+
+    The error of a copy names its source first, that of a write names no file: then the fuller disk is named, of the
+    output's and that of temporary files.
+    """
+    temporary = tempfile.gettempdir()
+    places = [place for place in (output, temporary) if place and "://" not in place]
+    place = Path(str(error.filename2 or error.filename or min(places, key=_free_bytes))).absolute()
+    elsewhere = "choose another path"
+    if output and place.is_relative_to(Path(output).absolute()):
+        place = Path(output)  # rather than a file below it, whose name means nothing to the user
+    elif place.is_relative_to(temporary):
+        elsewhere = "set TMPDIR to another folder"
+    return f"{place}: {(error.strerror or 'cannot be written').lower()}; make room, or {elsewhere}"
+
+
+def _free_bytes(path: str) -> int:
+    """Free bytes on the disk of a path that need not exist."""
+    whole = Path(path).absolute()
+    return shutil.disk_usage(next(folder for folder in (whole, *whole.parents) if folder.exists())).free
 
 
 def register(config: type, name: str, groups: Mapping[str, type]) -> None:

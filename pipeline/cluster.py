@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -48,6 +50,7 @@ def connected(
     if cluster.address:
         _require_listener(cluster.address)
     code = {"py_modules": [str(ROOT / package) for package in packages], "excludes": ["__pycache__"]}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=cluster.address or "local",
@@ -57,6 +60,8 @@ def connected(
         )
     except ConnectionError as error:
         raise _nobody(cluster.address) from error
+    if on_sigterm and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a C++ stack
     try:
         yield
     finally:

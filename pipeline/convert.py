@@ -58,9 +58,11 @@ def write_object(named: tuple[str, Sample], root: Path) -> None:
             # The quickest level: files are a sixth larger than with Pillow's own, at half the time.
             _picture(name, sample[name], "WEBP").save(part / f"{i:03d}.png", compress_level=1)
             (part / f"{i:03d}.npy").write_bytes(npy_bytes(camera))
+        part.rename(root / uid)
     except (RenderFailure, ValueError, KeyError) as error:
         raise UserError(f"object {uid} is damaged ({error!r}); python -m pipeline.verify says more") from error
-    part.rename(root / uid)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _sample(item: Released, resolution: int | None) -> Sample:

@@ -90,8 +90,10 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._tar.close()
-        self._file.close()
+        try:
+            self._tar.close()
+        finally:  # on a full disk the end of the tar cannot be written
+            self._file.close()
 
     def add(self, uid: str, sample: Sample) -> None:
         assert UID.fullmatch(uid), f"uid {uid!r} cannot name a tar member"

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import fsspec
@@ -104,8 +104,13 @@ def _appearing(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
             return
         fs.makedirs(fs._parent(path), exist_ok=True)
         aside = f"{path}.{secrets.token_hex(4)}.part"
-        yield fs, aside
-        fs.mv(aside, path)
+        try:
+            yield fs, aside
+            fs.mv(aside, path)
+        except BaseException:
+            with suppress(OSError):
+                fs.rm_file(aside)
+            raise
 
 
 @contextmanager

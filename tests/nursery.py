@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import time
 import traceback
 
@@ -32,6 +33,7 @@ def be_command(job: dict) -> None:
     os.environ.update(job["env"])
     # huggingface_hub reads its variables when it is imported, which the parent has done.
     importlib.reload(sys.modules["huggingface_hub.constants"])
+    tempfile.tempdir = None  # a library's import had it found, with another TMPDIR
     sys.path[0] = os.getcwd()
     sys.argv = ["", *job["words"][1:]]
     code = 0

@@ -99,15 +99,22 @@ def test_another_layout_of_the_work_makes_the_same_samples(views, objects, tmp_p
     assert together == apart
 
 
-def test_a_killed_run_continues_and_ends_with_the_same_bytes(views, objects, tmp_path):
+def test_a_run_that_is_ended_or_killed_continues_and_ends_with_the_same_bytes(views, objects, tmp_path):
     output = tmp_path / "views"
     words = ["objects=folder", f"objects.path={objects}", f"output={output}", *SMALL, "objects_per_shard=3"]
-    driver = subprocess.Popen([sys.executable, "-m", "pipeline.render", *words], cwd=PROJECT, stderr=subprocess.DEVNULL)
-    while not list(output.glob("views-*.json")):
-        assert driver.poll() is None
-        time.sleep(0.02)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    for shards, end in ((1, signal.SIGTERM), (2, signal.SIGKILL)):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.render", *words], cwd=PROJECT, stderr=subprocess.PIPE, text=True
+        )
+        while len(list(output.glob("views-*.json"))) < shards:
+            assert driver.poll() is None
+            time.sleep(0.02)
+        driver.send_signal(end)
+        said = driver.communicate()[1]
+        if end is signal.SIGTERM:
+            assert driver.returncode == 128 + end and "Stack" not in said and "Traceback" not in said
+            assert said.splitlines()[-1] == "stopped; the same command continues"
+            assert not list(output.glob("*.part"))
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("views-*.json")}
     done = render(objects, output, "objects_per_shard=3")
     assert done.returncode == 0, done.stderr
