@@ -46,6 +46,9 @@ PAPER = Recipe(
     crop=False,
     pixel_filter="BLACKMAN_HARRIS",
     filter_width=0.01,
+    transparent_bounces=3,
+    cull_backfaces=False,
+    separate_coincident=False,
 )
 LIMITS = Limits(seconds=36_000, objects=10**9)
 CATALOGUE = 798_759  # objects of Objaverse 1.0

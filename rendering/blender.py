@@ -84,7 +84,8 @@ def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
     cycles.pixel_filter_type = recipe.pixel_filter
     cycles.filter_width = recipe.filter_width
     cycles.diffuse_bounces = cycles.glossy_bounces = 1
-    cycles.transparent_max_bounces = cycles.transmission_bounces = 3
+    cycles.transmission_bounces = 3
+    cycles.transparent_max_bounces = recipe.transparent_bounces
     # A tree pays for many lamps; the original's Blender 3.2 had none, and here it costs a fifth of the time.
     cycles.use_light_tree = False
 

@@ -48,14 +48,39 @@ def normalise() -> Shape:
     return Shape(scale, (x, y, z), vertices[drawn], vertices, polygons)
 
 
-def drawn_meshes() -> Iterator[tuple[bpy.types.Mesh, NDArray[np.float64]]]:
-    """Yield each evaluated mesh that a render shows, instances and poses applied, and its object→world matrix `[4, 4]`.
+@dataclass(frozen=True)
+class Polygons:
+    """A mesh as arrays, as `rendering.faces` takes it: the faces of corner `starts[i]` and up, corners are vertices."""
+
+    points: NDArray[np.float64]  # [V, 3], in the object's frame
+    corners: NDArray[np.int64]  # [C]
+    starts: NDArray[np.int64]  # [F]
+
+
+def polygons_of(mesh: bpy.types.Mesh) -> Polygons:
+    points = np.empty(len(mesh.vertices) * 3, dtype=np.float32)
+    mesh.vertices.foreach_get("co", points)
+    corners = np.empty(len(mesh.loops), dtype=np.int32)
+    mesh.loops.foreach_get("vertex_index", corners)
+    starts = np.empty(len(mesh.polygons), dtype=np.int32)
+    mesh.polygons.foreach_get("loop_start", starts)
+    return Polygons(points.reshape(-1, 3).astype(np.float64), corners.astype(np.int64), starts.astype(np.int64))
+
+
+def drawn_objects() -> Iterator[tuple[bpy.types.Object, NDArray[np.float64]]]:
+    """Yield each evaluated mesh object that a render shows, instances included, and its object→world matrix `[4, 4]`.
 
     Requires that what is hidden in the viewport is hidden in the render, and vice versa (`rendering.visibility`).
     """
     for instance in bpy.context.evaluated_depsgraph_get().object_instances:
         if instance.object.type == "MESH":
-            yield instance.object.data, np.array(instance.matrix_world)
+            yield instance.object, np.array(instance.matrix_world)
+
+
+def drawn_meshes() -> Iterator[tuple[bpy.types.Mesh, NDArray[np.float64]]]:
+    """Yield the evaluated meshes of `drawn_objects`, poses applied."""
+    for thing, world in drawn_objects():
+        yield thing.data, world
 
 
 def _roots() -> list[bpy.types.Object]:
@@ -82,13 +107,10 @@ def _vertices() -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
     """
     positions, drawn, polygons = [np.empty((0, 3))], [np.empty(0, dtype=bool)], 0
     for mesh, world in drawn_meshes():
-        local = np.empty(len(mesh.vertices) * 3, dtype=np.float32)
-        mesh.vertices.foreach_get("co", local)
-        positions.append(local.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3])
-        corners = np.empty(len(mesh.loops), dtype=np.int32)
-        mesh.loops.foreach_get("vertex_index", corners)
-        used = np.zeros(len(mesh.vertices), dtype=bool)
-        used[corners] = True
+        shape = polygons_of(mesh)
+        positions.append(shape.points @ world[:3, :3].T + world[:3, 3])
+        used = np.zeros(len(shape.points), dtype=bool)
+        used[shape.corners] = True
         drawn.append(used)
-        polygons += len(mesh.polygons)
+        polygons += len(shape.starts)
     return np.concatenate(positions), np.concatenate(drawn), polygons

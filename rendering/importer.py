@@ -13,6 +13,7 @@ import bpy
 from bpy_extras import image_utils
 
 from rendering import materials
+from rendering.coincidence import kept_by_gltf_import
 from rendering.failure import RenderFailure
 from rendering.geometry import drawn_meshes
 from rendering.guard.references import References
@@ -21,12 +22,13 @@ from rendering.visibility import gltf_node_visibility, hide_parts
 bpy.utils.expose_bundled_modules()  # `pxr`, with which the guard reads USD
 
 
-def import_asset(path: Path, references: References) -> None:
+def import_asset(path: Path, references: References, keep_reversed: bool = False) -> None:
     """Import a file that `rendering.guard` has checked, by its suffix, and show its meshes only.
 
     Args:
         path: The asset, or the copy of it that `rendering.guard.redirect` made.
         references: The files that it may draw with.
+        keep_reversed: Whether to keep both of two glTF triangles that share their vertices and face opposite ways.
 
     Raises:
         RenderFailure: `unreadable` if Blender cannot read it, `incomplete` if a picture that it draws with cannot be
@@ -35,7 +37,8 @@ def import_asset(path: Path, references: References) -> None:
     bpy.context.preferences.filepaths.use_scripts_auto_execute = False  # the factory's setting, and ours
     ours, world = set(bpy.data.objects), bpy.context.scene.world
     try:
-        _import(path, references)
+        with kept_by_gltf_import() if keep_reversed else contextlib.nullcontext():
+            _import(path, references)
     except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
         raise RenderFailure("unreadable", _last_line(error)) from error
     hide_parts(set(bpy.data.objects) - ours)

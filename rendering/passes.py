@@ -18,7 +18,8 @@ from rendering.picture import save_lossless
 
 DEPTH_STEPS = 10_000
 FAR = 1e9  # Cycles writes 1e10 where a ray meets nothing
-SOCKETS = {"depth": "Depth", "normal": "Normal", "albedo": "albedo"}
+SOCKETS = {"depth": "Depth", "normal": "Normal", "albedo": "albedo", "opaque": "opaque"}
+OPAQUE = 0.5  # opacity from which on depth, mask, normal and albedo are those of a surface, not of the next one behind
 COLOURS = ("Base Color", "Color")  # the input of a shader that says what colour the surface has
 
 Array = NDArray[np.float64]
@@ -30,9 +31,12 @@ def request(passes: Sequence[str], folder: Path) -> None:
         return
     scene, layer = bpy.context.scene, bpy.context.view_layer
     layer.use_pass_z = layer.use_pass_normal = True
+    layer.pass_alpha_threshold = OPAQUE
     if "albedo" in passes:
         # Cycles' own pass of diffuse colour is black on metal, and a glTF that says nothing is metal.
         layer.aovs.add().name = "albedo"
+        share = layer.aovs.add()  # of the samples that met an opaque surface
+        share.name, share.type = "opaque", "VALUE"
         for material in bpy.data.materials:
             _show_base_colour(material)
     scene.use_nodes = True
@@ -67,26 +71,77 @@ def encode(passes: Sequence[str], rotation: Array, folder: Path, view: int) -> N
         unit = np.divide(inside, length, out=np.zeros_like(inside), where=length > 0)
         _save(unit * 0.5 + 0.5, mask & (length[..., 0] > 0), f"{stem}.normal.webp")
     if "albedo" in passes:
-        albedo = _read(folder / "albedo_0001.exr")
-        share = albedo[..., 3:]  # of the samples that met the object
+        albedo, share = (_read(folder / f"{name}_0001.exr") for name in ("albedo", "opaque"))
+        share = share[..., :1]
         colour = np.divide(albedo[..., :3], share, out=np.zeros_like(albedo[..., :3]), where=share > 0)
         _save(_srgb(colour), mask, f"{stem}.albedo.webp")
 
 
 def _show_base_colour(material: bpy.types.Material) -> None:
-    """Send what colours the surface, be it a texture or a value, to the render layer as well."""
+    """Send the colour of the surface, a texture or a value, to the render layer where the surface is opaque.
+
+    A ray adds up the values of all surfaces that it passes until it meets one that is opaque.
+    """
     if not material.node_tree:
         return
     nodes, links = material.node_tree.nodes, material.node_tree.links
     sockets = [
         node.inputs[name] for node in nodes for name in COLOURS if node.type != "TEX_IMAGE" and name in node.inputs
     ]
-    output = nodes.new("ShaderNodeOutputAOV")
-    output.aov_name = "albedo"
+    opaque = nodes.new("ShaderNodeMath")
+    opaque.operation = "GREATER_THAN"
+    opaque.inputs[1].default_value = OPAQUE - 1e-4
+    _assign(material, opaque.inputs[0], _opacity(material))
+    seen = nodes.new("ShaderNodeVectorMath")
+    seen.operation = "SCALE"
+    links.new(opaque.outputs[0], seen.inputs["Scale"])
     for socket in sorted(sockets, key=lambda socket: COLOURS.index(socket.name))[:1]:
-        output.inputs["Color"].default_value = socket.default_value
+        seen.inputs[0].default_value = socket.default_value[:3]
         for link in socket.links:
-            links.new(link.from_socket, output.inputs["Color"])
+            links.new(link.from_socket, seen.inputs[0])
+    for name, kind, value in (("albedo", "Color", seen), ("opaque", "Value", opaque)):
+        output = nodes.new("ShaderNodeOutputAOV")
+        output.aov_name = name
+        links.new(value.outputs[0], output.inputs[kind])
+
+
+def _opacity(material: bpy.types.Material) -> float | bpy.types.NodeSocket:
+    """Return how opaque the surface of `material` is, in [0, 1], or the socket that says so."""
+    output = material.node_tree.get_output_node("CYCLES")
+    if not (output and output.inputs["Surface"].is_linked):
+        return 1.0
+    return _shader_opacity(material, output.inputs["Surface"].links[0].from_node)
+
+
+def _shader_opacity(material: bpy.types.Material, shader: bpy.types.Node) -> float | bpy.types.NodeSocket:
+    match shader.type:
+        case "BSDF_TRANSPARENT":
+            return 0.0
+        case "BSDF_PRINCIPLED":
+            return _value(shader.inputs["Alpha"])
+        case "MIX_SHADER":
+            parts = [
+                _shader_opacity(material, socket.links[0].from_node) if socket.is_linked else 1.0
+                for socket in shader.inputs[1:]
+            ]
+            if parts == [1.0, 1.0]:
+                return 1.0
+            mix = material.node_tree.nodes.new("ShaderNodeMix")
+            for name, value in zip(("Factor", "A", "B"), [_value(shader.inputs[0]), *parts], strict=True):
+                _assign(material, mix.inputs[name], value)
+            return mix.outputs["Result"]
+    return 1.0
+
+
+def _value(socket: bpy.types.NodeSocket) -> float | bpy.types.NodeSocket:
+    return socket.links[0].from_socket if socket.is_linked else socket.default_value
+
+
+def _assign(material: bpy.types.Material, socket: bpy.types.NodeSocket, value: float | bpy.types.NodeSocket) -> None:
+    if isinstance(value, float):
+        socket.default_value = value
+    else:
+        material.node_tree.links.new(value, socket)
 
 
 def _read(path: Path) -> Array:

@@ -18,7 +18,7 @@ from rendering.cameras import (
     sample_zero123,
 )
 
-RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536)}
+RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536), "transparent_bounces": (0, 1024)}
 CHOICES = {
     "cameras": ("zero123", "sphere", "hemisphere", "orbit", "fixed"),
     "lighting": ("zero123", "uniform", "three_point"),
@@ -47,6 +47,9 @@ class Recipe:
     min_samples: int = option(8, "where sampling may end early: samples per pixel at least; 0: by Cycles' own rule")
     noise: float = option(0.03, "sampling of a pixel ends early where its noise is below this; 0: it takes all samples")
     denoise: str = option("balanced", "OpenImageDenoise after sampling: none, balanced, accurate (five times slower)")
+    transparent_bounces: int = option(64, "layers of transparent surfaces, as of leaves, that a ray passes at most")
+    cull_backfaces: bool = option(True, "glTF materials that are not doubleSided are seen from their front alone")
+    separate_coincident: bool = option(True, "of faces in one place, the one that faces the camera is drawn")
     crop: bool = option(True, "sample only the rectangle where the object is: the same picture, sooner")
     pixel_filter: str = option("BOX", "Cycles pixel filter: BOX, GAUSSIAN or BLACKMAN_HARRIS")
     filter_width: float = option(1.0, "width of the pixel filter, pixels (the original's 0.01 aliases)")

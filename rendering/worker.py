@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import blender, guard, passes, quality
+from rendering import blender, coincidence, culling, guard, passes, quality
 from rendering.cameras import FOV_DEGREES
 from rendering.confinement import confine
 from rendering.failure import RenderFailure
@@ -50,9 +50,13 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
     extrinsics = sample_cameras(recipe, rng)
     light = sample_area_light(rng)
     blender.reset()
-    import_asset(copy, references)
+    import_asset(copy, references, keep_reversed=recipe.separate_coincident)
     shape = normalise()
     colours = blender.colours()
+    if recipe.separate_coincident:
+        coincidence.separate()
+    if recipe.cull_backfaces:
+        culling.cull()
     blender.prepare(recipe, light, threads)
     device = blender.use_device(recipe.device)
     passes.request(recipe.passes, folder)

@@ -21,7 +21,8 @@ def recipe(name: str) -> dict:
 def test_zero123_is_the_originals():
     assert recipe("zero123") == {
         "resolution": 512, "samples": 128, "min_samples": 0, "noise": 0.01, "denoise": "accurate", "crop": False,
-        "pixel_filter": "BLACKMAN_HARRIS", "filter_width": 0.01,
+        "pixel_filter": "BLACKMAN_HARRIS", "filter_width": 0.01, "transparent_bounces": 3, "cull_backfaces": False,
+        "separate_coincident": False,
     }  # fmt: skip
     assert Recipe().views == 12 and Recipe().view_transform == "Filmic"
 
