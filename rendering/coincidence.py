@@ -160,15 +160,15 @@ def _split_reversed(
     points: Any, normals: Any, joints: Any, weights: Any, keys: Any, corners: Any, edges: Any, attributes: Any
 ) -> tuple[Any, ...]:
     """Split the importer's arrays. All are by vertex, except `corners` and `edges`, which are numbers of vertices."""
-    triangles, sources = faces.split_reversed(corners.reshape(-1, 3).astype(np.int64), len(points))
-    if not len(sources):
+    if not len(corners):
         return points, normals, joints, weights, keys, corners, edges, attributes
+    triangles, sources = faces.split_reversed(corners.reshape(-1, 3).astype(np.int64), len(points))
 
     def extended(array: Any) -> Any:
         return np.concatenate([array, array[sources]])
 
     points = extended(points)
-    if len(normals):
+    if len(normals) and len(sources):
         normals = extended(normals)
         own = faces.vertex_normals(points.astype(np.float64), triangles)[-len(sources) :]
         away = (own * normals[-len(sources) :]).sum(axis=1) < -0.5  # the normals of the front

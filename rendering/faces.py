@@ -150,21 +150,24 @@ def vertex_shifts(points: Floats, corners: Integers, starts: Integers, distance:
 def split_reversed(triangles: Integers, count: int) -> tuple[Integers, Integers]:
     """Give triangles `[T, 3]` that are an earlier one wound the other way round vertices of their own.
 
+    Triangles that are an earlier one wound the same way round lose their area, as a mark for those to be removed.
+
     Returns:
         The triangles, and the vertices `[N]` that the new ones, numbered from `count` on, are copies of. Reversed
         triangles that share a vertex still do.
     """
-    keys = _scramble(triangles.astype(np.uint64)).sum(axis=1, dtype=np.uint64)
-    order = np.argsort(keys, kind="stable")
-    begins = np.r_[True, keys[order[1:]] != keys[order[:-1]]]
-    first = np.empty_like(order)
-    first[order] = order[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
     turned = np.take_along_axis(triangles, (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
     wound = turned[:, 1] < turned[:, 2]
-    reversed_ = wound != wound[first]
-    sources, place = np.unique(triangles[reversed_], return_inverse=True)
+    keys = _scramble(triangles.astype(np.uint64)).sum(axis=1, dtype=np.uint64)
+    order = _repeated(keys)
+    begins = _begins(keys[order])
+    reversed_ = wound[order] != wound[order[begins]][np.cumsum(begins) - 1]
+    number = np.where(reversed_, _running(reversed_, begins), _running(~reversed_, begins))
     triangles = triangles.copy()
-    triangles[reversed_] = place.reshape(-1, 3) + count
+    triangles[order[number > 1]] = triangles[order[number > 1], :1]
+    chosen = order[reversed_ & (number == 1)]
+    sources, place = np.unique(triangles[chosen], return_inverse=True)
+    triangles[chosen] = place.reshape(-1, 3) + count
     return triangles, sources
 
 

@@ -1,0 +1,78 @@
+"""Coincident faces and parts turned inside out, on meshes of a few faces."""
+
+import numpy as np
+import pytest
+
+from rendering import faces
+from tests.rendering.parts import BOX, QUADS, TRIANGLES
+
+OTHER_DIAGONALS = np.concatenate([QUADS[:, [1, 2, 3]], QUADS[:, [1, 3, 0]]])
+
+
+def mesh(*parts):
+    """Corners and starts of polygons, one array for each size of polygon."""
+    corners = np.concatenate([part.ravel() for part in parts])
+    sizes = np.concatenate([np.full(len(part), part.shape[1]) for part in parts])
+    return corners, np.r_[0, np.cumsum(sizes)[:-1]]
+
+
+def test_a_closed_mesh_lies_on_nothing():
+    for polygons in (TRIANGLES, QUADS):
+        assert not faces.overlaps(BOX.astype(float), *mesh(polygons)).any.any()
+
+
+@pytest.mark.parametrize("copy", [TRIANGLES, OTHER_DIAGONALS, QUADS], ids=["same", "other diagonals", "quads"])
+def test_a_copy_that_faces_the_other_way_is_found(copy):
+    found = faces.overlaps(BOX.astype(float), *mesh(TRIANGLES, copy[:, ::-1]))
+    assert found.any.all() and found.reversed.all() and not found.repeated.any()
+    assert found.later.tolist() == [False] * 12 + [True] * len(copy)
+
+
+@pytest.mark.parametrize("copy", [TRIANGLES, OTHER_DIAGONALS], ids=["same", "other diagonals"])
+def test_a_copy_that_faces_the_same_way_is_found(copy):
+    found = faces.overlaps(BOX.astype(float), *mesh(TRIANGLES, copy))
+    assert found.any.all() and not found.reversed.any()
+    assert found.repeated.tolist() == [False] * 12 + [True] * 12
+
+
+def test_the_two_sides_of_a_box_are_two_layers():
+    """Interleaved, with vertices of their own for each face."""
+    both = np.stack([TRIANGLES, TRIANGLES[:, ::-1]], axis=1).reshape(-1, 3)
+    points, corners = BOX.astype(float)[both].reshape(-1, 3), np.arange(both.size)
+    layer = faces.overlaps(points, corners, np.arange(0, both.size, 3)).layer
+    assert len(set(layer[::2])) == len(set(layer[1::2])) == 1 and layer[0] != layer[1]
+
+
+def test_layers_move_apart_without_gaps():
+    """Each side as a whole: vertices in one place stay in one place."""
+    both = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1]])
+    points, corners, starts = BOX.astype(float)[both].reshape(-1, 3), np.arange(both.size), np.arange(0, both.size, 3)
+    found = faces.overlaps(points, corners, starts)
+    moved = points + faces.vertex_shifts(points, corners, starts, np.full(24, 1e-3), found.layer)
+    front, back = moved[:36], moved[36:]
+    assert len(np.unique(front.round(9), axis=0)) == len(np.unique(back.round(9), axis=0)) == 8
+    assert np.abs(front).min() > 0.5 > np.abs(back).max()
+
+
+def test_reversed_triangles_get_vertices_of_their_own():
+    triangles = np.array([[0, 1, 2], [1, 2, 3], [2, 1, 0], [1, 2, 0], [2, 1, 3]])
+    split, sources = faces.split_reversed(triangles, 4)
+    np.testing.assert_array_equal(split[:2], triangles[:2])
+    assert split[[2, 4]].min() >= 4
+    np.testing.assert_array_equal(np.r_[np.arange(4), sources][split[[2, 4]]], triangles[[2, 4]])
+    assert len(set(split[3])) == 1  # [1, 2, 0] is [0, 1, 2] once more
+
+
+def test_what_is_turned_inside_out_is_told_by_part():
+    """A box, around it a hull that is turned inside out, and an open sheet; each face has its own vertices."""
+    triangles = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1] + 8, np.array([[16, 17, 18]])])
+    points = np.concatenate([BOX, 1.1 * BOX + 5, BOX[:3] + 9]).astype(float)[triangles].reshape(-1, 3)
+    inward = faces.inward(points, np.arange(len(points)), np.arange(0, len(points), 3))
+    assert inward.tolist() == [False] * 12 + [True] * 12 + [False]
+
+
+def test_components_join_over_long_chains():
+    order = np.random.default_rng(0).permutation(1000)
+    chain = order[order != 500]  # 500 stays alone
+    labels = faces.components(1000, chain[:-1], chain[1:])
+    assert len(set(labels[chain])) == 1 and labels[500] == 500 != labels[chain[0]]
