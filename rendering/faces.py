@@ -45,7 +45,7 @@ def overlaps(points: Floats, corners: Integers, starts: Integers) -> Overlaps:
     count = len(starts)
     face = np.repeat(np.arange(count), np.diff(np.r_[starts, len(corners)]))
     edge, forward, tangent = _edges(points, corners, starts, face)
-    keys = _scramble(_scramble(edge) + tangent)
+    keys = scramble(scramble(edge) + tangent)
     alone = (edge == 0) | (tangent == 0)  # degenerate
     keys[alone] = np.flatnonzero(alone)
     order = _repeated(keys)
@@ -158,7 +158,7 @@ def split_reversed(triangles: Integers, count: int) -> tuple[Integers, Integers]
     """
     turned = np.take_along_axis(triangles, (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
     wound = turned[:, 1] < turned[:, 2]
-    keys = _scramble(triangles.astype(np.uint64)).sum(axis=1, dtype=np.uint64)
+    keys = scramble(triangles.astype(np.uint64)).sum(axis=1, dtype=np.uint64)
     order = _repeated(keys)
     begins = _begins(keys[order])
     reversed_ = wound[order] != wound[order[begins]][np.cumsum(begins) - 1]
@@ -222,8 +222,8 @@ def _unit(vectors: Floats) -> Floats:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
 
 
-def _scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finaliser."""
+def scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return a hash of each number (splitmix64's finaliser)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

@@ -44,7 +44,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
     if not os.path.isfile(asset):  # false, without an exception, for a link to a folder that is not ours to read
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock, busy = Clock(), time.process_time()
-    references = guard.check(asset, root)
+    references = guard.check(asset, root, keep_reversed=recipe.separate_coincident)
     copy = guard.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)

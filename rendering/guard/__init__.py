@@ -38,12 +38,13 @@ COPIES = {
 }
 
 
-def check(path: Path, root: Path | None = None) -> References:
+def check(path: Path, root: Path | None = None, keep_reversed: bool = False) -> References:
     """Check that a file is what it declares to be, within the limits, and refers to files below `root` only.
 
     Args:
         path: The asset.
         root: The folder of the source, by default that of the asset.
+        keep_reversed: Whether `redirect` keeps faces of an OBJ that Blender would drop as the reverse of another.
 
     Returns:
         The files that it refers to.
@@ -56,7 +57,7 @@ def check(path: Path, root: Path | None = None) -> References:
         raise RenderFailure("unreadable", f"{suffix or 'a file without suffix'} is no supported format")
     if path.stat().st_size > MAX_BYTES:
         raise RenderFailure("too_large", f"the file has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
-    references = References(path, root)
+    references = References(path, root, keep_reversed)
     try:
         CHECKS[suffix](path, references)
     except RenderFailure:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from rendering.failure import RenderFailure
+from rendering.guard.obj_faces import has_reversed, split_reversed
 from rendering.guard.references import Pictures, References, link_all
 
 MARK = "\ufeff".encode()  # a byte order mark, which hides the first line from Blender
@@ -44,7 +45,7 @@ def check(path: Path, references: References) -> None:
     for library in _libraries(references):
         marked |= library.read_bytes()[:3] == MARK
         _check_materials(library, used, pictures, references)
-    references.redirected |= marked
+    references.redirected |= marked or (references.keep_reversed and len(used) > 1 and has_reversed(path.read_bytes()))
 
 
 def copy(references: References, folder: Path) -> Path:
@@ -69,16 +70,20 @@ def copy(references: References, folder: Path) -> Path:
                     materials.write(f"{options}{links[found[reference]]}\n")
     with open(asset, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
         marked = data[:3] == MARK
-        assigned = any(found[1] == b"usemtl" for found in NAMES.finditer(data))
-    first = "" if assigned else _first_material(references)
-    if not marked and not first:
+        used = {found[2] for found in NAMES.finditer(data) if found[1] == b"usemtl"}
+    first = "" if used else _first_material(references)
+    split = references.keep_reversed and len(used) > 1
+    if not marked and not first and not split:
         (place / asset.name).symlink_to(asset.absolute())
         return place / asset.name
     with open(asset, "rb") as source, open(place / asset.name, "wb") as target:
         source.seek(len(MARK) if marked else 0)
         if first:
             target.write(f"usemtl {first}\n".encode(errors="surrogateescape"))
-        shutil.copyfileobj(source, target)
+        if split:
+            target.writelines(split_reversed(source))
+        else:
+            shutil.copyfileobj(source, target)
     return place / asset.name
 
 

@@ -36,6 +36,8 @@ class References:
     Args:
         asset: The file that is rendered.
         root: The folder of the source. Defaults to the folder of the asset.
+        keep_reversed: Whether Blender has to import a copy as well if its importer would drop a face that reverses
+            another one.
 
     Attributes:
         found: For each file that was read, the references in it and the path that each resolves to.
@@ -43,8 +45,9 @@ class References:
             (`rendering.redirection`).
     """
 
-    def __init__(self, asset: Path, root: Path | None = None) -> None:
+    def __init__(self, asset: Path, root: Path | None = None, keep_reversed: bool = False) -> None:
         self.asset = asset
+        self.keep_reversed = keep_reversed
         self.folders = asset_folders(asset, root or asset.parent)
         self.found: dict[Path, dict[str, Path]] = {}
         self.redirected = False

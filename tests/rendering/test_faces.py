@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rendering import faces
+from rendering.guard.obj_faces import has_reversed, split_reversed
 from tests.rendering.parts import BOX, QUADS, TRIANGLES
 
 OTHER_DIAGONALS = np.concatenate([QUADS[:, [1, 2, 3]], QUADS[:, [1, 3, 0]]])
@@ -76,3 +77,30 @@ def test_components_join_over_long_chains():
     chain = order[order != 500]  # 500 stays alone
     labels = faces.components(1000, chain[:-1], chain[1:])
     assert len(set(labels[chain])) == 1 and labels[500] == 500 != labels[chain[0]]
+
+
+OBJ = b"""v 0 0 0
+v 1 0 0
+v 1 1 0
+vt 0 0
+usemtl front
+f 1/1 2/1 3/1
+usemtl back
+s 1
+f -1/-1 -2/-1 -3/-1
+v 0 0 1
+vn 0 0 1
+f 1//1 2//1 4//1
+"""
+
+
+def test_a_reversed_face_of_an_obj_moves_to_vertices_of_its_own():
+    lines = OBJ.splitlines(keepends=True)
+    split = list(split_reversed(lines))
+    assert b"".join(split[:11]) == OBJ.replace(b"f -1/-1 -2/-1 -3/-1\n", b"")
+    assert [line.split() for line in split[12:]] == [
+        [b"v", b"1", b"1", b"0"], [b"v", b"1", b"0", b"0"], [b"v", b"0", b"0", b"0"],
+        [b"usemtl", b"back"], [b"s", b"1"], [b"f", b"5/1", b"6/1", b"7/1"],
+    ]  # fmt: skip
+    assert has_reversed(OBJ) and not has_reversed(b"".join(split))
+    assert has_reversed(OBJ.replace(b"f -1/-1 -2/-1 -3/-1", b"f 3/1 2/1 1/1"))

@@ -34,11 +34,12 @@ def doubled(folder, kind):
         case "shared vertices":
             parts = [Part(faces=part.faces, colour=part.colour, flat=False) for part in (back, front)]
             return write_glb(folder / "a.glb", *parts, one_mesh=True)
-        case "obj":
-            points = "".join(f"v {x} {y} {z}\n" for x, y, z in [*BOX, *BOX])
+        case "obj" | "obj, shared vertices":
+            first = 9 if kind == "obj" else 1
+            points = "".join(f"v {x} {y} {z}\n" for x, y, z in [*BOX, *BOX][: first + 7])
             lines = {
-                name: "".join("f " + " ".join(str(i + 1) for i in quad) + "\n" for quad in quads)
-                for name, quads in (("blue", QUADS[:, ::-1]), ("red", QUADS + 8))
+                name: "".join("f " + " ".join(map(str, quad)) + "\n" for quad in quads)
+                for name, quads in (("blue", QUADS[:, ::-1] + 1), ("red", QUADS + first))
             }
             (folder / "a.mtl").write_text("newmtl red\nKd 1 0 0\nnewmtl blue\nKd 0 0 1\n")
             text = "".join(f"usemtl {name}\n{faces}" for name, faces in lines.items())
@@ -46,7 +47,9 @@ def doubled(folder, kind):
             return folder / "a.obj"
 
 
-@pytest.mark.parametrize("kind", ["glb", "two meshes", "other triangles", "shared vertices", "obj"])
+@pytest.mark.parametrize(
+    "kind", ["glb", "two meshes", "other triangles", "shared vertices", "obj", "obj, shared vertices"]
+)
 def test_of_faces_in_one_place_the_front_one_is_drawn(render, tmp_path, kind):
     assert share(render(doubled(tmp_path, kind), **VIEWS), RED) > 0.97
 
