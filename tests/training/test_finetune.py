@@ -75,7 +75,7 @@ def run(dots, tmp_path_factory) -> Path:
     done = command(*words)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines.pop(0) == "4 pairs a step: 1 × 4 on each device"
+    assert lines.pop(0) == "4 pairs a step: 1 × 4 on each device, float32"
     assert lines.pop(0).startswith("memory per device: about ")
     assert lines[0].startswith("step ") and "/40  loss " in lines[0] and lines[0].endswith(" left")
     assert stopped < int(lines[0].split("/")[0].removeprefix("step ")) <= stopped + 2
