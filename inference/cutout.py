@@ -49,7 +49,7 @@ class NoSegmenter(UserError):
     """The segmentation model cannot be downloaded, read or run, whatever the picture."""
 
 
-def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
+def remove_background(photograph: Image.Image, cutout: str) -> Image.Image:
     """Return a picture as RGBA, straight alpha, transparent outside the object; at most 2048 pixels wide and high.
 
     Args:
@@ -69,11 +69,11 @@ def cut_out(photograph: Image.Image, cutout: str) -> Image.Image:
         raise PictureError("is blank, of one colour or transparent everywhere; give a picture that shows an object")
     if cutout == "none" or (cutout == "auto" and outlines(np.asarray(whole.getchannel("A")) >= OPAQUE)):
         return whole
-    colours, unmixed = np.asarray(white), without_white
+    colours, unmixed = np.asarray(white), remove_white
     alpha = white_alpha(colours) if cutout == "auto" else None
     if alpha is None:
-        alpha, unmixed = segmenter("u2netp" if cutout == "auto" else cutout)(colours), without_spill
-    alpha = without_specks(alpha)
+        alpha, unmixed = segmenter("u2netp" if cutout == "auto" else cutout)(colours), remove_spill
+    alpha = remove_specks(alpha)
     found = (alpha >= 0.5).mean()
     if found < LEAST_SHARE:
         raise PictureError(NO_OBJECT)
@@ -108,7 +108,7 @@ def white_alpha(colours: Colours) -> Alpha | None:
     return np.where(background, 0, np.where(outline, mixture, 1)).astype(np.float32)
 
 
-def without_white(colours: Colours, alpha: Alpha) -> Colours:
+def remove_white(colours: Colours, alpha: Alpha) -> Colours:
     """The colours that give these when alpha mixes them with white, exactly."""
     darkness = (255 - colours.astype(np.float32)) / np.maximum(alpha, 1 / 255)[..., None]
     return (255 - darkness.clip(0, 255).round()).astype(np.uint8)
@@ -202,12 +202,12 @@ def segmenter(cutout: str) -> Segmenter:
 def attempted(name: str, period: int) -> Path | NoSegmenter:
     """Return the result of `downloaded`, or its error: one attempt in each `period`."""
     try:
-        return downloaded(name)
+        return download_model(name)
     except NoSegmenter as error:
         return error
 
 
-def downloaded(name: str) -> Path:
+def download_model(name: str) -> Path:
     """Return the path of a model of rembg's release in the user's cache; download it the first time."""
     file, checksum = MODELS[name]
     cache = Path(pooch.os_cache("zero-1-to-3"))
@@ -222,7 +222,7 @@ def downloaded(name: str) -> Path:
         ) from error
 
 
-def without_specks(alpha: Alpha) -> Alpha:
+def remove_specks(alpha: Alpha) -> Alpha:
     """The same without pieces that are small beside the largest."""
     _, pieces, stats, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
@@ -231,7 +231,7 @@ def without_specks(alpha: Alpha) -> Alpha:
     return np.where(kept[pieces], alpha, 0).astype(np.float32)
 
 
-def without_spill(colours: Colours, alpha: Alpha) -> Colours:
+def remove_spill(colours: Colours, alpha: Alpha) -> Colours:
     """The object's own colours where the outline mixes them with the background's: blur fusion (arXiv 2006.14970)."""
     image, mask = colours.astype(np.float32), alpha[..., None]
     front = back = image

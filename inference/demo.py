@@ -29,8 +29,8 @@ from inference.config import DemoConfig
 from inference.cutout import segmenter
 from inference.framing import Prepared
 from inference.novel_view import NovelView
-from inference.serving import LOOPBACK, doors
-from inference.studio import Studio
+from inference.serving import LOOPBACK, request_filters
+from inference.studio import ViewService
 
 
 def main(config: DemoConfig) -> int:
@@ -51,23 +51,23 @@ def main(config: DemoConfig) -> int:
             print("compiling …", flush=True)
             blank, silent = Image.new("RGB", (64, 64), "white"), lambda done, total: None
             device.submit(novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, on_step=silent).result()
-        serve(Studio(novel_view, device, config, Path(folder).resolve()), port)
+        serve(ViewService(novel_view, device, config, Path(folder).resolve()), port)
     return 0
 
 
-def serve(studio: Studio, port: int) -> None:
+def serve(studio: ViewService, port: int) -> None:
     """Until Ctrl-C or SIGTERM, with all uploaded and drawn files in the studio's folder."""
     config, files = studio.config, studio.files
     # gradio reads these when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(files)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from inference.page import STYLE, laid_out, theme
-    from inference.replies import listen
+    from inference.page import STYLE, build_page, theme
+    from inference.replies import connect_events
 
-    page = laid_out(studio)
+    page = build_page(studio)
     blocks = page.blocks
     with blocks:
-        listen(page, studio)
+        connect_events(page, studio)
     blocks.queue(max_size=config.queue, api_open=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -76,7 +76,7 @@ def serve(studio: Studio, port: int) -> None:
             prevent_thread_lock=True, inbrowser=False, ssr_mode=False, mcp_server=False, pwa=False,
             enable_monitoring=False, run_history=False, footer_links=[], allowed_paths=[],
             max_file_size=config.max_megabytes * 2**20, state_session_capacity=config.sessions,
-            theme=theme(), css=STYLE, app_kwargs={"middleware": doors(config.host, files)},
+            theme=theme(), css=STYLE, app_kwargs={"middleware": request_filters(config.host, files)},
         )  # fmt: skip
         shown = socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
         print(f"page: http://{f'[{shown}]' if ':' in shown else shown}:{port}", flush=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conf.options import UserError
-from inference.matches import tracks_between
+from inference.matches import match_views
 from inference.poses import Turn, cameras_after
 from rendering.cameras import FOV_DEGREES, Array
 
@@ -45,7 +45,7 @@ class Elevation:
     matches: int
 
 
-def elevation_of(view: Callable[[Sequence[Turn]], list[Image.Image]], picture: Image.Image) -> Elevation:
+def estimate_elevation(view: Callable[[Sequence[Turn]], list[Image.Image]], picture: Image.Image) -> Elevation:
     """From the views that `view` draws of the object in `picture` after `TURNS`.
 
     The uncertainty covers wrong and inexact matches and single views that turn by more or less than they were told, not
@@ -56,10 +56,10 @@ def elevation_of(view: Callable[[Sequence[Turn]], list[Image.Image]], picture: I
     """
     if picture.width < LEAST_SIDE:
         raise UserError(f"views of {picture.width} × {picture.width} pixels are too small to tell; {WAY_OUT}")
-    return elevation_from(tracks_between(picture, view(TURNS), TURNS), TURNS)
+    return fit_elevation(match_views(picture, view(TURNS), TURNS), TURNS)
 
 
-def elevation_from(tracks: Array, turns: Sequence[Turn]) -> Elevation:
+def fit_elevation(tracks: Array, turns: Sequence[Turn]) -> Elevation:
     """From places `[points, 1 + views, 2]` in the picture and the views, in picture sides, NaN where unmatched.
 
     Each point lies somewhere on its ray from the input's camera. An elevation costs what the best place for each leaves

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from inference.config import check_fill
-from inference.cutout import OPAQUE, cut_out
-from inference.photograph import Picture, photograph
+from inference.cutout import OPAQUE, remove_background
+from inference.photograph import Picture, load_photograph
 from training.model.picture import Background, on_white
 
 # The longer side of the object's box in training renders, as a share of the frame: mean over 12 views of 18 scans as
@@ -41,7 +41,7 @@ def prepare(picture: Picture, cutout: str = "auto", fill: float | None = None, r
         UserError: `fill` is out of range.
     """
     check_fill(fill)
-    cut = cut_out(photograph(picture), cutout)
+    cut = remove_background(load_photograph(picture), cutout)
     opaque = cut.getchannel("A").point([0] * OPAQUE + [255] * (256 - OPAQUE))
     if fill is None:
         fill = TRAINING_FILL if opaque.getextrema() == (0, 255) else 0

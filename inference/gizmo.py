@@ -11,7 +11,7 @@ LIKELY_ELEVATION = 20.0  # degrees above the horizon, where nobody knows
 FIRST_TURN: Turn = (0.0, 45.0, 0.0)
 
 
-def gizmo(elem_id: str) -> gr.HTML:
+def camera_control(elem_id: str) -> gr.HTML:
     """Its value is a turn `[Δpolar, Δazimuth, Δradius]`, its event `release`. It shows `picture` (a data URL) in the
     middle, a camera that looks at it from `elevation` degrees above the horizon, and below them a `note`."""
     return gr.HTML(

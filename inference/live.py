@@ -28,7 +28,7 @@ class Superseded(Exception):
     """Nobody waits for it any more."""
 
 
-def watched(
+def run_with_progress(
     device: Executor, draw: Callable[[OnStep], Result], wanted: Callable[[], bool]
 ) -> Generator[Progress, None, Result]:
     """Let `device` draw, yield how far it is, and return what was drawn.

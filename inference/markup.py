@@ -10,7 +10,7 @@ from PIL import Image
 from inference.live import Progress
 from inference.novel_view import NovelView
 from inference.poses import Turn
-from inference.studio import Wish
+from inference.studio import ViewRequest
 
 WELCOME = "Drop a picture of one object to begin."
 CAPTIONS = "<div class='captions'><p>Photograph</p><p>Shown to the model</p></div>"
@@ -48,7 +48,7 @@ def view(picture: Image.Image | None = None, turn: Turn = (0, 0, 0), quick: bool
 <figcaption><span>{label}</span>{link}</figcaption></figure>"""
 
 
-def said(sentence: str) -> str:
+def message(sentence: str) -> str:
     return f"<p role='status'>{escape(sentence)}</p>"
 
 
@@ -61,7 +61,7 @@ def busy(verb: str, progress: Progress | None = None) -> str:
 {duration(progress.seconds_left)} left</span></p><div class='bar'><i style='width:{percent:.1f}%'></i></div>"""
 
 
-def drawn(wish: Wish, seconds: float) -> str:
+def finished(wish: ViewRequest, seconds: float) -> str:
     """What was done, and how long it took."""
     sampling = wish.sampling
     what = f"{wish.views} views in {duration(seconds)}" if wish.views > 1 else f"Drawn in {duration(seconds)}"

@@ -18,7 +18,7 @@ RATIO = 0.92  # of the distances to the best and the next best candidate, at mos
 UNLIKE = 0.5  # squared distance of two descriptors of length 1 that show different things
 
 
-def tracks_between(picture: Image.Image, views: Sequence[Image.Image], turns: Sequence[Turn]) -> Array:
+def match_views(picture: Image.Image, views: Sequence[Image.Image], turns: Sequence[Turn]) -> Array:
     """Places `[points, 1 + views, 2]` (column, row) in the picture and the views; NaN where a view does not show it.
 
     In picture sides from the top left corner. The points are SIFT's; a match is the nearest descriptor (RootSIFT,

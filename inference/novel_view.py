@@ -19,7 +19,7 @@ from conf.options import UserError
 from inference.config import Null, Precision, Sampling
 from inference.framing import Prepared, prepare
 from inference.photograph import Picture
-from inference.poses import checked, pose_vectors
+from inference.poses import pose_vectors, validate_turns
 from inference.samplers import sample, steps_of
 from training.model.fingerprint import fingerprint
 from training.model.guidance import Denoiser, guided
@@ -31,7 +31,7 @@ BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together, at most
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedImage:
     """Encoded input pictures: latents `[N, C, h, w]` and embeddings `[N, D]`."""
 
     condition: Tensor
@@ -65,7 +65,7 @@ class NovelView:
         Raises:
             UserError: it is no checkpoint, or the device is not there.
         """
-        device = chosen(device)
+        device = resolve_device(device)
         model = load_posed(checkpoint)
         model.to(device).eval()
         parts: tuple[nn.Module, ...] = (model.unet, model.vae, model.image_encoder)
@@ -85,7 +85,7 @@ class NovelView:
 
     def __call__(
         self,
-        picture: Picture | Prepared | Seen,
+        picture: Picture | Prepared | EncodedImage,
         poses: ArrayLike,
         sampling: Sampling = Sampling(),
         *,
@@ -117,11 +117,11 @@ class NovelView:
             PictureError: The picture cannot be read, is blank, or no object is found in it.
             UserError: A pose is not three finite numbers, or a setting is out of its range.
         """
-        turns = checked(np.asarray(poses).tolist())
+        turns = validate_turns(np.asarray(poses).tolist())
         vectors = pose_vectors(turns, self.model.cc_projection.pose_vector, elevation)
         sampling = replace(sampling, **settings)
-        seen = picture if isinstance(picture, Seen) else self.see(picture, cutout=cutout, fill=fill)
-        views = self.draw(seen, vectors, sampling, None, on_step, bar)
+        seen = picture if isinstance(picture, EncodedImage) else self.encode(picture, cutout=cutout, fill=fill)
+        views = self.sample(seen, vectors, sampling, None, on_step, bar)
         return [to_image(view) for view in views]
 
     def prepare(self, picture: Picture, cutout: str = "auto", fill: float | None = None) -> Prepared:
@@ -129,12 +129,12 @@ class NovelView:
         return prepare(picture, cutout, fill, self.model.resolution)
 
     @torch.no_grad()
-    def see(self, *pictures: Picture | Prepared, cutout: str = "auto", fill: float | None = None) -> Seen:
+    def encode(self, *pictures: Picture | Prepared, cutout: str = "auto", fill: float | None = None) -> EncodedImage:
         """Encode pictures once, for any number of calls; those that are not prepared are prepared as in `__call__`."""
         prepared = [one if isinstance(one, Prepared) else self.prepare(one, cutout, fill) for one in pictures]
         inputs = [to_tensor(one.image, self.model.resolution).to(self.model.device) for one in prepared]
         latents = [self.model.condition_latent(input) for input in inputs]
-        return Seen(torch.cat(latents), torch.cat([self.model.embed(input) for input in inputs]))
+        return EncodedImage(torch.cat(latents), torch.cat([self.model.embed(input) for input in inputs]))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -142,9 +142,9 @@ class NovelView:
         return fingerprint(self.model)
 
     @torch.no_grad()
-    def draw(
+    def sample(
         self,
-        seen: Seen,
+        seen: EncodedImage,
         poses_N4: ArrayLike,
         sampling: Sampling,
         seeds: Sequence[int] | None = None,
@@ -211,7 +211,7 @@ def _fastest_on_cpu(model: Zero123) -> Precision:
     return Precision.bfloat16 if half and isinstance(model.vae, AutoencoderKL) else Precision.float32
 
 
-def chosen(device: str) -> str:
+def resolve_device(device: str) -> str:
     """The device that `auto` means here, or the one that was asked for.
 
     Raises:

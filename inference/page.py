@@ -8,8 +8,8 @@ import gradio as gr
 
 from inference import markup
 from inference.config import DemoConfig, Sampler
-from inference.gizmo import LIKELY_ELEVATION, gizmo
-from inference.studio import Session, Studio
+from inference.gizmo import LIKELY_ELEVATION, camera_control
+from inference.studio import Session, ViewService
 
 STYLE = (Path(__file__).parent / "page.css").read_text()
 KEPT = 3600  # seconds for which a visitor's picture and files are kept
@@ -61,7 +61,7 @@ def theme() -> gr.themes.Base:
     return gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=SYSTEM_FONT, font_mono=("monospace",))
 
 
-def laid_out(studio: Studio) -> Page:
+def build_page(studio: ViewService) -> Page:
     """On the left what goes in, on the right what comes out; one below the other where it is narrow."""
     most = studio.config.most_views
     name = "/".join(Path(studio.config.checkpoint).parts[-2:])
@@ -79,13 +79,13 @@ def laid_out(studio: Studio) -> Page:
                     )  # fmt: skip
                     cutout = gr.HTML(markup.cutout(None), elem_id="cutout", **BARE)
                     gr.HTML(markup.CAPTIONS, elem_id="captions", **BARE)
-                camera = gizmo("gizmo")
+                camera = camera_control("gizmo")
                 with gr.Accordion("More", open=False, elem_id="more"):
                     settings = _settings(studio.config)
                     views = gr.Slider(2, most, min(24, most), step=1, label="Views in an orbit")
             with gr.Column(elem_id="wall", min_width=0):
                 view = gr.HTML(markup.view(), elem_id="view", **BARE)
-                status = gr.HTML(markup.said(markup.WELCOME), elem_id="status", **BARE)
+                status = gr.HTML(markup.message(markup.WELCOME), elem_id="status", **BARE)
                 with gr.Row(elem_id="tools"):
                     orbit = gr.Button("Orbit", variant="primary", elem_id="orbit")
                     again = gr.Button("Another guess", elem_id="again")

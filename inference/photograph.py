@@ -30,7 +30,7 @@ class PictureError(UserError):
         self.reason = reason
 
 
-def photograph(picture: Picture) -> Image.Image:
+def load_photograph(picture: Picture) -> Image.Image:
     """Return a picture upright, as 8-bit RGB, or RGBA with straight alpha where it has transparency.
 
     Args:

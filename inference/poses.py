@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from conf.options import UserError
-from rendering.cameras import Array, camera_centre, look_at_origin, pose_vector, position, spherical
+from rendering.cameras import (
+    Array,
+    camera_centre,
+    cartesian_to_spherical,
+    look_at_origin,
+    pose_vector,
+    spherical_to_cartesian,
+)
 from training.model.conditioning import PoseVector
 
 MOST_POSES = 1000
@@ -20,7 +27,7 @@ GRID_DEGREES = 30.0  # how far above and below the input the rows of a grid lie
 PLAIN_RADIUS = 1.85  # object sizes; the mean of the training renders, taken for that of the input where it is unknown
 
 
-def turns_of(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input_camera: int) -> list[Turn]:
+def parse_turns(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input_camera: int) -> list[Turn]:
     """The turns that were asked for, in one of the four ways.
 
     Raises:
@@ -40,10 +47,10 @@ def turns_of(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input_ca
         return grid_turns(grid)
     if cameras:
         return camera_turns(read_cameras(cameras), input_camera, cameras)
-    return checked(poses)
+    return validate_turns(poses)
 
 
-def checked(poses: Sequence[Any]) -> list[Turn]:
+def validate_turns(poses: Sequence[Any]) -> list[Turn]:
     """The same, once they are known to be triples of sensible numbers, and not too many.
 
     Raises:
@@ -83,9 +90,9 @@ def camera_turns(cameras: Array, input_camera: int, name: str) -> list[Turn]:
     _bounded(len(cameras) - 1, f"cameras: {name} has one for the input, and of others")
     if not 0 <= input_camera < len(cameras):
         raise UserError(f"input_camera={input_camera} is outside 0..{len(cameras) - 1}, the cameras in {name}")
-    places = [spherical(centre) for centre in camera_centre(cameras)]
+    places = [cartesian_to_spherical(centre) for centre in camera_centre(cameras)]
     polar, azimuth, radius = places[input_camera]
-    return checked(
+    return validate_turns(
         [
             (math.degrees(p - polar), (math.degrees(a - azimuth) + 180) % 360 - 180, r - radius)
             for i, (p, a, r) in enumerate(places)
@@ -100,7 +107,7 @@ def camera_elevation(cameras: str, input_camera: int) -> float:
     Raises:
         UserError: as `read_cameras`.
     """
-    polar, _, _ = spherical(camera_centre(read_cameras(cameras))[input_camera])
+    polar, _, _ = cartesian_to_spherical(camera_centre(read_cameras(cameras))[input_camera])
     return 90 - math.degrees(polar)
 
 
@@ -150,7 +157,9 @@ def cameras_after(turns: Sequence[Turn], elevation_degrees: float, radius: float
     input_polar = 90 - elevation_degrees
     return np.stack(
         [
-            look_at_origin(position(math.radians(input_polar + polar), math.radians(azimuth), radius + away))
+            look_at_origin(
+                spherical_to_cartesian(math.radians(input_polar + polar), math.radians(azimuth), radius + away)
+            )
             for polar, azimuth, away in turns
         ]
     )

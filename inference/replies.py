@@ -17,9 +17,9 @@ from conf.options import UserError
 from inference import markup
 from inference.album import contact_sheet, write_gif, write_mp4
 from inference.live import Progress, Superseded
-from inference.markup import WELCOME, busy, data_url, miniature, said
+from inference.markup import WELCOME, busy, data_url, message, miniature
 from inference.page import Film, Page, Settings
-from inference.studio import Session, Studio, Wish
+from inference.studio import Session, ViewRequest, ViewService
 
 # None is part of a public API, and each looks itself at what comes over the network; one at a time uses the device;
 # what ends others cannot wait.
@@ -31,10 +31,10 @@ Replies = Generator[Shown, None, None]
 Result = TypeVar("Result")
 
 
-def listen(page: Page, studio: Studio) -> None:
+def connect_events(page: Page, studio: ViewService) -> None:
     """Connect the parts of the page with the replies, inside its blocks."""
     _fetch_nothing()
-    reply, settings, film = Reply(page, studio), page.settings, page.film
+    reply, settings, film = Handlers(page, studio), page.settings, page.film
     asked = [page.session, page.camera, *_parts(settings)]
     everything = [page.session, page.photo, page.cutout, page.camera, page.view, page.status]
     drawn = [page.view, page.status]
@@ -57,13 +57,13 @@ def listen(page: Page, studio: Studio) -> None:
 
 
 @dataclass(frozen=True)
-class Reply:
+class Handlers:
     page: Page
-    studio: Studio
+    studio: ViewService
 
     def wish(self, session: Session, *asked: Any) -> None:
         """Heard at once: what is being drawn for an older wish ends at its next step."""
-        with told():
+        with shown_errors():
             session.wish = self.studio.wish(*asked)
 
     def forget(self, session: Session) -> Shown:
@@ -92,31 +92,31 @@ class Reply:
     def draw(self, session: Session, *asked: Any) -> Replies:
         """A quick view, then the view itself."""
         page, studio, start = self.page, self.studio, perf_counter()
-        with told():
+        with shown_errors():
             session.wish = wish = studio.wish(*asked)
             if session.seen is None:
-                yield {page.status: said(WELCOME)}
+                yield {page.status: message(WELCOME)}
                 return
             quick = studio.preview(wish)
             if quick is not None:
                 (first,) = yield from reported(studio.draw(session, quick, wish), self.progress("a first look"))
                 yield {page.view: markup.view(first, wish.turn, quick=True), page.status: busy("refining")}
             (view,) = yield from reported(studio.draw(session, wish, wish), self.progress("refining"))
-            yield {page.view: markup.view(view, wish.turn), page.status: markup.drawn(wish, perf_counter() - start)}
+            yield {page.view: markup.view(view, wish.turn), page.status: markup.finished(wish, perf_counter() - start)}
 
     def orbit(self, session: Session, *asked: Any) -> Replies:
         """A film once around, and its views on a sheet."""
         page, start = self.page, perf_counter()
-        with told():
+        with shown_errors():
             session.wish = wish = self.studio.wish(*asked)
             if session.seen is None or session.prepared is None:
-                yield {page.status: said(WELCOME)}
+                yield {page.status: message(WELCOME)}
                 return
             progress = self.progress(f"{wish.views} views once around")
             frames = yield from reported(self.studio.draw(session, wish, wish), progress)
             yield {page.status: busy("making the film")}
             film = self.filmed(session.prepared.image, frames, wish)
-            done = markup.drawn(wish, perf_counter() - start)
+            done = markup.finished(wish, perf_counter() - start)
             yield {page.status: done, page.film.box: gr.update(visible=True), **film}
 
     def estimate(self, session: Session, *asked: Any) -> Replies:
@@ -136,10 +136,10 @@ class Reply:
 
     def nothing(self, sentence: str) -> Shown:
         page = self.page
-        empty = {page.cutout: markup.cutout(None), page.view: markup.view(), page.status: said(sentence)}
+        empty = {page.cutout: markup.cutout(None), page.view: markup.view(), page.status: message(sentence)}
         return {page.session: Session(), page.camera: gr.update(picture="", note=""), **empty}
 
-    def filmed(self, picture: Image.Image, frames: list[Image.Image], wish: Wish) -> Shown:
+    def filmed(self, picture: Image.Image, frames: list[Image.Image], wish: ViewRequest) -> Shown:
         """The files of an orbit, where gradio deletes them in time."""
         folder, film = Path(tempfile.mkdtemp(dir=self.studio.files)), self.page.film
         write_mp4(folder / "orbit.mp4", frames)
@@ -166,7 +166,7 @@ def reported(
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def shown_errors() -> Iterator[None]:
     """What a visitor can mend becomes a sentence on the page; what nobody waits for ends without a word."""
     try:
         yield

@@ -30,7 +30,7 @@ from inference.metrics import psnr
 from inference.novel_view import NovelView, to_image
 from pipeline.output import require_own_file
 from pipeline.page import contact_sheet, is_page, page, picture
-from pipeline.shards import Marker, Sample, npy_array, read_markers, read_samples, view_names
+from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
 from pipeline.storage import write_atomically
 from rendering.cameras import relative_pose
 from training.model.picture import decode
@@ -50,7 +50,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ScoredView:
     """A pair with what the model made of it, and how close that is to the truth (PSNR, dB) beside how close
     it would have been to show the input again."""
 
@@ -63,7 +63,7 @@ class Drawn:
 def main(config: ReportConfig) -> None:
     folder = Path(config.run)
     require_own_file(config.output, is_page(COMMAND, EARLIER))
-    markers = read_markers(config.views, "views")
+    markers = read_manifests(config.views, "views")
     novel_view = NovelView.load(folder / "model", config.device)
     held_out = read_held_out(folder)
     sheets: list[str] = []
@@ -78,7 +78,7 @@ def main(config: ReportConfig) -> None:
             break
     if not pairs:
         raise UserError(f"no object that {config.run} held out lies in {config.views}; name the views it was given")
-    drawn = draw(novel_view, pairs[: config.rows], config)
+    drawn = sample_pairs(novel_view, pairs[: config.rows], config)
     body = [
         _opening(markers, held_out, drawn),
         "<div class='rows'>" + "".join(_row(one) for one in drawn) + "</div>",
@@ -121,7 +121,7 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
         )
 
 
-def draw(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[Drawn]:
+def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[ScoredView]:
     inputs = [Image.fromarray(pair.condition) for pair in pairs]
     seen = novel_view.see(*(Prepared(image, image) for image in inputs))  # renders need no preparation
     seeds = range(config.sampling.seed * 1_000_003, config.sampling.seed * 1_000_003 + len(pairs))
@@ -129,11 +129,11 @@ def draw(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list
     drawn = []
     for pair, view in zip(pairs, views, strict=True):
         pixels = np.array(to_image(view))
-        drawn.append(Drawn(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
+        drawn.append(ScoredView(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
     return drawn
 
 
-def mean_scores(drawn: list[Drawn]) -> tuple[float, float]:
+def mean_scores(drawn: list[ScoredView]) -> tuple[float, float]:
     """Mean PSNR of the drawn views, and of showing the input again, dB."""
     return float(np.mean([one.score for one in drawn])), float(np.mean([one.repeated for one in drawn]))
 
@@ -160,7 +160,7 @@ def loss_curve(metrics: Path) -> str:
     return f"<div class='paper'>{svg.getvalue()[svg.getvalue().index('<svg') :]}</div>"
 
 
-def _samples(config: ReportConfig, markers: list[Marker]) -> Iterator[tuple[str, Sample]]:
+def _samples(config: ReportConfig, markers: list[ShardManifest]) -> Iterator[tuple[str, Sample]]:
     total = sum(len(marker.uids) for marker in markers)
     with tqdm(total=total, desc="reading", unit=" objects") as bar:
         for marker in markers:
@@ -174,7 +174,7 @@ def _samples(config: ReportConfig, markers: list[Marker]) -> Iterator[tuple[str,
                 ) from error
 
 
-def _opening(markers: list[Marker], held_out: frozenset[str], drawn: list[Drawn]) -> str:
+def _opening(markers: list[ShardManifest], held_out: frozenset[str], drawn: list[ScoredView]) -> str:
     objects = sum(len(marker.uids) for marker in markers)
     score, repeated = mean_scores(drawn)
     better = sum(one.score > one.repeated for one in drawn)
@@ -185,7 +185,7 @@ def _opening(markers: list[Marker], held_out: frozenset[str], drawn: list[Drawn]
 The drawn view is the closer one in {better} of {len(drawn)} pairs.</p>"""
 
 
-def _row(one: Drawn) -> str:
+def _row(one: ScoredView) -> str:
     polar, sine, cosine, radius = one.pair.pose
     azimuth = np.arctan2(sine, cosine)
     turn = f"Δθ {np.degrees(polar):+.0f}°, Δφ {np.degrees(azimuth):+.0f}°, Δr {radius:+.2f}"

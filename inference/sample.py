@@ -29,14 +29,14 @@ from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
 from inference.photograph import PictureError, read_photograph
 from inference.picture_folder import INPUTS, pictures_in, view_folders
-from inference.poses import Turn, turns_of
+from inference.poses import Turn, parse_turns
 from inference.views import (
-    draw_views,
     file_names,
     given_elevation,
     is_written,
     own_files,
     require_own_views,
+    sample_views,
     with_cameras_elevation,
     write_views,
 )
@@ -47,7 +47,7 @@ MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
 
 
 def main(config: SampleConfig) -> int:
-    turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
+    turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = with_cameras_elevation(config)
     given_elevation(config.elevation)
     image, output = Path(config.image), Path(config.output)
@@ -58,17 +58,17 @@ def main(config: SampleConfig) -> int:
             for folder in (output, *(output / name for name in pictures)):
                 require_apart(str(folder), config.image, "image", nested=False)
             require_own(output, pictures, file_names(len(turns), config.samples))
-            return draw_all(pictures, not_read, output, turns, config, load(config))
-        return draw_one(image, output, turns, config)
+            return sample_all(pictures, not_read, output, turns, config, load(config))
+        return sample_one(image, output, turns, config)
 
 
-def draw_one(image: Path, output: Path, turns: list[Turn], config: SampleConfig) -> int:
+def sample_one(image: Path, output: Path, turns: list[Turn], config: SampleConfig) -> int:
     """Draw the views of one picture; return the exit code."""
     require_own_views(output, file_names(len(turns), config.samples))
     if image.name in (own := own_files(output)) or not own:
         require_apart(str(output), str(image.parent), "image", nested=False)
     read_photograph(image)  # before the checkpoint, which takes longer
-    there = not draw(image, output, turns, config, load(config))
+    there = not sample_image(image, output, turns, config, load(config))
     print(f"{len(turns) * config.samples} views of {image}{there * ', there already'}: {output / 'views.png'}")
     return 0
 
@@ -77,7 +77,7 @@ def load(config: ViewsConfig) -> NovelView:
     return NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
 
 
-def draw_all(
+def sample_all(
     pictures: dict[str, Path],
     not_read: list[Path],
     output: Path,
@@ -94,7 +94,7 @@ def draw_all(
     shown, there, total = list[str](), 0, len(pictures) + len(not_read)
     for name, path in tqdm(pictures.items(), desc="pictures", unit=" pictures"):
         try:
-            there += not draw(path, output / name, turns, config, model)
+            there += not sample_image(path, output / name, turns, config, model)
             shown.append(name)
         except PictureError as error:
             failures.append(f"{path}: {error.reason}")
@@ -134,7 +134,7 @@ def write_inputs(output: Path, names: list[str]) -> None:
     aside.replace(output / INPUTS)
 
 
-def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
+def sample_image(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
     """Draw the views of one picture, unless the folder holds them; whether that was to be done."""
     settings = {name: value for name, value in asdict(config).items() if name not in ("image", "output", "device")}
     try:
@@ -146,7 +146,7 @@ def draw(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, nove
     about = {"image": str(image), "sha256": digest, "weights": weights, "settings": settings, "poses": turns}
     if is_written(folder, about):
         return False
-    write_views(folder, draw_views(read_photograph(image), turns, config, novel_view), turns, about)
+    write_views(folder, sample_views(read_photograph(image), turns, config, novel_view), turns, about)
     return True
 
 

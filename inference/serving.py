@@ -27,7 +27,7 @@ HEADERS = [
 ]
 
 
-class Door:
+class RequestFilter:
     """Lets in the page's own requests, and none for a file outside `files`."""
 
     def __init__(self, app: ASGIApp, files: Path):
@@ -36,7 +36,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if not self.lets_in(scope["path"]):
+        if not self.allows(scope["path"]):
             return await PlainTextResponse("not found", 404)(scope, receive, send)
 
         async def answer(message: Message) -> None:
@@ -46,7 +46,7 @@ class Door:
 
         await self.app(scope, receive, answer)
 
-    def lets_in(self, path: str) -> bool:
+    def allows(self, path: str) -> bool:
         """`path` comes without its escapes; gradio may take another layer of them off."""
         if path.startswith(FILE):
             return all(self.is_ours(name) for name in (path[len(FILE) :], unquote(path[len(FILE) :])))
@@ -56,7 +56,7 @@ class Door:
         return "\0" not in name and Path(name).is_absolute() and Path(name).resolve().is_relative_to(self.files)
 
 
-def doors(host: str, files: Path) -> list[Middleware]:
+def request_filters(host: str, files: Path) -> list[Middleware]:
     """On a loopback address, the names of other hosts are refused too: a web site may have made its name point here."""
-    door = Middleware(Door, files=files)
+    door = Middleware(RequestFilter, files=files)
     return [door, Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))] if host in LOOPBACK else [door]

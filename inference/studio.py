@@ -13,18 +13,18 @@ from PIL import Image
 from conf.options import UserError
 from inference.config import DemoConfig, Sampler, Sampling
 from inference.cutout import NoSegmenter
-from inference.elevation import Elevation, elevation_of
+from inference.elevation import Elevation, estimate_elevation
 from inference.framing import Prepared
-from inference.live import Progress, watched
-from inference.novel_view import NovelView, Seen
+from inference.live import Progress, run_with_progress
+from inference.novel_view import EncodedImage, NovelView
 from inference.photograph import PictureError
-from inference.poses import Turn, checked, orbit_turns
+from inference.poses import Turn, orbit_turns, validate_turns
 from inference.views import QUICK
 from training.model.conditioning import PoseVector
 
 
 @dataclass(frozen=True)
-class Wish:
+class ViewRequest:
     """What a visitor asks for: the view after a turn, or `views` of them once around from there."""
 
     turn: Turn
@@ -45,12 +45,12 @@ class Session:
     """What is kept of a visitor: the picture, what the model knows of it, and the latest wish, which ends others."""
 
     prepared: Prepared | None = None
-    seen: Seen | None = None
-    wish: Wish | None = None
+    seen: EncodedImage | None = None
+    wish: ViewRequest | None = None
 
 
 @dataclass(frozen=True)
-class Studio:
+class ViewService:
     """A checkpoint on a device that does one thing at a time."""
 
     novel_view: NovelView
@@ -78,11 +78,11 @@ class Studio:
             ) from error
         except PictureError as error:
             raise UserError(f"{Path(path).name} {error.reason}") from error
-        return Session(prepared, self.device.submit(self.novel_view.see, prepared).result())
+        return Session(prepared, self.device.submit(self.novel_view.encode, prepared).result())
 
     def wish(
         self, turn: Any, seed: Any, guidance: Any, steps: Any, sampler: Any, elevation: Any, views: Any = 1
-    ) -> Wish:
+    ) -> ViewRequest:
         """The same as a wish, once it is known to be sound: it came over the network.
 
         Raises:
@@ -101,28 +101,30 @@ class Studio:
         sampling = replace(
             self.config.sampling, seed=int(seed), guidance=float(guidance), steps=int(steps), sampler=sampler
         )
-        return Wish(checked([turn])[0], sampling, float(elevation), int(views))
+        return ViewRequest(validate_turns([turn])[0], sampling, float(elevation), int(views))
 
-    def preview(self, wish: Wish) -> Wish | None:
+    def preview(self, wish: ViewRequest) -> ViewRequest | None:
         """The same in few steps, where that is less."""
         steps = self.config.preview_steps
         if steps >= wish.sampling.steps:
             return None
         return replace(wish, sampling=replace(wish.sampling, steps=steps, sampler=Sampler.dpm_solver))
 
-    def draw(self, session: Session, wish: Wish, of: Wish) -> Generator[Progress, None, list[Image.Image]]:
+    def draw(
+        self, session: Session, wish: ViewRequest, of: ViewRequest
+    ) -> Generator[Progress, None, list[Image.Image]]:
         """What is wished for, as long as it is part of the session's latest wish, `of`."""
         seen = session.seen
         assert seen is not None
         elevation = wish.elevation if self.needs_elevation else None
-        views = yield from watched(
+        views = yield from run_with_progress(
             self.device,
             lambda on_step: self.novel_view(seen, wish.turns, wish.sampling, elevation=elevation, on_step=on_step),
             lambda: session.wish == of and not self.closing.is_set(),
         )
         return views
 
-    def estimate(self, session: Session, wish: Wish) -> Generator[Progress, None, Elevation]:
+    def estimate(self, session: Session, wish: ViewRequest) -> Generator[Progress, None, Elevation]:
         """How high the picture's camera stood, as long as nothing else is wished for.
 
         Raises:
@@ -130,9 +132,9 @@ class Studio:
         """
         seen, prepared = session.seen, session.prepared
         assert seen is not None and prepared is not None
-        elevation = yield from watched(
+        elevation = yield from run_with_progress(
             self.device,
-            lambda on_step: elevation_of(
+            lambda on_step: estimate_elevation(
                 lambda poses: self.novel_view(seen, poses, QUICK, on_step=on_step), prepared.image
             ),
             lambda: session.wish == wish and not self.closing.is_set(),

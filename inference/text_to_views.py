@@ -24,9 +24,9 @@ from transformers.utils.logging import set_verbosity_error
 from conf.command import run
 from conf.options import UserError
 from inference.config import TextToViewsConfig
-from inference.novel_view import chosen
-from inference.poses import Turn, turns_of
-from inference.sample import draw, load
+from inference.novel_view import resolve_device
+from inference.poses import Turn, parse_turns
+from inference.sample import load, sample_image
 from inference.views import file_names, given_elevation, require_own_views, with_cameras_elevation
 from pipeline.output import json_object, locked, not_own
 from pipeline.storage import normalised
@@ -37,19 +37,19 @@ set_verbosity_error()  # transformers advises those who write pipelines, not tho
 
 
 def main(config: TextToViewsConfig) -> int:
-    turns = turns_of(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
+    turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = with_cameras_elevation(config)
     given_elevation(config.elevation)
     with locked(config.output):
-        return draw_all(Path(config.output), turns, config)
+        return sample_all(Path(config.output), turns, config)
 
 
-def draw_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> int:
+def sample_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> int:
     """Draw the picture of the words and its views; return the exit code."""
     require_own_views(output, file_names(len(turns), config.samples))
     require_own_picture(output)
     novel_view = load(config)
-    draw(write_picture(output, config), output, turns, config, novel_view)
+    sample_image(write_picture(output, config), output, turns, config, novel_view)
     print(f"{len(turns) * config.samples} views of “{config.prompt}”: {output / 'views.png'}")
     return 0
 
@@ -92,7 +92,7 @@ def picture_of(config: TextToViewsConfig) -> Image.Image:
     Raises:
         UserError: there is no such pipeline, it makes no picture of words, or it withholds the one it made.
     """
-    pipeline = pipeline_of(config.text_to_image, chosen(config.device))
+    pipeline = pipeline_of(config.text_to_image, resolve_device(config.device))
     steps = {} if config.text_steps is None else {"num_inference_steps": config.text_steps}
     noise = torch.Generator().manual_seed(config.sampling.seed)
     try:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from conf.options import UserError
 from inference.album import contact_sheet, variance, variance_picture, write_gif, write_mp4
 from inference.config import Sampler, Sampling, ViewsConfig
-from inference.elevation import elevation_of
+from inference.elevation import estimate_elevation
 from inference.novel_view import NovelView, to_image
 from inference.poses import Turn, camera_elevation, cameras_after, pose_vectors
 from pipeline.output import not_own
@@ -42,7 +42,7 @@ QUICK = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only an
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ViewSet:
     """What was drawn for one picture: `views[pose][guess]`, and the elevation of its camera where that is known."""
 
     picture: Image.Image
@@ -51,7 +51,7 @@ class Drawn:
     uncertainty_degrees: float | None
 
 
-def draw_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConfig, novel_view: NovelView) -> Drawn:
+def sample_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConfig, novel_view: NovelView) -> ViewSet:
     """From a photograph to its views; guess k is the one of seed + k.
 
     Raises:
@@ -64,18 +64,18 @@ def draw_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConf
     seen = novel_view.see(prepared)
     if config.elevation == "estimate":
         try:
-            estimate = elevation_of(lambda poses: novel_view(seen, poses, QUICK, bar="elevation"), prepared.image)
+            estimate = estimate_elevation(lambda poses: novel_view(seen, poses, QUICK, bar="elevation"), prepared.image)
             elevation, uncertainty = estimate.degrees, estimate.uncertainty_degrees
             tqdm.write(f"elevation: {elevation:.0f}° ± {uncertainty:.0f}° above the horizon, estimated")
         except UserError as unknown:
-            say_unknown(str(unknown))
+            warn_unknown_elevation(str(unknown))
     views = [to_image(view) for view in novel_view.draw(seen, vectors, config.sampling, seeds)]
     guesses = [views[i : i + config.samples] for i in range(0, len(views), config.samples)]
-    return Drawn(prepared.image, guesses, elevation, uncertainty)
+    return ViewSet(prepared.image, guesses, elevation, uncertainty)
 
 
 @functools.cache
-def say_unknown(reason: str) -> None:
+def warn_unknown_elevation(reason: str) -> None:
     """Once, however many pictures of a folder it holds for."""
     tqdm.write(f"elevation: unknown; {reason}", sys.stderr)
 
@@ -143,7 +143,7 @@ def require_own_views(folder: Path, names: set[str]) -> None:
         raise not_own(folder, foreign)
 
 
-def write_views(folder: Path, drawn: Drawn, turns: Sequence[Turn], about: dict[str, Any]) -> None:
+def write_views(folder: Path, drawn: ViewSet, turns: Sequence[Turn], about: dict[str, Any]) -> None:
     """Write the views into `folder`; `about` goes into poses.json, which comes last.
 
     Files that an earlier run wrote there are deleted, other files stay.
@@ -205,7 +205,7 @@ def _deciding(about: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in about.items() if name != "image"} | {"settings": settings}
 
 
-def sheet(drawn: Drawn, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:
+def sheet(drawn: ViewSet, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:
     """The input and a view for each pose; with several guesses, a row for each pose that ends with where they differ,
     all on one scale."""
     labels = [f"{polar:+g}° {azimuth:+g}° {radius:+g}" for polar, azimuth, radius in np.round(turns, 2).tolist()]

@@ -7,7 +7,7 @@ from conf.options import UserError, option
 from conf.tracking import WandbConfig
 from rendering.failure import REASONS
 from rendering.limits import Limits
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RenderConfig:
     objects_per_shard: int | None = option(None, "by default a sixteenth of the objects, 256 at most")
     max_failure_rate: float = option(0.2, "exit with 1 when a larger part of the objects has no views")
     retry: list[str] = option([], "reasons of failures to render again, as retry=timeout,crashed")
-    renderer: Recipe = Recipe()
+    renderer: RenderSettings = RenderSettings()
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
     wandb: RenderWandb = RenderWandb()

@@ -18,26 +18,26 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from conf.options import UserError
-from pipeline.release import Released, read_files
-from pipeline.shards import Record, Sample, npy_array, npy_bytes, view_names
+from pipeline.release import ReleasedObject, read_files
+from pipeline.shards import ObjectRecord, Sample, npy_array, npy_bytes, view_names
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
 from rendering.picture import save_lossless
-from rendering.quality import Look, look
+from rendering.quality import ViewStats, view_stats
 
 MOST_PIXELS = 4096**2  # of a picture
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, TokenError)
 
 
-def to_sample(item: Released, resolution: int | None) -> tuple[Sample, Record]:
+def to_sample(item: ReleasedObject, resolution: int | None) -> tuple[Sample, ObjectRecord]:
     """A view sample and the record of an object; the sample is empty where it has no views."""
     start = time.monotonic()
     try:
         sample = _sample(item, resolution)
     except RenderFailure as failure:
-        return {}, Record(item.uid, "failed", failure.reason, failure.detail, round(time.monotonic() - start, 3))
+        return {}, ObjectRecord(item.uid, "failed", failure.reason, failure.detail, round(time.monotonic() - start, 3))
     seconds = round(time.monotonic() - start, 3)
-    return sample, Record(item.uid, "ok", seconds=seconds, bytes=sum(map(len, sample.values())))
+    return sample, ObjectRecord(item.uid, "ok", seconds=seconds, bytes=sum(map(len, sample.values())))
 
 
 def write_object(named: tuple[str, Sample], root: Path) -> None:
@@ -65,7 +65,7 @@ def write_object(named: tuple[str, Sample], root: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _sample(item: Released, resolution: int | None) -> Sample:
+def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
     files = read_files(item)
     count = len(files) // 2
     if not files or set(files) != {f"{i:03d}.{kind}" for i in range(count) for kind in ("png", "npy")}:
@@ -74,7 +74,7 @@ def _sample(item: Released, resolution: int | None) -> Sample:
         raise RenderFailure("incomplete", detail)
     cameras = np.stack([_camera(f"{i:03d}.npy", files[f"{i:03d}.npy"]) for i in range(count)])
     views: Sample = {}
-    looks: list[Look] = []
+    looks: list[ViewStats] = []
     side = 0
     for i in range(count):
         picture = _picture(f"{i:03d}.png", files[f"{i:03d}.png"], "PNG")
@@ -82,7 +82,7 @@ def _sample(item: Released, resolution: int | None) -> Sample:
             raise RenderFailure("unreadable", f"{i:03d}.png has {picture.width}² pixels, those before {side}²")
         side = picture.width
         picture = shrink(picture, resolution) if resolution else picture
-        looks.append(look(np.asarray(picture)[..., 3]))
+        looks.append(view_stats(np.asarray(picture)[..., 3]))
         contents = io.BytesIO()
         save_lossless(picture, contents)
         views[f"{i:03d}.webp"] = contents.getvalue()

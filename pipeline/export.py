@@ -21,9 +21,9 @@ from conf.options import UserError
 from pipeline.config import ExportConfig
 from pipeline.convert import write_object
 from pipeline.output import FolderLayout, claimed, json_object
-from pipeline.processes import processes
+from pipeline.processes import process_pool
 from pipeline.release import LISTING
-from pipeline.shards import UID, Marker, Sample, read_markers, read_samples
+from pipeline.shards import UID, Sample, ShardManifest, read_manifests, read_samples
 from pipeline.storage import write_atomically
 
 PLAN = "export.json"
@@ -35,7 +35,7 @@ LAYOUT = FolderLayout(
 
 
 def main(config: ExportConfig) -> None:
-    markers = read_markers(config.path, "views")
+    markers = read_manifests(config.path, "views")
     uids = list(dict.fromkeys(uid for marker in markers for uid in marker.uids))
     if strange := [uid for uid in uids if not UID.fullmatch(uid)]:
         raise UserError(f"{config.path} holds an object {strange[0]!r:.300}, which cannot name a folder")
@@ -43,7 +43,7 @@ def main(config: ExportConfig) -> None:
         export_all(config, markers, uids)
 
 
-def export_all(config: ExportConfig, markers: list[Marker], uids: list[str]) -> None:
+def export_all(config: ExportConfig, markers: list[ShardManifest], uids: list[str]) -> None:
     """Write the objects that the output does not hold yet."""
     output = Path(config.output)
     _agree(output, {marker.name: marker.sha256 for marker in markers})
@@ -52,7 +52,7 @@ def export_all(config: ExportConfig, markers: list[Marker], uids: list[str]) -> 
         tqdm(
             total=len(uids), initial=len(uids) - len(missing), desc="exporting", unit=" objects", smoothing=0.1
         ) as bar,
-        processes(config.workers) as spread,
+        process_pool(config.workers) as spread,
     ):
         for _ in spread(partial(write_object, root=output), _take(config.path, markers, missing)):
             bar.update()
@@ -71,7 +71,7 @@ def _agree(output: Path, shards: dict[str, str]) -> None:
     write_atomically(str(plan), json.dumps(shards, indent=1).encode())
 
 
-def _take(root: str, markers: list[Marker], missing: set[str]) -> Iterator[tuple[str, Sample]]:
+def _take(root: str, markers: list[ShardManifest], missing: set[str]) -> Iterator[tuple[str, Sample]]:
     """The samples of the objects in `missing`, out of which they are taken; shards with none of them are not read."""
     for marker in markers:
         if missing.isdisjoint(marker.uids):

@@ -14,7 +14,7 @@ from conf.options import UserError
 from pipeline.config import InspectConfig
 from pipeline.output import require_own_file
 from pipeline.page import contact_sheet, is_page, page, table
-from pipeline.shards import Marker, Record, Sample, read_markers, read_samples, view_names
+from pipeline.shards import ObjectRecord, Sample, ShardManifest, read_manifests, read_samples, view_names
 from pipeline.storage import write_atomically
 
 COMMAND = "pipeline.inspect"
@@ -22,14 +22,14 @@ EARLIER = b"<title>Views in "  # of pages that have no mark yet
 
 
 def main(config: InspectConfig) -> None:
-    markers = read_markers(config.path, "views")
+    markers = read_manifests(config.path, "views")
     output = config.output or f"{config.path}/index.html"
     require_own_file(output, is_page(COMMAND, EARLIER))
     write_atomically(output, page(f"Views in {config.path}", _body(config, markers), COMMAND))
     print(f"contact sheet: {output}")
 
 
-def _body(config: InspectConfig, markers: list[Marker]) -> str:
+def _body(config: InspectConfig, markers: list[ShardManifest]) -> str:
     records = {record.uid: record for marker in markers for record in marker.records}
     failed = [record for record in records.values() if record.status == "failed"]
     shown = min(config.limit, len(records) - len(failed))
@@ -55,7 +55,7 @@ def _body(config: InspectConfig, markers: list[Marker]) -> str:
     return summary + "".join(sheets) + (f"<h2>Without views</h2>{failures}" if failed else "")
 
 
-def _sheet(uid: str, sample: Sample, record: Record) -> str:
+def _sheet(uid: str, sample: Sample, record: ObjectRecord) -> str:
     meta = json.loads(sample["meta.json"])
     facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s", *record.verdicts]
     return contact_sheet([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))

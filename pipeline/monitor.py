@@ -21,7 +21,7 @@ from conf.tracking import WandbMode, begin
 from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
 from pipeline.progress import Progress, State, Tally, read_fields, records, write
-from pipeline.shards import VIEW, Marker, Record, read_plan
+from pipeline.shards import VIEW, ObjectRecord, ShardManifest, read_plan
 from pipeline.storage import is_local, open_file
 from rendering.failure import REASONS
 
@@ -32,8 +32,8 @@ ROWS, COLUMNS, SIDE = 8, 6, 128  # of a contact sheet: objects, views of each, p
 
 @contextmanager
 def monitored(
-    config: RenderConfig, jobs: Sequence[ShardJob], done: Iterable[Marker]
-) -> Iterator[Callable[[Record], None]]:
+    config: RenderConfig, jobs: Sequence[ShardJob], done: Iterable[ShardManifest]
+) -> Iterator[Callable[[ObjectRecord], None]]:
     """Hands out what is to be called with every record of `jobs`; `done` are the shards committed before.
 
     The last word is written however the block ends. What cannot be written costs its figures, never the rendering.
@@ -54,7 +54,7 @@ def monitored(
     committed: list[str] = []
     logged = shown = 0.0
 
-    def seen(record: Record) -> None:
+    def seen(record: ObjectRecord) -> None:
         with lock:
             if shard := tally.add(record, time.time()):
                 committed.append(shard)

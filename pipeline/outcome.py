@@ -4,10 +4,12 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 
-from pipeline.shards import Kind, Record
+from pipeline.shards import Kind, ObjectRecord
 
 
-def conclude(output: str, records: Collection[Record], max_failure_rate: float, hint: str, kind: Kind = "views") -> int:
+def summarise(
+    output: str, records: Collection[ObjectRecord], max_failure_rate: float, hint: str, kind: Kind = "views"
+) -> int:
     """Print it; 1 where more than `max_failure_rate` of the objects have no views (or latents), else 0.
 
     `hint` says where to read more about failures; "{reasons}" in it becomes theirs, with commas.

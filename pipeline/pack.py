@@ -24,11 +24,11 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.config import PackConfig
 from pipeline.convert import to_sample
-from pipeline.outcome import conclude
+from pipeline.outcome import summarise
 from pipeline.output import FolderLayout, claimed, is_own, json_object, require_apart
-from pipeline.processes import Spread, processes
-from pipeline.release import LISTING, Released, objects_of_folder, objects_of_tar, read_listing
-from pipeline.shards import Record, ShardWriter, agree, find_markers, read_plan, shard_name
+from pipeline.processes import ParallelMap, process_pool
+from pipeline.release import LISTING, ReleasedObject, objects_of_folder, objects_of_tar, read_listing
+from pipeline.shards import ObjectRecord, ShardWriter, find_markers, read_plan, require_same_plan, shard_name
 from pipeline.storage import locate, write_atomically
 
 LAYOUT = FolderLayout(
@@ -60,7 +60,7 @@ def pack_all(config: PackConfig, folder: Path) -> int:
     }
     if found:
         plan |= _extent(len(found), config)
-    agree(config.output, plan)
+    require_same_plan(config.output, plan)
     done = find_markers(config.output, "views")
     records = [record for marker in done for record in marker.records]
     if (read_plan(config.output) or {}).get("shards") != len(done):
@@ -77,7 +77,7 @@ def pack_all(config: PackConfig, folder: Path) -> int:
         # How many shards a tar fills is known at its end only.
         plan |= _extent(len(records), config)
         write_atomically(f"{config.output}/plan.json", json.dumps(plan, indent=1).encode())
-    return conclude(config.output, records, config.max_failure_rate, "the shards' .json files say more")
+    return summarise(config.output, records, config.max_failure_rate, "the shards' .json files say more")
 
 
 def _extent(objects: int, config: PackConfig) -> dict[str, object]:
@@ -93,10 +93,12 @@ def _size(url: str) -> int | None:
         return None
 
 
-def _pack(config: PackConfig, objects: Iterable[Released], done: dict[str, tuple[Record, ...]]) -> Iterator[Record]:
+def _pack(
+    config: PackConfig, objects: Iterable[ReleasedObject], done: dict[str, tuple[ObjectRecord, ...]]
+) -> Iterator[ObjectRecord]:
     """Make and commit the shards that are not done; the record of each object as it is known."""
     stream = iter(objects)
-    with processes(config.workers) as spread:
+    with process_pool(config.workers) as spread:
         for index in count():
             if (first := next(stream, None)) is None:
                 return
@@ -104,15 +106,19 @@ def _pack(config: PackConfig, objects: Iterable[Released], done: dict[str, tuple
             yield from _passed_over(config, items, done[name]) if name in done else _shard(config, name, items, spread)
 
 
-def _passed_over(config: PackConfig, items: Iterable[Released], records: tuple[Record, ...]) -> Iterator[Record]:
+def _passed_over(
+    config: PackConfig, items: Iterable[ReleasedObject], records: tuple[ObjectRecord, ...]
+) -> Iterator[ObjectRecord]:
     uids = [item.uid for item in items]
     if uids != [record.uid for record in records]:
         raise UserError(f"{config.output} was begun with other objects; choose another output, or delete that folder")
     yield from records
 
 
-def _shard(config: PackConfig, name: str, items: Iterable[Released], spread: Spread) -> Iterator[Record]:
-    records: list[Record] = []
+def _shard(
+    config: PackConfig, name: str, items: Iterable[ReleasedObject], spread: ParallelMap
+) -> Iterator[ObjectRecord]:
+    records: list[ObjectRecord] = []
     with ShardWriter(config.output, name) as shard:
         for sample, record in spread(partial(to_sample, resolution=config.resolution), items):
             records.append(record)

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pipeline.config import RenderConfig
 from pipeline.objects.source import Asset, Source
 from pipeline.output import FolderLayout, json_object
-from pipeline.shards import Marker, Record, agree, shard_name
+from pipeline.shards import ObjectRecord, ShardManifest, require_same_plan, shard_name
 from rendering.limits import Limits
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 
 LAYOUT = FolderLayout(
     record="plan.json",
@@ -29,10 +29,10 @@ class ShardJob:
     name: str
     assets: tuple[Asset, ...]
     source: Source
-    recipe: Recipe
+    recipe: RenderSettings
     limits: Limits
     seed: int
-    kept: tuple[Record, ...] = ()
+    kept: tuple[ObjectRecord, ...] = ()
 
 
 def split(assets: list[Asset], per_shard: int | None) -> list[tuple[Asset, ...]]:
@@ -57,12 +57,12 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
         "seed": config.seed,
         **{f"renderer.{name}": value for name, value in asdict(config.renderer).items()},
     }
-    agree(config.output, plan)
+    require_same_plan(config.output, plan)
     common = (config.objects, config.renderer, config.limits, config.seed)
     return [ShardJob(config.output, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
 
 
-def unfinished(jobs: Iterable[ShardJob], markers: Iterable[Marker], retry: Collection[str]) -> list[ShardJob]:
+def unfinished(jobs: Iterable[ShardJob], markers: Iterable[ShardManifest], retry: Collection[str]) -> list[ShardJob]:
     """What remains to be done: shards without a marker, and of the others the objects that failed for `retry`."""
     done = {marker.name: marker.records for marker in markers}
     todo = []

@@ -17,12 +17,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Spread(Protocol):
+class ParallelMap(Protocol):
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]: ...
 
 
 @contextmanager
-def processes(count: int | None) -> Iterator[Spread]:
+def process_pool(count: int | None) -> Iterator[ParallelMap]:
     """A `map` over so many processes, by default one per core; they end with this process, however it ends.
 
     Results come in the order of the items, of which two per process are taken ahead. One process is this one itself.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from conf.options import UserError
-from pipeline.shards import Marker, Record, find_markers, read_plan
+from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_plan
 from pipeline.storage import read_file, write_atomically
 
 State = Literal["running", "finished", "stopped", "stale"]
@@ -70,7 +70,7 @@ class Tally:
     `views` is how many an object that succeeded has.
     """
 
-    def __init__(self, shards: dict[str, str], earlier: Iterable[Record], views: int, now: float) -> None:
+    def __init__(self, shards: dict[str, str], earlier: Iterable[ObjectRecord], views: int, now: float) -> None:
         self._begun, self._views = now, views
         self._shards, self._left = dict(shards), Counter(shards.values())
         self._ok, self._bytes, self._busy = 0, 0, 0.0
@@ -83,7 +83,7 @@ class Tally:
         self._nodes: dict[str, list[float]] = {}  # name -> objects, busy seconds, seconds with a shard in hand
         self._recent: deque[list[float]] = deque()  # start of a bucket, objects, those of them with views
 
-    def add(self, record: Record, now: float) -> str | None:
+    def add(self, record: ObjectRecord, now: float) -> str | None:
         """Count a record as it comes; the name of its shard where it is the last of it."""
         shard = self._shards.pop(record.uid, None)
         if shard is None:  # a shard that was begun anew tells of its first objects twice
@@ -137,7 +137,7 @@ class Tally:
             wandb=wandb,
         )
 
-    def _count(self, record: Record) -> None:
+    def _count(self, record: ObjectRecord) -> None:
         if record.status == "ok":
             self._ok += 1
         else:
@@ -210,7 +210,7 @@ def _committed(root: str, now: float) -> Progress:
     return replace(counted, total=total, state="finished" if counted.done == total else "stopped", seconds_left=None)
 
 
-def records(markers: Iterable[Marker]) -> Iterable[Record]:
+def records(markers: Iterable[ShardManifest]) -> Iterable[ObjectRecord]:
     return (record for marker in markers for record in marker.records)
 
 

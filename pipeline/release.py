@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 2**20  # of an object's files: twelve pictures of 1024² fit w
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleasedObject:
     """One object: its files by name, or the folder that they are still to be read from, or why it has none."""
 
     uid: str
@@ -52,7 +52,7 @@ def read_listing(url: str) -> frozenset[str]:
     return frozenset(uids)
 
 
-def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[Released]:
+def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[ReleasedObject]:
     """The object folders in `root`, or the listed ones, by uid.
 
     Raises:
@@ -61,10 +61,12 @@ def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[Releas
     uids = listed or [path.name for path in root.iterdir() if UID.fullmatch(path.name) and path.is_dir()]
     if not uids:
         raise UserError(f"path: {root} holds no folders <uid> with pictures 000.png … and cameras 000.npy …")
-    return [Released(uid, folder=root / uid) for uid in sorted(uids)]
+    return [ReleasedObject(uid, folder=root / uid) for uid in sorted(uids)]
 
 
-def objects_of_tar(url: str, listed: Collection[str] | None, advance: Callable[[int], object]) -> Iterator[Released]:
+def objects_of_tar(
+    url: str, listed: Collection[str] | None, advance: Callable[[int], object]
+) -> Iterator[ReleasedObject]:
     """The objects of a tar in its order, or the listed ones.
 
     An object ends where another begins; should more of its files follow later, it comes once more, as a failure.
@@ -84,31 +86,31 @@ def objects_of_tar(url: str, listed: Collection[str] | None, advance: Callable[[
             yield (
                 _gathered(uid, files)
                 if uid == folder.name
-                else Released(uid, failure=("unreadable", f"its folder {folder.name!r:.300} is no uid"))
+                else ReleasedObject(uid, failure=("unreadable", f"its folder {folder.name!r:.300} is no uid"))
             )
         elif not seen[uid]:
             seen[uid] = True
             detail = "its files lie apart in the tar; those that came after another object's are not used"
-            yield Released(uid, failure=("incomplete", detail))
+            yield ReleasedObject(uid, failure=("incomplete", detail))
     for uid in sorted(set(listed or ()) - seen.keys()):
-        yield Released(uid, failure=("missing", f"it is in {LISTING}, but not in the tar"))
+        yield ReleasedObject(uid, failure=("missing", f"it is in {LISTING}, but not in the tar"))
 
 
-def _gathered(uid: str, files: Iterator[File]) -> Released:
+def _gathered(uid: str, files: Iterator[File]) -> ReleasedObject:
     contents: dict[str, bytes] = {}
     size = 0
     for file in files:
         if file.fault:
-            return Released(uid, failure=file.fault)
+            return ReleasedObject(uid, failure=file.fault)
         if file.path.name in contents:
-            return Released(uid, failure=("incomplete", f"{file.path.name} comes twice"))
+            return ReleasedObject(uid, failure=("incomplete", f"{file.path.name} comes twice"))
         if (size := size + len(file.contents)) > MOST_BYTES:
-            return Released(uid, failure=("too_large", f"its files have more than {MOST_BYTES:,} bytes"))
+            return ReleasedObject(uid, failure=("too_large", f"its files have more than {MOST_BYTES:,} bytes"))
         contents[file.path.name] = file.contents
-    return Released(uid, contents)
+    return ReleasedObject(uid, contents)
 
 
-def read_files(item: Released) -> dict[str, bytes]:
+def read_files(item: ReleasedObject) -> dict[str, bytes]:
     """The contents of an object's pictures and cameras by name.
 
     Raises:

@@ -21,10 +21,10 @@ from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.monitor import monitored
 from pipeline.objects import SOURCES, FolderObjects
-from pipeline.outcome import conclude
+from pipeline.outcome import summarise
 from pipeline.output import claimed, is_own, require_apart
 from pipeline.plan import LAYOUT, ShardJob, make_jobs, unfinished
-from pipeline.shards import Marker, Record, find_markers
+from pipeline.shards import ObjectRecord, ShardManifest, find_markers
 from pipeline.tables import write_tables
 from pipeline.views import render_shard
 from rendering.renderer import require_blender
@@ -52,10 +52,10 @@ def render_all(config: RenderConfig) -> int:
                 records[record.uid] = record
     write_tables(config.output, jobs)
     hint = "objects.csv beside the shards says more; to render some of them again: retry={reasons}"
-    return conclude(config.output, records.values(), config.max_failure_rate, hint)
+    return summarise(config.output, records.values(), config.max_failure_rate, hint)
 
 
-def _render(config: RenderConfig, jobs: list[ShardJob], before: list[Marker]) -> Iterator[Record]:
+def _render(config: RenderConfig, jobs: list[ShardJob], before: list[ShardManifest]) -> Iterator[ObjectRecord]:
     """The record of each object as it is known, with a progress bar beside."""
     start, ok, failed = time.monotonic(), 0, 0
     count = sum(len(job.assets) - len(job.kept) for job in jobs)

@@ -36,7 +36,7 @@ UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # a tar member is named <uid>.<extens
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ObjectRecord:
     """What became of one object. `reason` is one word of the stage's vocabulary, `detail` a sentence.
 
     `phases` are the seconds by phase of the work, `bytes` the size of the sample. `verdicts` are the words of
@@ -56,13 +56,13 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Marker:
+class ShardManifest:
     """A committed shard."""
 
     name: str
     size: int
     sha256: str
-    records: tuple[Record, ...]
+    records: tuple[ObjectRecord, ...]
 
     @property
     def uids(self) -> list[str]:
@@ -99,12 +99,12 @@ class ShardWriter:
         assert UID.fullmatch(uid), f"uid {uid!r} cannot name a tar member"
         self._tar.write({"__key__": uid, **sample})
 
-    def commit(self, records: Iterable[Record]) -> Marker:
+    def commit(self, records: Iterable[ObjectRecord]) -> ShardManifest:
         """Bring the tar to the root, then the marker."""
         self._tar.close()
         self._file.flush()
         self._file.seek(0)
-        marker = Marker(self._name, *_size_and_sha256(self._file), records=tuple(records))
+        marker = ShardManifest(self._name, *_size_and_sha256(self._file), records=tuple(records))
         url = f"{self._root}/{self._name}"
         fs, path = locate(url)
         before = _parse_marker(f"{path}.json", fs.cat_file(f"{path}.json")) if fs.exists(f"{path}.json") else None
@@ -117,7 +117,9 @@ class ShardWriter:
         return marker
 
 
-def write_shard(root: str, name: str, samples: Iterable[tuple[str, Sample]], records: Iterable[Record]) -> Marker:
+def write_shard(
+    root: str, name: str, samples: Iterable[tuple[str, Sample]], records: Iterable[ObjectRecord]
+) -> ShardManifest:
     """A whole shard at once; `records` is read after `samples` is used up."""
     with ShardWriter(root, name) as shard:
         for uid, sample in samples:
@@ -125,7 +127,7 @@ def write_shard(root: str, name: str, samples: Iterable[tuple[str, Sample]], rec
         return shard.commit(records)
 
 
-def read_markers(root: str, kind: Kind) -> list[Marker]:
+def read_manifests(root: str, kind: Kind) -> list[ShardManifest]:
     """The committed shards of a root, in order.
 
     Raises:
@@ -140,7 +142,7 @@ def read_markers(root: str, kind: Kind) -> list[Marker]:
     return markers
 
 
-def find_markers(root: str, kind: Kind) -> list[Marker]:
+def find_markers(root: str, kind: Kind) -> list[ShardManifest]:
     """As `read_markers`, but a root without shards has none."""
     return [
         _parse_marker(path, contents) for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
@@ -153,7 +155,7 @@ def read_plan(root: str) -> dict[str, Any] | None:
     return None if contents is None else json.loads(contents)
 
 
-def agree(root: str, plan: Mapping[str, object], kind: Kind = "views") -> None:
+def require_same_plan(root: str, plan: Mapping[str, object], kind: Kind = "views") -> None:
     """Refuse to continue shards that were made with another plan; write it where there are none."""
     sweep(root)
     if not find_markers(root, kind):
@@ -202,7 +204,7 @@ def _files(tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, str, bytes]]:
             yield uid, extension, contents
 
 
-def duplicates(markers: Iterable[Marker]) -> dict[str, str]:
+def duplicates(markers: Iterable[ShardManifest]) -> dict[str, str]:
     """The objects that have the mesh of one before them, each with the uid of the first that has it."""
     firsts: dict[str, str] = {}
     found = {}
@@ -212,7 +214,7 @@ def duplicates(markers: Iterable[Marker]) -> dict[str, str]:
     return found
 
 
-def damage(root: str, marker: Marker) -> str:
+def integrity_error(root: str, marker: ShardManifest) -> str:
     """What is wrong with a committed shard's tar: one sentence, or an empty string when nothing is."""
     fs, path = locate(f"{root}/{marker.name}.tar")
     try:
@@ -270,14 +272,17 @@ def _cat_all(root: str, pattern: str) -> dict[str, bytes]:
     return dict(zip(paths, fs.cat_ranges(paths, None, None, on_error="raise"), strict=True))
 
 
-def _parse_marker(path: str, contents: bytes) -> Marker:
+def _parse_marker(path: str, contents: bytes) -> ShardManifest:
     try:
         fields = json.loads(contents)
-        return Marker(
+        return ShardManifest(
             str(fields["name"]),
             int(fields["size"]),
             str(fields["sha256"]),
-            tuple(Record(**{**record, "verdicts": tuple(record.get("verdicts", ()))}) for record in fields["records"]),
+            tuple(
+                ObjectRecord(**{**record, "verdicts": tuple(record.get("verdicts", ()))})
+                for record in fields["records"]
+            ),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no shard marker ({error!r}); delete it to render its shard again") from error

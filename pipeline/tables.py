@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
-from pipeline.shards import Marker, duplicates, find_markers, write_atomically
+from pipeline.shards import ShardManifest, duplicates, find_markers, write_atomically
 
 OBJECTS = (
     "uid", "shard", "status", "reason", "detail", "verdicts", "duplicate_of", "license", "author", "source", "seconds",
@@ -27,7 +27,9 @@ def write_tables(root: str, jobs: Iterable[ShardJob]) -> None:
     write_atomically(f"{root}/licenses.csv", _csv(LICENSES, ((a.uid, *_rights(a)) for a in credited)))
 
 
-def _fates(markers: list[Marker], assets: dict[str, Asset], firsts: dict[str, str]) -> Iterator[tuple[object, ...]]:
+def _fates(
+    markers: list[ShardManifest], assets: dict[str, Asset], firsts: dict[str, str]
+) -> Iterator[tuple[object, ...]]:
     for marker in markers:
         for record in marker.records:
             fate = (record.status, record.reason, record.detail, " ".join(record.verdicts), firsts.get(record.uid, ""))

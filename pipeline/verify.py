@@ -19,13 +19,13 @@ from conf.command import run
 from pipeline.config import VerifyConfig
 from pipeline.shards import (
     Kind,
-    Marker,
     Sample,
-    damage,
+    ShardManifest,
     find_markers,
     find_tars,
+    integrity_error,
     npy_array,
-    read_markers,
+    read_manifests,
     read_plan,
     read_samples,
     view_names,
@@ -34,10 +34,10 @@ from pipeline.shards import (
 
 def main(config: VerifyConfig) -> int:
     kind: Kind = "latents" if find_markers(config.path, "latents") else "views"
-    markers = read_markers(config.path, kind)
+    markers = read_manifests(config.path, kind)
     damaged = 0
     for marker in tqdm(markers, desc="verifying", unit=" shards"):
-        if fault := damage(config.path, marker) or _contents_fault(config.path, marker):
+        if fault := integrity_error(config.path, marker) or _contents_fault(config.path, marker):
             damaged += 1
             tqdm.write(f"{marker.name}: {fault}", file=sys.stdout)
     if unfinished := sorted(set(find_tars(config.path, kind)) - {marker.name for marker in markers}):
@@ -52,7 +52,7 @@ def main(config: VerifyConfig) -> int:
     return 1 if damaged or missing != 0 else 0
 
 
-def _missing(root: str, markers: list[Marker]) -> int | None:
+def _missing(root: str, markers: list[ShardManifest]) -> int | None:
     """How many shards the run's plan has that are not committed; None while a run does not know how many it makes."""
     plan = read_plan(root)
     if plan is None:
@@ -61,7 +61,7 @@ def _missing(root: str, markers: list[Marker]) -> int | None:
     return None if shards is None else shards - len(markers)
 
 
-def _contents_fault(root: str, marker: Marker) -> str:
+def _contents_fault(root: str, marker: ShardManifest) -> str:
     """What breaks the contract inside a tar whose bytes are the ones that were written."""
     try:
         found = []

@@ -16,15 +16,15 @@ from tarfile import TarError
 from conf.options import UserError
 from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
-from pipeline.shards import Record, Sample, ShardWriter, read_samples
+from pipeline.shards import ObjectRecord, Sample, ShardWriter, read_samples
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.renderer import Rendered, Renderer
+from rendering.renderer import BlenderProcess, Rendered
 
 DOWNLOADS = 8  # at a time and ahead of the renderer, per worker
 
 
-def render_shard(job: ShardJob) -> Iterator[Record]:
+def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
     """Make and commit one shard; yields what became of each object as soon as it is known.
 
     Objects in `job.kept` are not rendered; what the committed shard holds of them is copied.
@@ -34,8 +34,8 @@ def render_shard(job: ShardJob) -> Iterator[Record]:
     copies = _copies(job) if kept else iter(())
     with ShardWriter(job.root, job.name) as shard, tempfile.TemporaryDirectory(prefix="views-") as scratch:
         fetched = fetch_ahead(job, todo, Path(scratch))
-        records: list[Record] = []
-        last: Record | None = None
+        records: list[ObjectRecord] = []
+        last: ObjectRecord | None = None
         for asset in job.assets:
             if asset.uid in kept:
                 records.append(kept[asset.uid])
@@ -44,7 +44,7 @@ def render_shard(job: ShardJob) -> Iterator[Record]:
                 continue
             if last:
                 yield last
-            sample, last = attempt(asset, next(fetched), job)
+            sample, last = fetch_and_render(asset, next(fetched), job)
             records.append(last)
             if sample:
                 shard.add(asset.uid, sample)
@@ -81,7 +81,7 @@ def fetch_ahead(job: ShardJob, assets: Iterable[Asset], scratch: Path) -> Iterat
             pool.shutdown(cancel_futures=True)
 
 
-def attempt(asset: Asset, fetch: Callable[[], Path], job: ShardJob) -> tuple[Sample, Record]:
+def fetch_and_render(asset: Asset, fetch: Callable[[], Path], job: ShardJob) -> tuple[Sample, ObjectRecord]:
     """The sample of one object, empty if it has no views, and its record."""
     start = time.monotonic()
     phases: dict[str, float] = {}
@@ -92,8 +92,8 @@ def attempt(asset: Asset, fetch: Callable[[], Path], job: ShardJob) -> tuple[Sam
         sample, rendered = render_asset(asset, path, job, _renderer(job.limits))
     except RenderFailure as failure:
         seconds = round(time.monotonic() - start, 3)
-        return {}, Record(asset.uid, "failed", failure.reason, failure.detail, seconds, phases, node=node)
-    return sample, Record(
+        return {}, ObjectRecord(asset.uid, "failed", failure.reason, failure.detail, seconds, phases, node=node)
+    return sample, ObjectRecord(
         asset.uid,
         "ok",
         seconds=round(time.monotonic() - start, 3),
@@ -105,7 +105,7 @@ def attempt(asset: Asset, fetch: Callable[[], Path], job: ShardJob) -> tuple[Sam
     )
 
 
-def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: Renderer) -> tuple[Sample, Rendered]:
+def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProcess) -> tuple[Sample, Rendered]:
     """The sample of one object.
 
     Raises:
@@ -137,6 +137,6 @@ def _copies(job: ShardJob) -> Iterator[tuple[str, Sample]]:
 
 
 @functools.cache
-def _renderer(limits: Limits) -> Renderer:
+def _renderer(limits: Limits) -> BlenderProcess:
     """One Blender for all the shards that this process makes."""
-    return Renderer(limits)
+    return BlenderProcess(limits)

@@ -30,14 +30,14 @@ from tqdm import tqdm
 from conf.options import UserError
 from rendering.formats import SUFFIXES
 from rendering.limits import Limits
-from rendering.recipe import Recipe
-from rendering.renderer import Rendered, Renderer, require_blender
+from rendering.recipe import RenderSettings
+from rendering.renderer import BlenderProcess, Rendered, require_blender
 
 HEAD = "| object | paper, CPU s | ours, CPU s | ratio | paper, dB | ours, dB | not sampling |"
 VIEWS = 12
 FINE = 4  # pixels of the reference to one
-FAST = Recipe()
-PAPER = Recipe(
+FAST = RenderSettings()
+PAPER = RenderSettings(
     resolution=512,
     samples=128,
     min_samples=0,
@@ -80,7 +80,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     rows = []
-    with Renderer(LIMITS) as renderer, tqdm(objects, desc="benchmark", unit=" objects") as bar:
+    with BlenderProcess(LIMITS) as renderer, tqdm(objects, desc="benchmark", unit=" objects") as bar:
         for asset in bar:
             bar.set_postfix_str(asset.stem)
             rows.append(compare(asset, arguments.views, arguments.reference, renderer))
@@ -99,7 +99,7 @@ def _check_output(path: Path) -> None:
         raise UserError(f"--output {path}: this command did not write it; choose another path, or delete it")
 
 
-def compare(asset: Path, views: int, reference: int, renderer: Renderer) -> Comparison:
+def compare(asset: Path, views: int, reference: int, renderer: BlenderProcess) -> Comparison:
     """Render one object both ways and once converged, with `reference` samples to a final pixel."""
     fast, fast_pictures = _render(renderer, asset, replace(FAST, views=views))
     # What remains when there is nothing to sample: the scene's sync and BVH, and the files.
@@ -109,7 +109,7 @@ def compare(asset: Path, views: int, reference: int, renderer: Renderer) -> Comp
     _, truth = _render(renderer, asset, truth_recipe)
 
     before = _children_cpu()
-    with Renderer(LIMITS) as cold:
+    with BlenderProcess(LIMITS) as cold:
         paper, paper_pictures = _render(cold, asset, replace(PAPER, views=views))
     start = _children_cpu() - before - paper.cpu
     fixed = bare.phases["render"] + fast.phases["encode"]
@@ -129,7 +129,7 @@ def scaling(objects: list[Path], views: int) -> str:
 
     def seconds(workers: int) -> float:
         def share(worker: int) -> None:
-            with Renderer(LIMITS) as renderer:
+            with BlenderProcess(LIMITS) as renderer:
                 renderer.build("chair", 0, Path(folder) / f"{worker}.glb")  # so that Blender has started
                 ready.wait()
                 for asset in todo:
@@ -189,7 +189,7 @@ def table(rows: list[Comparison]) -> str:
 FIGURES = ("paper_cpu", "fast_cpu", "paper_psnr", "fast_psnr", "overhead")
 
 
-def _render(renderer: Renderer, asset: Path, recipe: Recipe) -> tuple[Rendered, Pictures]:
+def _render(renderer: BlenderProcess, asset: Path, recipe: RenderSettings) -> tuple[Rendered, Pictures]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         rendered = renderer.render(asset, recipe, 0, Path(folder))
         pictures = [_on_white(Image.open(path)) for path in sorted(Path(folder).glob("*.webp"))]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rendering import lighting
 from rendering.cameras import LENS_MM, SENSOR_MM, project
 from rendering.materials import drawn_materials
-from rendering.recipe import AreaLight, Recipe
+from rendering.recipe import AreaLight, RenderSettings
 
 VERSION = bpy.app.version_string
 MANY = 1000  # colours
@@ -36,7 +36,7 @@ def reset() -> None:
     bpy.data.objects.remove(bpy.data.objects["Cube"], do_unlink=True)
 
 
-def colours() -> int:
+def count_colours() -> int:
     """Count the colours of the materials of what is drawn; a texture or varying vertex colours count as many."""
     found: set[tuple[object, ...]] = set()
     for material in drawn_materials():
@@ -49,7 +49,7 @@ def colours() -> int:
     return len(found)
 
 
-def prepare(recipe: Recipe, light: AreaLight, threads: int) -> None:
+def prepare(recipe: RenderSettings, light: AreaLight, threads: int) -> None:
     """Lights, engine and colour management of the recipe."""
     lighting.place(recipe.lighting, light)
     scene = bpy.context.scene

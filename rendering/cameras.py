@@ -19,14 +19,14 @@ RADIUS_RANGE = (1.5, 2.2)  # of the released renders, in object sizes
 Array = NDArray[np.float64]
 
 
-def position(polar: float, azimuth: float, radius: float) -> Array:
+def spherical_to_cartesian(polar: float, azimuth: float, radius: float) -> Array:
     """Spherical to Cartesian, `[3]`."""
     return radius * np.array(
         [math.sin(polar) * math.cos(azimuth), math.sin(polar) * math.sin(azimuth), math.cos(polar)]
     )
 
 
-def spherical(centre: ArrayLike) -> tuple[float, float, float]:
+def cartesian_to_spherical(centre: ArrayLike) -> tuple[float, float, float]:
     """Cartesian `[3]` to (polar, azimuth, radius), as the original's `cartesian_to_spherical`."""
     x, y, z = np.asarray(centre, dtype=np.float64)
     return math.atan2(math.hypot(x, y), z), math.atan2(y, x), math.sqrt(x * x + y * y + z * z)
@@ -38,10 +38,10 @@ def look_at_origin(centre: ArrayLike) -> Array:
     The right axis follows from the azimuth, so that it is defined straight above and below too.
     """
     centre = np.asarray(centre, dtype=np.float64)
-    polar, azimuth, radius = spherical(centre)
+    polar, azimuth, radius = cartesian_to_spherical(centre)
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"a camera needs a finite place away from the origin, not {centre.tolist()}")
-    backward = position(polar, azimuth, 1.0)
+    backward = spherical_to_cartesian(polar, azimuth, 1.0)
     right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
     rotation = np.stack([right, np.cross(backward, right), backward])
     return np.concatenate([rotation, -(rotation @ centre)[:, None]], axis=1)
@@ -64,8 +64,8 @@ def relative_pose(target: ArrayLike, condition: ArrayLike) -> Array:
 
 def pose_between(target: ArrayLike, condition: ArrayLike) -> Array:
     """The same from the places `[3]` of the two cameras."""
-    polar_t, azimuth_t, radius_t = spherical(target)
-    polar_c, azimuth_c, radius_c = spherical(condition)
+    polar_t, azimuth_t, radius_t = cartesian_to_spherical(target)
+    polar_c, azimuth_c, radius_c = cartesian_to_spherical(condition)
     return pose_vector(polar_t - polar_c, azimuth_t - azimuth_c, radius_t - radius_c)
 
 
@@ -99,14 +99,14 @@ def _sample_zone(rng: np.random.Generator, views: int, radius: tuple[float, floa
     # Archimedes: on a sphere, height is uniform.
     polars = np.arccos(rng.uniform(lowest, 1, views))
     azimuths = rng.uniform(-math.pi, math.pi, views)
-    places = map(position, polars, azimuths, rng.uniform(*radius, views))
+    places = map(spherical_to_cartesian, polars, azimuths, rng.uniform(*radius, views))
     return np.stack([look_at_origin(place) for place in places])
 
 
 def orbit(views: int, polar: float, radius: float) -> Array:
     """`views` cameras `[views, 3, 4]` once around, counter-clockwise from azimuth 0, all at one polar angle."""
     azimuths = 2 * math.pi * np.arange(views) / views
-    return np.stack([look_at_origin(position(polar, azimuth, radius)) for azimuth in azimuths])
+    return np.stack([look_at_origin(spherical_to_cartesian(polar, azimuth, radius)) for azimuth in azimuths])
 
 
 def project(points: ArrayLike, extrinsics: ArrayLike, resolution: int, fov_degrees: float = FOV_DEGREES) -> Array:

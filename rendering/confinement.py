@@ -33,7 +33,7 @@ class _Beneath(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
-def confine(roots: Iterable[str | Path]) -> bool:
+def enter_sandbox(roots: Iterable[str | Path]) -> bool:
     """From here on this process reads Python, Blender, the system's libraries and `roots`; it writes to the folder
     for temporary files alone and opens no TCP connection.
 

@@ -6,7 +6,7 @@ import math
 import bpy
 from mathutils import Vector
 
-from rendering.cameras import position
+from rendering.cameras import spherical_to_cartesian
 from rendering.recipe import AreaLight
 
 # azimuth and elevation in degrees, watts; two object sizes away, around the side that faces -y (a glTF's front)
@@ -40,7 +40,7 @@ def _world(grey: float) -> None:
 
 def _lamp(name: str, azimuth: float, elevation: float, power: float) -> None:
     """A square of one object size that looks at the origin; angles in degrees, power in watts."""
-    place = position(math.radians(90 - elevation), math.radians(azimuth), 2.0)
+    place = spherical_to_cartesian(math.radians(90 - elevation), math.radians(azimuth), 2.0)
     lamp = bpy.data.objects.new(name, bpy.data.lights.new(name, "AREA"))
     lamp.data.energy, lamp.data.size = power, 1.0
     lamp.location = place

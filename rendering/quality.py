@@ -19,27 +19,27 @@ THIN = 0.02  # of the middle one of its three extents
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewStats:
     """What one picture shows: the part that is covered, and the part of its outermost pixels."""
 
     coverage: float
     border: float
 
 
-def look(alpha: NDArray[np.uint8]) -> Look:
+def view_stats(alpha: NDArray[np.uint8]) -> ViewStats:
     """`alpha` `[height, width]`."""
     border = np.concatenate([alpha[0], alpha[-1], alpha[1:-1, 0], alpha[1:-1, -1]])
-    return Look(float(alpha.mean() / 255), float(border.mean() / 255))
+    return ViewStats(float(alpha.mean() / 255), float(border.mean() / 255))
 
 
-def judge(looks: Sequence[Look], points: NDArray[np.float64], colours: int) -> list[str]:
+def quality_flags(looks: Sequence[ViewStats], points: NDArray[np.float64], colours: int) -> list[str]:
     """The verdicts that apply, in the order of VERDICTS.
 
     `points` `[N, 3]` are the normalised vertices; `colours` is how many its materials have, a texture counts as many.
     """
     verdicts = {
-        "nearly_blank": max(look.coverage for look in looks) < FAINT,
-        "clipped": any(look.border > 0.01 for look in looks),
+        "nearly_blank": max(view_stats.coverage for look in looks) < FAINT,
+        "clipped": any(view_stats.border > 0.01 for look in looks),
         "plain": colours <= 1,
         "flat": flatness(points) < THIN,
     }

@@ -12,10 +12,10 @@ from rendering.cameras import (
     Array,
     look_at_origin,
     orbit,
-    position,
     sample_hemisphere,
     sample_sphere,
     sample_zero123,
+    spherical_to_cartesian,
 )
 
 RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536), "transparent_bounces": (0, 1024)}
@@ -32,7 +32,7 @@ RADII = (1.0, 5.5)  # object sizes: never inside the object, and never deeper th
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RenderSettings:
     """A rendering recipe. The defaults are `fast`; `zero123` is the original's, see conf/pipeline/renderer."""
 
     views: int = option(12, "pictures per object")
@@ -89,7 +89,7 @@ class Recipe:
                 raise UserError(f"renderer.poses: {pose} is not [polar 0..180, azimuth ±360, radius {RADII}]")
 
 
-def sample_cameras(recipe: Recipe, rng: np.random.Generator) -> Array:
+def sample_cameras(recipe: RenderSettings, rng: np.random.Generator) -> Array:
     """The object's cameras `[views, 3, 4]`; `rng` decides where the recipe leaves it open."""
     nearest, farthest = recipe.radius
     match recipe.cameras:
@@ -101,7 +101,9 @@ def sample_cameras(recipe: Recipe, rng: np.random.Generator) -> Array:
             return sample_hemisphere(rng, recipe.views, (nearest, farthest))
         case "orbit":
             return orbit(recipe.views, math.radians(recipe.polar), (nearest + farthest) / 2)
-    places = [position(math.radians(polar), math.radians(azimuth), r) for polar, azimuth, r in recipe.poses]
+    places = [
+        spherical_to_cartesian(math.radians(polar), math.radians(azimuth), r) for polar, azimuth, r in recipe.poses
+    ]
     return np.stack([look_at_origin(place) for place in places])
 
 

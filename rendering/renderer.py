@@ -21,7 +21,7 @@ from conf.options import UserError
 from rendering.failure import RenderFailure
 from rendering.guard.references import asset_folders
 from rendering.limits import Limits
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 
 START_LIMIT = 300.0  # seconds; importing bpy takes one, on a machine that is busy with everything else more
 MEMORY_CHECK = 0.1  # seconds between two looks at the memory of the child
@@ -46,7 +46,7 @@ class Rendered:
     cpu: float  # CPU seconds of all of them
 
 
-class Renderer:
+class BlenderProcess:
     """A supervised Blender process that renders many objects. A new one takes the place of one that fails.
 
     Use as a context manager; not shared between threads.
@@ -67,7 +67,9 @@ class Renderer:
         self.stop()
         self._stderr.close()
 
-    def render(self, asset: Path, recipe: Recipe, seed: int, folder: Path, root: Path | None = None) -> Rendered:
+    def render(
+        self, asset: Path, recipe: RenderSettings, seed: int, folder: Path, root: Path | None = None
+    ) -> Rendered:
         """Render `asset` into an existing empty `folder` (see `rendering.worker`).
 
         `root`, by default the asset's folder, is the folder of the source: the asset may refer to files below it, and

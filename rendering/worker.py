@@ -22,16 +22,18 @@ from PIL import Image
 
 from rendering import blender, coincidence, culling, guard, passes, quality
 from rendering.cameras import FOV_DEGREES
-from rendering.confinement import confine
+from rendering.confinement import enter_sandbox
 from rendering.failure import RenderFailure
 from rendering.geometry import normalise
 from rendering.importer import import_asset
 from rendering.picture import save_lossless
 from rendering.procedural.build import build
-from rendering.recipe import Recipe, sample_area_light, sample_cameras
+from rendering.recipe import RenderSettings, sample_area_light, sample_cameras
 
 
-def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Path, threads: int) -> dict[str, Any]:
+def render_object(
+    asset: Path, root: Path, recipe: RenderSettings, seed: int, folder: Path, threads: int
+) -> dict[str, Any]:
     """Render `asset` into `folder` and return the fields of `rendering.renderer.Rendered`.
 
     The asset may refer to files below `root`.
@@ -44,7 +46,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
     if not os.path.isfile(asset):  # false, without an exception, for a link to a folder that is not ours to read
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock, busy = Clock(), time.process_time()
-    references = guard.check(asset, root, keep_reversed=recipe.separate_coincident)
+    references = guard.validate(asset, root, keep_reversed=recipe.separate_coincident)
     copy = guard.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(recipe, rng)
@@ -52,7 +54,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
     blender.reset()
     import_asset(copy, references, keep_reversed=recipe.separate_coincident)
     shape = normalise()
-    colours = blender.colours()
+    colours = blender.count_colours()
     if recipe.separate_coincident:
         coincidence.separate()
     if recipe.cull_backfaces:
@@ -67,7 +69,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
         blender.render(camera, view, png, shape.points if recipe.crop else None)
         clock.lap("render")
         with Image.open(png) as image:
-            looks.append(quality.look(np.asarray(image)[..., 3]))
+            looks.append(quality.view_stats(np.asarray(image)[..., 3]))
             save_lossless(image, png.with_suffix(".webp"))
         png.unlink()
         passes.encode(recipe.passes, camera[:, :3], folder, view)
@@ -84,7 +86,7 @@ def render_object(asset: Path, root: Path, recipe: Recipe, seed: int, folder: Pa
         "offset": shape.offset,
         "coverage": [round(look.coverage, 6) for look in looks],
         "border": [round(look.border, 6) for look in looks],
-        "verdicts": quality.judge(looks, shape.points, colours),
+        "verdicts": quality.quality_flags(looks, shape.points, colours),
         "mesh": quality.mesh_hash(shape.vertices, shape.polygons),
         "renderer": asdict(recipe),
         "light": asdict(light),
@@ -112,7 +114,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         match request:
             case {"render": {"asset": asset, "root": root, "recipe": recipe, "seed": seed, "folder": folder} as render}:
-                recipe = Recipe(**recipe)
+                recipe = RenderSettings(**recipe)
                 return render_object(Path(asset), Path(root), recipe, seed, Path(folder), render["threads"])
             case {"build": {"kind": kind, "seed": seed, "path": path}}:
                 build(kind, seed, Path(path))
@@ -132,7 +134,7 @@ def main(roots: list[str]) -> None:
     # Blender writes to file descriptor 1 as it likes: answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps({"confined": confine(roots)}), file=answers, flush=True)  # hello: Blender is there
+    print(json.dumps({"confined": enter_sandbox(roots)}), file=answers, flush=True)  # hello: Blender is there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 

@@ -13,7 +13,7 @@ from conf.options import UserError
 from conf.overrides import option_types, prepare
 from pipeline.config import RenderConfig
 from pipeline.objects import SOURCES
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 
 # Names of files and folders, with all that Hydra's grammar, OmegaConf's or a shell gives a meaning to.
 TEXTS = [
@@ -153,7 +153,7 @@ def test_poses_are_numbers_of_either_kind(value, poses):
 @pytest.mark.parametrize("poses", [[[90, "a", 2]], [90, 0, 2], [None]])
 def test_poses_of_other_things_are_refused(poses):
     with pytest.raises(UserError, match="poses"):
-        Recipe(poses=poses)
+        RenderSettings(poses=poses)
 
 
 def test_a_sweep_is_one_with_multirun_alone():

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from training.model.products import cut_products
+from training.model.products import fuse_projections
 
 COMPILED_SHAPES = 64  # batch sizes, layouts and modes that one process may compile for; torch gives up after 8
 
@@ -62,7 +62,7 @@ def prepare(
     for module in unet.modules():
         if isinstance(module, nn.Conv2d):
             module.__class__ = ChannelsLastConv2d if channels_last else nn.Conv2d
-    cut_products(unet, products)
+    fuse_projections(unet, products)
     if checkpointing:
         unet.enable_gradient_checkpointing()
     else:

@@ -69,10 +69,14 @@ class Checkpoints(L.Callback):
     step at hand."""
 
     def __init__(
-        self, folder: Path, options: TrainerConfig, saved_by: dict[str, Any], told: Callable[[], bool] = lambda: False
+        self,
+        folder: Path,
+        options: TrainerConfig,
+        saved_by: dict[str, Any],
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.folder, self.every, self.keep = folder, options.checkpoint_every, options.keep
-        self.saved_by, self.told = saved_by, told
+        self.saved_by, self.told = saved_by, should_stop
         self._told = False
         self._step = 0
         self._loaders: list[WorkerLoader] = []

@@ -26,7 +26,7 @@ from pipeline.shards import Sample, read_samples
 from training.config import DataConfig, DataKind
 from training.model.picture import decode
 from training.pairs import Fields, Views, choose_pairs, open_latents, open_views
-from training.position import Position
+from training.position import StreamState
 from training.split import Shard, share
 from training.workers import WorkerLoader, shared_zeros
 
@@ -58,7 +58,7 @@ class PairStream(IterableDataset[Fields | UserError]):
         seed: int,
         pairs_per_object: int,
         epochs: int | None = None,
-        position: Position = Position(),
+        position: StreamState = StreamState(),
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -186,7 +186,7 @@ def training_batches(
     shards: Sequence[Shard],
     resolution: int,
     seed: int,
-    position: Position = Position(),
+    position: StreamState = StreamState(),
     rank: int = 0,
     ranks: int = 1,
 ) -> WorkerLoader:

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from pipeline.cluster import SHIPPED, connected, gpu_share, run_tasks
-from pipeline.outcome import conclude
+from pipeline.outcome import summarise
 from pipeline.output import FolderLayout, claimed, json_object
-from pipeline.shards import Marker, Record, agree, find_markers, read_markers
+from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_manifests, require_same_plan
 from training.config import EncodeConfig
 from training.latents import EncodeJob, encode_shard, identity
 from training.model.architecture import build_encoders
@@ -41,12 +41,12 @@ def main(config: EncodeConfig) -> int:
     if config.device == "cuda" and config.cluster.address is None and not torch.cuda.is_available():
         raise UserError("device=cuda: this machine has no CUDA device that torch can use")
     config = replace(config, model=config.model.pinned())  # every worker reads the encoders of one commit
-    markers = read_markers(config.path, "views")
+    markers = read_manifests(config.path, "views")
     with claimed(config.output, LAYOUT):
         return encode_all(config, markers)
 
 
-def encode_all(config: EncodeConfig, markers: list[Marker]) -> int:
+def encode_all(config: EncodeConfig, markers: list[ShardManifest]) -> int:
     """Encode the objects that the output does not hold yet; return the exit code."""
     jobs = jobs_of(config, markers)
     done = {marker.name: marker.records for marker in find_markers(config.output, "latents")}
@@ -60,10 +60,10 @@ def encode_all(config: EncodeConfig, markers: list[Marker]) -> int:
             for record in _encode(config, todo):
                 records[record.uid] = record
     hint = "the shards' .json files say more; to encode them again: retry={reasons}"
-    return conclude(config.output, records.values(), config.max_failure_rate, hint, "latents")
+    return summarise(config.output, records.values(), config.max_failure_rate, hint, "latents")
 
 
-def jobs_of(config: EncodeConfig, markers: list[Marker]) -> list[EncodeJob]:
+def jobs_of(config: EncodeConfig, markers: list[ShardManifest]) -> list[EncodeJob]:
     """A job for each view shard, after the plan is found equal to the one at the output or written there.
 
     Raises:
@@ -83,11 +83,11 @@ def jobs_of(config: EncodeConfig, markers: list[Marker]) -> list[EncodeJob]:
         "precision": config.precision.value,
         "encoders": encoders,
     }
-    agree(config.output, plan, "latents")
+    require_same_plan(config.output, plan, "latents")
     return [EncodeJob(config, marker, encoders) for marker in markers]
 
 
-def _encode(config: EncodeConfig, jobs: list[EncodeJob]) -> Iterator[Record]:
+def _encode(config: EncodeConfig, jobs: list[EncodeJob]) -> Iterator[ObjectRecord]:
     """The record of each object as it is known, with a progress bar beside."""
     share, failed = gpu_share(config.device, config.cluster), 0
     with tqdm(total=sum(len(job.marker.uids) for job in jobs), desc="encoding", unit=" objects", smoothing=0.1) as bar:

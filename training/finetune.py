@@ -20,7 +20,7 @@ from training.checkpoints import Stopped
 from training.config import FinetuneConfig
 from training.process import train
 from training.ray_train import launch
-from training.world import is_first
+from training.world import is_rank_zero
 
 
 def is_record(contents: bytes) -> bool:
@@ -41,7 +41,7 @@ LAYOUT = FolderLayout(
 def main(config: FinetuneConfig) -> int:
     # All processes of a run refuse a folder of others; one of them, the launcher or rank zero, has the lock.
     require_own_folder(config.output, LAYOUT)
-    launcher = bool(config.ray.address) or is_first()
+    launcher = bool(config.ray.address) or is_rank_zero()
     if config.mirror and launcher:
         require_apart(config.mirror, config.output, "output", nested=False, name="mirror")
         require_own_folder(config.mirror, LAYOUT, "mirror")
@@ -57,7 +57,7 @@ def train_here_or_on_ray(config: FinetuneConfig) -> int:
     try:
         return train(config)
     except Stopped:
-        if is_first():
+        if is_rank_zero():
             raise KeyboardInterrupt from None
         sys.exit(130)
 

@@ -17,7 +17,7 @@ from training.module import Finetuning
 from training.strategy import is_sharded
 
 
-class PictureGrid(L.Callback):
+class SampleGrid(L.Callback):
     """Writes rows of *input | truth | sample* from the averaged model, for the same pairs and noises."""
 
     def __init__(self, folder: Path, pairs: Batch, config: SampleConfig, every: int) -> None:

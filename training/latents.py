@@ -16,9 +16,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
 from pipeline.shards import (
-    Marker,
-    Record,
+    ObjectRecord,
     Sample,
+    ShardManifest,
     ShardWriter,
     npy_array,
     npy_bytes,
@@ -43,7 +43,7 @@ class EncodeJob:
     """What one Ray task needs to make one latent shard: the view shard, and the encoders it is to find."""
 
     config: EncodeConfig
-    marker: Marker
+    marker: ShardManifest
     identity: str
 
     @property
@@ -85,10 +85,10 @@ def identity(vae: Autoencoder, image_encoder: CLIPVisionModelWithProjection) -> 
     return digest.hexdigest()[:16]
 
 
-def encode_shard(job: EncodeJob) -> Iterator[Record]:
+def encode_shard(job: EncodeJob) -> Iterator[ObjectRecord]:
     """Make and commit one latent shard; yields what became of each object of the view shard."""
     encoders = _encoders(job)
-    records: list[Record] = []
+    records: list[ObjectRecord] = []
     with ShardWriter(job.config.output, job.name) as shard:
         for before, sample, fault in _samples(job.config.path, job.marker):
             if records:
@@ -103,7 +103,7 @@ def encode_shard(job: EncodeJob) -> Iterator[Record]:
         yield records[-1]
 
 
-def latent_name(marker: Marker) -> str:
+def latent_name(marker: ShardManifest) -> str:
     """The latent shard that a view shard becomes."""
     return marker.name.replace("views", "latents")
 
@@ -128,15 +128,15 @@ def require_fitting(path: str, model: Zero123, background: Background) -> None:
 
 
 def _encode(
-    before: Record, sample: Sample, fault: str, encoders: Encoders, config: EncodeConfig
-) -> tuple[Sample, Record]:
+    before: ObjectRecord, sample: Sample, fault: str, encoders: Encoders, config: EncodeConfig
+) -> tuple[Sample, ObjectRecord]:
     """The latent sample of one object, empty if it has none, and its record, which keeps the views' verdicts."""
     start = time.monotonic()
 
-    def record(status: Any, reason: str = "", detail: str = "", size: int = 0) -> Record:
+    def record(status: Any, reason: str = "", detail: str = "", size: int = 0) -> ObjectRecord:
         seconds = round(time.monotonic() - start, 3)
         known = {"node": platform.node(), "verdicts": before.verdicts, "mesh": before.mesh}
-        return Record(before.uid, status, reason, detail, seconds, bytes=size, **known)  # type: ignore[arg-type]
+        return ObjectRecord(before.uid, status, reason, detail, seconds, bytes=size, **known)  # type: ignore[arg-type]
 
     if fault:
         return {}, record("failed", "missing", fault)
@@ -156,7 +156,7 @@ def _encode(
     return latents, record("ok", size=sum(map(len, latents.values())))
 
 
-def _samples(root: str, marker: Marker) -> Iterator[tuple[Record, Sample, str]]:
+def _samples(root: str, marker: ShardManifest) -> Iterator[tuple[ObjectRecord, Sample, str]]:
     """Every object with views, its sample, and why that is missing where it is."""
     left = {record.uid: record for record in marker.records if record.status == "ok"}
     fault = "it is not in its shard"

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
-from pipeline.shards import read_markers
+from pipeline.shards import read_manifests
 from rendering.cameras import relative_pose
 from training.config import DataConfig, DataKind, LoadingConfig
 from training.data import training_batches
@@ -116,7 +116,7 @@ def _batches(config: LoadingConfig, kind: DataKind, path: str) -> Iterator[Any]:
         workers=0,
         cache_mb=config.cache_mb,
     )
-    shards = split(read_markers(path, kind.value), 0.0).training
+    shards = split(read_manifests(path, kind.value), 0.0).training
     return iter(training_batches(data, shards, config.resolution, seed=0))
 
 

@@ -23,7 +23,7 @@ RECORDS = ("training.yaml", "validation.txt", "metrics.csv", "wandb.json")
 MODELS = ("best", "model")
 
 
-class Mirror(L.Callback):
+class RemoteCopy(L.Callback):
     """Uploads what is new beside the training, one checkpoint at a time; comes after the callbacks that write."""
 
     def __init__(self, output: Path, url: str, keep: int) -> None:

@@ -18,10 +18,10 @@ from training.data import training_batches, validation_batches
 from training.ema import Ema
 from training.model.zero123 import Pairs, Zero123
 from training.optimizer import adamw, lay_out, lr_factor
-from training.position import Position, merged
+from training.position import StreamState, merged
 from training.split import Split
 from training.strategy import is_sharded
-from training.world import Batches
+from training.world import BatchPlan
 
 
 class Finetuning(L.LightningModule):
@@ -31,13 +31,13 @@ class Finetuning(L.LightningModule):
     """
 
     def __init__(
-        self, model: Zero123, split: Split, config: FinetuneConfig, batches: Batches, compute: torch.dtype
+        self, model: Zero123, split: Split, config: FinetuneConfig, batches: BatchPlan, compute: torch.dtype
     ) -> None:
         super().__init__()
         self.model, self.split, self.config, self.batches, self.compute = model, split, config, batches, compute
         self.ema = Ema(model.unet, config.optimizer.ema_decay)
         self.strict_loading = False  # the frozen parts are not in a checkpoint
-        self.position = Position()
+        self.position = StreamState()
         self._validation: list[Tensor] = []
         self._averaged: AbstractContextManager[None] = nullcontext()
         self._gradient_norm: Tensor | None = None
@@ -139,7 +139,7 @@ class Finetuning(L.LightningModule):
         checkpoint["ema"] = self.ema.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.position = Position.from_dict(checkpoint["position"])
+        self.position = StreamState.from_dict(checkpoint["position"])
         self.ema.load(checkpoint["ema"])
 
     def configure_optimizers(self) -> Any:

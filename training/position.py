@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Position:
+class StreamState:
     """`batches` have been trained on by all ranks together, and of each reader's stream `used` slots are behind it.
 
     A slot is a place in the endless stream that a reader is to read, whether or not its object could be read. Batch
@@ -44,7 +44,7 @@ class Position:
         return cls(int(fields["batches"]), tuple(map(int, fields["used"])))
 
 
-def merged(parts: Iterable[Position]) -> Position:
+def merged(parts: Iterable[StreamState]) -> StreamState:
     """What the ranks know together; each is right about its own readers and behind on the others'."""
     parts = list(parts)
-    return Position(max(part.batches for part in parts), tuple(map(max, zip(*(p.used for p in parts), strict=True))))
+    return StreamState(max(part.batches for part in parts), tuple(map(max, zip(*(p.used for p in parts), strict=True))))

@@ -13,68 +13,68 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from conf.tracking import WandbMode, begin
-from pipeline.shards import read_markers
+from pipeline.shards import read_manifests
 from pipeline.storage import write_atomically
 from training.acceleration import allow_tensor_cores, prepare
 from training.artifacts import ModelArtifacts
 from training.checkpoints import BestModel, Checkpoints, FinalModel, latest
 from training.config import DataKind, FinetuneConfig, Precision, Strategy
 from training.data import NothingReadable, fixed_pairs
-from training.grid import PictureGrid
+from training.grid import SampleGrid
 from training.latents import require_fitting
 from training.memory import available_memory, estimate, require_fit
 from training.metrics import Metrics
-from training.mirror import Mirror, restore
+from training.mirror import RemoteCopy, restore
 from training.model.architecture import build
 from training.model.cost import peak_flops, step_flops
 from training.model.zero123 import Zero123
 from training.module import Finetuning
 from training.record import as_dict, continue_or_begin, recorded_model, trained_steps
 from training.split import split
-from training.strategy import resolve, strategy
+from training.strategy import build_strategy, resolve_strategy
 from training.workers import report_dead_workers
-from training.world import World, divide, is_first, local_rank, world
+from training.world import Topology, is_rank_zero, local_rank, plan_batches, topology
 
 log = logging.getLogger(__name__)
 
 
-def train(config: FinetuneConfig, told: Callable[[], bool] = lambda: False) -> int:
+def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: False) -> int:
     """What each process of a run does; it stops when it is `told` to, or by a signal."""
     _hush()
     output = Path(config.output)
     if config.mirror:
         restore(output, config.mirror)
-    markers = read_markers(config.data.path, config.data.kind.value)
+    markers = read_manifests(config.data.path, config.data.kind.value)
     halves = split(markers, config.data.validation_fraction, config.data.without)
-    processes = world(config.trainer)
-    batches = divide(config.data.global_batch, config.data.batch_size, processes.size)
+    processes = topology(config.trainer)
+    batches = plan_batches(config.data.global_batch, config.data.batch_size, processes.size)
     config = replace(
         config,
         model=config.model.pinned(recorded_model(output)),
         data=replace(config.data, batch_size=batches.size),
-        trainer=replace(config.trainer, strategy=resolve(config.trainer.strategy, processes)),
+        trainer=replace(config.trainer, strategy=resolve_strategy(config.trainer.strategy, processes)),
     )
     continue_or_begin(output, config)
     if (done := trained_steps(output)) < config.trainer.max_steps:
         saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
         last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
-        if is_first():
+        if is_rank_zero():
             held_out = [uid for shard in halves.validation for uid in shard.uids]
             write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in held_out).encode())
         compute = _compute(config, processes)
         module = Finetuning(_model(config, processes, compute), halves, config, batches, compute)
-        checkpoints = Checkpoints(output / "checkpoints", config.trainer, saved_by, told)
+        checkpoints = Checkpoints(output / "checkpoints", config.trainer, saved_by, should_stop)
         trainer = _trainer(config, processes, batches.accumulate, _callbacks(module, processes, checkpoints))
         with report_dead_workers(), checkpoints.signals_restored():
             trainer.fit(module, ckpt_path=last, weights_only=True)
-    elif is_first():
+    elif is_rank_zero():
         print(f"{output} is finished: {done} steps")
-    if is_first():
+    if is_rank_zero():
         _point_to(output)
     return 0
 
 
-def _model(config: FinetuneConfig, processes: World, compute: torch.dtype) -> Zero123:
+def _model(config: FinetuneConfig, processes: Topology, compute: torch.dtype) -> Zero123:
     """As it is trained on these devices, if it fits them."""
     options = config.trainer
     if options.threads:
@@ -90,23 +90,23 @@ def _model(config: FinetuneConfig, processes: World, compute: torch.dtype) -> Ze
     prepare(model.unet, channels_last, compile, options.checkpointing, products=whole)
     if options.strategy.is_zero:
         model.unet.to(memory_format=torch.contiguous_format)  # type: ignore[call-arg]  # sent as rows of bytes
-    if compile and is_first():
+    if compile and is_rank_zero():
         print("compiling: the first step takes some minutes (trainer.compile=false: none, and slower ones)")
     return model
 
 
-def _callbacks(module: Finetuning, processes: World, checkpoints: Checkpoints) -> list[L.Callback]:
+def _callbacks(module: Finetuning, processes: Topology, checkpoints: Checkpoints) -> list[L.Callback]:
     """What a run shows and leaves behind. The order matters: who copies comes after who writes."""
     config, output, model = module.config, Path(module.config.output), module.model
     peak = peak_flops(torch.cuda.get_device_name(), module.compute) if processes.gpu else None
     pairs = _shown_pairs(module)
     return [
         Metrics(output / "metrics.csv", config.trainer, step_flops(model.unet), peak),
-        PictureGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
+        SampleGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
         BestModel(output / "best", as_dict(config)),
         FinalModel(output / "model", as_dict(config)),
         checkpoints,
-        *([Mirror(output, config.mirror, config.trainer.keep)] if config.mirror else []),
+        *([RemoteCopy(output, config.mirror, config.trainer.keep)] if config.mirror else []),
         ModelArtifacts(output, config.artifacts, config.mirror),
     ]
 
@@ -122,7 +122,7 @@ def _shown_pairs(module: Finetuning) -> Any:
     return fixed_pairs(config.data, module.split.training, resolution, config.seed, config.sample.rows)
 
 
-def _trainer(config: FinetuneConfig, processes: World, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
+def _trainer(config: FinetuneConfig, processes: Topology, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
     options = config.trainer
     validate = bool(options.validate_every and config.data.validation_fraction)
     return L.Trainer(
@@ -131,7 +131,7 @@ def _trainer(config: FinetuneConfig, processes: World, accumulate: int, callback
         accelerator="gpu" if processes.gpu else "cpu",
         devices=processes.devices,
         num_nodes=processes.nodes,
-        strategy=strategy(options.strategy, processes, config.data.batch_size),
+        build_strategy=build_strategy(options.strategy, processes, config.data.batch_size),
         precision="32-true",
         deterministic=options.deterministic or None,
         gradient_clip_val=config.optimizer.clip_norm or None,
@@ -150,7 +150,7 @@ def _trainer(config: FinetuneConfig, processes: World, accumulate: int, callback
 
 
 def _require_memory(
-    model: Zero123, config: FinetuneConfig, processes: World, compute: torch.dtype, compiled: bool
+    model: Zero123, config: FinetuneConfig, processes: Topology, compute: torch.dtype, compiled: bool
 ) -> None:
     """Say what a step will need, before the first one; refuse a batch that cannot fit."""
     options = config.trainer
@@ -164,7 +164,7 @@ def _require_memory(
         checkpointing=options.checkpointing,
         compiled=compiled,
     )
-    if is_first():
+    if is_rank_zero():
         passes = config.data.global_batch // (processes.size * config.data.batch_size)
         number = str(compute).removeprefix("torch.")
         print(f"{config.data.global_batch} pairs a step: {passes} × {config.data.batch_size} on each device, {number}")
@@ -173,7 +173,7 @@ def _require_memory(
     require_fit(needed, available_memory(device, processes.devices))
 
 
-def _compute(config: FinetuneConfig, processes: World) -> torch.dtype:
+def _compute(config: FinetuneConfig, processes: Topology) -> torch.dtype:
     """What the passes compute in; weights, optimiser and averages are float32."""
     if config.trainer.precision is Precision.auto:
         able = processes.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -184,7 +184,7 @@ def _compute(config: FinetuneConfig, processes: World) -> torch.dtype:
 def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
     """Offline a run is files under `output/wandb` for `wandb sync`; nothing is asked, nothing sent. The sessions of a
     run that was interrupted have one id."""
-    if config.wandb.mode is WandbMode.disabled or not is_first():
+    if config.wandb.mode is WandbMode.disabled or not is_rank_zero():
         return False
     remembered = output / "wandb.json"
     id = json.loads(remembered.read_text())["id"] if remembered.exists() else None

@@ -26,7 +26,7 @@ from pipeline.config import Cluster
 from training.checkpoints import Stopped, finished
 from training.config import FinetuneConfig
 from training.strategy import TIMEOUT
-from training.world import is_first
+from training.world import is_rank_zero
 
 LOCAL = "local"
 FRUITLESS = 5  # losses in a row, without a checkpoint in between, after which it is not the machines
@@ -208,7 +208,7 @@ def _process(given: dict[str, Any]) -> str | None:
         os.chdir(given["folder"])  # relative paths are those of the command
     told = threading.Event()
     threading.Thread(target=_await, args=(given["stop"], told), daemon=True).start()
-    if is_first():
+    if is_rank_zero():
         saved = finished(Path(config.output) / "checkpoints")
         words.put(("begun", int(saved[-1].name) if saved else 0))
     options = replace(config.trainer, num_nodes=0, devices=0)  # where Ray placed them, it says itself

@@ -10,7 +10,7 @@ import yaml
 from conf.options import UserError
 from pipeline.storage import normalised, write_atomically
 from training.config import FinetuneConfig
-from training.world import is_first
+from training.world import is_rank_zero
 
 # How long, where and how fast a run is trained may change when it is continued; what it learns may not.
 FREE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
@@ -37,7 +37,7 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
                     f"{output} was begun with {key}={before[key]}, not {value}; choose another output, or delete it"
                 )
     output.mkdir(parents=True, exist_ok=True)
-    if is_first():
+    if is_rank_zero():
         write_atomically(str(path), yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
 
 

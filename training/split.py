@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from conf.options import UserError
-from pipeline.shards import Marker, duplicates
+from pipeline.shards import ShardManifest, duplicates
 from training.config import DUPLICATE
 
 
@@ -23,7 +23,7 @@ class Split:
     validation: tuple[Shard, ...]
 
 
-def split(markers: Sequence[Marker], fraction: float, without: Collection[str] = ()) -> Split:
+def split(markers: Sequence[ShardManifest], fraction: float, without: Collection[str] = ()) -> Split:
     """Divide the objects by the hash of their uid, whatever shard they lie in.
 
     An object is validation where its hash, as a number in [0, 1), is below `fraction`. Where that leaves a
@@ -53,7 +53,7 @@ def split(markers: Sequence[Marker], fraction: float, without: Collection[str] =
     return Split(training=side(set(uids) - held_out), validation=side(held_out))
 
 
-def _unwanted(markers: Sequence[Marker], without: Collection[str]) -> set[str]:
+def _unwanted(markers: Sequence[ShardManifest], without: Collection[str]) -> set[str]:
     """The objects that one of the words in `without` applies to."""
     judged = {record.uid for marker in markers for record in marker.records if set(record.verdicts) & set(without)}
     return judged | set(duplicates(markers) if DUPLICATE in without else ())

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from conf.options import UserError
 from training.config import Strategy as Name
-from training.world import World
+from training.world import Topology
 
 # A rank may wait while the first one writes a checkpoint or draws pictures.
 TIMEOUT = timedelta(hours=1)
 
 
-def resolve(name: Name, world: World) -> Name:
+def resolve_strategy(name: Name, world: Topology) -> Name:
     """What `auto` means: nothing to share on one device, ZeRO-2 on several GPUs, DDP on several CPU processes.
 
     Raises:
@@ -42,7 +42,7 @@ def resolve(name: Name, world: World) -> Name:
     return Name.single if world.size == 1 else Name.zero2 if world.gpu else Name.ddp
 
 
-def strategy(name: Name, world: World, batch_size: int) -> Strategy:
+def build_strategy(name: Name, world: Topology, batch_size: int) -> Strategy:
     environment = _environment()
     backend = "nccl" if world.gpu else "gloo"
     match name:

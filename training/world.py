@@ -14,7 +14,7 @@ from training.config import TrainerConfig
 
 
 @dataclass(frozen=True)
-class World:
+class Topology:
     nodes: int
     devices: int  # of each node
     gpu: bool
@@ -25,14 +25,14 @@ class World:
 
 
 @dataclass(frozen=True)
-class Batches:
+class BatchPlan:
     """How a device comes by its share of the global batch: `accumulate` passes of `size` pairs."""
 
     size: int
     accumulate: int
 
 
-def world(options: TrainerConfig) -> World:
+def topology(options: TrainerConfig) -> Topology:
     """The processes at hand.
 
     Raises:
@@ -50,10 +50,10 @@ def world(options: TrainerConfig) -> World:
             raise UserError(f"trainer.{name}={asked}, but whoever started this process made {found}; let them agree")
     if gpus and devices > gpus:
         raise UserError(f"trainer.devices={devices}: this machine has {gpus} GPUs")
-    return World(nodes, devices, gpu=gpus > 0)
+    return Topology(nodes, devices, gpu=gpus > 0)
 
 
-def divide(global_batch: int, most: int, devices: int) -> Batches:
+def plan_batches(global_batch: int, most: int, devices: int) -> BatchPlan:
     """The largest batch of at most `most` pairs that whole passes on every device make the global batch of.
 
     Raises:
@@ -64,10 +64,10 @@ def divide(global_batch: int, most: int, devices: int) -> Batches:
         raise UserError(f"data.global_batch={global_batch} cannot be shared by {devices} devices; use {near}")
     share = global_batch // devices
     size = next(size for size in range(min(most, share), 0, -1) if share % size == 0)
-    return Batches(size, share // size)
+    return BatchPlan(size, share // size)
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process speaks for all: the one that prints and writes what there is one of."""
     named = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     return next((rank for rank in named if rank is not None), "0") == "0"

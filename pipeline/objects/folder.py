@@ -16,7 +16,7 @@ from pipeline.objects.source import Asset
 from pipeline.shards import UID
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 
 MANIFEST = "objects.csv"
 NO_OBJECTS = ("__MACOSX", "$RECYCLE.BIN")  # folders of operating systems; names with a leading dot are skipped as well
@@ -48,7 +48,7 @@ class FolderObjects:
     def folder(self) -> Path:
         return Path(self.path).absolute()
 
-    def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
+    def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
         if asset.fault:
             raise RenderFailure("unreadable", asset.fault)
         # Links are followed: a user who places a link in the folder means its target.

@@ -17,7 +17,7 @@ from pipeline.objects.cache import make_room, take
 from pipeline.objects.catalogue import Catalogue, Note, note
 from pipeline.objects.download import Transport, download
 from pipeline.objects.source import Asset
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 
 DATASET = "datasets/allenai/objaverse/resolve/main"
 LICENSES = ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd", "cc0")
@@ -75,7 +75,7 @@ class ObjaverseObjects:
 
         return Path(objaverse.BASE_PATH) / "hf-objaverse-v1"
 
-    def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
+    def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
         theirs = self.folder() / asset.origin
         if theirs.is_file():
             return theirs

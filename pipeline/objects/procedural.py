@@ -8,7 +8,7 @@ from typing import ClassVar
 from conf.options import UserError, option
 from pipeline.objects.source import Asset
 from rendering.procedural import KINDS
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ProceduralObjects:
     def folder(self) -> None:
         return None
 
-    def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
+    def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
         _, kind, seed = asset.origin.split(":")
         path = folder / f"{asset.uid}.glb"
         renderer.build(kind, int(seed), path)

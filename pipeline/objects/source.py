@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Source(Protocol):
         """
         ...
 
-    def fetch(self, asset: Asset, folder: Path, renderer: Renderer) -> Path:
+    def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
         """A local file of `asset`, in the scratch `folder` where it has to be made or downloaded.
 
         Raises:

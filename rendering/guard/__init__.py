@@ -38,7 +38,7 @@ COPIES = {
 }
 
 
-def check(path: Path, root: Path | None = None, keep_reversed: bool = False) -> References:
+def validate(path: Path, root: Path | None = None, keep_reversed: bool = False) -> References:
     """Check that a file is what it declares to be, within the limits, and refers to files below `root` only.
 
     Args:

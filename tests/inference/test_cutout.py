@@ -14,7 +14,7 @@ from command import PROJECT, command
 from PIL import Image, ImageDraw
 
 from conf.options import UserError
-from inference.cutout import cut_out, without_spill
+from inference.cutout import remove_background, remove_spill
 from inference.photograph import read_photograph
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -88,7 +88,7 @@ def test_a_mask_is_what_the_model_makes_of_whitened_colours(tmp_path, side, midd
     1.1572 / 2.2489 = 0.5146. IS-Net: 0.5, 0.25, negative. From 0.1 to 0.9 is stretched to 0 to 1.
     """
     path = model(tmp_path / "m.onnx", shape=(1, 3, side, side))
-    cut = cut_out(bands(side, [(200, 9, 9), (150, 9, 9), (50, 9, 9)]), str(path))
+    cut = remove_background(bands(side, [(200, 9, 9), (150, 9, 9), (50, 9, 9)]), str(path))
     alpha = alpha_of(cut)[side // 2]
     seen = alpha[[side // 6, side // 2, side * 5 // 6]]
     np.testing.assert_allclose(seen, [1, (middle - 0.1) / 0.8, 0], atol=0.004)
@@ -98,13 +98,13 @@ def test_the_channels_deviate_each_in_its_own_way(tmp_path):
     # 0.4 / 0.229 = 1.7467 of red and 0.4 / 0.224 = 1.7857 of green: 0.9782 of the range above black, which is cut to 1.
     # 0.2 / 0.225 = 0.8889 of blue is 0.4978 of it.
     path = model(tmp_path / "m.onnx", weights=(1, 1, 1), operator="Identity")
-    cut = cut_out(bands(32, [(0, 100, 0), (100, 0, 0), (0, 0, 50), (0, 0, 0)]), str(path))
+    cut = remove_background(bands(32, [(0, 100, 0), (100, 0, 0), (0, 0, 50), (0, 0, 0)]), str(path))
     np.testing.assert_allclose(alpha_of(cut)[16, [4, 12, 20, 28]], [1, 1, (0.4978 - 0.1) / 0.8, 0], atol=0.004)
 
 
 def test_the_mask_has_the_size_of_the_picture(tmp_path):
     photograph = bands(90, [(200, 0, 0), (20, 0, 0)]).crop((0, 0, 90, 40))
-    cut = cut_out(photograph, str(model(tmp_path / "m.onnx")))
+    cut = remove_background(photograph, str(model(tmp_path / "m.onnx")))
     assert cut.size == (90, 40)
     assert (alpha_of(cut)[:, :40] == 1).all() and (alpha_of(cut)[:, 50:] == 0).all()
     assert (np.asarray(cut)[:, :40, :3] == np.asarray(photograph)[:, :40]).all()
@@ -113,11 +113,11 @@ def test_the_mask_has_the_size_of_the_picture(tmp_path):
 def test_a_model_that_finds_nothing_or_all_of_the_picture_says_so(tmp_path):
     photograph = bands(64, [(200, 0, 0), (60, 90, 0)])
     with pytest.raises(UserError, match="shows no object"):
-        cut_out(photograph, str(model(tmp_path / "nothing.onnx", weights=(0, 0, 0))))
+        remove_background(photograph, str(model(tmp_path / "nothing.onnx", weights=(0, 0, 0))))
     noisy = np.full((640, 640, 3), 180, np.uint8)
     noisy[0, 0] = 0
     with pytest.raises(UserError, match="shows no background"):
-        cut_out(Image.fromarray(noisy), str(model(tmp_path / "all.onnx", shape=(1, 3, 640, 640))))
+        remove_background(Image.fromarray(noisy), str(model(tmp_path / "all.onnx", shape=(1, 3, 640, 640))))
 
 
 @pytest.mark.parametrize(
@@ -145,25 +145,25 @@ def test_an_unfit_model_is_refused_in_a_sentence(tmp_path, monkeypatch, make, se
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "m.onnx")
     with pytest.raises(UserError, match=sentence) as refused:
-        cut_out(bands(64, [(200, 0, 0), (60, 90, 0)]), str(tmp_path / "m.onnx"))
+        remove_background(bands(64, [(200, 0, 0), (60, 90, 0)]), str(tmp_path / "m.onnx"))
     assert "\n" not in str(refused.value)
 
 
 def test_auto_keeps_an_alpha_that_outlines_something_and_no_other(tmp_path):
     cut = mixed((200, 30, 30), (9, 9, 9), disc(60, 20))
     cut.putalpha(Image.fromarray((disc(60, 20) * 254).astype(np.uint8)))
-    assert cut_out(cut, "auto").tobytes() == cut.tobytes()
+    assert remove_background(cut, "auto").tobytes() == cut.tobytes()
     # The whole picture half transparent: what is looked at is its colours on white, and there is a disc on white.
     ghost = mixed((200, 30, 30), (255, 255, 255), disc(60, 20))
     ghost.putalpha(200)
-    assert (abs(alpha_of(cut_out(ghost, "auto")) - disc(60, 20)) < 0.1).all()
+    assert (abs(alpha_of(remove_background(ghost, "auto")) - disc(60, 20)) < 0.1).all()
 
 
 def test_a_plain_white_background_needs_no_model_and_the_picture_stays_the_same_on_white():
     share = disc(100, 35) * (1 - disc(100, 10))  # a ring with white within
     share[5:7, 5:7] = 1  # and a speck of dust
     photograph = mixed((40, 90, 160), (255, 255, 255), share)
-    cut = cut_out(photograph, "auto")
+    cut = remove_background(photograph, "auto")
     alpha, expected = alpha_of(cut), disc(100, 35)
     assert (alpha[:15, :15] == 0).all()
     assert abs(alpha - expected).max() < 0.1 and (alpha[45:55, 45:55] == 1).all()
@@ -179,7 +179,7 @@ def test_the_outline_gets_the_colours_of_the_object():
     photograph = np.asarray(mixed((200, 40, 30), (30, 200, 60), share))
     on_white = np.asarray(mixed((200, 40, 30), (255, 255, 255), share), float)
     alpha = share.astype(np.float32)[..., None]
-    seen = without_spill(photograph, alpha[..., 0]) * alpha + 255 * (1 - alpha)
+    seen = remove_spill(photograph, alpha[..., 0]) * alpha + 255 * (1 - alpha)
     left = photograph * alpha + 255 * (1 - alpha)
     outline = (share > 0) & (share < 1)
     assert abs(seen - on_white)[outline].mean() < 0.5 * abs(left - on_white)[outline].mean()
@@ -261,7 +261,7 @@ def test_real_photographs_on_a_coloured_ground_come_out_as_their_makers_cut_them
     truth = read_photograph(path)
     ground = Image.new("RGBA", truth.size, (150, 170, 140))
     ground.alpha_composite(truth)
-    found, own = alpha_of(cut_out(ground, str(u2netp))) > 0.5, alpha_of(truth) > 0.5
+    found, own = alpha_of(remove_background(ground, str(u2netp))) > 0.5, alpha_of(truth) > 0.5
     assert (found & own).sum() / (found | own).sum() > 0.95
 
 

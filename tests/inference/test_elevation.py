@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from conf.options import UserError
-from inference.elevation import TURNS, elevation_from, elevation_of
+from inference.elevation import TURNS, estimate_elevation, fit_elevation
 from inference.poses import cameras_after
 from rendering.cameras import FOV_DEGREES, camera_centre, project
 
@@ -51,19 +51,19 @@ def drawn_by(camera_at, draw):
 
 @pytest.mark.parametrize("degrees", [-60, -20, 0, 15, 47, 70, 80])
 def test_exact_points_tell_the_elevation_to_half_a_degree(degrees):
-    found = elevation_from(seen_points(degrees), TURNS)
+    found = fit_elevation(seen_points(degrees), TURNS)
     assert found.degrees == pytest.approx(degrees, abs=0.5)
     assert found.uncertainty_degrees < 3
 
 
 @pytest.mark.parametrize("radius", [1.5, 2.2])
 def test_the_distance_of_the_camera_need_not_be_known(radius):
-    assert elevation_from(seen_points(30, radius), TURNS).degrees == pytest.approx(30, abs=0.5)
+    assert fit_elevation(seen_points(30, radius), TURNS).degrees == pytest.approx(30, abs=0.5)
 
 
 def test_a_pixel_of_noise_and_a_third_of_wrong_matches_stay_within_the_uncertainty():
     truths = [-30, 0, 20, 40, 60] * 3
-    found = [elevation_from(seen_points(e, 1.85, 60, 1, 0.3, i), TURNS) for i, e in enumerate(truths)]
+    found = [fit_elevation(seen_points(e, 1.85, 60, 1, 0.3, i), TURNS) for i, e in enumerate(truths)]
     off = np.array([abs(f.degrees - e) / f.uncertainty_degrees for f, e in zip(found, truths, strict=True)])
     assert (off < 1).mean() > 0.5
     assert (off < 3).all()
@@ -71,7 +71,7 @@ def test_a_pixel_of_noise_and_a_third_of_wrong_matches_stay_within_the_uncertain
 
 
 def test_uncertainty_grows_with_noise():
-    spreads = [elevation_from(seen_points(20, noise=noise), TURNS).uncertainty_degrees for noise in (0, 1, 3)]
+    spreads = [fit_elevation(seen_points(20, noise=noise), TURNS).uncertainty_degrees for noise in (0, 1, 3)]
     assert spreads == sorted(spreads)
     assert spreads[2] > 1.5 * spreads[0]
 
@@ -81,9 +81,9 @@ def test_pictures_of_a_painted_cube_tell_the_elevation(degrees):
     texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
     view, picture = drawn_by(degrees, lambda camera: cube(camera, texture))
     before = np.random.get_state()[1].copy()
-    found = elevation_of(view, picture)
+    found = estimate_elevation(view, picture)
     assert abs(found.degrees - degrees) < min(4, 3 * found.uncertainty_degrees)
-    assert found == elevation_of(view, picture)
+    assert found == estimate_elevation(view, picture)
     assert (np.random.get_state()[1] == before).all()
 
 
@@ -93,7 +93,7 @@ def test_a_ball_is_unknown(shade, reason):
     away = np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2))
     ball = Image.fromarray(np.where(away < 90, 240 - shade * away, 255).astype(np.uint8)).convert("RGB")
     with pytest.raises(UserError, match=rf"{reason}.*; give elevation=20"):
-        elevation_of(lambda turns: [ball] * len(turns), ball)
+        estimate_elevation(lambda turns: [ball] * len(turns), ball)
 
 
 def test_views_that_do_not_turn_tell_nothing():
@@ -101,14 +101,14 @@ def test_views_that_do_not_turn_tell_nothing():
     texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
     picture = cube(cameras_after([(0, 0, 0)], 30)[0], texture)
     with pytest.raises(UserError, match=r"nothing is seen to turn.*give elevation=20"):
-        elevation_of(lambda turns: [picture] * len(turns), picture)
+        estimate_elevation(lambda turns: [picture] * len(turns), picture)
 
 
 def test_noise_is_unknown():
     rng = np.random.default_rng(1)
     draw = lambda: Image.fromarray(rng.integers(0, 240, (SIDE, SIDE, 3), dtype=np.uint8))  # noqa: E731
     with pytest.raises(UserError, match=r"give elevation=20"):
-        elevation_of(lambda turns: [draw() for _ in turns], draw())
+        estimate_elevation(lambda turns: [draw() for _ in turns], draw())
 
 
 def test_views_too_small_to_tell_are_not_drawn():
@@ -116,7 +116,7 @@ def test_views_too_small_to_tell_are_not_drawn():
         raise AssertionError("drawn in vain")
 
     with pytest.raises(UserError, match="views of 32 × 32 pixels are too small to tell; give elevation=20"):
-        elevation_of(never, Image.new("RGB", (32, 32)))
+        estimate_elevation(never, Image.new("RGB", (32, 32)))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -124,7 +124,7 @@ def test_matches_without_any_sense_are_unknown(seed):
     rng = np.random.default_rng(seed)
     tracks = rng.uniform(0.2, 0.8, (80, 1, 2)) + rng.uniform(-0.09, 0.09, (80, 1 + len(TURNS), 2))
     with pytest.raises(UserError, match=r"contradict each other; give elevation=20"):
-        elevation_from(tracks, TURNS)
+        fit_elevation(tracks, TURNS)
 
 
 def test_matches_in_polar_views_alone_are_unknown():
@@ -132,13 +132,13 @@ def test_matches_in_polar_views_alone_are_unknown():
     tracks = seen_points(30)
     tracks[:, 1:][:, [azimuth != 0 for _, azimuth, _ in TURNS]] = np.nan
     with pytest.raises(UserError, match=r"fit too many elevations.*give elevation=20"):
-        elevation_from(tracks, TURNS)
+        fit_elevation(tracks, TURNS)
 
 
 def test_an_untrained_model_leaves_it_unknown(novel_view, front, prepared):
     seen, large = novel_view.see(prepared), lambda view: view.resize((64, 64))
     with pytest.raises(UserError, match=r"contradict each other; give elevation=20"):
-        elevation_of(lambda turns: [large(view) for view in novel_view(seen, turns, steps=5)], large(front))
+        estimate_elevation(lambda turns: [large(view) for view in novel_view(seen, turns, steps=5)], large(front))
 
 
 @pytest.mark.slow  # two minutes, alone
@@ -146,12 +146,12 @@ def test_renders_of_scans(scans: Path, tmp_path: Path):
     """A perfect model's views: error and uncertainty on real objects. Prints the table of docs/log.md."""
     if not importlib.util.find_spec("bpy"):
         pytest.skip("needs Blender, the `render` extra")
-    from rendering.recipe import Recipe
-    from rendering.renderer import Renderer
+    from rendering.recipe import RenderSettings
+    from rendering.renderer import BlenderProcess
 
     rng = np.random.default_rng(0)
     told, unknown = [], 0
-    with Renderer() as renderer:
+    with BlenderProcess() as renderer:
         for scan in sorted(scans.glob("*.glb")):
             truths = [-20, 0, 15, 30, 50, 70]
             poses = []
@@ -160,13 +160,13 @@ def test_renders_of_scans(scans: Path, tmp_path: Path):
                 poses += [[90 - degrees + p, azimuth + a, radius] for p, a, _ in ((0, 0, 0), *TURNS)]
             folder = tmp_path / scan.stem
             folder.mkdir()
-            recipe = Recipe(views=len(poses), cameras="fixed", poses=poses, samples=8)
+            recipe = RenderSettings(views=len(poses), cameras="fixed", poses=poses, samples=8)
             renderer.render(scan, recipe, 0, folder)
             pictures = [on_white(folder / f"{i:03d}.webp") for i in range(len(poses))]
             for i, degrees in enumerate(truths):
                 picture, *views = pictures[i * (1 + len(TURNS)) : (i + 1) * (1 + len(TURNS))]
                 try:
-                    found = elevation_of(lambda turns, views=views: views, picture)
+                    found = estimate_elevation(lambda turns, views=views: views, picture)
                     told.append((degrees, found.degrees - degrees, found.uncertainty_degrees))
                 except UserError:
                     unknown += 1

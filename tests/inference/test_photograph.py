@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from conf.options import UserError
-from inference.photograph import PictureError, photograph, read_photograph
+from inference.photograph import PictureError, load_photograph, read_photograph
 
 
 def saved(path, image, **options):
@@ -92,7 +92,7 @@ def test_every_exif_orientation_comes_out_upright(tmp_path, mode, suffix, option
     for orientation in STORED:
         path = lying(tmp_path / f"{orientation}{suffix}", picture, orientation, **options)
         np.testing.assert_array_equal(np.asarray(read_photograph(path)), upright)
-        np.testing.assert_array_equal(np.asarray(photograph(Image.open(path))), upright)
+        np.testing.assert_array_equal(np.asarray(load_photograph(Image.open(path))), upright)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".avif"])
@@ -121,7 +121,7 @@ def test_16_bits_become_8_from_a_file_an_array_and_a_pil_image(tmp_path, suffix)
         path = tmp_path / f"{name}{suffix}"
         assert cv2.imwrite(str(path), np.ascontiguousarray(stored))
         for picture in (path, str(path), Image.open(path), values):
-            read = photograph(picture)
+            read = load_photograph(picture)
             assert read.mode == ("RGBA" if name == "rgba" else "RGB")
             np.testing.assert_allclose(np.asarray(read, int), expected, atol=1)
 
@@ -174,9 +174,9 @@ def test_grey_tiffs_of_other_scales(tmp_path, bits, white):
 
 def test_arrays_of_bytes_are_taken_as_they_are():
     values = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)
-    assert (np.asarray(photograph(values)) == values).all()
-    assert (np.asarray(photograph(values[..., :3])) == values[..., :3]).all()
-    assert (np.asarray(photograph(values[..., 0])) == values[..., :1]).all()
+    assert (np.asarray(load_photograph(values)) == values).all()
+    assert (np.asarray(load_photograph(values[..., :3])) == values[..., :3]).all()
+    assert (np.asarray(load_photograph(values[..., 0])) == values[..., :1]).all()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_arrays_of_bytes_are_taken_as_they_are():
 )  # fmt: skip
 def test_a_picture_of_unknown_range_or_shape_is_refused(picture):
     with pytest.raises(PictureError, match="; "):
-        photograph(picture)
+        load_photograph(picture)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
@@ -201,9 +201,9 @@ def test_a_tiff_of_32_bits_is_refused(tmp_path, dtype):
 def test_a_picture_given_by_pil_is_left_as_it_was(tmp_path):
     path = lying(tmp_path / "x.tif", blocks("L"), 6)
     picture = Image.open(path)
-    photograph(picture)
+    load_photograph(picture)
     assert picture.filename == str(path) and picture.mode == "L"
-    assert (np.asarray(photograph(photograph(path))) == np.asarray(photograph(picture))).all()
+    assert (np.asarray(load_photograph(load_photograph(path))) == np.asarray(load_photograph(picture))).all()
 
 
 def test_kinds_that_are_not_read_are_named(tmp_path):

@@ -11,11 +11,11 @@ from inference.poses import (
     cameras_after,
     grid_turns,
     orbit_turns,
+    parse_turns,
     pose_vectors,
     read_cameras,
-    turns_of,
 )
-from rendering.cameras import look_at_origin, position, relative_pose
+from rendering.cameras import look_at_origin, relative_pose, spherical_to_cartesian
 from training.model.conditioning import PoseVector
 
 
@@ -67,7 +67,7 @@ def test_the_vector_of_stable_zero123_holds_the_inputs_polar_angle():
 
 
 def test_cameras_of_a_file(tmp_path):
-    cameras = np.stack([look_at_origin(position(1.0, azimuth, 1.5)) for azimuth in (0, 1, 2)])
+    cameras = np.stack([look_at_origin(spherical_to_cartesian(1.0, azimuth, 1.5)) for azimuth in (0, 1, 2)])
     np.save(tmp_path / "cameras.npy", cameras)
     (tmp_path / "cameras.json").write_text(json.dumps(cameras.tolist()))
     for name in ("cameras.npy", "cameras.json"):
@@ -123,7 +123,7 @@ def test_what_is_no_file_of_cameras_is_refused(tmp_path, contents, sentence):
 def test_what_is_no_turn_is_refused(asked, sentence):
     given = {"poses": [], "orbit": 0, "grid": "", "cameras": "", "input_camera": 0, **asked}
     with pytest.raises(UserError, match=sentence):
-        turns_of(**given)
+        parse_turns(**given)
 
 
 @pytest.mark.parametrize("contents", [b"", np.lib.format.magic(1, 0)])
@@ -141,6 +141,9 @@ def test_an_npy_file_that_promises_more_numbers_than_memory_is_refused(tmp_path)
 
 
 def test_cameras_farther_apart_than_the_object_are_refused(tmp_path):
-    np.save(tmp_path / "cameras.npy", np.stack([look_at_origin(position(1.0, 0.0, radius)) for radius in (4, 2)]))
+    np.save(
+        tmp_path / "cameras.npy",
+        np.stack([look_at_origin(spherical_to_cartesian(1.0, 0.0, radius)) for radius in (4, 2)]),
+    )
     with pytest.raises(UserError, match="would have passed the object's middle"):
-        turns_of([], 0, "", str(tmp_path / "cameras.npy"), 0)
+        parse_turns([], 0, "", str(tmp_path / "cameras.npy"), 0)

@@ -13,10 +13,10 @@ from inference.config import DemoConfig
 from inference.framing import Prepared
 from inference.markup import duration, miniature
 from inference.novel_view import NovelView
-from inference.page import laid_out
+from inference.page import build_page
 from inference.poses import cameras_after
-from inference.replies import Reply
-from inference.studio import Session, Studio
+from inference.replies import Handlers
+from inference.studio import Session, ViewService
 from tests.inference.test_elevation import cube
 from training.model.conditioning import PoseVector
 
@@ -27,8 +27,8 @@ def reply_of(tmp_path):
     with ThreadPoolExecutor(1) as device:
 
         def make(novel_view, **options):
-            studio = Studio(novel_view, device, DemoConfig("run/model", **options), tmp_path)
-            return Reply(laid_out(studio), studio)
+            studio = ViewService(novel_view, device, DemoConfig("run/model", **options), tmp_path)
+            return Handlers(build_page(studio), studio)
 
         yield make
 

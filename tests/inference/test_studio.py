@@ -7,8 +7,8 @@ import pytest
 
 from conf.options import UserError
 from inference.config import DemoConfig
-from inference.live import Progress, Superseded, watched
-from inference.studio import Studio
+from inference.live import Progress, Superseded, run_with_progress
+from inference.studio import ViewService
 
 
 def test_a_newer_wish_ends_what_is_being_drawn():
@@ -23,7 +23,7 @@ def test_a_newer_wish_ends_what_is_being_drawn():
         return "picture"
 
     with ThreadPoolExecutor(1) as device:
-        drawing = watched(device, draw, lambda: wanted)
+        drawing = run_with_progress(device, draw, lambda: wanted)
         first = next(drawing)
         assert isinstance(first, Progress) and (first.done, first.total) == (1, 99)
         wanted = False
@@ -45,7 +45,7 @@ def test_what_nobody_watches_any_more_is_not_drawn_on():
             ended.set()
 
     with ThreadPoolExecutor(1) as device:
-        drawing = watched(device, draw, lambda: True)
+        drawing = run_with_progress(device, draw, lambda: True)
         next(drawing)
         drawing.close()
         may_go_on.set()
@@ -55,7 +55,7 @@ def test_what_nobody_watches_any_more_is_not_drawn_on():
 
 def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
     with ThreadPoolExecutor(1) as device:
-        studio = Studio(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
+        studio = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
         session = studio.show(str(picture))
         session.wish = wish = studio.wish([0, 45, 0], 0, 3, 200, "ddim", 20, 48)
         drawing = studio.draw(session, wish, wish)
@@ -70,7 +70,7 @@ def test_a_picture_that_was_not_uploaded_is_not_shown(novel_view, picture, tmp_p
     uploads.mkdir()
     (uploads / "link.png").symlink_to(picture)
     with ThreadPoolExecutor(1) as device:
-        studio = Studio(novel_view, device, DemoConfig("x"), uploads)
+        studio = ViewService(novel_view, device, DemoConfig("x"), uploads)
         for path in (picture, uploads / "link.png", uploads / "../front.png"):
             with pytest.raises(UserError, match="upload a picture"):
                 studio.show(str(path))

@@ -13,14 +13,14 @@ from conf.options import UserError
 from inference import report, sample, text_to_views
 from inference.benchmark import main as benchmark
 from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, TextToViewsConfig
-from inference.views import Drawn, own_files, write_views
+from inference.views import ViewSet, own_files, write_views
 
 ABOUT = {"sha256": "1", "weights": "2"}
 PICTURE = Image.new("RGB", (16, 16), "white")
 
 
 def write(folder: Path, views: int) -> None:
-    write_views(folder, Drawn(PICTURE, [[PICTURE]] * views, None, None), [(0.0, 0.0, 0.0)] * views, ABOUT)
+    write_views(folder, ViewSet(PICTURE, [[PICTURE]] * views, None, None), [(0.0, 0.0, 0.0)] * views, ABOUT)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ import trimesh
 from command import PROJECT, command
 from ray.cluster_utils import Cluster
 
-from pipeline.shards import read_markers, read_samples
+from pipeline.shards import read_manifests, read_samples
 from tests.training.dots import write_dots
 from training.config import EncodeConfig
 from training.encode import jobs_of
@@ -87,7 +87,7 @@ def assert_same(views: Path, local: Path, objects: int) -> None:
     """Byte for byte, and every object once."""
     tars = [{path.name: path.read_bytes() for path in folder.glob("*.tar")} for folder in (views, local)]
     assert tars[0] == tars[1]
-    uids = [uid for marker in read_markers(str(views), "views") for uid in marker.uids]
+    uids = [uid for marker in read_manifests(str(views), "views") for uid in marker.uids]
     assert len(uids) == len(set(uids)) == objects
     assert {path.suffix for path in views.iterdir()} == {".tar", ".json", ".csv"}
 
@@ -156,7 +156,7 @@ def test_encoding_ships_its_code_too_and_survives_a_machine(cluster, tmp_path):
     # Slow enough to be killed in the middle.
     encoder = {"image_size": 224, "patch_size": 14, "width": 512, "layers": 8, "heads": 8, "projection": 64}
     shape = Architecture(resolution=32, patch=4, encoder=ImageEncoderShape(**encoder))
-    for job in jobs_of(EncodeConfig(str(views), str(local), model=shape), read_markers(str(views), "views")):
+    for job in jobs_of(EncodeConfig(str(views), str(local), model=shape), read_manifests(str(views), "views")):
         list(encode_shard(job))
 
     words = ["training.encode", f"path={views}", f"output={latents}", "model=tiny", "+cluster=aws"]

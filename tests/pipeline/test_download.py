@@ -19,7 +19,7 @@ from pipeline.plan import ShardJob
 from pipeline.views import fetch_ahead
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 from tests.pipeline.hub import DATASET, Hub, serving
 
 CONTENTS = random.Random(0).randbytes(300_000)
@@ -263,7 +263,7 @@ def test_downloads_run_ahead_of_the_renderer_and_fail_alone(hub, tmp_path):
     hub.faults[assets[4].origin] = ["wrong"] * 9
     hub.delay = 0.3
     source = ObjaverseObjects(endpoint=hub.url, cache=str(tmp_path / "cache"), retries=2, backoff=0.01)
-    job = ShardJob("", "", (), source, Recipe(), Limits(), 0)
+    job = ShardJob("", "", (), source, RenderSettings(), Limits(), 0)
     outcomes, start = [], time.monotonic()
     for i, fetched in enumerate(fetch_ahead(job, assets, tmp_path)):
         try:

@@ -24,15 +24,17 @@ from pipeline.monitor import contact_sheet, figures, monitored
 from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
 from pipeline.progress import read
-from pipeline.shards import Record, find_markers, read_markers, write_shard
+from pipeline.shards import ObjectRecord, find_markers, read_manifests, write_shard
 from rendering.limits import Limits
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 from tests.training.dots import sample_of_dots
 
 
 def begun(root: Path, mode: WandbMode = WandbMode.offline) -> tuple[RenderConfig, list[ShardJob]]:
     """A run of two shards of two objects each, as its driver sees it."""
-    config = RenderConfig(None, str(root), renderer=Recipe(views=4), wandb=RenderWandb(mode=mode, pictures_every=1))
+    config = RenderConfig(
+        None, str(root), renderer=RenderSettings(views=4), wandb=RenderWandb(mode=mode, pictures_every=1)
+    )
     assets = [(Asset("a1", ""), Asset("a2", "")), (Asset("b1", ""), Asset("b2", ""))]
     root.mkdir(exist_ok=True)
     (root / "plan.json").write_text(json.dumps({"objects": 4, "renderer.views": 4, "seed": 7}))
@@ -40,14 +42,14 @@ def begun(root: Path, mode: WandbMode = WandbMode.offline) -> tuple[RenderConfig
     return config, jobs
 
 
-def commit(job: ShardJob, failed: str = "") -> list[Record]:
+def commit(job: ShardJob, failed: str = "") -> list[ObjectRecord]:
     """Make a shard as its worker does; an object named in `failed` has no views."""
     ok = [asset.uid for asset in job.assets if asset.uid != failed]
     phases = {"fetch": 0.5, "load": 0.25, "render": 1.0, "encode": 0.25}
     records = [
-        Record(a.uid, "ok", "", "", 2.0, phases, 1000, "one.cloud")
+        ObjectRecord(a.uid, "ok", "", "", 2.0, phases, 1000, "one.cloud")
         if a.uid in ok
-        else Record(a.uid, "failed", "timeout", "it took longer", 3.0, node="two.cloud")
+        else ObjectRecord(a.uid, "failed", "timeout", "it took longer", 3.0, node="two.cloud")
         for a in job.assets
     ]
     write_shard(job.root, job.name, [(uid, sample_of_dots(i)) for i, uid in enumerate(ok)], records)
@@ -66,7 +68,7 @@ def resumed(tmp_path_factory) -> Path:
     stopped = read(str(root), time.time())
     assert (stopped.state, stopped.done, stopped.total) == ("stopped", 2, 4)
     time.sleep(1.1)  # a step of W&B is a second
-    with monitored(config, jobs[1:], read_markers(str(root), "views")) as seen:
+    with monitored(config, jobs[1:], read_manifests(str(root), "views")) as seen:
         assert read(str(root), time.time()).state == "running"
         for record in commit(jobs[1]):
             seen(record)
@@ -113,10 +115,10 @@ def test_objects_of_a_retry_count_once(tmp_path):
     config, jobs = begun(tmp_path, WandbMode.disabled)
     a1, _ = commit(jobs[0], failed="a2")
     commit(jobs[1])
-    with monitored(config, [replace(jobs[0], kept=(a1,))], read_markers(str(tmp_path), "views")) as seen:
+    with monitored(config, [replace(jobs[0], kept=(a1,))], read_manifests(str(tmp_path), "views")) as seen:
         before = read(str(tmp_path), time.time())
         assert (before.done, before.total, before.failed) == (3, 4, {})
-        seen(Record("a2", "ok", seconds=1, bytes=1000))
+        seen(ObjectRecord("a2", "ok", seconds=1, bytes=1000))
     now = read(str(tmp_path), time.time())
     assert (now.state, now.ok, now.failed, now.bytes, now.wandb) == ("finished", 4, {}, 4000, "")
     assert not (tmp_path / "wandb").exists()
@@ -164,7 +166,7 @@ def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects
     assert runs[1].updated < time.time() - 0.01
 
     assert command(*words).returncode == 0
-    now, markers = read(str(root), time.time()), read_markers(str(root), "views")
+    now, markers = read(str(root), time.time()), read_manifests(str(root), "views")
     records = [record for marker in markers for record in marker.records]
     assert (now.state, now.total, now.done) == ("finished", 13, 13)
     assert now.ok == sum(record.status == "ok" for record in records) == 12

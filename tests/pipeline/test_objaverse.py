@@ -15,7 +15,7 @@ from command import PROJECT, command
 
 from conf.options import UserError
 from pipeline.objects.objaverse import ObjaverseObjects
-from pipeline.shards import read_markers, read_samples
+from pipeline.shards import read_manifests, read_samples
 from tests.pipeline.hub import Hub, packed, serving
 
 UIDS = [f"{i:032x}" for i in range(8)]
@@ -242,7 +242,7 @@ def test_objaverse_end_to_end(hub, tmp_path):
     done = render(hub, tmp_path, "objects.lvis=chair,bow_(weapon)", "max_failure_rate=0.3")
     assert done.returncode == 0, done.stderr
     assert "1 of 5 objects have no views: 1 download" in done.stdout
-    (marker,) = read_markers(str(tmp_path / "views"), "views")
+    (marker,) = read_manifests(str(tmp_path / "views"), "views")
     metas = {uid: json.loads(s["meta.json"]) for uid, s in read_samples(str(tmp_path / "views"), marker.name)}
     assert {uid: (meta["license"], meta["author"]) for uid, meta in metas.items()} == {
         uid: (LICENSES[i], AUTHORS[i]) for i, uid in enumerate(UIDS[:4])

@@ -17,7 +17,7 @@ from pipeline import export, inspect, pack
 from pipeline.config import ExportConfig, InspectConfig, PackConfig, RenderConfig
 from pipeline.objects import FolderObjects
 from pipeline.output import FolderLayout, claimed, locked, require_apart, require_own_file, require_own_folder
-from pipeline.shards import Record, npy_bytes, write_shard
+from pipeline.shards import ObjectRecord, npy_bytes, write_shard
 from pipeline.storage import sweep, write_atomically
 
 LAYOUT = FolderLayout("plan.json", lambda contents: contents == b"ours", r"plan\.json|\d+\.png")
@@ -34,7 +34,7 @@ def views(tmp_path) -> Path:
         "cameras.npy": npy_bytes(np.zeros((0, 3, 4))),
         "meta.json": b'{"source": "", "license": "", "resolution": 8}',
     }
-    write_shard(str(tmp_path / "views"), "views-000000", [("a", sample)], [Record("a", "ok")])
+    write_shard(str(tmp_path / "views"), "views-000000", [("a", sample)], [ObjectRecord("a", "ok")])
     return tmp_path / "views"
 
 

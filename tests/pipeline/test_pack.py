@@ -22,7 +22,7 @@ from PIL import Image
 from conf.options import UserError
 from pipeline.convert import shrink
 from pipeline.release import MOST_BYTES
-from pipeline.shards import find_markers, npy_array, npy_bytes, read_markers, view_names
+from pipeline.shards import find_markers, npy_array, npy_bytes, read_manifests, view_names
 from tests.pipeline.released import (
     UIDS,
     export,
@@ -270,7 +270,7 @@ def test_files_that_come_back_after_another_objects_are_a_failure(released, tmp_
     # As many records as it takes are one per object, however often its files come back.
     striped = [pair for name in sorted(a) for uid in "ab" for pair in members({uid: {name: released[UIDS[0]][name]}})]
     assert pack(write_tar(tmp_path / "striped.tar", striped), tmp_path / "striped") == 1
-    (marker,) = read_markers(str(tmp_path / "striped"), "views")
+    (marker,) = read_manifests(str(tmp_path / "striped"), "views")
     assert [record.uid for record in marker.records] == ["a", "b", "a", "b"]
 
 
@@ -381,7 +381,7 @@ def test_training_learns_from_packed_views(tmp_path):
     pairs = []
     for root in ("dots", "packed"):
         data = DataConfig(path=str(tmp_path / root), workers=0)
-        halves = split(read_markers(data.path, "views"), 0.3)
+        halves = split(read_manifests(data.path, "views"), 0.3)
         pairs.append(fixed_pairs(data, halves.training, 16, seed=0, count=1))
     for name in ("condition", "target", "pose"):
         assert pairs[0][name].equal(pairs[1][name])

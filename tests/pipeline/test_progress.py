@@ -6,16 +6,16 @@ import pytest
 
 from conf.options import UserError
 from pipeline.progress import Node, Phase, Progress, Tally, read, write
-from pipeline.shards import Record, write_shard
+from pipeline.shards import ObjectRecord, write_shard
 from pipeline.status import lines
 
 EARLIER = [
-    Record("e1", "ok", seconds=4, phases={"render": 3.0}, bytes=100),
-    Record("e2", "failed", "timeout", "it took longer", seconds=6),
+    ObjectRecord("e1", "ok", seconds=4, phases={"render": 3.0}, bytes=100),
+    ObjectRecord("e2", "failed", "timeout", "it took longer", seconds=6),
 ]
-A1 = Record("a1", "ok", seconds=8, phases={"fetch": 2.0, "render": 6.0}, bytes=40, node="one")
-A2 = Record("a2", "ok", seconds=4, phases={"render": 4.0}, bytes=10, node="one")
-B1 = Record("b1", "failed", "crashed", "Blender died", seconds=5, node="two")
+A1 = ObjectRecord("a1", "ok", seconds=8, phases={"fetch": 2.0, "render": 6.0}, bytes=40, node="one")
+A2 = ObjectRecord("a2", "ok", seconds=4, phases={"render": 4.0}, bytes=10, node="one")
+B1 = ObjectRecord("b1", "failed", "crashed", "Blender died", seconds=5, node="two")
 
 
 def test_figures_worked_out_by_hand():
@@ -46,16 +46,16 @@ def test_figures_worked_out_by_hand():
 
 def test_two_workers_of_a_node_are_two():
     tally = Tally({"a": "0", "b": "1"}, [], views=1, now=0)
-    tally.add(Record("a", "ok", seconds=10, node="n"), 10)
-    tally.add(Record("b", "ok", seconds=10, node="n"), 10)
+    tally.add(ObjectRecord("a", "ok", seconds=10, node="n"), 10)
+    tally.add(ObjectRecord("b", "ok", seconds=10, node="n"), 10)
     assert tally.progress(10, "running").nodes["n"] == Node(2, 20, 1.0)
 
 
 def test_recent_is_the_last_five_minutes():
     tally = Tally({str(i): "shard" for i in range(40)}, [], views=2, now=0)
     for i in range(10):
-        tally.add(Record(str(i), "ok", seconds=1), 5)
-    tally.add(Record("10", "failed", "blank", seconds=1), 605)
+        tally.add(ObjectRecord(str(i), "ok", seconds=1), 5)
+    tally.add(ObjectRecord("10", "failed", "blank", seconds=1), 605)
     now = tally.progress(610, "running")
     assert now.recent_objects_per_second == pytest.approx(1 / 290)  # since 320, the full tens
     assert now.recent_views_per_second == 0 and now.views_per_second == pytest.approx(20 / 610)
@@ -126,7 +126,7 @@ def test_the_terminal_shows_it_in_80_columns():
     for i in range(600):
         status, reason = ("failed", "timeout") if i % 10 == 0 else ("ok", "")
         node = f"node-{i // 5 % 25}-of-a-cloud-with-long-names"
-        record = Record(str(i), status, reason, "", 5, {"render": 3.0}, 100_000, node)
+        record = ObjectRecord(str(i), status, reason, "", 5, {"render": 3.0}, 100_000, node)
         tally.add(record, 0.5 + i / 2)
     text = lines(tally.progress(300, "running", wandb="abc"), "s3://bucket/views", 300)
     assert all(len(line) <= 80 and line.isprintable() for line in text)

@@ -17,7 +17,7 @@ import trimesh
 from command import PROJECT, command
 from PIL import Image
 
-from pipeline.shards import read_markers, read_samples, view_names
+from pipeline.shards import read_manifests, read_samples, view_names
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 
@@ -72,7 +72,7 @@ def views(objects, tmp_path_factory):
 
 
 def test_every_object_ends_with_views_or_a_reason(views):
-    markers = read_markers(str(views), "views")
+    markers = read_manifests(str(views), "views")
     assert [marker.name for marker in markers] == ["views-000000", "views-000001", "views-000002"]
     records = {record.uid: record for marker in markers for record in marker.records}
     assert list(records) == ["box0", "box1", "box2", "box2_noise", "box3", "box4", "points"]
@@ -95,7 +95,7 @@ def test_meta_says_how_to_make_the_views_again(views):
 def test_another_layout_of_the_work_makes_the_same_samples(views, objects, tmp_path):
     assert render(objects, tmp_path / "one", "objects_per_shard=7", "cluster.workers=1").returncode == 0
     together = dict(read_samples(str(tmp_path / "one"), "views-000000"))
-    apart = {uid: s for m in read_markers(str(views), "views") for uid, s in read_samples(str(views), m.name)}
+    apart = {uid: s for m in read_manifests(str(views), "views") for uid, s in read_samples(str(views), m.name)}
     assert together == apart
 
 

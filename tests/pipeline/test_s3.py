@@ -15,7 +15,7 @@ import trimesh
 from command import PROJECT, command
 
 from conf.options import UserError
-from pipeline.shards import find_markers, read_markers, read_samples, write_shard
+from pipeline.shards import find_markers, read_manifests, read_samples, write_shard
 from pipeline.storage import locate
 from tests.training.conftest import SMALL
 from tests.training.dots import write_dots
@@ -86,7 +86,7 @@ def test_every_reader_reads_from_s3(views):
     fs, path = locate(f"{views}/index.html")
     assert fs.cat_file(path).decode().count("data:image/webp;base64,") == 6 * 2
     config = DataConfig(path=views, batch_size=2, workers=2)  # loader workers are forks, with their own connections
-    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_markers(views, "views")]
+    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_manifests(views, "views")]
     batch = next(iter(training_batches(config, shards, resolution=32, seed=0)))
     assert batch["target"].shape == (2, 3, 32, 32)
 
@@ -96,13 +96,13 @@ def test_views_are_encoded_and_both_are_streamed_from_s3(bucket):
     views, latents = f"s3://{bucket}/dots", f"s3://{bucket}/latents"
     write_dots(views, objects=4, per_shard=2)
     given = EncodeConfig(views, latents, model=SMALL, device="cpu")
-    for job in jobs_of(given, read_markers(views, "views")):
+    for job in jobs_of(given, read_manifests(views, "views")):
         assert [record.status for record in encode_shard(job)] == ["ok", "ok"]
     require_fitting(latents, build(SMALL), Background.composite)
     batches = []
     for path, kind in ((views, DataKind.views), (latents, DataKind.latents)):
         config = DataConfig(path=path, kind=kind, batch_size=2, workers=2)
-        shards = split(read_markers(path, kind.value), 0.0).training
+        shards = split(read_manifests(path, kind.value), 0.0).training
         batches.append(list(islice(training_batches(config, shards, resolution=16, seed=0), 6)))
     for online, cached in zip(*batches, strict=True):
         assert online["pose"].equal(cached["pose"]) and online["slot"].equal(cached["slot"])
@@ -134,7 +134,7 @@ def test_a_bucket_that_is_not_there_is_one_sentence_and_is_not_made(bucket, word
     assert line.startswith("error: s3://mispelt/views/plan.json: The specified bucket does not exist")
     assert not fsspec.filesystem("s3").exists("mispelt")
     with pytest.raises(UserError, match="there is no folder s3://mispelt/views"):
-        read_markers("s3://mispelt/views", "views")
+        read_manifests("s3://mispelt/views", "views")
 
 
 @pytest.mark.parametrize("entry", ["pipeline.render", "pipeline.verify"])

@@ -8,14 +8,14 @@ import pytest
 
 from conf.options import UserError
 from pipeline.shards import (
-    Record,
+    ObjectRecord,
     ShardWriter,
-    damage,
     find_markers,
     find_tars,
+    integrity_error,
     npy_array,
     npy_bytes,
-    read_markers,
+    read_manifests,
     read_samples,
     view_names,
     write_shard,
@@ -26,7 +26,11 @@ SAMPLES = [
     ("chair-1", {"001.webp": b"b", "000.webp": b"a", "cameras.npy": npy_bytes(np.eye(3)), "meta.json": b"{}"}),
     ("a_b", {"000.webp": b"c" * 5000, "cameras.npy": npy_bytes(np.zeros(2)), "meta.json": b'{"x": 1}'}),
 ]
-RECORDS = [Record("chair-1", "ok"), Record("broken", "failed", "blank", "nothing"), Record("a_b", "ok", seconds=1.5)]
+RECORDS = [
+    ObjectRecord("chair-1", "ok"),
+    ObjectRecord("broken", "failed", "blank", "nothing"),
+    ObjectRecord("a_b", "ok", seconds=1.5),
+]
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def root(tmp_path):
 
 
 def test_what_is_written_is_read(root):
-    (marker,) = read_markers(root, "views")
+    (marker,) = read_manifests(root, "views")
     assert marker.name == "views-000003" and marker.records == tuple(RECORDS)
     assert marker.uids == ["chair-1", "a_b"]
     assert list(read_samples(root, marker.name)) == SAMPLES
@@ -57,7 +61,7 @@ def test_equal_samples_make_equal_bytes(root, tmp_path):
     again = tmp_path / "again"
     marker = write_shard(str(again), "views-000003", SAMPLES, [])
     assert (again / "views-000003.tar").read_bytes() == (tmp_path / "views-000003.tar").read_bytes()
-    assert marker.sha256 == read_markers(root, "views")[0].sha256
+    assert marker.sha256 == read_manifests(root, "views")[0].sha256
 
 
 def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
@@ -68,7 +72,7 @@ def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
     assert find_markers(str(tmp_path), "views") == []
     assert find_tars(str(tmp_path), "views") == ["views-000001"]
     with pytest.raises(UserError, match="no finished views shard"):
-        read_markers(str(tmp_path), "views")
+        read_manifests(str(tmp_path), "views")
 
 
 def test_kinds_do_not_mix(root):
@@ -84,17 +88,17 @@ def test_kinds_do_not_mix(root):
     ],
 )
 def test_damage_is_seen(root, tmp_path, harm, message):
-    (marker,) = read_markers(root, "views")
-    assert damage(root, marker) == ""
+    (marker,) = read_manifests(root, "views")
+    assert integrity_error(root, marker) == ""
     harm(tmp_path / "views-000003.tar")
-    assert message in damage(root, marker)
+    assert message in integrity_error(root, marker)
 
 
 @pytest.mark.parametrize("contents", ["", "[]", '{"name": "views-000003"}', '{"name": 1, "size": "x"}'])
 def test_a_marker_that_is_none_is_named(root, tmp_path, contents):
     (tmp_path / "views-000003.json").write_text(contents)
     with pytest.raises(UserError, match="views-000003.json is no shard marker"):
-        read_markers(root, "views")
+        read_manifests(root, "views")
 
 
 def test_arrays_never_unpickle():
@@ -130,9 +134,9 @@ def test_a_member_that_is_said_to_be_longer_than_its_tar_takes_no_memory(root):
 
 def test_any_fsspec_root_will_do():
     marker = write_shard("memory://bucket/views", "views-000000", SAMPLES, RECORDS)
-    assert read_markers("memory://bucket/views", "views") == [marker]
+    assert read_manifests("memory://bucket/views", "views") == [marker]
     assert list(read_samples("memory://bucket/views", "views-000000")) == SAMPLES
-    assert damage("memory://bucket/views", marker) == ""
+    assert integrity_error("memory://bucket/views", marker) == ""
 
 
 def test_the_marker_is_plain_json(root, tmp_path):
@@ -147,9 +151,9 @@ def test_the_marker_is_plain_json(root, tmp_path):
 def test_a_folder_of_any_name_is_read_as_it_was_written(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for shard in ("views-000000", "views-000001"):
-        write_shard(name, shard, [(shard, {"meta.json": b"{}"})], [Record(shard, "ok")])
+        write_shard(name, shard, [(shard, {"meta.json": b"{}"})], [ObjectRecord(shard, "ok")])
     assert (tmp_path / name / "views-000001.json").is_file()
-    assert [marker.name for marker in read_markers(name, "views")] == ["views-000000", "views-000001"]
+    assert [marker.name for marker in read_manifests(name, "views")] == ["views-000000", "views-000001"]
     assert dict(read_samples(name, "views-000001")) == {"views-000001": {"meta.json": b"{}"}}
 
 
@@ -173,6 +177,6 @@ def test_every_spelling_of_a_place_is_one(tmp_path, monkeypatch):
 
 def test_a_url_with_a_slash_at_its_end_is_the_same_folder():
     root = "memory://a-slash/views"
-    write_shard(f"{root}/", "views-000000", [("a", {"x": b"1"})], [Record("a", "ok")])
+    write_shard(f"{root}/", "views-000000", [("a", {"x": b"1"})], [ObjectRecord("a", "ok")])
     assert [marker.name for marker in find_markers(root, "views")] == ["views-000000"]
     assert dict(read_samples(f"{root}//", "views-000000")) == {"a": {"x": b"1"}}

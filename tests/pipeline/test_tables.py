@@ -8,27 +8,29 @@ import pytest
 from pipeline.objects.procedural import ProceduralObjects
 from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
-from pipeline.shards import Marker, Record, duplicates, write_shard
+from pipeline.shards import ObjectRecord, ShardManifest, duplicates, write_shard
 from pipeline.tables import write_tables
 from rendering.limits import Limits
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 
 STRANGE = 'Bo "the box", Jr.\nsecond line\rthird; =1+1 木'
 
 
-def marker(*records: Record) -> Marker:
-    return Marker("views-000000", 0, "", records)
+def marker(*records: ObjectRecord) -> ShardManifest:
+    return ShardManifest("views-000000", 0, "", records)
 
 
 def test_the_first_object_with_a_mesh_is_the_original():
     first = marker(
-        Record("failed", "failed", "blank", mesh="m"),
-        Record("a", "ok", mesh="m"),
-        Record("b", "ok", mesh="n"),
-        Record("unknown", "ok"),
-        Record("c", "ok", mesh="m"),
+        ObjectRecord("failed", "failed", "blank", mesh="m"),
+        ObjectRecord("a", "ok", mesh="m"),
+        ObjectRecord("b", "ok", mesh="n"),
+        ObjectRecord("unknown", "ok"),
+        ObjectRecord("c", "ok", mesh="m"),
     )
-    second = marker(Record("d", "ok", mesh="n"), Record("unknown too", "ok"), Record("e", "ok", mesh="m"))
+    second = marker(
+        ObjectRecord("d", "ok", mesh="n"), ObjectRecord("unknown too", "ok"), ObjectRecord("e", "ok", mesh="m")
+    )
     assert duplicates([first, second]) == {"c": "a", "d": "b", "e": "a"}
     assert duplicates([second, first]) == {"b": "d", "a": "e", "c": "e"}
     assert duplicates([]) == {}
@@ -39,12 +41,12 @@ def test_every_object_is_in_the_tables_once(tmp_path, where):
     root = str(tmp_path / "views") if where == "folder" else "memory://tables/views"
     assets = (Asset("a", "x/a.glb", "by", STRANGE), Asset("b", "x/b.glb", "cc0", "Ann"), Asset("c", "c.glb"))
     records = [
-        Record("a", "ok", seconds=1.5, mesh="m", verdicts=("clipped", "flat")),
-        Record("b", "failed", "download", "the server\nsays 404", 2.0),
+        ObjectRecord("a", "ok", seconds=1.5, mesh="m", verdicts=("clipped", "flat")),
+        ObjectRecord("b", "failed", "download", "the server\nsays 404", 2.0),
     ]
     write_shard(root, "views-000000", [("a", {"meta.json": b"{}"})], records)
-    write_shard(root, "views-000001", [("c", {"meta.json": b"{}"})], [Record("c", "ok", mesh="m")])
-    common = (ProceduralObjects(), Recipe(), Limits(), 0)
+    write_shard(root, "views-000001", [("c", {"meta.json": b"{}"})], [ObjectRecord("c", "ok", mesh="m")])
+    common = (ProceduralObjects(), RenderSettings(), Limits(), 0)
     jobs = [ShardJob(root, "views-000000", assets[:2], *common), ShardJob(root, "views-000001", assets[2:], *common)]
     for _ in range(2):  # the second time over the first
         write_tables(root, jobs)

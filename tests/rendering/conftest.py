@@ -13,8 +13,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from rendering.recipe import Recipe
-from rendering.renderer import Renderer
+from rendering.recipe import RenderSettings
+from rendering.renderer import BlenderProcess
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Views:
 
 
 @pytest.fixture(scope="session")
-def renderer() -> Iterator[Renderer]:
+def renderer() -> Iterator[BlenderProcess]:
     if not importlib.util.find_spec("bpy"):
         pytest.skip("needs Blender, the `render` extra")
-    with Renderer() as renderer:
+    with BlenderProcess() as renderer:
         yield renderer
 
 
 @pytest.fixture
-def render(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Views]:
-    def render(asset: Path, seed: int = 0, renderer: Renderer = renderer, **recipe: Any) -> Views:
+def render(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Views]:
+    def render(asset: Path, seed: int = 0, renderer: BlenderProcess = renderer, **recipe: Any) -> Views:
         folder = tmp_path_factory.mktemp("views")
         settings = {"resolution": 128, "views": 4, "samples": 4, **recipe}
-        meta = renderer.render(asset, Recipe(**settings), seed, folder).meta
+        meta = renderer.render(asset, RenderSettings(**settings), seed, folder).meta
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.webp"))]
         return Views(np.stack(pictures), np.load(folder / "cameras.npy"), meta, files)

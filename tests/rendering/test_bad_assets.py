@@ -11,7 +11,7 @@ from command import command
 from pipeline.shards import read_samples
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 from tests.rendering.bad_assets import make, picture
 
 TINY = {"resolution": 32, "views": 2, "samples": 1}
@@ -50,7 +50,7 @@ def test_each_ends_with_its_own_reason_and_the_renderer_goes_on(render, corner, 
     bad = make(folder, folder.parent / "secret.png", address)
     assert len(bad) >= 40
     wrong = {}
-    with Renderer(Limits(seconds=60)) as renderer:
+    with BlenderProcess(Limits(seconds=60)) as renderer:
         good = render(corner, renderer=renderer, **TINY).files
         child = renderer._process.pid
         for number, kind in enumerate(bad):

@@ -41,23 +41,25 @@ def test_no_camera_at_the_origin_or_nowhere(centre):
 
 
 def test_spherical_angles():
-    assert cameras.spherical([0, 0, 2]) == pytest.approx((0, 0, 2))
-    assert cameras.spherical([0, -3, 0]) == pytest.approx((math.pi / 2, -math.pi / 2, 3))
-    assert cameras.spherical([1, 1, -math.sqrt(2)]) == pytest.approx((3 * math.pi / 4, math.pi / 4, 2))
-    np.testing.assert_allclose(cameras.position(*cameras.spherical([0.3, -0.7, 1.1])), [0.3, -0.7, 1.1])
+    assert cameras.cartesian_to_spherical([0, 0, 2]) == pytest.approx((0, 0, 2))
+    assert cameras.cartesian_to_spherical([0, -3, 0]) == pytest.approx((math.pi / 2, -math.pi / 2, 3))
+    assert cameras.cartesian_to_spherical([1, 1, -math.sqrt(2)]) == pytest.approx((3 * math.pi / 4, math.pi / 4, 2))
+    np.testing.assert_allclose(
+        cameras.spherical_to_cartesian(*cameras.cartesian_to_spherical([0.3, -0.7, 1.1])), [0.3, -0.7, 1.1]
+    )
 
 
 def test_relative_pose_is_target_minus_condition():
-    condition = cameras.look_at_origin(cameras.position(math.radians(60), math.radians(10), 1.5))
-    target = cameras.look_at_origin(cameras.position(math.radians(90), math.radians(100), 2.0))
+    condition = cameras.look_at_origin(cameras.spherical_to_cartesian(math.radians(60), math.radians(10), 1.5))
+    target = cameras.look_at_origin(cameras.spherical_to_cartesian(math.radians(90), math.radians(100), 2.0))
     # Δθ = 30°, Δφ = 90°, Δr = 0.5
     np.testing.assert_allclose(cameras.relative_pose(target, condition), [math.pi / 6, 1, 0, 0.5], atol=1e-12)
     np.testing.assert_allclose(cameras.relative_pose(condition, target), [-math.pi / 6, -1, 0, -0.5], atol=1e-12)
 
 
 def test_relative_pose_across_the_seam_of_the_azimuth():
-    left = cameras.look_at_origin(cameras.position(1.0, math.radians(-170), 2.0))
-    right = cameras.look_at_origin(cameras.position(1.0, math.radians(170), 2.0))
+    left = cameras.look_at_origin(cameras.spherical_to_cartesian(1.0, math.radians(-170), 2.0))
+    right = cameras.look_at_origin(cameras.spherical_to_cartesian(1.0, math.radians(170), 2.0))
     # From 170° to -170° is a turn by 20°.
     expected = [0, math.sin(math.radians(20)), math.cos(math.radians(20)), 0]
     np.testing.assert_allclose(cameras.relative_pose(left, right), expected, atol=1e-12)

@@ -15,8 +15,8 @@ from PIL import Image
 from conf.options import UserError
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.recipe import Recipe
-from rendering.renderer import Renderer
+from rendering.recipe import RenderSettings
+from rendering.renderer import BlenderProcess
 
 
 def reason(render, path, **recipe) -> str:
@@ -61,14 +61,14 @@ def test_a_file_that_is_not_there_is_missing(render, tmp_path):
 
 
 def test_too_slow_is_a_timeout_and_the_next_object_renders(render, corner):
-    with Renderer(Limits(seconds=3)) as renderer:
+    with BlenderProcess(Limits(seconds=3)) as renderer:
         good = render(corner, renderer=renderer)
         assert reason(render, corner, renderer=renderer, samples=60000, noise=0.0) == "timeout"
         assert render(corner, renderer=renderer).files == good.files
 
 
 def test_a_killed_blender_costs_nothing_the_first_time(render, corner):
-    with Renderer() as renderer:
+    with BlenderProcess() as renderer:
         good = render(corner, renderer=renderer, samples=64, noise=0.0)
         first = renderer._process.pid
         threading.Timer(0.5, os.kill, (first, signal.SIGKILL)).start()
@@ -83,7 +83,7 @@ def test_a_blender_killed_again_is_a_crash_and_the_next_object_renders(render, c
             os.kill(renderer._process.pid, signal.SIGKILL)
 
     over = threading.Event()
-    with Renderer(Limits(seconds=60)) as renderer:
+    with BlenderProcess(Limits(seconds=60)) as renderer:
         good = render(corner, renderer=renderer)
         killer = threading.Thread(target=kill)
         killer.start()
@@ -109,14 +109,14 @@ def greedy(folder, pictures) -> Path:
 
 
 def test_too_much_memory_is_a_failure_of_its_own_and_the_next_object_renders(render, corner, tmp_path):
-    with Renderer(Limits(gigabytes=1)) as renderer:
+    with BlenderProcess(Limits(gigabytes=1)) as renderer:
         good = render(corner, renderer=renderer)
         assert reason(render, greedy(tmp_path, 6), renderer=renderer) == "memory"
         assert render(corner, renderer=renderer).files == good.files
 
 
 def test_blender_is_replaced_where_it_keeps_much_memory(render, corner, tmp_path):
-    with Renderer(Limits(gigabytes=4)) as renderer:
+    with BlenderProcess(Limits(gigabytes=4)) as renderer:
         render(corner, renderer=renderer, resolution=16, views=1)
         assert renderer._process
         render(greedy(tmp_path, 6), renderer=renderer, resolution=16, views=1)
@@ -124,7 +124,7 @@ def test_blender_is_replaced_where_it_keeps_much_memory(render, corner, tmp_path
 
 
 def test_blender_is_replaced_after_so_many_objects(render, corner):
-    with Renderer(Limits(objects=2)) as renderer:
+    with BlenderProcess(Limits(objects=2)) as renderer:
         seen = []
         for _ in range(5):
             render(corner, renderer=renderer, resolution=16, views=1)
@@ -145,10 +145,10 @@ def test_auto_says_what_it_took(render, corner):
 
 def test_one_thread_takes_one_core_at_most(corner, tmp_path):
     """TBB, left to itself, lets a thread per core spin beside the one that works."""
-    with Renderer(Limits(threads=1)) as renderer:
-        renderer.render(corner, Recipe(resolution=16, samples=1, views=1), 0, tmp_path)
+    with BlenderProcess(Limits(threads=1)) as renderer:
+        renderer.render(corner, RenderSettings(resolution=16, samples=1, views=1), 0, tmp_path)
         cores = os.sched_getaffinity(renderer._process.pid)
         start = time.monotonic()
-        rendered = renderer.render(corner, Recipe(resolution=256, samples=64, noise=0.0, views=1), 0, tmp_path)
+        rendered = renderer.render(corner, RenderSettings(resolution=256, samples=64, noise=0.0, views=1), 0, tmp_path)
         assert rendered.cpu < 1.2 * (time.monotonic() - start)
     assert cores == os.sched_getaffinity(0)  # and it may run on any

@@ -11,7 +11,7 @@ import pytest
 import trimesh
 
 from rendering.procedural import KINDS
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def document(path: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def objects(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def objects(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One object of every kind, seed 0, built in the order of KINDS."""
     folder = tmp_path_factory.mktemp("objects")
     paths = {kind: folder / f"{kind}.glb" for kind in KINDS}
@@ -41,7 +41,7 @@ def test_there_are_enough_kinds() -> None:
 
 @pytest.mark.parametrize("kind", KINDS[::4])
 def test_same_seed_gives_same_bytes_whatever_came_before(
-    kind: str, objects: dict[str, Path], renderer: Renderer, render, corner: Path, tmp_path: Path
+    kind: str, objects: dict[str, Path], renderer: BlenderProcess, render, corner: Path, tmp_path: Path
 ) -> None:
     render(corner, views=1, samples=1)  # leaves a scene, materials and lights behind
     renderer.build(kind, 0, tmp_path / "again.glb")
@@ -65,7 +65,7 @@ def test_same_seed_gives_same_bytes_in_a_fresh_process_and_other_order(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_seed_gives_another_shape_and_other_colours(
-    kind: str, objects: dict[str, Path], renderer: Renderer, tmp_path: Path
+    kind: str, objects: dict[str, Path], renderer: BlenderProcess, tmp_path: Path
 ) -> None:
     renderer.build(kind, 1, tmp_path / "other.glb")
     first, second = _extent(objects[kind]), _extent(tmp_path / "other.glb")

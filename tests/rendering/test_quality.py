@@ -8,7 +8,7 @@ from rendering import quality
 
 
 def looks(*pairs):
-    return [quality.Look(*pair) for pair in pairs]
+    return [quality.ViewStats(*pair) for pair in pairs]
 
 
 CUBE = trimesh.creation.box().vertices
@@ -17,18 +17,18 @@ CUBE = trimesh.creation.box().vertices
 def test_a_picture_is_looked_at():
     alpha = np.zeros((10, 10), np.uint8)
     alpha[:5, :5] = 255
-    seen = quality.look(alpha)
+    seen = quality.view_stats(alpha)
     assert seen.coverage == 0.25
     assert seen.border == pytest.approx(9 / 36)
 
 
 def test_each_verdict_has_its_cause():
-    assert quality.judge(looks((0.3, 0.0), (0.2, 0.0)), CUBE, 5) == []
-    assert quality.judge(looks((0.004, 0.0), (0.001, 0.0)), CUBE, 5) == ["nearly_blank"]
-    assert quality.judge(looks((0.004, 0.0), (0.2, 0.0)), CUBE, 5) == []
-    assert quality.judge(looks((0.3, 0.0), (0.3, 0.1)), CUBE, 5) == ["clipped"]
-    assert quality.judge(looks((0.3, 0.0)), CUBE, 1) == ["plain"]
-    assert quality.judge(looks((0.3, 0.0)), CUBE * [1, 1, 0.001], 5) == ["flat"]
+    assert quality.quality_flags(looks((0.3, 0.0), (0.2, 0.0)), CUBE, 5) == []
+    assert quality.quality_flags(looks((0.004, 0.0), (0.001, 0.0)), CUBE, 5) == ["nearly_blank"]
+    assert quality.quality_flags(looks((0.004, 0.0), (0.2, 0.0)), CUBE, 5) == []
+    assert quality.quality_flags(looks((0.3, 0.0), (0.3, 0.1)), CUBE, 5) == ["clipped"]
+    assert quality.quality_flags(looks((0.3, 0.0)), CUBE, 1) == ["plain"]
+    assert quality.quality_flags(looks((0.3, 0.0)), CUBE * [1, 1, 0.001], 5) == ["flat"]
 
 
 def test_a_plane_is_flat_however_it_is_turned():

@@ -9,7 +9,7 @@ import yaml
 
 from conf.options import UserError
 from rendering.cameras import camera_centre
-from rendering.recipe import Recipe, sample_area_light, sample_cameras
+from rendering.recipe import RenderSettings, sample_area_light, sample_cameras
 
 CONF = Path(__file__).parents[2] / "conf/pipeline/renderer"
 
@@ -24,11 +24,11 @@ def test_zero123_is_the_originals():
         "pixel_filter": "BLACKMAN_HARRIS", "filter_width": 0.01, "transparent_bounces": 3, "cull_backfaces": False,
         "separate_coincident": False,
     }  # fmt: skip
-    assert Recipe().views == 12 and Recipe().view_transform == "Filmic"
+    assert RenderSettings().views == 12 and RenderSettings().view_transform == "Filmic"
 
 
 def test_the_default_is_fast():
-    assert Recipe(**recipe("fast")) == Recipe()
+    assert RenderSettings(**recipe("fast")) == RenderSettings()
 
 
 def test_both_show_the_same_scene(render, corner):
@@ -65,11 +65,11 @@ def test_the_area_light_is_drawn_as_in_the_original():
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_is_refused(wrong):
     with pytest.raises(UserError, match=f"renderer.{next(iter(wrong))}"):
-        Recipe(**wrong)
+        RenderSettings(**wrong)
 
 
 def test_fixed_cameras_stand_where_they_are_told():
-    recipe = Recipe(cameras="fixed", views=2, poses=[[90, 0, 2], [60, 90, 1.5]])
+    recipe = RenderSettings(cameras="fixed", views=2, poses=[[90, 0, 2], [60, 90, 1.5]])
     centres = camera_centre(sample_cameras(recipe, np.random.default_rng(0)))
     high = [0, 1.5 * math.sin(math.radians(60)), 0.75]
     np.testing.assert_allclose(centres, [[2, 0, 0], high], atol=1e-12)
@@ -77,7 +77,7 @@ def test_fixed_cameras_stand_where_they_are_told():
 
 @pytest.mark.parametrize("cameras", ["zero123", "sphere", "hemisphere", "orbit"])
 def test_cameras_follow_from_the_seed_and_the_recipe(cameras):
-    recipe = Recipe(cameras=cameras, views=5, radius=[2.0, 2.4])
+    recipe = RenderSettings(cameras=cameras, views=5, radius=[2.0, 2.4])
     first, again = (sample_cameras(recipe, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (5, 3, 4)

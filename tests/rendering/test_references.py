@@ -9,7 +9,7 @@ from PIL import Image
 
 from rendering.failure import RenderFailure
 from rendering.guard.references import asset_folders
-from rendering.recipe import Recipe
+from rendering.recipe import RenderSettings
 from tests.rendering.bad_assets import USD, dae, glb, tetrahedron
 
 BLUE, RED = (20, 20, 230), (230, 20, 20)
@@ -126,7 +126,7 @@ def drawn(renderer, tmp_path_factory):
 
     def drawn(asset, root):
         folder = tmp_path_factory.mktemp("views")
-        renderer.render(asset, Recipe(resolution=32, views=1, samples=4), 0, folder, root)
+        renderer.render(asset, RenderSettings(resolution=32, views=1, samples=4), 0, folder, root)
         assert sorted(path.name for path in folder.iterdir()) == ["000.webp", "cameras.npy"]
         pixels = np.asarray(Image.open(folder / "000.webp"))
         return pixels[pixels[..., 3] == 255][:, :3].mean(axis=0)

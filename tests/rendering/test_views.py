@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from rendering import cameras
 from rendering.limits import Limits
-from rendering.renderer import Renderer
+from rendering.renderer import BlenderProcess
 
 Y_UP_TO_Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # what glTF and OBJ mean by up, and what Blender does
 
@@ -59,7 +59,7 @@ def test_the_same_seed_makes_the_same_bytes_whatever_went_before(render, corner,
     first = render(corner, seed=7)
     render(scans_or_box, seed=3)
     assert render(corner, seed=7).files == first.files
-    with Renderer(Limits(threads=2)) as fresh:
+    with BlenderProcess(Limits(threads=2)) as fresh:
         assert render(corner, seed=7, renderer=fresh).files == first.files
     assert render(corner, seed=8).files != first.files
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.shards import Record, Sample, npy_bytes, write_shard
+from pipeline.shards import ObjectRecord, Sample, npy_bytes, write_shard
 from rendering.cameras import camera_centre, project, sample_zero123
 
 
@@ -47,5 +47,5 @@ def write_dots(root, objects: int, per_shard: int = 4, resolution: int = 32, vie
     for index, start in enumerate(range(0, objects, per_shard)):
         chosen = uids[start : start + per_shard]
         samples = [(uid, sample_of_dots(start + i, views, resolution)) for i, uid in enumerate(chosen)]
-        write_shard(str(root), f"views-{index:06d}", samples, [Record(uid, "ok") for uid in chosen])
+        write_shard(str(root), f"views-{index:06d}", samples, [ObjectRecord(uid, "ok") for uid in chosen])
     return uids

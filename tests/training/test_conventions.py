@@ -17,7 +17,7 @@ from training.model.zero123 import CONDITIONING_DROP, Zero123, noise_schedule
 from training.module import Finetuning
 from training.optimizer import CC_PROJECTION_LR
 from training.split import Split
-from training.world import Batches
+from training.world import BatchPlan
 
 
 def test_the_optimiser_is_the_papers():
@@ -27,7 +27,7 @@ def test_the_optimiser_is_the_papers():
 
 
 def test_the_optimiser_is_built_from_its_options(model):
-    module = Finetuning(model, Split((), ()), FinetuneConfig(model=SMALL), Batches(4, 1), torch.float32)
+    module = Finetuning(model, Split((), ()), FinetuneConfig(model=SMALL), BatchPlan(4, 1), torch.float32)
     optimizer = module.configure_optimizers()["optimizer"]
     assert type(optimizer) is torch.optim.AdamW
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from command import PROJECT, command
 
-from pipeline.shards import read_markers
+from pipeline.shards import read_manifests
 from tests.training.distributed import GLOBAL, assert_same, one_process
 from tests.training.small_run import SMALL, losses
 from training.config import DataConfig
@@ -78,7 +78,7 @@ def test_the_first_step_draws_from_the_documented_seeds(launcher, dots, tmp_path
     shape = UNetShape(channels=[16, 32], attention=[False, True], layers=1, heads=2, groups=8)
     encoder = ImageEncoderShape(image_size=16, patch_size=8, width=64, layers=2, heads=4, projection=64)
     model = build(Architecture(16, 2, prediction=Prediction.sample, unet=shape, encoder=encoder), seed=0)
-    halves = split(read_markers(dots, "views"), 0.2)
+    halves = split(read_manifests(dots, "views"), 0.2)
     data = DataConfig(path=dots, batch_size=2, workers=0)
     loss = torch.zeros(())
     for number in range(2):

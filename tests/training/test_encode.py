@@ -19,7 +19,7 @@ from conf.command import register
 from conf.options import UserError
 from pipeline import verify
 from pipeline.config import VerifyConfig
-from pipeline.shards import Record, find_markers, npy_array, npy_bytes, read_markers, read_samples, write_shard
+from pipeline.shards import ObjectRecord, find_markers, npy_array, npy_bytes, read_manifests, read_samples, write_shard
 from tests.training.conftest import SMALL
 from tests.training.dots import sample_of_dots
 from tests.training.test_finetune import SMALL as WORDS
@@ -44,8 +44,10 @@ def views(tmp_path_factory) -> str:
         samples = [(f"dots-{i}", sample_of_dots(i)) for i in numbers]
         if shard == 1:
             samples[0][1]["002.webp"] = b"no picture"
-        records = [Record(f"dots-{i}", "ok", **marks.get(i, {})) for i in numbers]
-        write_shard(root, f"views-00000{shard}", samples, [*records, Record(f"lost-{shard}", "failed", "timeout")])
+        records = [ObjectRecord(f"dots-{i}", "ok", **marks.get(i, {})) for i in numbers]
+        write_shard(
+            root, f"views-00000{shard}", samples, [*records, ObjectRecord(f"lost-{shard}", "failed", "timeout")]
+        )
     return root
 
 
@@ -56,13 +58,13 @@ def latents(views, tmp_path_factory) -> str:
 
 
 def encoded(config: EncodeConfig) -> str:
-    for job in jobs_of(config, read_markers(config.path, "views")):
+    for job in jobs_of(config, read_manifests(config.path, "views")):
         list(encode_shard(job))
     return config.output
 
 
 def all_samples(root, kind="latents"):
-    return {uid: sample for m in read_markers(str(root), kind) for uid, sample in read_samples(str(root), m.name)}
+    return {uid: sample for m in read_manifests(str(root), kind) for uid, sample in read_samples(str(root), m.name)}
 
 
 def bytes_of(root) -> dict[str, bytes]:
@@ -92,7 +94,7 @@ def test_a_latent_sample_holds_what_the_encoders_say_of_each_view(views, latents
 def test_verify_reads_latents_too(latents, tmp_path, capsys):
     assert verify.main(VerifyConfig(latents)) == 0
     assert "0 of 3 shards damaged; 6 objects" in capsys.readouterr().out
-    for marker in read_markers(latents, "latents"):
+    for marker in read_manifests(latents, "latents"):
         samples = list(read_samples(latents, marker.name))
         samples[0][1]["embedding.npy"] = npy_bytes(npy_array(samples[0][1]["embedding.npy"])[1:])
         write_shard(str(tmp_path), marker.name, samples, marker.records)
@@ -102,19 +104,19 @@ def test_verify_reads_latents_too(latents, tmp_path, capsys):
 
 
 def test_records_keep_verdicts_and_say_what_is_missing(views, latents):
-    records = {record.uid: record for marker in read_markers(latents, "latents") for record in marker.records}
+    records = {record.uid: record for marker in read_manifests(latents, "latents") for record in marker.records}
     assert set(records) == {f"dots-{i}" for i in range(7)}, "what was never rendered is no object of this stage"
     assert (records["dots-3"].status, records["dots-3"].reason) == ("failed", "unreadable")
     assert "cannot identify image file" in records["dots-3"].detail
     for without in ([], ["flat"], ["duplicate"]):
-        halves = [split(read_markers(*of), 0.3, without) for of in ((views, "views"), (latents, "latents"))]
+        halves = [split(read_manifests(*of), 0.3, without) for of in ((views, "views"), (latents, "latents"))]
         seen, made = ({uid for shard in half.training for uid in shard.uids} for half in halves)
         assert seen - {"dots-3"} == made
         assert "dots-1" not in made if "flat" in without else True
 
 
 def test_a_lost_tar_costs_its_objects_only(views, tmp_path):
-    for marker in read_markers(views, "views"):
+    for marker in read_manifests(views, "views"):
         write_shard(str(tmp_path / "views"), marker.name, list(read_samples(views, marker.name)), marker.records)
     (tmp_path / "views/views-000002.tar").unlink()
     output = encoded(EncodeConfig(str(tmp_path / "views"), str(tmp_path / "out"), model=SMALL, device="cpu"))
@@ -143,7 +145,7 @@ def test_the_command_goes_on_and_makes_the_same_bytes_under_ray(views, latents, 
     words += [f"path={views}", f"output={output}", "model.encoder.projection=16", "model.encoder.width=16"]
     words += ["model.encoder.layers=1", "model.encoder.heads=2", "device=cpu", "max_failure_rate=0.2"]
     begun = EncodeConfig(views, str(output), model=SMALL, device="cpu", max_failure_rate=0.2)
-    list(encode_shard(jobs_of(begun, read_markers(views, "views"))[0]))  # a run that was stopped after one shard
+    list(encode_shard(jobs_of(begun, read_manifests(views, "views"))[0]))  # a run that was stopped after one shard
     done = command("training.encode", *words, "cluster.workers=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "4 objects to encode in 2 shards; starting Ray"
@@ -173,7 +175,7 @@ def test_where_all_is_there_the_same_command_says_so_and_another_is_refused(view
 
 
 def test_another_rendering_is_refused(views, latents, tmp_path):
-    write_shard(str(tmp_path), "views-000000", [("a", sample_of_dots(0))], [Record("a", "ok")])
+    write_shard(str(tmp_path), "views-000000", [("a", sample_of_dots(0))], [ObjectRecord("a", "ok")])
     with pytest.raises(UserError, match="was begun with"):
         main(EncodeConfig(str(tmp_path), latents, model=SMALL, device="cpu"))
 
@@ -279,7 +281,7 @@ def test_the_loss_from_latents_is_that_of_encoding_online(views, kind, stable_di
     batches = []
     for root, name in ((views, "views"), (str(tmp_path), "latents")):
         config = DataConfig(path=root, kind=DataKind(name), batch_size=16, workers=0)
-        shards = [Shard(m.name, tuple(u for u in m.uids if u != "dots-3")) for m in read_markers(root, name)]
+        shards = [Shard(m.name, tuple(u for u in m.uids if u != "dots-3")) for m in read_manifests(root, name)]
         batches.append(list(islice(training_batches(config, shards, model.resolution, seed=0), 3)))
     for seed, (online, cached) in enumerate(zip(*batches, strict=True)):
         assert torch.equal(online["pose"], cached["pose"]) and torch.equal(online["slot"], cached["slot"])
@@ -316,7 +318,7 @@ def with_last(array, value):
     ids=["too few", "odd", "another size", "another type", "nan", "infinite", "cut", "empty"],
 )
 def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
-    marker = read_markers(latents, "latents")[0]
+    marker = read_manifests(latents, "latents")[0]
     samples = list(read_samples(latents, marker.name))
     samples[1][1][name] = harm(npy_array(samples[1][1][name]))
     write_shard(str(tmp_path), marker.name, samples, marker.records)
@@ -333,7 +335,7 @@ def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
 
 
 def test_neither_encoder_runs_in_a_step_from_latents(latents, model):
-    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_markers(latents, "latents")]
+    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_manifests(latents, "latents")]
     config = DataConfig(path=latents, kind=DataKind.latents, batch_size=2, workers=0)
     batch = next(iter(training_batches(config, shards, 16, seed=0)))
     model.vae.encode = model.image_encoder.forward = None  # neither can be called
@@ -344,7 +346,7 @@ def test_neither_encoder_runs_in_a_step_from_latents(latents, model):
 def test_finetuning_on_either_begins_with_the_same_losses(views, tmp_path):
     """Without the damaged object, which a run on views would meet and drop."""
     good = tmp_path / "views"
-    for marker in read_markers(views, "views"):
+    for marker in read_manifests(views, "views"):
         samples = [item for item in read_samples(views, marker.name) if item[0] != "dots-3"]
         write_shard(str(good), marker.name, samples, [r for r in marker.records if r.uid != "dots-3"])
     begun = composed("training", FinetuneConfig, *WORDS, "data.path=x").model

@@ -21,7 +21,7 @@ from tracked import artifacts, tracked
 
 from conf.command import register
 from conf.options import UserError
-from pipeline.shards import Record, read_markers, write_shard
+from pipeline.shards import ObjectRecord, read_manifests, write_shard
 from tests.training.dots import sample_of_dots, write_dots
 from tests.training.small_run import SMALL, rows
 from training.config import FinetuneConfig, Strategy
@@ -342,11 +342,11 @@ def test_damage_is_named_and_counted(tmp_path, caplog):
 
 def test_a_run_whose_only_held_out_object_cannot_be_read_goes_on_without_validation(tmp_path, caplog):
     uids = write_dots(tmp_path / "data", objects=12, per_shard=12)
-    held_out = split(read_markers(str(tmp_path / "data"), "views"), 0.01).validation[0].uids
+    held_out = split(read_manifests(str(tmp_path / "data"), "views"), 0.01).validation[0].uids
     samples = [
         (uid, sample_of_dots(i) | ({"cameras.npy": b""} if uid in held_out else {})) for i, uid in enumerate(uids)
     ]
-    write_shard(str(tmp_path / "data"), "views-000000", samples, [Record(uid, "ok") for uid in uids])
+    write_shard(str(tmp_path / "data"), "views-000000", samples, [ObjectRecord(uid, "ok") for uid in uids])
     words = ["trainer.max_steps=6", "data.validation_fraction=0.01"]
     assert train(tmp_path / "data", tmp_path / "run", *words) == 0
     assert f"dropped {held_out[0]}: " in caplog.text

@@ -7,7 +7,7 @@ from training.config import FinetuneConfig, OptimizerConfig, TrainerConfig
 from training.ema import Ema, decay_after
 from training.module import Finetuning, batch_seed
 from training.split import Split
-from training.world import Batches
+from training.world import BatchPlan
 
 CONFIG = FinetuneConfig(model=SMALL, optimizer=OptimizerConfig(lr=2e-4), trainer=TrainerConfig(max_steps=50))
 
@@ -45,7 +45,7 @@ def test_the_trained_weights_come_back_whatever_happens(model):
 
 
 def test_the_average_continues_from_a_checkpoint(model):
-    module = Finetuning(model, Split((), ()), CONFIG, Batches(4, 1), torch.float32)
+    module = Finetuning(model, Split((), ()), CONFIG, BatchPlan(4, 1), torch.float32)
     module.trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     module.ema.begin()
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_the_average_continues_from_a_checkpoint(model):
     saved = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     assert {name.split(".")[1] for name in saved["state_dict"]} == {"unet", "cc_projection"}, "not what is frozen"
-    again = Finetuning(model, Split((), ()), CONFIG, Batches(4, 1), torch.float32)
+    again = Finetuning(model, Split((), ()), CONFIG, BatchPlan(4, 1), torch.float32)
     again.on_load_checkpoint(saved)
     again.ema.begin()
     assert again.ema.updates == 1
@@ -62,7 +62,7 @@ def test_the_average_continues_from_a_checkpoint(model):
 
 
 def test_learning_rates(model):
-    made = Finetuning(model, Split((), ()), CONFIG, Batches(4, 1), torch.float32).configure_optimizers()
+    made = Finetuning(model, Split((), ()), CONFIG, BatchPlan(4, 1), torch.float32).configure_optimizers()
     unet, projection = made["optimizer"].param_groups
     assert (unet["initial_lr"], projection["initial_lr"]) == (2e-4, pytest.approx(2e-3))
     assert unet["weight_decay"] == projection["weight_decay"] == 0.01

@@ -93,7 +93,7 @@ def test_a_checkpoint_that_was_half_replaced_is_whole_again(state, model, tmp_pa
     if state == "after them":
         checkpoint.write(model, tmp_path / "model")
     with pytest.raises(ZeroDivisionError):  # the earlier checkpoint comes back whatever becomes of the new one
-        checkpoint.place(tmp_path / "model", lambda aside: aside.mkdir(parents=True) or 1 // 0)
+        checkpoint.replace_folder(tmp_path / "model", lambda aside: aside.mkdir(parents=True) or 1 // 0)
     assert checkpoint.load(tmp_path / "model") and not (tmp_path / ".model.old").exists()
     checkpoint.save(model, tmp_path / "model")
     assert (tmp_path / "model/notes.txt").read_text() == "mine"

@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from tests.training.conftest import SMALL
 from tests.training.test_attention import loss_and_gradients
 from training.model.architecture import build
-from training.model.products import HalvedGEGLU, JoinedSelfAttention, cut_products
+from training.model.products import HalvedGEGLU, JoinedSelfAttention, fuse_projections
 
 
 def test_losses_gradients_and_weights_stay_the_same():
@@ -18,7 +18,7 @@ def test_losses_gradients_and_weights_stay_the_same():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)), alpha=0.05)
     names = model.unet.state_dict().keys()
     loss, gradients = loss_and_gradients(model)
-    cut_products(model.unet)
+    fuse_projections(model.unet)
     assert model.unet.state_dict().keys() == names
     cut_loss, cut_gradients = loss_and_gradients(model)
     assert cut_loss == pytest.approx(loss, rel=1e-12) and cut_gradients.keys() == gradients.keys()
@@ -31,9 +31,9 @@ def test_every_block_is_cut_and_whole_again(model):
         blocks = [module for module in model.unet.modules() if hasattr(module, "attn1")]
         return [(type(block.attn1.processor), type(block.ff.net[0])) for block in blocks]
 
-    cut_products(model.unet)
+    fuse_projections(model.unet)
     assert set(kinds()) == {(JoinedSelfAttention, HalvedGEGLU)}
-    cut_products(model.unet, cut=False)
+    fuse_projections(model.unet, cut=False)
     assert set(kinds()) == {(AttnProcessor2_0, GEGLU)}
 
 
@@ -42,12 +42,12 @@ def test_an_adapter_around_a_layer_is_never_passed_over(model, layer):
     class Adapted(torch.nn.Linear):
         """As LoRA's: the weight of the layer that it wraps is there to be read."""
 
-    cut_products(model.unet)
+    fuse_projections(model.unet)
     block = next(module for module in model.unet.modules() if hasattr(module, "attn1"))
     plain = block.get_submodule(layer)
     block.set_submodule(layer, Adapted(plain.in_features, plain.out_features, bias=plain.bias is not None))
     given = torch.zeros(1, 24, 8, 8), 3
     with pytest.raises(AssertionError, match="before adapters are added"):
         model.unet(*given, encoder_hidden_states=torch.zeros(1, 1, 16))
-    cut_products(model.unet, cut=False)
+    fuse_projections(model.unet, cut=False)
     model.unet(*given, encoder_hidden_states=torch.zeros(1, 1, 16))

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.shards import Marker, Record, npy_bytes, read_markers, read_samples, write_shard
+from pipeline.shards import ObjectRecord, ShardManifest, npy_bytes, read_manifests, read_samples, write_shard
 from rendering.cameras import relative_pose
 from tests.training.dots import sample_of_dots, views_of_dots, webp, write_dots
 from training.config import DataConfig
 from training.data import PairStream, collate, fixed_pairs, training_batches, validation_batches
 from training.model.picture import Background, as_floats, decode, on_white
 from training.pairs import choose_pairs
-from training.position import Position, merged
+from training.position import StreamState, merged
 from training.split import Shard, share, split
 
 
@@ -26,7 +26,7 @@ def config(root, **options) -> DataConfig:
 
 
 def shards_of(root) -> tuple[Shard, ...]:
-    return tuple(Shard(m.name, tuple(m.uids)) for m in read_markers(str(root), "views"))
+    return tuple(Shard(m.name, tuple(m.uids)) for m in read_manifests(str(root), "views"))
 
 
 def pairs_of(root, resolution=32, pairs=2, epochs=1, seed=0, **options) -> list:
@@ -87,8 +87,8 @@ def test_a_batch_holds_the_pictures_as_bytes_and_the_device_makes_floats_of_them
 # ---- who trains on what
 
 
-def markers(*names) -> list[Marker]:
-    return [Marker("views-000000", 0, "", tuple(Record(name, "ok") for name in names))]
+def markers(*names) -> list[ShardManifest]:
+    return [ShardManifest("views-000000", 0, "", tuple(ObjectRecord(name, "ok") for name in names))]
 
 
 def test_split_is_by_hash_not_by_place():
@@ -114,7 +114,12 @@ def test_split_of_few_objects_leaves_no_side_empty():
 
 
 def test_split_takes_only_objects_that_were_rendered():
-    marker = Marker("views-000000", 0, "", (Record("a", "ok"), Record("b", "failed", "timeout"), Record("c", "ok")))
+    marker = ShardManifest(
+        "views-000000",
+        0,
+        "",
+        (ObjectRecord("a", "ok"), ObjectRecord("b", "failed", "timeout"), ObjectRecord("c", "ok")),
+    )
     halves = split([marker], 0.5)
     assert {halves.training[0].uids, halves.validation[0].uids} == {("a",), ("c",)}
 
@@ -130,10 +135,13 @@ def test_split_refuses(names, fraction, sentence):
 
 def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
     records = [
-        Record("a", "ok", mesh="1"), Record("b", "ok", verdicts=("flat", "plain"), mesh="2"), Record("c", "ok"),
-        Record("d", "ok", mesh="1"), Record("e", "ok", verdicts=("clipped",)), Record("f", "ok"),
+        ObjectRecord("a", "ok", mesh="1"), ObjectRecord("b", "ok", verdicts=("flat", "plain"), mesh="2"), ObjectRecord("c", "ok"),
+        ObjectRecord("d", "ok", mesh="1"), ObjectRecord("e", "ok", verdicts=("clipped",)), ObjectRecord("f", "ok"),
     ]  # fmt: skip
-    shards = [Marker("views-000000", 0, "", tuple(records[:3])), Marker("views-000001", 0, "", tuple(records[3:]))]
+    shards = [
+        ShardManifest("views-000000", 0, "", tuple(records[:3])),
+        ShardManifest("views-000001", 0, "", tuple(records[3:])),
+    ]
 
     def chosen(without, fraction=0.0) -> str:
         halves = split(shards, fraction, without)
@@ -144,7 +152,7 @@ def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
     assert chosen(["duplicate"]) == "abcef", "the first of a mesh stays; to have no mesh is to be no duplicate"
     assert chosen(["clipped", "flat", "duplicate"]) == chosen(["clipped", "flat", "duplicate"], 0.3) == "acf"
     assert [shard.name for shard in split(shards, 0.0, ["flat"]).training] == ["views-000000", "views-000001"]
-    blank = [Marker("views-000000", 0, "", (Record("a", "ok", verdicts=("nearly_blank",)),))]
+    blank = [ShardManifest("views-000000", 0, "", (ObjectRecord("a", "ok", verdicts=("nearly_blank",)),))]
     with pytest.raises(UserError, match="data.without=nearly_blank leaves no object of 1"):
         split(blank, 0.0, ["nearly_blank"])
     with pytest.raises(UserError, match="data.without=ugly: there is no such word; choose from nearly_blank, "):
@@ -184,7 +192,7 @@ def test_more_workers_than_objects_do_not_hang(tmp_path):
         training_batches(config(tmp_path), shards_of(tmp_path), 32, 0, ranks=3)
 
 
-def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[Position]]:
+def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[StreamState]]:
     """So many batches of a rank, and where it is after each."""
     keys, places = [], [loader.dataset.position]
     for batch in islice(loader, batches):
@@ -200,7 +208,7 @@ def torn(tmp_path_factory) -> tuple[DataConfig, tuple[Shard, ...]]:
     write_dots(root, objects=9, per_shard=3)
     (root / "views-000001.tar").unlink()
     samples = [(f"half-{i}", sample_of_dots(i) | ({"cameras.npy": b""} if i < 2 else {})) for i in range(4)]
-    write_shard(str(root), "views-000003", samples, [Record(uid, "ok") for uid, _ in samples])
+    write_shard(str(root), "views-000003", samples, [ObjectRecord(uid, "ok") for uid, _ in samples])
     return config(root, max_bad_rate=1.0, pairs_per_object=3), shards_of(root)
 
 
@@ -210,7 +218,7 @@ def test_a_continued_stream_goes_on_where_the_first_stopped_whatever_was_dropped
     whole, places = walk(training_batches(options, shards, 32, 0), 40)
     assert len(set(whole)) == 40
     for done in (1, 5, 12, 25):
-        saved = Position.from_dict(json.loads(json.dumps(places[done].as_dict())))
+        saved = StreamState.from_dict(json.loads(json.dumps(places[done].as_dict())))
         assert saved == places[done] and saved.batches == done
         keys, there = walk(training_batches(options, shards, 32, 0, saved), 10)
         assert keys == whole[done : done + 10]
@@ -223,7 +231,7 @@ def test_no_shard_is_read_only_to_be_passed_over(dots, monkeypatch):
         "training.data.read_samples", lambda root, name: opened.append(name) or read_samples(root, name)
     )
     epochs = 1000 * 12 * 2  # pairs
-    stream = PairStream(config(dots), shards_of(dots), 32, 0, 2, position=Position(0, (epochs + 9,)))
+    stream = PairStream(config(dots), shards_of(dots), 32, 0, 2, position=StreamState(0, (epochs + 9,)))
     assert next(iter(stream))["slot"] == epochs + 9
     assert len(opened) == 1
 
@@ -234,7 +242,7 @@ def test_the_batches_of_a_run_are_the_same_on_any_number_of_ranks(dots, torn, da
     whole, places = walk(training_batches(replace(options, workers=4), shards, 32, 0), 24)
     for ranks, workers in ((2, 2), (4, 0), (4, 1)):
         some = replace(options, workers=workers)
-        loaders = [training_batches(some, shards, 32, 0, Position(), rank, ranks) for rank in range(ranks)]
+        loaders = [training_batches(some, shards, 32, 0, StreamState(), rank, ranks) for rank in range(ranks)]
         parts = [walk(loader, 24 // ranks, rank, ranks) for rank, loader in enumerate(loaders)]
         assert [batch for step in zip(*(keys for keys, _ in parts), strict=True) for batch in step] == whole
         # What each rank knows joins to the position of the run, from which another number of ranks goes on.
@@ -245,10 +253,10 @@ def test_the_batches_of_a_run_are_the_same_on_any_number_of_ranks(dots, torn, da
 
 
 def test_with_another_number_of_readers_a_run_goes_on_near_where_it_was():
-    assert Position(10, (7, 5, 9)).among(3, 1) == Position(10, (7, 5, 9))
-    assert Position(10, (7, 5, 9)).among(2, 2) == Position(10, (10, 11))
-    assert Position(9, (7, 5)).among(4, 2) == Position(8, (3, 3, 3, 3)), "ranks step together"
-    assert Position().among(4, 2) == Position(0, (0, 0, 0, 0))
+    assert StreamState(10, (7, 5, 9)).among(3, 1) == StreamState(10, (7, 5, 9))
+    assert StreamState(10, (7, 5, 9)).among(2, 2) == StreamState(10, (10, 11))
+    assert StreamState(9, (7, 5)).among(4, 2) == StreamState(8, (3, 3, 3, 3)), "ranks step together"
+    assert StreamState().among(4, 2) == StreamState(0, (0, 0, 0, 0))
 
 
 def test_validation_batches_are_the_same_each_time(dots):
@@ -270,7 +278,7 @@ def with_damage(root, **entries) -> None:
     """Four good objects and, in the same shard, one whose sample has other entries."""
     samples = [(f"good-{i}", sample_of_dots(i)) for i in range(4)]
     samples.append(("bad", {**sample_of_dots(9), **entries}))
-    write_shard(str(root), "views-000000", samples, [Record(uid, "ok") for uid, _ in samples])
+    write_shard(str(root), "views-000000", samples, [ObjectRecord(uid, "ok") for uid, _ in samples])
 
 
 @pytest.mark.parametrize(
@@ -357,7 +365,7 @@ def test_a_cut_off_shard_loses_only_its_end(tmp_path, caplog):
 )
 def test_held_out_objects_are_bounded_by_the_rate_rounded_up(tmp_path, objects, bad, rate, ends, caplog):
     samples = [(f"o{i}", sample_of_dots(i) | ({"cameras.npy": b""} if i < bad else {})) for i in range(objects)]
-    write_shard(str(tmp_path), "views-000000", samples, [Record(uid, "ok") for uid, _ in samples])
+    write_shard(str(tmp_path), "views-000000", samples, [ObjectRecord(uid, "ok") for uid, _ in samples])
     options = config(tmp_path, max_bad_rate=rate, validation_pairs=2)
     batches = validation_batches(options, shards_of(tmp_path), 32, 0)
     if ends:
@@ -383,7 +391,7 @@ def test_only_the_chosen_views_are_decoded(tmp_path):
     # All but two views of the object are damaged, and the pairs that avoid them go through.
     sample = sample_of_dots(0, views=4)
     sample["002.webp"] = sample["003.webp"] = b"no picture"
-    write_shard(str(tmp_path), "views-000000", [("a", sample)], [Record("a", "ok")])
+    write_shard(str(tmp_path), "views-000000", [("a", sample)], [ObjectRecord("a", "ok")])
     good = {decode(sample[f"00{i}.webp"], 32).tobytes() for i in range(2)}
     dealt = pairs_of(tmp_path, pairs=60)
     assert 0 < len(dealt) < 30

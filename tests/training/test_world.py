@@ -2,8 +2,8 @@ import pytest
 
 from conf.options import UserError
 from training.config import Strategy, TrainerConfig
-from training.strategy import resolve
-from training.world import Batches, World, divide, is_first, world
+from training.strategy import resolve_strategy
+from training.world import BatchPlan, Topology, is_rank_zero, plan_batches, topology
 
 CPU = TrainerConfig(accelerator="cpu")
 
@@ -26,43 +26,43 @@ def nobody_started_us(monkeypatch):
     ],
 )
 def test_a_global_batch_is_kept_whatever_the_devices(whole, most, devices, size, passes):
-    assert divide(whole, most, devices) == Batches(size, passes)
+    assert plan_batches(whole, most, devices) == BatchPlan(size, passes)
     assert size * passes * devices == whole
 
 
 def test_a_global_batch_that_devices_cannot_share_is_refused_with_one_that_they_can():
     with pytest.raises(UserError, match="data.global_batch=1536 cannot be shared by 7 devices; use 1533$"):
-        divide(1536, 32, 7)
+        plan_batches(1536, 32, 7)
     with pytest.raises(UserError, match="use 8$"):
-        divide(1, 32, 8)
+        plan_batches(1, 32, 8)
 
 
 def test_the_starter_says_how_many_there_are(monkeypatch):
-    assert world(CPU) == World(1, 1, gpu=False)
-    assert world(TrainerConfig(accelerator="cpu", devices=3, num_nodes=2)) == World(2, 3, gpu=False)
+    assert topology(CPU) == Topology(1, 1, gpu=False)
+    assert topology(TrainerConfig(accelerator="cpu", devices=3, num_nodes=2)) == Topology(2, 3, gpu=False)
     monkeypatch.setenv("SLURM_NTASKS", "6")
     monkeypatch.setenv("SLURM_NNODES", "3")
     monkeypatch.setenv("SLURM_PROCID", "5")
-    assert world(CPU) == World(3, 2, gpu=False) and not is_first()
+    assert topology(CPU) == Topology(3, 2, gpu=False) and not is_rank_zero()
     monkeypatch.setenv("WORLD_SIZE", "16")  # torchrun within Slurm has the last word
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "0")
-    assert world(CPU) == World(2, 8, gpu=False) and is_first()
+    assert topology(CPU) == Topology(2, 8, gpu=False) and is_rank_zero()
     with pytest.raises(UserError, match="trainer.devices=4, but whoever started this process made 8"):
-        world(TrainerConfig(accelerator="cpu", devices=4))
+        topology(TrainerConfig(accelerator="cpu", devices=4))
 
 
 def test_a_shell_inside_a_slurm_job_is_one_process(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "6")
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")
-    assert world(CPU) == World(1, 1, gpu=False)
+    assert topology(CPU) == Topology(1, 1, gpu=False)
 
 
 def test_what_auto_means():
-    assert resolve(Strategy.auto, World(1, 1, gpu=True)) is Strategy.single
-    assert resolve(Strategy.auto, World(1, 8, gpu=True)) is Strategy.zero2
-    assert resolve(Strategy.auto, World(2, 1, gpu=True)) is Strategy.zero2
-    assert resolve(Strategy.auto, World(1, 2, gpu=False)) is Strategy.ddp
-    assert resolve(Strategy.zero3, World(1, 1, gpu=False)) is Strategy.zero3
+    assert resolve_strategy(Strategy.auto, Topology(1, 1, gpu=True)) is Strategy.single
+    assert resolve_strategy(Strategy.auto, Topology(1, 8, gpu=True)) is Strategy.zero2
+    assert resolve_strategy(Strategy.auto, Topology(2, 1, gpu=True)) is Strategy.zero2
+    assert resolve_strategy(Strategy.auto, Topology(1, 2, gpu=False)) is Strategy.ddp
+    assert resolve_strategy(Strategy.zero3, Topology(1, 1, gpu=False)) is Strategy.zero3
     with pytest.raises(UserError, match="trainer=single: there are 2 processes; use trainer=zero2"):
-        resolve(Strategy.single, World(1, 2, gpu=True))
+        resolve_strategy(Strategy.single, Topology(1, 2, gpu=True))

@@ -41,10 +41,10 @@ WRITTEN_BY, PROJECT = "_written_by", "Zero-1-to-3"  # in model_index.json, where
 
 def save(model: Zero123, folder: str | Path) -> None:
     """Write the model beside `folder` and move it into place; an earlier checkpoint there is replaced."""
-    place(Path(folder), lambda aside: write(model, aside))
+    replace_folder(Path(folder), lambda aside: write(model, aside))
 
 
-def place(folder: Path, write: Callable[[Path], None]) -> None:
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a folder beside `folder`, and move that into place once it is whole.
 
     An earlier checkpoint there is deleted; other files that lie beside its parts stay.

@@ -77,7 +77,7 @@ def original_tensors(model: Zero123) -> dict[str, Tensor]:
 
 def _rename(part: nn.Module, tensors: dict[str, Tensor]) -> None:
     state, thirds = part.state_dict(), dict[str, dict[int, Tensor]]()
-    for key, (name, third) in original.names_of(part).items():
+    for key, (name, third) in original.ldm_names(part).items():
         if third is not None:
             thirds.setdefault(name, {})[third] = state[key]
         elif name.endswith("visual.proj"):
@@ -140,4 +140,4 @@ def save_threestudio(model: Zero123, folder: Path) -> None:
         index |= {"_class_name": "Zero123Pipeline", "clip_camera_projection": ["zero123", "CLIPCameraProjection"]}
         (aside / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
-    checkpoint.place(folder, write)
+    checkpoint.replace_folder(folder, write)

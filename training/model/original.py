@@ -36,7 +36,7 @@ SKIPPED = re.compile(
 Names = Mapping[str, tuple[str, int | None]]  # ours -> theirs, and which third of it where theirs is q, k and v
 
 
-def names_of(part: nn.Module) -> Names:
+def ldm_names(part: nn.Module) -> Names:
     """What the original calls the tensors of a part.
 
     Raises:

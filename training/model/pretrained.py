@@ -217,7 +217,7 @@ def _model_of(weights: Weights) -> Iterator[None]:
 
 
 def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
-    known = {name for part in parts for name, _ in original.names_of(part).values()}
+    known = {name for part in parts for name, _ in original.ldm_names(part).values()}
     known |= {original.averaged(name) for name in known if name.startswith(original.UNET)}
     unknown = [name for name in weights.tensors if name not in known and not original.SKIPPED.fullmatch(name)]
     if unknown:
@@ -229,7 +229,7 @@ def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
 
 def _fill(part: Any, weights: Weights, ema: bool) -> None:
     state, empty = {}, part.state_dict()
-    for key, (name, third) in original.names_of(part).items():
+    for key, (name, third) in original.ldm_names(part).items():
         name = original.averaged(name) if ema else name
         tensor = weights[name] if third is None else weights[name].chunk(3)[third]
         state[key] = fitted(_turned(tensor, empty[key], name), empty[key], f"{weights.path}: its tensor {name}")

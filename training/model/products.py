@@ -44,7 +44,7 @@ class HalvedGEGLU(GEGLU):
         return linear(hidden_states, weight, bias) * gelu(linear(hidden_states, gate_weight, gate_bias))
 
 
-def cut_products(unet: UNet2DConditionModel, cut: bool = True) -> UNet2DConditionModel:
+def fuse_projections(unet: UNet2DConditionModel, cut: bool = True) -> UNet2DConditionModel:
     """Let the blocks of `unet` multiply this way, or (`cut=False`) diffusers'. Its weights keep names and values.
 
     Not for ZeRO-3, which gathers the weights of a layer when that layer is called: here layers are read.
