@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import conf  # noqa: F401  # before torch: it sets how OpenMP's idle threads wait
 
 if TYPE_CHECKING:
-    from inference.framing import Prepared, prepare
     from inference.novel_view import NovelView
+    from inference.preprocess.framing import Prepared, prepare
 
 __all__ = ["NovelView", "Prepared", "prepare"]
 MODULES = {"NovelView": "novel_view", "Prepared": "framing", "prepare": "framing"}

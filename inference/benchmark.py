@@ -33,9 +33,9 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from inference.config import BenchmarkConfig, Precision, Sampler
-from inference.framing import Prepared
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns
+from inference.preprocess.framing import Prepared
 from pipeline.output import FolderLayout, claimed, json_object
 from training.model.attention import attend_to_one_token
 from training.model.zero123 import Zero123

@@ -26,11 +26,11 @@ from PIL import Image
 from conf.command import run
 from conf.options import UserError
 from inference.config import DemoConfig
-from inference.cutout import segmenter
-from inference.framing import Prepared
 from inference.novel_view import NovelView
-from inference.serving import LOOPBACK, request_filters
-from inference.studio import ViewService
+from inference.preprocess.background import segmenter
+from inference.preprocess.framing import Prepared
+from inference.web.middleware import LOOPBACK, request_filters
+from inference.web.service import ViewService
 
 
 def main(config: DemoConfig) -> int:
@@ -61,8 +61,8 @@ def serve(studio: ViewService, port: int) -> None:
     # gradio reads these when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(files)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from inference.page import STYLE, build_page, theme
-    from inference.replies import connect_events
+    from inference.web.handlers import connect_events
+    from inference.web.layout import STYLE, build_page, theme
 
     page = build_page(studio)
     blocks = page.blocks

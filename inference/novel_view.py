@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from inference.config import Null, Precision, Sampling
-from inference.framing import Prepared, prepare
-from inference.photograph import Picture
 from inference.poses import pose_vectors, validate_turns
+from inference.preprocess.framing import Prepared, prepare
+from inference.preprocess.photograph import Picture
 from inference.samplers import sample, steps_of
 from training.model.fingerprint import fingerprint
 from training.model.guidance import Denoiser, guided
 from training.model.pretrained import load_posed
-from training.model.weights import require_finite
+from training.model.untrusted_file import require_finite
 from training.model.zero123 import Zero123
 
 BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together, at most
@@ -103,8 +103,8 @@ class NovelView:
                 `prepare` or `see`, which is used as it is.
             poses: `[N, 3]`, rows `[Δpolar, Δazimuth, Δradius]` in degrees, degrees and object sizes.
             sampling: Sampler settings.
-            cutout: How the background of a picture is removed, as of `inference.framing.prepare`.
-            fill: The object's share of the frame, as of `inference.framing.prepare`.
+            cutout: How the background of a picture is removed, as of `inference.preprocess.framing.prepare`.
+            fill: The object's share of the frame, as of `inference.preprocess.framing.prepare`.
             elevation: Degrees of the input camera above the horizon, for checkpoints of Stable-Zero123.
             on_step: Called with the steps made and the steps in all, in place of a progress bar.
             bar: Name of the progress bar.
@@ -125,7 +125,7 @@ class NovelView:
         return [to_image(view) for view in views]
 
     def prepare(self, picture: Picture, cutout: str = "auto", fill: float | None = None) -> Prepared:
-        """Prepare a picture at the resolution of the checkpoint (`inference.framing.prepare`)."""
+        """Prepare a picture at the resolution of the checkpoint (`inference.preprocess.framing.prepare`)."""
         return prepare(picture, cutout, fill, self.model.resolution)
 
     @torch.no_grad()

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from inference.config import ReportConfig
-from inference.framing import Prepared
-from inference.metrics import psnr
 from inference.novel_view import NovelView, to_image
+from inference.preprocess.framing import Prepared
+from inference.psnr import psnr
+from pipeline.html import contact_sheet, is_page, page, picture
 from pipeline.output import require_own_file
-from pipeline.page import contact_sheet, is_page, page, picture
 from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
 from pipeline.storage import write_atomically
 from rendering.cameras import relative_pose
@@ -123,9 +123,9 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
 
 def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[ScoredView]:
     inputs = [Image.fromarray(pair.condition) for pair in pairs]
-    seen = novel_view.see(*(Prepared(image, image) for image in inputs))  # renders need no preparation
+    seen = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
     seeds = range(config.sampling.seed * 1_000_003, config.sampling.seed * 1_000_003 + len(pairs))
-    views = novel_view.draw(seen, np.stack([pair.pose for pair in pairs]), config.sampling, seeds)
+    views = novel_view.sample(seen, np.stack([pair.pose for pair in pairs]), config.sampling, seeds)
     drawn = []
     for pair, view in zip(pairs, views, strict=True):
         pixels = np.array(to_image(view))

@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
-from inference.album import LEAST_SIDE, contact_sheet
 from inference.config import SampleConfig, ViewsConfig
+from inference.media import LEAST_SIDE, contact_sheet
 from inference.novel_view import NovelView
-from inference.photograph import PictureError, read_photograph
-from inference.picture_folder import INPUTS, pictures_in, view_folders
 from inference.poses import Turn, parse_turns
-from inference.views import (
+from inference.preprocess.image_folder import INPUTS, pictures_in, view_folders
+from inference.preprocess.photograph import PictureError, read_photograph
+from inference.view_folder import (
     file_names,
     given_elevation,
     is_written,

@@ -27,10 +27,10 @@ from inference.config import TextToViewsConfig
 from inference.novel_view import resolve_device
 from inference.poses import Turn, parse_turns
 from inference.sample import load, sample_image
-from inference.views import file_names, given_elevation, require_own_views, with_cameras_elevation
+from inference.view_folder import file_names, given_elevation, require_own_views, with_cameras_elevation
 from pipeline.output import json_object, locked, not_own
 from pipeline.storage import normalised
-from training.model.weights import require_finite
+from training.model.untrusted_file import require_finite
 
 NAMES = ("prompt.png", "prompt.json")
 set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them

@@ -112,7 +112,7 @@ def run_tasks(
 
 
 def gpu_share(device: str, cluster: Cluster) -> float:
-    """The part of a GPU that a task takes which renders on `device` (of `rendering.recipe`); needs the connection."""
+    """The part of a GPU that a task takes which renders on `device` (of `rendering.settings`); needs the connection."""
     import ray
 
     if device == "cpu" or (device == "auto" and not ray.cluster_resources().get("GPU")):

@@ -7,7 +7,7 @@ from conf.options import UserError, option
 from conf.tracking import WandbConfig
 from rendering.failure import REASONS
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
+from rendering.settings import RenderSettings
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from pipeline.config import ExportConfig
-from pipeline.convert import write_object
 from pipeline.output import FolderLayout, claimed, json_object
-from pipeline.processes import process_pool
-from pipeline.release import LISTING
+from pipeline.parallel import process_pool
 from pipeline.shards import UID, Sample, ShardManifest, read_manifests, read_samples
 from pipeline.storage import write_atomically
+from pipeline.zero123_release.conversion import write_object
+from pipeline.zero123_release.layout import LISTING
 
 PLAN = "export.json"
 LAYOUT = FolderLayout(

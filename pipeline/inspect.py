@@ -12,8 +12,8 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from pipeline.config import InspectConfig
+from pipeline.html import contact_sheet, is_page, page, table
 from pipeline.output import require_own_file
-from pipeline.page import contact_sheet, is_page, page, table
 from pipeline.shards import ObjectRecord, Sample, ShardManifest, read_manifests, read_samples, view_names
 from pipeline.storage import write_atomically
 

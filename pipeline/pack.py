@@ -23,13 +23,13 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from pipeline.config import PackConfig
-from pipeline.convert import to_sample
-from pipeline.outcome import summarise
 from pipeline.output import FolderLayout, claimed, is_own, json_object, require_apart
-from pipeline.processes import ParallelMap, process_pool
-from pipeline.release import LISTING, ReleasedObject, objects_of_folder, objects_of_tar, read_listing
+from pipeline.parallel import ParallelMap, process_pool
 from pipeline.shards import ObjectRecord, ShardWriter, find_markers, read_plan, require_same_plan, shard_name
 from pipeline.storage import locate, write_atomically
+from pipeline.summary import summarise
+from pipeline.zero123_release.conversion import to_sample
+from pipeline.zero123_release.layout import LISTING, ReleasedObject, objects_of_folder, objects_of_tar, read_listing
 
 LAYOUT = FolderLayout(
     record="plan.json",

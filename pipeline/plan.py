@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from pipeline.config import RenderConfig
-from pipeline.objects.source import Asset, Source
 from pipeline.output import FolderLayout, json_object
 from pipeline.shards import ObjectRecord, ShardManifest, require_same_plan, shard_name
+from pipeline.sources.source import Asset, Source
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
+from rendering.settings import RenderSettings
 
 LAYOUT = FolderLayout(
     record="plan.json",

@@ -20,14 +20,14 @@ from conf.command import run
 from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.monitor import monitored
-from pipeline.objects import SOURCES, FolderObjects
-from pipeline.outcome import summarise
 from pipeline.output import claimed, is_own, require_apart
 from pipeline.plan import LAYOUT, ShardJob, make_jobs, unfinished
+from pipeline.shard_job import render_shard
 from pipeline.shards import ObjectRecord, ShardManifest, find_markers
+from pipeline.sources import SOURCES, FolderObjects
+from pipeline.summary import summarise
 from pipeline.tables import write_tables
-from pipeline.views import render_shard
-from rendering.renderer import require_blender
+from rendering.blender_process import require_blender
 
 
 def main(config: RenderConfig) -> int:

@@ -4,9 +4,9 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
 from pipeline.shards import ShardManifest, duplicates, find_markers, write_atomically
+from pipeline.sources.source import Asset
 
 OBJECTS = (
     "uid", "shard", "status", "reason", "detail", "verdicts", "duplicate_of", "license", "author", "source", "seconds",

@@ -28,10 +28,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from conf.options import UserError
+from rendering.blender_process import BlenderProcess, Rendered, require_blender
 from rendering.formats import SUFFIXES
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
-from rendering.renderer import BlenderProcess, Rendered, require_blender
+from rendering.settings import RenderSettings
 
 HEAD = "| object | paper, CPU s | ours, CPU s | ratio | paper, dB | ours, dB | not sampling |"
 VIEWS = 12

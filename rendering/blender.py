@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rendering import lighting
 from rendering.cameras import LENS_MM, SENSOR_MM, project
 from rendering.materials import drawn_materials
-from rendering.recipe import AreaLight, RenderSettings
+from rendering.settings import AreaLight, RenderSettings
 
 VERSION = bpy.app.version_string
 MANY = 1000  # colours

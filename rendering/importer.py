@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a stranger's file into Blender's scene: its meshes as they are posed at frame 1, and nothing else.
 
-What a file declares is checked before Blender opens it (`rendering.guard`); what it draws with, after.
+What a file declares is checked before Blender opens it (`rendering.asset_validation`); what it draws with, after.
 """
 
 import contextlib
@@ -13,20 +13,20 @@ import bpy
 from bpy_extras import image_utils
 
 from rendering import materials
+from rendering.asset_validation.references import References
 from rendering.coincidence import kept_by_gltf_import
 from rendering.failure import RenderFailure
 from rendering.geometry import drawn_meshes
-from rendering.guard.references import References
 from rendering.visibility import gltf_node_visibility, hide_parts
 
 bpy.utils.expose_bundled_modules()  # `pxr`, with which the guard reads USD
 
 
 def import_asset(path: Path, references: References, keep_reversed: bool = False) -> None:
-    """Import a file that `rendering.guard` has checked, by its suffix, and show its meshes only.
+    """Import a file that `rendering.asset_validation` has checked, by its suffix, and show its meshes only.
 
     Args:
-        path: The asset, or the copy of it that `rendering.guard.redirect` made.
+        path: The asset, or the copy of it that `rendering.asset_validation.redirect` made.
         references: The files that it may draw with.
         keep_reversed: Whether to keep both of two glTF triangles that share their vertices and face opposite ways.
 

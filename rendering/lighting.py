@@ -7,7 +7,7 @@ import bpy
 from mathutils import Vector
 
 from rendering.cameras import spherical_to_cartesian
-from rendering.recipe import AreaLight
+from rendering.settings import AreaLight
 
 # azimuth and elevation in degrees, watts; two object sizes away, around the side that faces -y (a glTF's front)
 THREE_POINT = {"key": (-45.0, 40.0, 120.0), "fill": (-140.0, 15.0, 40.0), "rim": (90.0, 45.0, 80.0)}

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rendering import ply
+from rendering.asset_validation.references import Pictures, References
 from rendering.failure import RenderFailure
-from rendering.guard.references import Pictures, References
 
 USD_COLOURS = "displayColor"  # the colour attribute that USD shows where no material is bound
 BYTE_RANGE_FROM = 2.0  # a float colour of an OBJ or a PLY above this is one of 0..255

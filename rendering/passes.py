@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rendering.picture import save_lossless
+from rendering.webp import save_lossless
 
 DEPTH_STEPS = 10_000
 FAR = 1e9  # Cycles writes 1e10 where a ray meets nothing

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from plyfile import PlyData, PlyElement, PlyParseError
 
+from rendering.asset_validation.points import read_header
+from rendering.asset_validation.references import References
 from rendering.failure import RenderFailure
-from rendering.guard.points import read_header
-from rendering.guard.references import References
 
 COORDINATES = (("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))  # Blender reads (s, t) itself
 COLOURS = ("red", "green", "blue")

@@ -38,8 +38,8 @@ def quality_flags(looks: Sequence[ViewStats], points: NDArray[np.float64], colou
     `points` `[N, 3]` are the normalised vertices; `colours` is how many its materials have, a texture counts as many.
     """
     verdicts = {
-        "nearly_blank": max(view_stats.coverage for look in looks) < FAINT,
-        "clipped": any(view_stats.border > 0.01 for look in looks),
+        "nearly_blank": max(look.coverage for look in looks) < FAINT,
+        "clipped": any(look.border > 0.01 for look in looks),
         "plain": colours <= 1,
         "flat": flatness(points) < THIN,
     }

@@ -3,7 +3,7 @@
 
 `{"render": …}`: an asset in, a folder with `000.webp …`, passes and `cameras.npy` out, and what is known of it.
 `{"build": …}`: a procedural object out, as a GLB.
-Started by `rendering.renderer`, which outlives it; nothing an asset does to Blender reaches another process.
+Started by `rendering.blender_process`, which outlives it; nothing an asset does to Blender reaches another process.
 """
 
 import ctypes
@@ -20,21 +20,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import blender, coincidence, culling, guard, passes, quality
+from rendering import asset_validation as guard
+from rendering import blender, coincidence, culling, passes, quality
 from rendering.cameras import FOV_DEGREES
-from rendering.confinement import enter_sandbox
 from rendering.failure import RenderFailure
 from rendering.geometry import normalise
 from rendering.importer import import_asset
-from rendering.picture import save_lossless
 from rendering.procedural.build import build
-from rendering.recipe import RenderSettings, sample_area_light, sample_cameras
+from rendering.sandbox import enter_sandbox
+from rendering.settings import RenderSettings, sample_area_light, sample_cameras
+from rendering.webp import save_lossless
 
 
 def render_object(
     asset: Path, root: Path, recipe: RenderSettings, seed: int, folder: Path, threads: int
 ) -> dict[str, Any]:
-    """Render `asset` into `folder` and return the fields of `rendering.renderer.Rendered`.
+    """Render `asset` into `folder` and return the fields of `rendering.blender_process.Rendered`.
 
     The asset may refer to files below `root`.
 

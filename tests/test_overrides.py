@@ -12,8 +12,8 @@ from conf.command import register
 from conf.options import UserError
 from conf.overrides import option_types, prepare
 from pipeline.config import RenderConfig
-from pipeline.objects import SOURCES
-from rendering.recipe import RenderSettings
+from pipeline.sources import SOURCES
+from rendering.settings import RenderSettings
 
 # Names of files and folders, with all that Hydra's grammar, OmegaConf's or a shell gives a meaning to.
 TEXTS = [

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from training.model.products import fuse_projections
+from training.model.fused_projections import fuse_projections
 
 COMPILED_SHAPES = 64  # batch sizes, layouts and modes that one process may compile for; torch gives up after 8
 
@@ -56,7 +56,7 @@ def prepare(
     `channels_last` pays where the U-Net is compiled: torch's own group norm on a GPU writes the other layout.
     `compile` builds kernels at the first step of each batch size, which takes a minute or more at full size.
     `checkpointing` keeps only the inputs of blocks for the backward pass and computes the rest again: a third more
-    arithmetic for a fraction of the memory. `products` cuts them as `training.model.products` says.
+    arithmetic for a fraction of the memory. `products` cuts them as `training.model.fused_projections` says.
     """
     unet.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # type: ignore[call-arg]
     for module in unet.modules():

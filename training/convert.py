@@ -18,11 +18,12 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.output import LOCK, locked, names_in
 from training.config import ConvertConfig, Layout
-from training.model import checkpoint, export
-from training.model.export import save_original, save_threestudio
+from training.model import checkpoint
+from training.model import ldm_export as export
 from training.model.hub import local_path, pinned
+from training.model.ldm_export import save_original, save_threestudio
 from training.model.pretrained import Pretrained, complete, may_be_stable, read
-from training.model.weights import require_finite
+from training.model.untrusted_file import require_finite
 
 
 def main(config: ConvertConfig) -> int:

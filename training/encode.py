@@ -21,11 +21,11 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from pipeline.cluster import SHIPPED, connected, gpu_share, run_tasks
-from pipeline.outcome import summarise
 from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_manifests, require_same_plan
+from pipeline.summary import summarise
 from training.config import EncodeConfig
-from training.latents import EncodeJob, encode_shard, identity
+from training.data.latents import EncodeJob, encode_shard, identity
 from training.model.architecture import build_encoders
 
 LAYOUT = FolderLayout(

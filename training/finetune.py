@@ -16,11 +16,11 @@ import yaml
 
 from conf.command import run
 from pipeline.output import FolderLayout, claimed, require_apart, require_own_folder
-from training.checkpoints import Stopped
+from training.callbacks.checkpointing import Stopped
 from training.config import FinetuneConfig
-from training.process import train
-from training.ray_train import launch
-from training.world import is_rank_zero
+from training.distributed.ray_train import launch
+from training.distributed.topology import is_rank_zero
+from training.train import train
 
 
 def is_record(contents: bytes) -> bool:

@@ -32,8 +32,8 @@ from conf.options import UserError
 from pipeline.shards import read_manifests
 from rendering.cameras import relative_pose
 from training.config import DataConfig, DataKind, LoadingConfig
-from training.data import training_batches
-from training.split import split
+from training.data.pair_stream import training_batches
+from training.data.split import split
 
 ROUNDS = 5
 

@@ -14,14 +14,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from conf.options import UserError
 from training.acceleration import uncompiled
 from training.config import FinetuneConfig
-from training.data import training_batches, validation_batches
+from training.data.pair_stream import training_batches, validation_batches
+from training.data.split import Split
+from training.data.stream_state import StreamState, merged
+from training.distributed.strategy import is_sharded
+from training.distributed.topology import BatchPlan
 from training.ema import Ema
 from training.model.zero123 import Pairs, Zero123
 from training.optimizer import adamw, lay_out, lr_factor
-from training.position import StreamState, merged
-from training.split import Split
-from training.strategy import is_sharded
-from training.world import BatchPlan
 
 
 class Finetuning(L.LightningModule):

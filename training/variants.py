@@ -34,7 +34,7 @@ class Variant:
     foreach_average: bool  # training.ema; else diffusers' EMAModel, a weight at a time
     autotune: bool  # cuDNN tries its convolutions
     channels_last: bool
-    products: bool  # cut as in training.model.products
+    products: bool  # cut as in training.model.fused_projections
     compile: bool
     checkpointing: bool  # of activations
 

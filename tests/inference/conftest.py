@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.framing import Prepared
 from inference.novel_view import NovelView
+from inference.preprocess.framing import Prepared
 from training.model import checkpoint
 from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
 

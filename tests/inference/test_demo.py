@@ -79,7 +79,7 @@ def tab(chromium, server):
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(server)
-    page.wait_for_selector("#gizmo .target")
+    page.wait_for_selector("#camera-control .target")
     page.locator("#more").get_by_text("More").click()  # long before anything is typed there
     return page
 
@@ -96,10 +96,10 @@ def page(tab, picture):
 def turn(page, polar, azimuth, radius):
     """Move the sliders, as a finger would, and wait for the view."""
     for name, number in (("polar", polar), ("azimuth", azimuth), ("radius", radius)):
-        page.locator(f"#gizmo input[name={name}]").evaluate(
+        page.locator(f"#camera-control input[name={name}]").evaluate(
             "(knob, number) => { knob.value = number; knob.dispatchEvent(new Event('input')) }", str(number)
         )
-    page.locator("#gizmo input[name=radius]").evaluate("knob => knob.dispatchEvent(new Event('change'))")
+    page.locator("#camera-control input[name=radius]").evaluate("knob => knob.dispatchEvent(new Event('change'))")
     view_after(page, polar, azimuth, radius)
 
 
@@ -113,7 +113,10 @@ def view_after(page, polar, azimuth, radius):
 
 
 def knobs(page):
-    return [float(page.locator(f"#gizmo input[name={name}]").input_value()) for name in ("polar", "azimuth", "radius")]
+    return [
+        float(page.locator(f"#camera-control input[name={name}]").input_value())
+        for name in ("polar", "azimuth", "radius")
+    ]
 
 
 def enter(page, label, number):
@@ -169,7 +172,7 @@ def test_what_the_model_is_shown_is_on_the_page(page, picture, novel_view):
 
 
 def test_dragging_the_camera_turns_it(page):
-    box = page.locator("#gizmo svg").bounding_box()
+    box = page.locator("#camera-control svg").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     radius = box["width"] * 100 / 280  # of the sphere on the screen: a drag as long turns by 90°
     page.mouse.move(x, y)
@@ -188,13 +191,13 @@ def test_dragging_the_camera_turns_it(page):
 
 def test_wheel_keys_and_sliders_move_the_same_camera(page):
     place = "circle => [circle.getAttribute('cx'), circle.getAttribute('cy')]"
-    grip = page.locator("#gizmo .target .grip")
+    grip = page.locator("#camera-control .target .grip")
     before = grip.evaluate(place)
-    page.locator("#gizmo svg").hover()
+    page.locator("#camera-control svg").hover()
     page.mouse.wheel(0, 100)
     page.mouse.wheel(0, 100)
     view_after(page, 0, 45, 0.1)
-    page.locator("#gizmo svg").focus()
+    page.locator("#camera-control svg").focus()
     for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "+"):
         page.keyboard.press(key)
     assert knobs(page) == [5, 35, 0.05]
@@ -209,11 +212,11 @@ def test_a_finger_turns_the_camera_on_a_phone_that_needs_no_scrolling_sideways(c
     phone = context.new_page()
     phone.set_default_timeout(PATIENCE)
     phone.goto(server)
-    phone.wait_for_selector("#gizmo .target")
+    phone.wait_for_selector("#camera-control .target")
     phone.set_input_files("#photo input[type=file]", picture)
     view_after(phone, 0, 45, 0)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-    svg = phone.locator("#gizmo svg")
+    svg = phone.locator("#camera-control svg")
     svg.scroll_into_view_if_needed()
     box = svg.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -269,7 +272,7 @@ def test_a_bad_file_is_one_sentence_and_the_next_picture_works(chromium, server,
     page = chromium.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(server)
-    page.wait_for_selector("#gizmo .target")
+    page.wait_for_selector("#camera-control .target")
     for name, (content, sentence) in bad_files(picture).items():
         page.set_input_files("#photo input[type=file]", {"name": name, "mimeType": "image/png", "buffer": content})
         page.locator(".toast-body", has_text=sentence).wait_for()
@@ -320,9 +323,9 @@ def asked(server, name, **changes):
     (handler,) = [
         one
         for one in config["dependencies"]
-        if [ids["gizmo"], "release"] in one["targets"] and one["queue"] is not False
+        if [ids["camera-control"], "release"] in one["targets"] and one["queue"] is not False
     ]
-    values = {"gizmo": [0, 45, 0], "Seed": 0, "Steps": 5, "Guidance": 3, "Sampler": "ddim"} | changes
+    values = {"camera-control": [0, 45, 0], "Seed": 0, "Steps": 5, "Guidance": 3, "Sampler": "ddim"} | changes
     names = {number: label for label, number in ids.items()}
     data = [
         values.get(names.get(number), 20 if number is not handler["inputs"][0] else None)
@@ -342,8 +345,8 @@ def asked(server, name, **changes):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"gizmo": [0, float("nan"), 0]}, "[Δpolar, Δazimuth, Δradius]"),
-        ({"gizmo": "behind"}, "[Δpolar, Δazimuth, Δradius]"),
+        ({"camera-control": [0, float("nan"), 0]}, "[Δpolar, Δazimuth, Δradius]"),
+        ({"camera-control": "behind"}, "[Δpolar, Δazimuth, Δradius]"),
         ({"Steps": 10_000}, "50"),
         ({"Seed": -1}, "0"),
         ({"Seed": float("nan")}, "seed"),

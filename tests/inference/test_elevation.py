@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from conf.options import UserError
-from inference.elevation import TURNS, estimate_elevation, fit_elevation
+from inference.elevation.estimate import TURNS, estimate_elevation, fit_elevation
 from inference.poses import cameras_after
 from rendering.cameras import FOV_DEGREES, camera_centre, project
 
@@ -136,7 +136,7 @@ def test_matches_in_polar_views_alone_are_unknown():
 
 
 def test_an_untrained_model_leaves_it_unknown(novel_view, front, prepared):
-    seen, large = novel_view.see(prepared), lambda view: view.resize((64, 64))
+    seen, large = novel_view.encode(prepared), lambda view: view.resize((64, 64))
     with pytest.raises(UserError, match=r"contradict each other; give elevation=20"):
         estimate_elevation(lambda turns: [large(view) for view in novel_view(seen, turns, steps=5)], large(front))
 
@@ -146,8 +146,8 @@ def test_renders_of_scans(scans: Path, tmp_path: Path):
     """A perfect model's views: error and uncertainty on real objects. Prints the table of docs/log.md."""
     if not importlib.util.find_spec("bpy"):
         pytest.skip("needs Blender, the `render` extra")
-    from rendering.recipe import RenderSettings
-    from rendering.renderer import BlenderProcess
+    from rendering.blender_process import BlenderProcess
+    from rendering.settings import RenderSettings
 
     rng = np.random.default_rng(0)
     told, unknown = [], 0

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from conf.options import UserError
-from inference.framing import TRAINING_FILL, prepare
+from inference.preprocess.framing import TRAINING_FILL, prepare
 
 
 def rectangle(size, box, colour, beyond=(0, 0, 0, 0)) -> Image.Image:

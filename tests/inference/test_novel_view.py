@@ -88,7 +88,7 @@ def test_the_picture_is_encoded_once(tiny, monkeypatch):
     front = Prepared(teal := Image.new("RGB", (256, 256), "teal"), teal)
     whole = model(front, POSES[:3], quick)
     assert calls == [model.model.vae.encoder, model.model.image_encoder]
-    seen = model.see(front)
+    seen = model.encode(front)
     calls.clear()
     np.testing.assert_array_equal(pixels(model(seen, POSES[:3], quick)), pixels(whole))
     assert not calls
@@ -177,7 +177,7 @@ def test_the_community_pipeline_draws_the_same(tmp_path):
         write_original(tmp_path / "105000.ckpt", original_state()), device="cpu", precision="float32"
     )
     front = to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])
-    seen, poses = model.see(Prepared(front, front)), [[30, 45, 0.1], [-20, 200, 0]]
+    seen, poses = model.encode(Prepared(front, front)), [[30, 45, 0.1], [-20, 200, 0]]
     for eta in (0, 1):
         ours = pixels(model(seen, poses, steps=4, guidance=3.0, eta=float(eta), seed=7))[:, ::8, ::8]
         difference = np.abs(ours - COMMUNITY[f"eta_{eta}"]).mean(axis=(1, 2, 3))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from conf.options import UserError
-from inference.photograph import PictureError, load_photograph, read_photograph
+from inference.preprocess.photograph import PictureError, load_photograph, read_photograph
 
 
 def saved(path, image, **options):

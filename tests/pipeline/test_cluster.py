@@ -20,8 +20,8 @@ from ray.cluster_utils import Cluster
 from pipeline.shards import read_manifests, read_samples
 from tests.training.dots import write_dots
 from training.config import EncodeConfig
+from training.data.latents import encode_shard
 from training.encode import jobs_of
-from training.latents import encode_shard
 from training.model.architecture import Architecture, ImageEncoderShape
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")

@@ -11,15 +11,15 @@ from dataclasses import replace
 import pytest
 from command import PROJECT
 
-from pipeline.objects.cache import make_room, take
-from pipeline.objects.download import Transport, download
-from pipeline.objects.objaverse import ObjaverseObjects
-from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
-from pipeline.views import fetch_ahead
+from pipeline.shard_job import fetch_ahead
+from pipeline.sources.cache import make_room, take
+from pipeline.sources.download import Transport, download
+from pipeline.sources.objaverse import ObjaverseObjects
+from pipeline.sources.source import Asset
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
+from rendering.settings import RenderSettings
 from tests.pipeline.hub import DATASET, Hub, serving
 
 CONTENTS = random.Random(0).randbytes(300_000)
@@ -168,7 +168,7 @@ def test_the_waits_are_nobodys_seed(hub, tmp_path):
 FETCH = """
 import sys
 from pathlib import Path
-from pipeline.objects.download import download
+from pipeline.sources.download import download
 print(download(sys.argv[1], Path(sys.argv[2])))
 """
 
@@ -233,8 +233,8 @@ def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
 MANY = """
 import sys
 from pathlib import Path
-from pipeline.objects.objaverse import ObjaverseObjects
-from pipeline.objects.source import Asset
+from pipeline.sources.objaverse import ObjaverseObjects
+from pipeline.sources.source import Asset
 root, url, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 source = ObjaverseObjects(cache=str(root), endpoint=url, cache_gigabytes=35e-6)
 for i in range(first, first + 40):

@@ -21,12 +21,12 @@ from tracked import tracked
 from conf.tracking import WandbMode
 from pipeline.config import RenderConfig, RenderWandb
 from pipeline.monitor import contact_sheet, figures, monitored
-from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
 from pipeline.progress import read
 from pipeline.shards import ObjectRecord, find_markers, read_manifests, write_shard
+from pipeline.sources.source import Asset
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
+from rendering.settings import RenderSettings
 from tests.training.dots import sample_of_dots
 
 

@@ -14,8 +14,8 @@ import trimesh
 from command import PROJECT, command
 
 from conf.options import UserError
-from pipeline.objects.objaverse import ObjaverseObjects
 from pipeline.shards import read_manifests, read_samples
+from pipeline.sources.objaverse import ObjaverseObjects
 from tests.pipeline.hub import Hub, packed, serving
 
 UIDS = [f"{i:032x}" for i in range(8)]
@@ -189,7 +189,7 @@ def test_what_the_package_has_downloaded_is_used_and_kept(source, hub, tmp_path)
 
 LIST = """
 from pathlib import Path
-from pipeline.objects.objaverse import ObjaverseObjects
+from pipeline.sources.objaverse import ObjaverseObjects
 source = ObjaverseObjects(retries=0)
 print([(a.uid[-1], a.license, source.fetch(a, Path(), None).read_bytes()[:4].decode()) for a in source.find()])
 """

@@ -15,9 +15,9 @@ from command import PROJECT
 from conf.options import UserError
 from pipeline import export, inspect, pack
 from pipeline.config import ExportConfig, InspectConfig, PackConfig, RenderConfig
-from pipeline.objects import FolderObjects
 from pipeline.output import FolderLayout, claimed, locked, require_apart, require_own_file, require_own_folder
 from pipeline.shards import ObjectRecord, npy_bytes, write_shard
+from pipeline.sources import FolderObjects
 from pipeline.storage import sweep, write_atomically
 
 LAYOUT = FolderLayout("plan.json", lambda contents: contents == b"ours", r"plan\.json|\d+\.png")

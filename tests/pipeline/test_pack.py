@@ -20,9 +20,9 @@ from command import PROJECT, command
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.convert import shrink
-from pipeline.release import MOST_BYTES
 from pipeline.shards import find_markers, npy_array, npy_bytes, read_manifests, view_names
+from pipeline.zero123_release.conversion import shrink
+from pipeline.zero123_release.layout import MOST_BYTES
 from tests.pipeline.released import (
     UIDS,
     export,
@@ -245,7 +245,7 @@ def test_a_strangers_tar_writes_nothing_outside_and_takes_no_memory(released, tm
     before = sorted(tmp_path.rglob("*"))
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (450 << 20, 450 << 20));"
-        "from pipeline.release import objects_of_tar;"
+        "from pipeline.zero123_release.layout import objects_of_tar;"
         "print({i.uid: i.failure and i.failure[0] for i in objects_of_tar(sys.argv[1], None, lambda n: None)})"
     )
     done = subprocess.run([sys.executable, "-c", script, path], cwd=PROJECT, capture_output=True, text=True)
@@ -372,8 +372,8 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp
 def test_training_learns_from_packed_views(tmp_path):
     """Dots through the original's layout feed a training step, and the pairs are those of the shards they came from."""
     from training.config import DataConfig
-    from training.data import fixed_pairs
-    from training.split import split
+    from training.data.pair_stream import fixed_pairs
+    from training.data.split import split
 
     write_dots(tmp_path / "dots", objects=6, per_shard=6)  # in one shard, as packing puts them
     export(tmp_path / "dots", tmp_path / "release")

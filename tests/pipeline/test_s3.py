@@ -20,12 +20,12 @@ from pipeline.storage import locate
 from tests.training.conftest import SMALL
 from tests.training.dots import write_dots
 from training.config import DataConfig, DataKind, EncodeConfig
-from training.data import training_batches
+from training.data.latents import encode_shard, require_fitting
+from training.data.pair_stream import training_batches
+from training.data.split import Shard, split
 from training.encode import jobs_of
-from training.latents import encode_shard, require_fitting
 from training.model.architecture import build
 from training.model.picture import Background
-from training.split import Shard, split
 
 needs_blender = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 

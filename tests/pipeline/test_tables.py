@@ -5,13 +5,13 @@ import csv
 import fsspec
 import pytest
 
-from pipeline.objects.procedural import ProceduralObjects
-from pipeline.objects.source import Asset
 from pipeline.plan import ShardJob
 from pipeline.shards import ObjectRecord, ShardManifest, duplicates, write_shard
+from pipeline.sources.procedural import ProceduralObjects
+from pipeline.sources.source import Asset
 from pipeline.tables import write_tables
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
+from rendering.settings import RenderSettings
 
 STRANGE = 'Bo "the box", Jr.\nsecond line\rthird; =1+1 木'
 

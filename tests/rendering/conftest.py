@@ -13,8 +13,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from rendering.recipe import RenderSettings
-from rendering.renderer import BlenderProcess
+from rendering.blender_process import BlenderProcess
+from rendering.settings import RenderSettings
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 from command import command
 
 from pipeline.shards import read_samples
+from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.renderer import BlenderProcess
 from tests.rendering.bad_assets import make, picture
 
 TINY = {"resolution": 32, "views": 2, "samples": 1}

@@ -8,7 +8,7 @@ from command import command
 from PIL import Image
 
 from rendering import benchmark
-from rendering.renderer import Rendered
+from rendering.blender_process import Rendered
 
 
 def test_a_finer_picture_is_composited_before_it_is_averaged():

@@ -13,10 +13,10 @@ import trimesh
 from PIL import Image
 
 from conf.options import UserError
+from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from rendering.recipe import RenderSettings
-from rendering.renderer import BlenderProcess
+from rendering.settings import RenderSettings
 
 
 def reason(render, path, **recipe) -> str:

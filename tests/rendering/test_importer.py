@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rendering.asset_validation import CHECKS
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
-from rendering.guard import CHECKS
 from tests.rendering.bad_assets import dae, glb, picture, tetrahedron
 
 SMALL = {"resolution": 64, "views": 3, "samples": 1}
@@ -171,7 +171,7 @@ def test_the_pictures_of_an_fbx_lie_beside_it_or_nowhere(render, painted_fbx):
 
 CONFINED = """
 import json, socket, sys
-from rendering.confinement import confine
+from rendering.sandbox import confine
 inside, outside, scratch, port = sys.argv[1:]
 if not confine([inside]):
     sys.exit(77)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import trimesh
 
+from rendering.blender_process import BlenderProcess
 from rendering.procedural import KINDS
-from rendering.renderer import BlenderProcess
 
 ROOT = Path(__file__).parents[2]
 

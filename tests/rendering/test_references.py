@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rendering.asset_validation.references import asset_folders
 from rendering.failure import RenderFailure
-from rendering.guard.references import asset_folders
-from rendering.recipe import RenderSettings
+from rendering.settings import RenderSettings
 from tests.rendering.bad_assets import USD, dae, glb, tetrahedron
 
 BLUE, RED = (20, 20, 230), (230, 20, 20)

@@ -6,8 +6,8 @@ import trimesh
 from PIL import Image, ImageDraw
 
 from rendering import cameras
+from rendering.blender_process import BlenderProcess
 from rendering.limits import Limits
-from rendering.renderer import BlenderProcess
 
 Y_UP_TO_Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # what glTF and OBJ mean by up, and what Blender does
 

@@ -14,7 +14,7 @@ from training.config import ConvertConfig
 from training.convert import main
 from training.model import checkpoint
 from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
-from training.model.export import original_tensors
+from training.model.ldm_export import original_tensors
 from training.model.zero123 import Zero123
 
 State = dict[str, Tensor]

@@ -10,14 +10,14 @@ import torch
 from inference.config import Sampling
 from tests.training.conftest import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, SampleConfig
+from training.data.split import Split
+from training.distributed.topology import BatchPlan
 from training.model.architecture import Architecture
 from training.model.autoencoder import stable_diffusion_autoencoder
 from training.model.ddim import novel_views
 from training.model.zero123 import CONDITIONING_DROP, Zero123, noise_schedule
 from training.module import Finetuning
 from training.optimizer import CC_PROJECTION_LR
-from training.split import Split
-from training.world import BatchPlan
 
 
 def test_the_optimiser_is_the_papers():

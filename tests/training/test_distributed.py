@@ -17,10 +17,10 @@ from pipeline.shards import read_manifests
 from tests.training.distributed import GLOBAL, assert_same, one_process
 from tests.training.small_run import SMALL, losses
 from training.config import DataConfig
-from training.data import training_batches
+from training.data.pair_stream import training_batches
+from training.data.split import split
 from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
 from training.model.zero123 import Prediction
-from training.split import split
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,14 @@ from tests.training.dots import sample_of_dots
 from tests.training.test_finetune import SMALL as WORDS
 from tests.training.test_finetune import train
 from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
-from training.data import PairStream, fixed_pairs, training_batches
+from training.data.latents import encode_shard, identity, require_fitting
+from training.data.pair_stream import PairStream, fixed_pairs, training_batches
+from training.data.split import Shard, split
 from training.encode import jobs_of, main
-from training.latents import encode_shard, identity, require_fitting
 from training.model.architecture import build, build_encoders
 from training.model.checkpoint import load, save
 from training.model.picture import Background, decode
 from training.model.zero123 import Prediction
-from training.split import Shard, split
 
 
 @pytest.fixture(scope="module")

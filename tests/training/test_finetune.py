@@ -24,12 +24,12 @@ from conf.options import UserError
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
 from tests.training.dots import sample_of_dots, write_dots
 from tests.training.small_run import SMALL, rows
+from training.callbacks.metrics import COLUMNS, _keep_rows
 from training.config import FinetuneConfig, Strategy
+from training.data.split import split
 from training.finetune import main
-from training.metrics import COLUMNS, _keep_rows
 from training.model import checkpoint
-from training.record import continue_or_begin
-from training.split import split
+from training.run_config import continue_or_begin
 
 
 def configured(*words: str) -> FinetuneConfig:

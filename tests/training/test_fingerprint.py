@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from conf.options import UserError
 from tests.training.originals import State, convert, write_original
 from training.config import Dtype
-from training.model import checkpoint, original
+from training.model import checkpoint
+from training.model import ldm_names as original
 from training.model.architecture import Architecture, build, build_encoders
-from training.model.export import save_threestudio
 from training.model.fingerprint import fingerprint
+from training.model.ldm_export import save_threestudio
 from training.model.pretrained import load_posed
 
 UNET = original.averaged(original.UNET + "middle_block.0.in_layers.2.weight")

@@ -4,10 +4,10 @@ import torch
 
 from tests.training.conftest import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, TrainerConfig
+from training.data.split import Split
+from training.distributed.topology import BatchPlan
 from training.ema import Ema, decay_after
 from training.module import Finetuning, batch_seed
-from training.split import Split
-from training.world import BatchPlan
 
 CONFIG = FinetuneConfig(model=SMALL, optimizer=OptimizerConfig(lr=2e-4), trainer=TrainerConfig(max_steps=50))
 

@@ -14,11 +14,11 @@ from pipeline.shards import ObjectRecord, ShardManifest, npy_bytes, read_manifes
 from rendering.cameras import relative_pose
 from tests.training.dots import sample_of_dots, views_of_dots, webp, write_dots
 from training.config import DataConfig
-from training.data import PairStream, collate, fixed_pairs, training_batches, validation_batches
+from training.data.pair_stream import PairStream, collate, fixed_pairs, training_batches, validation_batches
+from training.data.split import Shard, share, split
+from training.data.stream_state import StreamState, merged
+from training.data.view_pairs import choose_pairs
 from training.model.picture import Background, as_floats, decode, on_white
-from training.pairs import choose_pairs
-from training.position import StreamState, merged
-from training.split import Shard, share, split
 
 
 def config(root, **options) -> DataConfig:
@@ -135,9 +135,13 @@ def test_split_refuses(names, fraction, sentence):
 
 def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
     records = [
-        ObjectRecord("a", "ok", mesh="1"), ObjectRecord("b", "ok", verdicts=("flat", "plain"), mesh="2"), ObjectRecord("c", "ok"),
-        ObjectRecord("d", "ok", mesh="1"), ObjectRecord("e", "ok", verdicts=("clipped",)), ObjectRecord("f", "ok"),
-    ]  # fmt: skip
+        ObjectRecord("a", "ok", mesh="1"),
+        ObjectRecord("b", "ok", verdicts=("flat", "plain"), mesh="2"),
+        ObjectRecord("c", "ok"),
+        ObjectRecord("d", "ok", mesh="1"),
+        ObjectRecord("e", "ok", verdicts=("clipped",)),
+        ObjectRecord("f", "ok"),
+    ]
     shards = [
         ShardManifest("views-000000", 0, "", tuple(records[:3])),
         ShardManifest("views-000001", 0, "", tuple(records[3:])),
@@ -228,7 +232,7 @@ def test_a_continued_stream_goes_on_where_the_first_stopped_whatever_was_dropped
 def test_no_shard_is_read_only_to_be_passed_over(dots, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        "training.data.read_samples", lambda root, name: opened.append(name) or read_samples(root, name)
+        "training.data.pair_stream.read_samples", lambda root, name: opened.append(name) or read_samples(root, name)
     )
     epochs = 1000 * 12 * 2  # pairs
     stream = PairStream(config(dots), shards_of(dots), 32, 0, 2, position=StreamState(0, (epochs + 9,)))

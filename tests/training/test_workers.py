@@ -14,15 +14,15 @@ from conf.options import UserError
 from tests.training.dots import write_dots
 from tests.training.small_run import SMALL
 from tests.training.test_view_pairs import config, key, shards_of
-from training.data import training_batches
-from training.workers import report_dead_workers
+from training.data.pair_stream import training_batches
+from training.data.workers import report_dead_workers
 
 ON_SMALL_SHM = """
 import sys, subprocess
 from itertools import islice
 from conf.options import UserError
 from tests.training.test_view_pairs import config, key, shards_of
-from training.data import training_batches
+from training.data.pair_stream import training_batches
 
 def batches():
     options = config(sys.argv[1], batch_size=32, workers=2, pairs_per_object=4)

@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
-from training.model.weights import best_weights, first_line, fitted, read_weights
+from training.model.untrusted_file import best_weights, first_line, fitted, read_weights
 from training.model.zero123 import Prediction, Zero123
 
 disable_progress_bar()  # saving is quick, and the bars of transformers would tear other lines apart

@@ -19,12 +19,13 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from training.model import checkpoint, original
+from training.model import checkpoint
+from training.model import ldm_names as original
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import POSE, CCProjection, PoseVector
 from training.model.hub import FILES, hub_uri, local_path
 from training.model.mistaken import refuse_mistaken, refuse_mistaken_names
-from training.model.weights import Weights, best_weights, first_line, fitted, read_weights
+from training.model.untrusted_file import Weights, best_weights, first_line, fitted, read_weights
 from training.model.zero123 import Zero123, noise_schedule
 
 UNET_INPUT = "input_blocks.0.0.weight"

@@ -1,0 +1,11 @@
+"""Where objects come from. Each source is a dataclass that is also its configuration (`objects=<name>`)."""
+
+from pipeline.sources.folder import FolderObjects
+from pipeline.sources.objaverse import ObjaverseObjects
+from pipeline.sources.procedural import ProceduralObjects
+
+SOURCES: dict[str, type] = {
+    "objects/folder": FolderObjects,
+    "objects/objaverse": ObjaverseObjects,
+    "objects/procedural": ProceduralObjects,
+}

@@ -1,0 +1,168 @@
+"""Objects from a folder of any depth."""
+
+import csv
+import hashlib
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from conf.options import UserError, option
+from pipeline.shards import UID
+from pipeline.sources.source import Asset
+from rendering.blender_process import BlenderProcess
+from rendering.failure import RenderFailure
+from rendering.formats import SUFFIXES
+
+MANIFEST = "objects.csv"
+NO_OBJECTS = ("__MACOSX", "$RECYCLE.BIN")  # folders of operating systems; names with a leading dot are skipped as well
+
+
+@dataclass(frozen=True)
+class FolderObjects:
+    """Every file below `path` in a format that Blender reads, or those that its `objects.csv` lists.
+
+    The manifest has the columns uid and path, and optionally license and author. Without one, linked folders are
+    searched too, and hidden files and folders are skipped.
+    """
+
+    downloads: ClassVar[bool] = False
+    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, any depth")
+    limit: int | None = option(None, "take only the first so many objects")
+
+    def find(self) -> list[Asset]:
+        root = Path(self.path)
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"objects.limit={self.limit}: ask for at least one object")
+        if not root.is_dir():
+            raise UserError(f"objects.path: there is no folder {self.path}")
+        assets = _listed(root / MANIFEST) if (root / MANIFEST).is_file() else _walked(root)
+        if not assets:
+            raise UserError(f"objects.path: {self.path} holds no file ending in {', '.join(SUFFIXES)}")
+        return assets[: self.limit]
+
+    def folder(self) -> Path:
+        return Path(self.path).absolute()
+
+    def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
+        if asset.fault:
+            raise RenderFailure("unreadable", asset.fault)
+        # Links are followed: a user who places a link in the folder means its target.
+        if Path(asset.origin).is_absolute() or ".." in Path(asset.origin).parts:
+            raise RenderFailure("missing", f"{asset.origin} lies outside {self.path}")
+        return self.folder() / asset.origin
+
+
+def _walked(root: Path) -> list[Asset]:
+    paths = _files(root)
+    assets = []
+    for path, uid in zip(paths, _uids(paths), strict=True):
+        origin = _bytes(path).decode(errors="backslashreplace")
+        fault = "" if origin == path.as_posix() else "its path is not UTF-8; rename the file or folder"
+        assets.append(Asset(uid, origin, fault=fault))
+    return assets
+
+
+def _files(root: Path) -> list[Path]:
+    """Return the paths, relative to `root` and sorted, of all files in a supported format below it.
+
+    Linked folders are searched after all others, and no folder twice: neither a cycle of links nor two links to one
+    folder repeats a file. A link to a folder that contains `root` is not followed. A linked file that does not exist
+    is listed, so that it is recorded as missing.
+    """
+    found: list[Path] = []
+    searched: set[str] = set()
+    starts = [root]
+    for start in starts:  # grows by the linked folders below it
+        for folder, names, files in os.walk(start, onerror=_report_unreadable):
+            names[:] = sorted(name for name in names if not name.startswith(".") and name not in NO_OBJECTS)
+            if (real := os.path.realpath(folder)) in searched:
+                names.clear()
+                continue
+            searched.add(real)
+            place = Path(folder)
+            starts += [place / name for name in names if _is_followed(place / name, root)]
+            paths = (place / name for name in files if not name.startswith("."))
+            found += [path for path in paths if path.suffix.lower() in SUFFIXES and _is_file(path)]
+    return sorted(path.relative_to(root) for path in found)
+
+
+def _is_followed(folder: Path, root: Path) -> bool:
+    if not folder.is_symlink():
+        return False  # os.walk enters it
+    if root.resolve().is_relative_to(folder.resolve()):
+        print(f"objects.path: skipped the link {str(folder)!r}, which leads to a folder around it", file=sys.stderr)
+        return False
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether `path` is a regular file, or a link to none that can be read."""
+    return os.path.isfile(path) or not os.path.exists(path)
+
+
+def _report_unreadable(error: OSError) -> None:
+    print(f"objects.path: skipped {error.filename!r}: {error.strerror}", file=sys.stderr)
+
+
+def _uids(paths: list[Path]) -> list[str]:
+    """Return a uid for each path: its folders and stem joined by dashes.
+
+    Files that differ in the suffix alone get it too. Paths that still share a uid, such as `a/b.glb` and `a-b.glb`,
+    get a hash.
+    """
+    stems = ["-".join(path.with_suffix("").parts) for path in paths]
+    uids = [_uid(stem, _bytes(path)) for stem, path in zip(stems, paths, strict=True)]
+    forms: tuple[Callable[[str, Path], str], ...] = (
+        lambda stem, path: _uid(f"{stem}_{path.suffix[1:]}", _bytes(path)),
+        lambda stem, path: _hashed(stem, _bytes(path)),
+    )
+    for form in forms:
+        shared = Counter(uids)
+        uids = [
+            form(stem, path) if shared[uid] > 1 else uid for uid, stem, path in zip(uids, stems, paths, strict=True)
+        ]
+    if clashes := [uid for uid, count in Counter(uids).items() if count > 1]:
+        raise UserError(f"objects.path: two files would be object {clashes[0]}; rename one, or list them in {MANIFEST}")
+    return uids
+
+
+def _listed(manifest: Path) -> list[Asset]:
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{manifest} is not a CSV file in UTF-8 ({error}); save it as one") from error
+    if rows and not {"uid", "path"} <= set(rows[0]):
+        raise UserError(f"{manifest} needs the columns uid and path")
+    for number, row in enumerate(rows, start=2):
+        if not (row["uid"] and row["path"]):
+            raise UserError(f"{manifest}, line {number}: uid or path is empty")
+    assets = [
+        Asset(_uid(row["uid"], row["uid"].encode()), row["path"], row.get("license") or "", row.get("author") or "")
+        for row in rows
+    ]
+    if clashes := [uid for uid, count in Counter(asset.uid for asset in assets).items() if count > 1]:
+        raise UserError(f"{manifest} lists object {clashes[0]} twice")
+    return assets
+
+
+def _uid(name: str, source: bytes) -> str:
+    """Return `name` if it can be the key of a shard, else its valid characters and a hash of `source`.
+
+    The uid of an object decides its cameras and its split, so it follows from its own path alone.
+    """
+    return name if UID.fullmatch(name) else _hashed(name, source)
+
+
+def _hashed(name: str, source: bytes) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:180]}-{hashlib.sha256(source).hexdigest()[:12]}"
+
+
+def _bytes(path: Path) -> bytes:
+    """Return a relative path as the file system holds it, with slashes."""
+    return path.as_posix().encode(errors="surrogateescape")

@@ -1,0 +1,38 @@
+"""Objects that Blender builds on the spot: furniture, vessels, vehicles, creatures. No download, no licence."""
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import ClassVar
+
+from conf.options import UserError, option
+from pipeline.sources.source import Asset
+from rendering.blender_process import BlenderProcess
+from rendering.procedural import KINDS
+
+
+@dataclass(frozen=True)
+class ProceduralObjects:
+    """`count` seeded objects that take the kinds in turn."""
+
+    downloads: ClassVar[bool] = False
+    count: int = option(96, "how many objects")
+    seed: int = option(0, "another seed, other objects")
+    kinds: list[str] = option([], f"kinds to take in turn, as [chair,car]; by default all {len(KINDS)}")
+
+    def find(self) -> list[Asset]:
+        if self.count < 1:
+            raise UserError(f"objects.count={self.count}: ask for at least one object")
+        if unknown := set(self.kinds) - set(KINDS):
+            raise UserError(f"objects.kinds: there is no {min(unknown)}; choose from {', '.join(KINDS)}")
+        kinds = islice(cycle(self.kinds or KINDS), self.count)
+        return [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in enumerate(kinds)]
+
+    def folder(self) -> None:
+        return None
+
+    def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
+        _, kind, seed = asset.origin.split(":")
+        path = folder / f"{asset.uid}.glb"
+        renderer.build(kind, int(seed), path)
+        return path

@@ -1,0 +1,92 @@
+"""Binary FBX: a tree of records whose ends and arrays are checked.
+
+What its pictures are called is not checked: exporters write the paths of the machine they ran on. The importer looks
+for them in the asset's folder by name alone (`rendering.importer`).
+"""
+
+import mmap
+import struct
+import zlib
+from pathlib import Path
+
+from rendering.asset_validation.references import References
+from rendering.failure import RenderFailure
+
+MAGIC = b"Kaydara FBX Binary  \x00\x1a\x00"
+MAX_RECORDS = 3_000_000
+MAX_DEPTH = 100
+MAX_ARRAY_BYTES = 2 << 30  # of all arrays together, unpacked
+SCALARS = {b"Z": 1, b"B": 1, b"C": 1, b"Y": 2, b"I": 4, b"F": 4, b"D": 8, b"L": 8}
+ARRAYS = {b"b": 1, b"B": 1, b"c": 1, b"i": 4, b"f": 4, b"d": 8, b"l": 8}
+
+
+def check(path: Path, references: References) -> None:
+    if path.stat().st_size < 40:
+        raise ValueError("too short for an FBX")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:23] != MAGIC:
+            raise ValueError("not a binary FBX")
+        _Records(data, wide=struct.unpack_from("<I", data, 23)[0] >= 7500).walk()
+
+
+class _Records:
+    def __init__(self, data: mmap.mmap, wide: bool) -> None:
+        self.data, self.count, self.unpacked = data, 0, 0
+        self.head = struct.Struct("<QQQB" if wide else "<IIIB")
+
+    def walk(self) -> None:
+        ends, at = [len(self.data)], 27
+        while True:
+            end, properties, length, name = self.head.unpack(self._take(at, self.head.size))
+            at += self.head.size
+            if end == 0:  # the record that ends a list of records
+                if len(ends) == 1:
+                    return  # what follows is a footer
+                ends.pop()
+                if at > ends[-1]:
+                    raise ValueError("a record ends after the one around it")
+                continue
+            start = at + name
+            if not start + length <= end <= ends[-1] or properties > length:
+                raise ValueError(f"a record goes from byte {at:,} to {end:,} of {ends[-1]:,}")
+            self.count += 1
+            if self.count > MAX_RECORDS or len(ends) > MAX_DEPTH:
+                raise RenderFailure("too_large", "it holds too many records, or too deep ones")
+            self._properties(start, properties, start + length)
+            at = start + length
+            if at < end:
+                ends.append(end)
+
+    def _properties(self, at: int, count: int, end: int) -> None:
+        for _ in range(count):
+            kind = self._take(at, 1)
+            at += 1
+            if kind in b"SR":
+                at += 4 + struct.unpack("<I", self._take(at, 4))[0]
+            elif kind in SCALARS and (kind not in ARRAYS or kind == b"B"):
+                at += SCALARS[kind]
+            elif kind in ARRAYS:
+                number, encoding, packed = struct.unpack("<III", self._take(at, 12))
+                self._array(at + 12, number * ARRAYS[kind], encoding, packed)
+                at += 12 + packed
+            else:
+                raise ValueError(f"a property of kind {kind!r}")
+            if at > end:
+                raise ValueError("a property goes beyond its record")
+
+    def _array(self, at: int, size: int, encoding: int, packed: int) -> None:
+        self.unpacked += size
+        if self.unpacked > MAX_ARRAY_BYTES:
+            raise RenderFailure("too_large", f"its arrays hold more than {MAX_ARRAY_BYTES:,} bytes")
+        data = self._take(at, packed)
+        try:
+            found = len(zlib.decompressobj().decompress(data, size + 1)) if encoding else packed
+        except zlib.error as error:
+            raise ValueError(f"an array cannot be unpacked: {error}") from error
+        if found != size:
+            raise ValueError(f"an array of {size:,} bytes that holds {found:,}")
+
+    def _take(self, at: int, size: int) -> bytes:
+        if at + size > len(self.data):
+            raise ValueError("it ends in the middle of a record")
+        return self.data[at : at + size]

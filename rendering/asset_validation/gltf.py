@@ -1,0 +1,223 @@
+"""GLB and glTF 2.0: lengths, counts and references, as the specification has them (Khronos, glTF 2.0, 2021)."""
+
+import base64
+import codecs
+import json
+import math
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from rendering.asset_validation.references import Pictures, References, link_all
+from rendering.failure import RenderFailure
+
+MAX_VALUES = 5_000_000  # in the JSON
+MAX_NODES = 100_000  # instances included
+MAX_DEPTH = 400  # of the tree of nodes; Blender's importer is recursive
+MAX_NUMBERS = 1_600_000_000  # in all accessors
+MAX_EMPTY = 10_000_000  # elements of an accessor that stands for zeros
+MAX_VERTICES = 50_000_000  # drawn: a mesh counts as often as it is placed
+COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
+COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+
+# Extensions that replace the picture of a texture by one that Blender cannot decode.
+PICTURE_EXTENSIONS = {"KHR_texture_basisu", "EXT_texture_avif", "MSFT_texture_dds"}
+
+View = tuple[int, int, int]  # start, length and number of the buffer
+
+
+def check(path: Path, references: References) -> None:
+    data = path.read_bytes()
+    text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)
+    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise RenderFailure("too_large", f"its JSON holds more than {MAX_VALUES:,} values")
+    document = json.loads(text, parse_constant=_no_constant)
+    references.redirected |= text.startswith(codecs.BOM_UTF8)  # Blender reads no byte order mark
+    if document["asset"]["version"] != "2.0":
+        raise ValueError(f"glTF version {document['asset']['version']}")
+    if unknown := PICTURE_EXTENSIONS & set(document.get("extensionsRequired", [])):
+        raise RenderFailure("incomplete", f"its pictures need {min(unknown)}, which Blender does not read")
+    buffers = [
+        _buffer(buffer, binary if not index else None, references)
+        for index, buffer in enumerate(document.get("buffers", []))
+    ]
+    views = [_view(view, buffers) for view in document.get("bufferViews", [])]
+    _check_accessors(document, views)
+    _check_nodes(document)
+    for number in _positions(document):
+        _check_positions(document, number, views, buffers)
+    pictures = Pictures()
+    for index, image in enumerate(document.get("images", [])):
+        name = str(image.get("name") or image.get("uri", "")[:80] or index)
+        if "uri" in image:
+            pictures.add(_fetch(image["uri"], references), name)
+        else:
+            start, length, buffer = views[_index(image["bufferView"])]
+            pictures.add(bytes(buffers[buffer][start : start + length]), name)
+
+
+def _chunks(data: bytes) -> tuple[bytes, memoryview | None]:
+    """The JSON and the binary chunk of a GLB."""
+    version, length = struct.unpack_from("<II", data.ljust(12, b"\0"), 4)
+    if version != 2 or length != len(data):
+        raise ValueError(f"a GLB of version {version} and {length:,} bytes, the file has {len(data):,}")
+    chunks: list[tuple[bytes, memoryview]] = []
+    at = 12
+    while at < length and len(chunks) < 2:
+        if at + 8 > length:
+            raise ValueError("a chunk ends before its header does")
+        size, kind = struct.unpack_from("<I4s", data, at)
+        if at + 8 + size > length:
+            raise ValueError(f"a chunk of {size:,} bytes goes beyond the end of the file")
+        chunks.append((kind, memoryview(data)[at + 8 : at + 8 + size]))
+        at += 8 + size
+    if not chunks or chunks[0][0] != b"JSON":
+        raise ValueError("the first chunk is not JSON")
+    return bytes(chunks[0][1]), chunks[1][1] if len(chunks) > 1 and chunks[1][0] == b"BIN\0" else None
+
+
+def _buffer(buffer: dict[str, Any], binary: memoryview | None, references: References) -> memoryview:
+    declared = _index(buffer["byteLength"])
+    if "uri" not in buffer:  # a buffer without bytes is legal as long as nothing looks into it
+        return binary or memoryview(b"")
+    found = _fetch(buffer["uri"], references)
+    data = memoryview(found if isinstance(found, bytes) else found.read_bytes())
+    if len(data) < declared:
+        raise RenderFailure("incomplete", f"buffer {buffer['uri'][:80]!r} has {len(data):,} of {declared:,} bytes")
+    return data
+
+
+def _fetch(uri: str, references: References) -> bytes | Path:
+    """Return the content of a data URI, or the path of the file that it names."""
+    if not uri.startswith("data:"):
+        return references.find(unquote(uri), references.asset)
+    header, separator, content = uri.partition(";base64,")
+    if not separator or "/.." in header:  # Blender would take any other for a path
+        raise ValueError("a data URI that is not base64")
+    return base64.b64decode(content)
+
+
+def _view(view: dict[str, Any], buffers: list[memoryview]) -> View:
+    start, length, buffer = _index(view.get("byteOffset", 0)), _index(view["byteLength"]), _index(view["buffer"])
+    if start + length > len(buffers[buffer]):
+        raise ValueError(f"a buffer view ends at byte {start + length:,} of {len(buffers[buffer]):,}")
+    if not 0 <= view.get("byteStride", 4) <= 252:
+        raise ValueError(f"byteStride {view['byteStride']}")
+    return start, length, buffer
+
+
+def _check_accessors(document: dict[str, Any], views: list[View]) -> None:
+    total, strides = 0, [view.get("byteStride", 0) for view in document.get("bufferViews", [])]
+    for accessor in document.get("accessors", []):
+        count = _index(accessor["count"])
+        size = COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
+        total += count * COMPONENTS[accessor["type"]]
+        if total > MAX_NUMBERS:
+            raise RenderFailure("too_large", f"its accessors hold more than {MAX_NUMBERS:,} numbers")
+        if "bufferView" in accessor:
+            _check_range(accessor, count, size, views, strides[accessor["bufferView"]])
+        elif count > MAX_EMPTY:
+            raise RenderFailure("too_large", f"an accessor of {count:,} elements without any data")
+        if sparse := accessor.get("sparse"):
+            few = _index(sparse["count"])
+            if few > count:
+                raise ValueError(f"{few:,} sparse values of {count:,}")
+            _check_range(sparse["indices"], few, COMPONENT_BYTES[sparse["indices"]["componentType"]], views)
+            _check_range(sparse["values"], few, size, views)
+
+
+def _check_range(part: dict[str, Any], count: int, size: int, views: list[View], stride: int = 0) -> None:
+    length = views[_index(part["bufferView"])][1]
+    if count and _index(part.get("byteOffset", 0)) + (count - 1) * (stride or size) + size > length:
+        raise ValueError(f"an accessor of {count:,} x {size} bytes in a buffer view of {length:,}")
+
+
+def _positions(document: dict[str, Any]) -> set[int]:
+    parts = [part for mesh in document.get("meshes", []) for part in mesh["primitives"]]
+    return {part["attributes"]["POSITION"] for part in parts if "POSITION" in part["attributes"]}
+
+
+def _check_positions(document: dict[str, Any], number: int, views: list[View], buffers: list[memoryview]) -> None:
+    """Blender puts points that are not finite to the origin: a spike where there should be an error."""
+    accessor = document["accessors"][_index(number)]
+    if accessor["componentType"] != 5126 or "bufferView" not in accessor:
+        return
+    start, _, buffer = views[accessor["bufferView"]]
+    stride = document["bufferViews"][accessor["bufferView"]].get("byteStride", 12)
+    start += accessor.get("byteOffset", 0)
+    bytes_needed = max(0, stride * (accessor["count"] - 1) + 12)
+    data = np.frombuffer(buffers[buffer][start : start + bytes_needed], dtype=np.uint8)
+    points = np.ndarray((accessor["count"], 3), "<f4", data, strides=(stride, 4)) if len(data) else np.zeros(3)
+    if not np.isfinite(points).all():
+        raise RenderFailure("degenerate", "it has points that are not finite")
+
+
+def _check_nodes(document: dict[str, Any]) -> None:
+    """A forest without cycles, that places a bounded number of vertices."""
+    nodes, accessors = document.get("nodes", []), document.get("accessors", [])
+    parents = Counter(_index(child) for node in nodes for child in node.get("children", []))
+    if any(count > 1 or child >= len(nodes) for child, count in parents.items()):
+        raise ValueError("a node with two parents, or a child that is not there")
+    level, seen, depth = [index for index in range(len(nodes)) if index not in parents], 0, 0
+    while level:
+        seen, depth = seen + len(level), depth + 1
+        level = [child for index in level for child in nodes[index].get("children", [])]
+    if seen < len(nodes):
+        raise ValueError("its nodes form a cycle")
+    if depth > MAX_DEPTH:
+        raise RenderFailure("too_large", f"its nodes are nested {depth} deep, {MAX_DEPTH} go")
+    vertices = [
+        sum(_index(accessors[part["attributes"].get("POSITION", -1)]["count"]) for part in mesh["primitives"]
+            if "POSITION" in part["attributes"])
+        for mesh in document.get("meshes", [])
+    ]  # fmt: skip
+    placed = drawn = 0
+    for node in nodes:
+        copies = 1
+        for accessor in node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {}).values():
+            copies = max(copies, accessors[_index(accessor)]["count"])
+        placed += copies
+        if "mesh" in node:
+            drawn += copies * vertices[_index(node["mesh"])]
+        numbers = [*node.get("matrix", []), *node.get("translation", []), *node.get("scale", [])]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a node's place is not finite")
+    if placed > MAX_NODES:
+        raise RenderFailure("too_large", f"it places {placed:,} nodes and instances, {MAX_NODES:,} go")
+    if drawn > MAX_VERTICES:
+        raise RenderFailure("too_large", f"it draws {drawn:,} vertices, {MAX_VERTICES:,} go")
+
+
+def _index(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} where a count or an index belongs")
+    return value
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"JSON knows no {word}")
+
+
+def copy(references: References, folder: Path) -> Path:
+    """Write the file into `folder` with its pictures and buffers linked beside it, and return its path."""
+    found = references.found[references.asset]
+    links = link_all(found.values(), folder)
+    data = references.asset.read_bytes()
+    text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)
+    document = json.loads(text)
+    for part in (*document.get("images", []), *document.get("buffers", [])):
+        if target := found.get(unquote(part.get("uri", ""))):
+            part["uri"] = quote(links[target])
+    text = json.dumps(document).encode()
+    if data[:4] == b"glTF":
+        text += b" " * (-len(text) % 4)
+        chunks = struct.pack("<I4s", len(text), b"JSON") + text
+        if binary is not None:
+            chunks += struct.pack("<I4s", len(binary), b"BIN\0") + binary
+        text = struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+    (folder / references.asset.name).write_bytes(text)
+    return folder / references.asset.name

@@ -1,0 +1,105 @@
+"""PLY and STL: the counts in their headers against the size of the file."""
+
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from rendering.asset_validation.references import Pictures, References
+from rendering.failure import RenderFailure
+
+MAX_ELEMENTS = 100_000_000
+MAX_HEADER = 1 << 16
+TEXTURE = re.compile(r"comment\s+TextureFile\s+(\S.*)", re.IGNORECASE)
+BYTES = {
+    **{"char": 1, "uchar": 1, "int8": 1, "uint8": 1, "short": 2, "ushort": 2, "int16": 2, "uint16": 2},
+    **{"int": 4, "uint": 4, "int32": 4, "uint32": 4, "float": 4, "float32": 4, "double": 8, "float64": 8},
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a PLY.
+
+    Attributes:
+        text: Whether the data is text.
+        size: Length of the header, bytes.
+        pictures: Names of textures, as MeshLab writes them into comments.
+        counts: Number of rows of each element.
+        properties: For each element, the types of its properties; that of a list is `list` and the type of its length.
+    """
+
+    text: bool
+    size: int
+    pictures: tuple[str, ...]
+    counts: dict[str, int]
+    properties: dict[str, dict[str, str]]
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a PLY.
+
+    Raises:
+        ValueError: there is none.
+    """
+    with open(path, "rb") as file:
+        start = file.read(MAX_HEADER)
+    header, end, _ = start.partition(b"end_header")
+    lines = [line.strip() for line in header.decode(errors="surrogateescape").split("\n")]
+    if lines[0] != "ply" or not end:
+        raise ValueError("no PLY header")
+    counts: dict[str, int] = {}
+    properties: dict[str, dict[str, str]] = {}
+    for words in filter(None, map(str.split, lines)):
+        match words:
+            case ["element", name, count]:
+                if name in counts:
+                    raise ValueError(f"two elements called {name!r}")
+                counts[name], properties[name], element = _count(count), {}, name
+            case ["property", "list", length, _, name]:
+                properties[element][name] = f"list {length}"
+            case ["property", kind, name]:
+                properties[element][name] = kind
+    text = any(line.split()[:2] == ["format", "ascii"] for line in lines)
+    pictures = [found[1] for line in lines if (found := TEXTURE.match(line))]
+    return Header(text, len(header), tuple(dict.fromkeys(pictures)), counts, properties)
+
+
+def check_ply(path: Path, references: References) -> None:
+    header = read_header(path)
+    needed = sum(
+        count
+        * sum(2 if header.text else BYTES[kind.removeprefix("list ")] for kind in header.properties[name].values())
+        for name, count in header.counts.items()
+    )
+    _check(sum(header.counts.values()), needed, path, header.size)
+    pictures = Pictures()
+    for name in header.pictures:
+        picture = references.find(name, path, required=False)  # without texture coordinates nothing is drawn with it
+        if picture.is_file():
+            pictures.add(picture, name)
+
+
+def check_stl(path: Path, references: References) -> None:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    if len(start) < 15:
+        raise ValueError("too short for an STL")
+    count = struct.unpack_from("<I", start, 80)[0] if len(start) >= 84 else 0
+    # Some binary files start with "solid" as well: the size tells.
+    if size == 84 + 50 * count or not re.match(rb"\s*solid", start):
+        _check(count, 50 * count, path, 84)
+
+
+def _check(count: int, needed: int, path: Path, header: int) -> None:
+    if needed > (there := path.stat().st_size - header):
+        raise ValueError(f"it declares {count:,} elements of {needed:,} bytes, and holds {max(there, 0):,}")
+    if count > MAX_ELEMENTS:
+        raise RenderFailure("too_large", f"it declares {count:,} elements, {MAX_ELEMENTS:,} go")
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal():
+        raise ValueError(f"{word!r} elements")
+    return int(word)

@@ -1,0 +1,110 @@
+"""What the page answers, without a browser: its elevations."""
+
+import base64
+import io
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.config import DemoConfig
+from inference.novel_view import NovelView
+from inference.poses import cameras_after
+from inference.preprocess.framing import Prepared
+from inference.web.handlers import Handlers
+from inference.web.layout import build_page
+from inference.web.markup import duration, miniature
+from inference.web.service import Session, ViewService
+from tests.inference.test_elevation import cube
+from training.model.conditioning import PoseVector
+
+
+@pytest.fixture
+def reply_of(tmp_path):
+    """The replies of a page that draws with a model."""
+    with ThreadPoolExecutor(1) as device:
+
+        def make(novel_view, **options):
+            studio = ViewService(novel_view, device, DemoConfig("run/model", **options), tmp_path)
+            return Handlers(build_page(studio), studio)
+
+        yield make
+
+
+def asked(elevation):
+    return [0, 45, 0], 0, 3.0, 4, "ddim", elevation
+
+
+def picture_in(html):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^']+)'", html)[1]))))
+
+
+class Perfect(NovelView):
+    """Draws a painted cube as it is, from a camera 35° above the horizon."""
+
+    def __call__(self, image, poses, sampling=None, *, on_step=None, **settings):
+        texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
+        for done in range(len(poses)):
+            on_step(done + 1, len(poses))
+        return [cube(camera, texture) for camera in cameras_after(poses, 35)]
+
+
+def test_a_known_elevation_reaches_the_camera_and_the_slider(reply_of, novel_view):
+    reply = reply_of(Perfect(novel_view.model))
+    (picture,) = reply.studio.novel_view(None, [(0, 0, 0)], on_step=lambda done, total: None)
+    session = Session(Prepared(picture, picture.convert("RGBA")), novel_view.encode(Prepared(picture, picture)))
+    session.wish = reply.studio.wish(*asked(20))
+    *_, last = reply.estimate(session, *asked(20))
+    degrees = last[reply.page.settings.elevation]
+    assert degrees == pytest.approx(35, abs=4)
+    assert last[reply.page.camera]["elevation"] == degrees
+    note = last[reply.page.camera]["note"]
+    assert re.fullmatch(rf"photograph's camera: {degrees}° ± \d+° above the horizon", note)
+
+
+def test_an_unknown_elevation_leaves_the_page_as_it_is(reply_of, novel_view, front, prepared):
+    reply = reply_of(novel_view)
+    session = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared))
+    session.wish = reply.studio.wish(*asked(20))
+    *_, last = reply.estimate(session, *asked(20))
+    assert list(last) == [reply.page.camera] and last[reply.page.camera]["note"] == ""
+
+
+def test_stable_zero123_is_told_the_elevation_of_the_slider(reply_of, novel_view, front, prepared, monkeypatch):
+    monkeypatch.setattr(novel_view.model.cc_projection, "pose_vector", PoseVector.stable_zero123)
+    reply = reply_of(novel_view, preview_steps=50)
+    session, seen = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared)), []
+    for elevation in (20, 60):
+        *_, last = reply.draw(session, *asked(elevation))
+        seen.append(picture_in(last[reply.page.view]))
+        (drawn,) = novel_view(prepared, [[0, 45, 0]], steps=4, elevation=elevation)
+        np.testing.assert_array_equal(seen[-1], np.asarray(drawn))
+    assert (seen[0] != seen[1]).any()
+    assert not list(reply.estimate(session, *asked(20)))  # nor is it guessed over what the visitor says
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (59.4, "59.4 s"), (60, "1 min 0 s"), (119.7, "2 min 0 s")]
+)
+def test_a_duration_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_the_camera_turns_around_the_object_alone():
+    cutout = Image.new("RGBA", (2000, 1000))
+    cutout.paste((200, 30, 30, 255), (100, 600, 700, 900))
+    small = miniature(cutout)
+    assert small.size == (256, 128) and small.mode == "RGBA" and small.getextrema()[3] == (255, 255)
+    assert cutout.size == (2000, 1000)
+
+
+def test_a_model_that_is_not_to_be_had_is_told_without_the_servers_folders(reply_of, novel_view, tmp_path, capsys):
+    reply = reply_of(novel_view, cutout=str(tmp_path / "secret.onnx"))
+    Image.effect_noise((40, 40), 90).save(tmp_path / "noise.png")
+    answers = reply.show({"path": str(tmp_path / "noise.png")})
+    next(answers)
+    told = next(answers)[reply.page.status]
+    assert "backgrounds cannot be removed here" in told and "secret" not in told
+    assert "secret.onnx" in capsys.readouterr().err  # for whoever runs the server

@@ -1,0 +1,80 @@
+"""What a page draws for its visitors ends when nobody waits for it; what it shows was uploaded to it."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from conf.options import UserError
+from inference.config import DemoConfig
+from inference.web.jobs import Progress, Superseded, run_with_progress
+from inference.web.service import ViewService
+
+
+def test_a_newer_wish_ends_what_is_being_drawn():
+    wanted, steps = True, []
+    may_go_on = threading.Event()
+
+    def draw(on_step):
+        for done in range(1, 100):
+            steps.append(done)
+            on_step(done, 99)
+            may_go_on.wait(10)
+        return "picture"
+
+    with ThreadPoolExecutor(1) as device:
+        drawing = run_with_progress(device, draw, lambda: wanted)
+        first = next(drawing)
+        assert isinstance(first, Progress) and (first.done, first.total) == (1, 99)
+        wanted = False
+        may_go_on.set()
+        with pytest.raises(Superseded):
+            list(drawing)
+        assert steps == [1, 2]
+
+
+def test_what_nobody_watches_any_more_is_not_drawn_on():
+    may_go_on, ended = threading.Event(), threading.Event()
+
+    def draw(on_step):
+        try:
+            on_step(1, 3)
+            may_go_on.wait(10)
+            on_step(2, 3)
+        finally:
+            ended.set()
+
+    with ThreadPoolExecutor(1) as device:
+        drawing = run_with_progress(device, draw, lambda: True)
+        next(drawing)
+        drawing.close()
+        may_go_on.set()
+        assert ended.wait(10)
+        assert device.submit(int).result() == 0  # the device is free
+
+
+def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
+    with ThreadPoolExecutor(1) as device:
+        studio = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
+        session = studio.show(str(picture))
+        session.wish = wish = studio.wish([0, 45, 0], 0, 3, 200, "ddim", 20, 48)
+        drawing = studio.draw(session, wish, wish)
+        assert next(drawing).total == 200 * 48
+        studio.closing.set()
+        with pytest.raises(Superseded):
+            list(drawing)
+
+
+def test_a_picture_that_was_not_uploaded_is_not_shown(novel_view, picture, tmp_path):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (uploads / "link.png").symlink_to(picture)
+    with ThreadPoolExecutor(1) as device:
+        studio = ViewService(novel_view, device, DemoConfig("x"), uploads)
+        for path in (picture, uploads / "link.png", uploads / "../front.png"):
+            with pytest.raises(UserError, match="upload a picture"):
+                studio.show(str(path))
+
+
+def test_time_left_follows_from_the_steps_made():
+    assert Progress(done=10, total=40, seconds=5.0).seconds_left == 15.0

@@ -1,0 +1,133 @@
+"""A folder of views: which of its files are replaced, and which belong to others."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conf.options import UserError
+from inference import report, sample, text_to_views
+from inference.benchmark import main as benchmark
+from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, TextToViewsConfig
+from inference.view_folder import ViewSet, own_files, write_views
+
+ABOUT = {"sha256": "1", "weights": "2"}
+PICTURE = Image.new("RGB", (16, 16), "white")
+
+
+def write(folder: Path, views: int) -> None:
+    write_views(folder, ViewSet(PICTURE, [[PICTURE]] * views, None, None), [(0.0, 0.0, 0.0)] * views, ABOUT)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_views_replace_those_that_the_record_names(tmp_path):
+    write(tmp_path, 3)
+    (tmp_path / "003.png").write_text("mine")
+    write(tmp_path, 1)
+    (tmp_path / "views.gif").write_text("mine")
+    write(tmp_path, 1)
+    mine = {"003.png", "views.gif"}
+    assert set(os.listdir(tmp_path)) == {"000.png", "input.png", "poses.json", "views.png"} | mine
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"it holds 003\.png and 1 others"):
+        write(tmp_path, 4)
+    assert contents(tmp_path) == before
+
+
+def test_a_record_cannot_name_other_files(tmp_path):
+    record = {**ABOUT, "views": [{"files": ["../x.png", "/etc/passwd", "photo.jpg", "000.png"]}]}
+    (tmp_path / "poses.json").write_text(json.dumps(record))
+    assert own_files(tmp_path) == {"000.png", "input.png", "views.png", "poses.json"}
+
+
+def test_killed_at_any_moment_it_leaves_files_that_the_next_run_replaces(tmp_path):
+    """The process ends at its n-th rename or removal of a file, for each n."""
+    for moment in range(99):
+        folder = tmp_path / str(moment)
+        write(folder, 2)
+        (folder / "000-1.png").write_text("mine")
+        if not (child := os.fork()):
+            left = moment
+
+            def end(event: str, _: object) -> None:
+                nonlocal left
+                if event in ("os.rename", "os.remove", "os.rmdir"):
+                    left -= 1
+                    if left < 0:
+                        os._exit(9)
+
+            sys.addaudithook(end)
+            write(folder, 1)
+            os._exit(0)
+        killed = os.waitpid(child, 0)[1]
+        write(folder, 3)
+        views = {"000.png", "001.png", "002.png"}
+        extra = {"input.png", "poses.json", "views.png", "views.mp4", "views.gif", "000-1.png"}
+        assert set(os.listdir(folder)) == views | extra
+        assert (folder / "000-1.png").read_text() == "mine"
+        if not killed:
+            break
+    assert 5 < moment < 98
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("000.png", ""), ("input.png", ""), ("views.mp4", ""), ("poses.json", '{"frames": []}'), ("poses.json", "[1]")],
+)
+def test_pictures_of_others_are_refused_before_the_checkpoint_is_read(name, text, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(text)
+    PICTURE.save(tmp_path / "a.png")
+    asked = {"checkpoint": "nowhere", "orbit": 2, "output": str(out)}
+    for run in (
+        lambda: sample.main(SampleConfig(image=str(tmp_path / "a.png"), **asked)),
+        lambda: text_to_views.main(TextToViewsConfig(prompt="a chair", **asked)),
+        lambda: sample.main(SampleConfig(image=str(tmp_path), **{**asked, "output": str(tmp_path / "other")})),
+    ):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other/a").exists() or (tmp_path / "other/a").symlink_to(out)
+        with pytest.raises(UserError, match=f"it holds {name}"):
+            run()
+    assert contents(out) == {name: text.encode()}
+
+
+@pytest.mark.parametrize("name", ["prompt.png", "prompt.json"])
+def test_a_prompt_of_others_is_refused(name, tmp_path):
+    (tmp_path / name).write_text('{"prompt": "my notes"}')
+    with pytest.raises(UserError, match=f"it holds {name}"):
+        text_to_views.main(TextToViewsConfig("nowhere", orbit=2, prompt="a chair", output=str(tmp_path)))
+    assert contents(tmp_path) == {name: b'{"prompt": "my notes"}'}
+
+
+def test_the_folder_of_the_pictures_is_no_output(tmp_path):
+    (tmp_path / "chair").mkdir()
+    PICTURE.save(tmp_path / "chair/chair.png")
+    (tmp_path / "link").symlink_to("chair")
+    before = contents(tmp_path)
+    given = SampleConfig("nowhere", orbit=2, image=str(tmp_path / "chair"))
+    for image, output in (("chair", "chair"), ("chair", "link"), ("chair", "."), ("chair/chair.png", "chair")):
+        with pytest.raises(UserError, match="image="):
+            sample.main(replace(given, image=str(tmp_path / image), output=f"{tmp_path / output}/"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/inputs.png").write_text("mine")
+    with pytest.raises(UserError, match=r"inputs\.png"):
+        sample.main(replace(given, output=str(tmp_path / "out")))
+    assert contents(tmp_path) == {**before, "out/inputs.png": b"mine"}
+
+
+def test_reports_are_written_over_reports_alone(tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    (tmp_path / "benchmark.md").write_text("mine")
+    with pytest.raises(UserError, match=r"report\.html"):
+        report.main(ReportConfig("nowhere", "nowhere", str(tmp_path / "report.html")))
+    with pytest.raises(UserError, match=r"benchmark\.md"):
+        benchmark(BenchmarkConfig("nowhere", output=str(tmp_path)))
+    assert contents(tmp_path) == {"report.html": b"mine", "benchmark.md": b"mine"}

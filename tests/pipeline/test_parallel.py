@@ -1,0 +1,45 @@
+"""Worker processes end with the one that started them, however early it ends."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from command import PROJECT
+
+PARENT = """
+import time
+from pathlib import Path
+from pipeline.parallel import processes
+
+if __name__ == "__mp_main__":  # a worker reads this before it does anything else
+    Path(__file__).with_suffix(".begun").touch()
+    time.sleep(1)
+if __name__ == "__main__":
+    with processes(2) as spread:
+        list(spread(time.sleep, [60, 60]))
+"""
+
+
+def alive(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody has buried."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+def test_a_worker_whose_parent_was_killed_before_it_began_ends(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, script], cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)})
+    while not script.with_suffix(".begun").exists():
+        assert parent.poll() is None
+    children = [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+    assert children
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)):
+        assert time.monotonic() < deadline, "a worker outlives its parent"
+        time.sleep(0.05)

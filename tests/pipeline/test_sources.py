@@ -1,0 +1,190 @@
+"""Sources list their objects in a fixed order and under names that can be keys."""
+
+import hashlib
+import os
+
+import pytest
+
+from conf.options import UserError
+from pipeline.shards import UID
+from pipeline.sources.folder import FolderObjects
+from pipeline.sources.procedural import ProceduralObjects
+from rendering.failure import RenderFailure
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b.glb", "a chair.obj", "deep/er/b.GLB", "deep/notes.txt", "twice.ply", "twice.stl"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def test_a_folder_is_walked_to_any_depth_in_order(tree):
+    assets = FolderObjects(str(tree)).find()
+    assert [(a.uid, a.origin) for a in assets] == [
+        ("a_chair-0f731cbc76d3", "a chair.obj"),
+        ("b", "b.glb"),
+        ("deep-er-b", "deep/er/b.GLB"),
+        ("twice_ply", "twice.ply"),
+        ("twice_stl", "twice.stl"),
+    ]
+    assert all(UID.fullmatch(a.uid) for a in assets)
+    assert FolderObjects(str(tree), limit=2).find() == assets[:2]
+
+
+def test_a_manifest_decides_where_there_is_one(tree):
+    (tree / "objects.csv").write_text("uid,path,license,author\nthe.bee,deep/er/b.GLB,by,Ann\nchair,a chair.obj,,\n")
+    assets = FolderObjects(str(tree)).find()
+    assert [(a.uid, a.origin, a.license, a.author) for a in assets] == [
+        ("the_bee-15dfc662f5f4", "deep/er/b.GLB", "by", "Ann"), ("chair", "a chair.obj", "", ""),
+    ]  # fmt: skip
+    assert FolderObjects(str(tree)).fetch(assets[0], tree, None) == tree / "deep/er/b.GLB"
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tree):
+    for outside in ("../secret.glb", "/etc/passwd"):
+        (tree / "objects.csv").write_text(f"uid,path\nx,{outside}\n")
+        source = FolderObjects(str(tree))
+        with pytest.raises(RenderFailure, match="outside"):
+            source.fetch(source.find()[0], tree, None)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("name,path\na,b\n", "columns uid and path"),
+        ("uid,path\na,b.glb\na,c.glb\n", "object a twice"),
+        ("uid,path\na,b.glb\n,c.glb\n", "line 3: uid or path is empty"),
+        ("uid,path\na\n", "line 2: uid or path is empty"),
+        (b"uid,path\na,\xe9.glb\n", "UTF-8"),
+    ],
+)
+def test_a_bad_manifest_is_refused(tree, manifest, message):
+    (tree / "objects.csv").write_bytes(manifest if isinstance(manifest, bytes) else manifest.encode())
+    with pytest.raises(UserError, match=message):
+        FolderObjects(str(tree)).find()
+
+
+def test_a_manifest_of_a_spreadsheet_with_its_byte_order_mark(tree):
+    (tree / "objects.csv").write_text("uid,path\nbee,b.glb\n", encoding="utf-8-sig")
+    assert [asset.uid for asset in FolderObjects(str(tree)).find()] == ["bee"]
+
+
+def test_a_link_stands_for_what_it_points_to(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/4f2a").write_bytes(b"a chair")
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects/chair.glb").symlink_to("../store/4f2a")
+    source = FolderObjects(str(tmp_path / "objects"))
+    (chair,) = source.find()
+    path = source.fetch(chair, tmp_path, None)
+    assert path.suffix == ".glb" and path.read_bytes() == b"a chair"
+
+
+def touch(root, *names):
+    for name in names:
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+
+
+def uids(root):
+    return {asset.origin: asset.uid for asset in FolderObjects(str(root)).find()}
+
+
+def test_names_that_no_key_can_hold_are_told_apart_by_their_own_path_alone(tmp_path):
+    names = [
+        "椅子.glb",
+        "机器.glb",
+        "a b.glb",
+        "a.b.glb",
+        "a_b.glb",
+        f"{'x' * 210}1.glb",
+        f"{'x' * 210}2.glb",
+        "桌/椅子.glb",
+    ]
+    alone = {}
+    for number, name in enumerate(names):
+        touch(tmp_path / f"{number}", name)
+        alone |= uids(tmp_path / f"{number}")
+        touch(tmp_path / "all", name)
+    assert uids(tmp_path / "all") == alone
+    assert len(set(alone.values())) == len(names) and all(UID.fullmatch(uid) for uid in alone.values())
+    assert alone["a_b.glb"] == "a_b"
+    assert alone["椅子.glb"] == "__-" + hashlib.sha256("椅子.glb".encode()).hexdigest()[:12]
+
+
+def test_paths_that_share_a_key_get_one_each(tmp_path):
+    touch(tmp_path, "a/b.glb", "a-b.glb", "c.ply", "c.stl", "c_ply.obj")
+    found = uids(tmp_path)
+    assert len(set(found.values())) == 5 and found["c.stl"] == "c_stl"
+
+
+def test_a_name_that_is_not_utf_8_is_an_object_that_fails(tmp_path):
+    touch(tmp_path, b"caf\xe9.glb", b"caf\xe8.glb", "caf\\xe9.glb", b"stra\xdfe/a.glb")
+    source = FolderObjects(str(tmp_path))
+    assets = source.find()
+    assert len({asset.uid for asset in assets}) == 4
+    failed = []
+    for asset in assets:
+        try:
+            assert source.fetch(asset, tmp_path, None).is_file()
+        except RenderFailure as failure:
+            assert failure.reason == "unreadable"
+            failed.append(asset.origin)
+    assert sorted(failed) == ["caf\\xe8.glb", "caf\\xe9.glb", "stra\\xdfe/a.glb"]
+
+
+def test_hidden_files_and_those_of_an_archive_of_macos_are_no_objects(tmp_path):
+    touch(tmp_path, "a.glb", "._a.glb", "__MACOSX/a.glb", "__MACOSX/b/._a.glb", ".cache/b.glb", "c/.git/d.obj")
+    assert list(uids(tmp_path)) == ["a.glb"]
+
+
+def test_linked_folders_are_searched_once_each(tmp_path, capsys):
+    touch(tmp_path / "store", "deep/a.glb", "b.glb")
+    objects = tmp_path / "objects"
+    touch(objects, "c/d.glb")
+    (tmp_path / "store/deep/cycle").symlink_to(tmp_path / "store")
+    (objects / "same").symlink_to("c")
+    (objects / "cycle").symlink_to(".")
+    (objects / "around").symlink_to(tmp_path)
+    (objects / "first").symlink_to(tmp_path / "store")
+    (objects / "second").symlink_to(tmp_path / "store")
+    (objects / "nothing").symlink_to(tmp_path / "nothing")
+    assert list(uids(objects)) == ["c/d.glb", "first/b.glb", "first/deep/a.glb"]
+    assert "around" in capsys.readouterr().err
+
+
+def test_a_link_to_no_file_is_an_object_that_is_missing(tmp_path):
+    (tmp_path / "a.glb").symlink_to("not_fetched_yet")
+    (tmp_path / "b.glb").symlink_to("b.glb")
+    assert list(uids(tmp_path)) == ["a.glb", "b.glb"]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_is_at_least_one(tree, limit):
+    with pytest.raises(UserError, match="at least one"):
+        FolderObjects(str(tree), limit).find()
+
+
+def test_an_empty_and_a_missing_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no file ending in \.glb"):
+        FolderObjects(str(tmp_path)).find()
+    with pytest.raises(UserError, match="no folder"):
+        FolderObjects(str(tmp_path / "nowhere")).find()
+
+
+def test_procedural_objects_take_the_kinds_in_turn():
+    first = ProceduralObjects(count=60).find()
+    assert len({asset.uid for asset in first}) == 60
+    assert ProceduralObjects(count=30).find() == first[:30]  # more objects leave the ones before as they are
+    assert [asset.uid for asset in first[:2]] == ["chair-00000", "table-00001"]
+    assert [a.uid for a in ProceduralObjects(count=3, kinds=["cat", "dog"]).find()] == [
+        "cat-00000", "dog-00001", "cat-00002",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="there is no cow; choose from chair"):
+        ProceduralObjects(kinds=["cow"]).find()
+    assert {a.origin for a in first}.isdisjoint({a.origin for a in ProceduralObjects(count=60, seed=60).find()})

@@ -1,0 +1,97 @@
+"""A run whose machine is lost continues on another from its mirror; a real S3 endpoint on loopback."""
+
+import json
+import shutil
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from command import command
+
+from conf.options import UserError
+from tests.training.small_run import SMALL, losses
+from training.callbacks.remote_copy import download, restore, upload, uploaded
+from training.model import checkpoint
+
+
+@pytest.fixture(scope="module")
+def bucket(s3):
+    s3.mkdir("runs")
+    return "s3://runs"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "step/state").mkdir(parents=True)
+    (tmp_path / "step/state/weights").write_bytes(b"12345")
+    (tmp_path / "step/saved.json").write_text("{}")
+    return tmp_path / "step"
+
+
+@pytest.mark.slow
+def test_a_run_on_another_machine_continues_and_ends_as_on_one(bucket, dots, tmp_path):
+    words = ["training.finetune", f"data.path={dots}", *SMALL, f"mirror={bucket}/run", "trainer.log_every=1"]
+    outputs = [tmp_path / name / "run" for name in ("first", "second", "whole")]
+    begun = command(*words, f"output={outputs[0]}", "trainer.max_steps=12", "artifacts=all")
+    assert begun.returncode == 0, begun.stderr
+    assert uploaded(f"{bucket}/run/checkpoints") == ["00000010", "00000012"], "pruned there as here"
+    shutil.rmtree(outputs[0].parent)
+    ended = command(*words, f"output={outputs[1]}", "trainer.max_steps=20")
+    assert ended.returncode == 0, ended.stderr
+    assert "step 13/20" in ended.stdout and "step 12/20" not in ended.stdout
+    whole = [word for word in words if not word.startswith("mirror=")]
+    assert command(*whole, f"output={outputs[2]}", "trainer.max_steps=20").returncode == 0
+    assert losses(outputs[1]) == losses(outputs[2]) and len(losses(outputs[1])) == 20
+    one, two = (checkpoint.load(output / "model").state_dict() for output in outputs[1:])
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    download(f"{bucket}/run/model", tmp_path / "fetched")
+    assert torch.equal(
+        checkpoint.load(tmp_path / "fetched").state_dict()["unet.conv_in.weight"], one["unet.conv_in.weight"]
+    )
+
+
+def test_what_was_not_uploaded_to_its_end_does_not_exist(bucket, folder, tmp_path):
+    upload(folder, f"{bucket}/half/checkpoints/00000005")
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    fs.pipe_file("runs/half/checkpoints/00000010/state/weights", b"123")  # killed here: its list was never written
+    restore(tmp_path / "run", f"{bucket}/half")
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["00000005"]
+    assert (tmp_path / "run/checkpoints/00000005/state/weights").read_bytes() == b"12345"
+    (tmp_path / "run/checkpoints/00000007").mkdir()
+    (tmp_path / "run/metrics.csv").write_text("mine")
+    restore(tmp_path / "run", f"{bucket}/half")
+    assert (tmp_path / "run/metrics.csv").read_text() == "mine", "what is newer here stays"
+
+
+def test_an_upload_replaces_what_was_there(bucket, folder, tmp_path):
+    upload(folder, f"{bucket}/best")
+    (folder / "saved.json").unlink()
+    (folder / "state/weights").write_bytes(b"1")
+    upload(folder, f"{bucket}/best")
+    download(f"{bucket}/best", tmp_path / "got")
+    assert [
+        p.relative_to(tmp_path / "got").as_posix() for p in sorted((tmp_path / "got").rglob("*")) if p.is_file()
+    ] == ["state/weights"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "sentence"),
+    [
+        ({"state/weights": 4}, "state/weights is not the file of 4 bytes that was uploaded"),
+        ({"nothing": 1}, "nothing is not the file of 1 bytes"),
+        ({"../../outside": 5}, "names ../../outside, which lies outside"),
+        ({"/etc/outside": 5}, "names /etc/outside, which lies outside"),
+    ],
+)
+def test_a_store_that_says_something_else_is_not_believed(listed, sentence, bucket, folder, tmp_path):
+    upload(folder, f"{bucket}/odd")
+    fsspec.filesystem("s3", skip_instance_cache=True).pipe_file("runs/odd.json", json.dumps(listed).encode())
+    with pytest.raises(UserError, match=sentence):
+        download(f"{bucket}/odd", tmp_path / "in/got")
+    assert not (tmp_path / "in/got").exists()
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence(bucket, tmp_path):
+    with pytest.raises(UserError, match="see that the bucket exists"):
+        upload(tmp_path, "s3://nobodys/run")

@@ -1,0 +1,144 @@
+"""A model for other programs: the original's own checkpoint file, or the folder that threestudio reads."""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPVisionModelWithProjection
+
+from conf.options import UserError
+from training.model import checkpoint
+from training.model import ldm_names as original
+from training.model.pretrained import POSE_NOTE
+from training.model.untrusted_file import Weights
+from training.model.zero123 import Zero123, noise_schedule
+
+SCHEDULE = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
+INERT = ("sample_size", "force_upcast")  # what changes nothing about a picture of a given size
+
+
+def save_original(model: Zero123, path: Path) -> None:
+    """Write the `.ckpt` that the original's code loads, beside `path` and then into place.
+
+    Raises:
+        UserError: the original's code would build another model from these weights.
+    """
+    tensors = original_tensors(model)
+    aside = path.with_name(f".{path.name}.part")
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    notes = {"global_step": 0, POSE_NOTE: str(model.cc_projection.pose_vector)}
+    size = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}.values())
+    with (
+        checkpoint.whole(aside),
+        aside.open("wb") as file,
+        tqdm.wrapattr(file, "write", total=size, desc="writing", delay=2) as watched,
+    ):
+        torch.save({"state_dict": tensors, **notes}, watched)  # type: ignore[arg-type]
+    os.replace(aside, path)
+
+
+def is_own(path: Path) -> bool:
+    """Return whether `save_original` wrote the file: its note about the pose vector lies beside the tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            return any(POSE_NOTE.encode() in archive.read(name) for name in pickles)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def original_tensors(model: Zero123) -> dict[str, Tensor]:
+    """The weights under the original's names. Raises UserError as `save_original`."""
+    for key in SCHEDULE:
+        ours, papers = model.scheduler.config[key], noise_schedule().config[key]
+        if ours != papers:
+            raise UserError(f"the original's layout cannot hold a model trained with {key}={ours}, only {papers}")
+    parts = (model.unet, model.vae, model.image_encoder, model.cc_projection)
+    tensors: dict[str, Tensor] = {}
+    for part in parts:
+        _rename(part, tensors)
+    for part in parts:
+        _refuse_another_shape(part, Weights(Path("the model"), tensors))
+    # The original samples with the average, and would take random weights for it where there is none.
+    tensors |= {original.averaged(name): tensors[name] for name in tensors if name.startswith(original.UNET)}
+    tensors["model_ema.decay"] = torch.tensor(0.9999)
+    tensors["model_ema.num_updates"] = torch.tensor(0, dtype=torch.int)
+    return tensors
+
+
+def _rename(part: nn.Module, tensors: dict[str, Tensor]) -> None:
+    state, thirds = part.state_dict(), dict[str, dict[int, Tensor]]()
+    for key, (name, third) in original.ldm_names(part).items():
+        if third is not None:
+            thirds.setdefault(name, {})[third] = state[key]
+        elif name.endswith("visual.proj"):
+            tensors[name] = state[key].T.contiguous()
+        elif ".mid.attn_1." in name and state[key].ndim == 2:
+            tensors[name] = state[key][..., None, None]
+        else:
+            tensors[name] = state[key]
+    tensors |= {name: torch.cat([pieces[i] for i in range(3)]) for name, pieces in thirds.items()}
+
+
+def _refuse_another_shape(part: nn.Module, weights: Weights) -> None:
+    """What names and shapes do not tell, the number of heads say, must be what readers take it for."""
+    config: Any = getattr(part, "config", {})
+    with torch.device("meta"):
+        if isinstance(part, UNet2DConditionModel):
+            read: Any = UNet2DConditionModel(**original.unet_config(weights.part(original.UNET))).config
+        elif isinstance(part, AutoencoderKL):
+            read = AutoencoderKL(**original.autoencoder_config(weights.part(original.VAE))).config
+        elif isinstance(part, CLIPVisionModelWithProjection):
+            read = original.image_encoder_config(weights.part(original.CLIP))
+            keys = ("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps")
+            read, config = ({key: getattr(c, key) for key in keys} for c in (read, config))
+        else:
+            return
+    for key, value in read.items():
+        if not key.startswith("_") and key not in INERT and _plain(config.get(key)) != _plain(value):
+            raise UserError(
+                f"the original's layout cannot hold a {type(part).__name__} with {key}={config.get(key)}, only {value}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """Configurations that have been files have lists for tuples, and none for no."""
+    return list(value) if isinstance(value, tuple) else value or None
+
+
+def save_threestudio(model: Zero123, folder: Path) -> None:
+    """Write the folder with `clip_camera_projection/` that threestudio's Zero123Pipeline loads."""
+    if not isinstance(model.vae, AutoencoderKL):
+        raise UserError("threestudio's layout has no place for a model without Stable Diffusion's autoencoder")
+
+    def write(aside: Path) -> None:
+        checkpoint.write(model, aside)
+        shutil.rmtree(aside / "cc_projection")
+        ours, theirs = model.cc_projection, aside / "clip_camera_projection"
+        theirs.mkdir()
+        config = {
+            "_class_name": "CLIPCameraProjection",
+            "_diffusers_version": diffusers.__version__,
+            "additional_embeddings": ours.config["in_channel"] - ours.config["out_channel"],
+            "embedding_dim": ours.config["out_channel"],
+        }
+        config |= {k: v for k, v in ours.config.items() if k == "pose_vector"}
+        (theirs / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        weights = {f"proj.{name}": tensor.contiguous() for name, tensor in ours.projection.state_dict().items()}
+        save_file(weights, theirs / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        index = json.loads((aside / "model_index.json").read_text())
+        del index["cc_projection"]
+        index |= {"_class_name": "Zero123Pipeline", "clip_camera_projection": ["zero123", "CLIPCameraProjection"]}
+        (aside / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+    checkpoint.replace_folder(folder, write)
