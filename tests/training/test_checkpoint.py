@@ -54,13 +54,15 @@ def test_layout_is_the_community_pipelines(saved):
     }
 
 
-def test_saving_replaces_what_was_there_and_leaves_nothing_beside(model, saved):
+def test_saving_replaces_the_parts_and_keeps_a_file_of_the_user(model, saved):
     with torch.no_grad():
         model.unet.conv_in.weight.zero_()
-    (saved / "stale").write_text("")
+    (saved / "unet/stale").write_text("")
+    (saved / "notes.txt").write_text("mine")
     checkpoint.save(model, saved)
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
-    assert not (saved / "stale").exists()
+    assert not (saved / "unet/stale").exists()
+    assert (saved / "notes.txt").read_text() == "mine"
     assert not checkpoint.load(saved).unet.conv_in.weight.any()
 
 
