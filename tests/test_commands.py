@@ -69,7 +69,7 @@ def test_every_option_of_every_group_composes(path):
     ("words", "sentence"),
     [
         (["pipeline.render", "rendrer.samples=3"], "error: Key 'rendrer' not in 'RenderConfig', at rendrer"),
-        (["pipeline.render", "renderer.sampels=3"], "error: Key 'sampels' not in 'RenderSettings', at renderer.sampels"),
+        (["pipeline.render", "renderer.sampels=3"], "error: Key 'sampels' not in 'RenderSettings'"),
         (["pipeline.render", "renderer.samples=many"], "error: Value 'many' of type 'str' could not be converted"),
         (["pipeline.render", "objects=folder"], "error: objects.path is not given; add objects.path=…"),
         (["pipeline.render", "objects=cloud"], "error: In 'render': Could not find 'objects/cloud'"),
