@@ -1,24 +1,45 @@
-"""Novel views of the object in a picture, as a library.
+"""Sample novel views of the object in a picture.
 
-from inference import NovelView
-views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, guidance=3.0, seed=0)
+Example:
+    from inference import NovelView
+    views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, guidance=3.0, seed=0)
+
+Exported, each imported on first use:
+    NovelView: a loaded checkpoint, called with a picture and relative camera poses.
+    EncodedImage: the result of `NovelView.encode`.
+    Sampling: the settings of the sampler.
+    Prepared, prepare: a picture with its background removed and the object framed as in training.
+    PictureError: raised for a picture that cannot be used.
+    Elevation, estimate_elevation: the elevation of the input camera.
+
+Packages: `inference.preprocess`, `inference.elevation` and `inference.web` (the web page of `inference.demo`).
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import conf  # noqa: F401  # before torch: it sets how OpenMP's idle threads wait
+from conf.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from inference.novel_view import NovelView
+    from inference.config import Sampling
+    from inference.elevation.estimate import Elevation, estimate_elevation
+    from inference.novel_view import EncodedImage, NovelView
     from inference.preprocess.framing import Prepared, prepare
+    from inference.preprocess.photograph import PictureError
 
-__all__ = ["NovelView", "Prepared", "prepare"]
-MODULES = {"NovelView": "novel_view", "Prepared": "framing", "prepare": "framing"}
-
-
-def __getattr__(name: str) -> Any:
-    # Imported on use, so that commands that need no model start at once.
-    if name in MODULES:
-        return getattr(importlib.import_module(f"inference.{MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__} has no attribute {name}")
+__all__ = [
+    "Elevation", "EncodedImage", "NovelView", "PictureError", "Prepared", "Sampling", "estimate_elevation", "prepare",
+]  # fmt: skip
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Elevation": "elevation.estimate",
+        "EncodedImage": "novel_view",
+        "NovelView": "novel_view",
+        "PictureError": "preprocess.photograph",
+        "Prepared": "preprocess.framing",
+        "Sampling": "config",
+        "estimate_elevation": "elevation.estimate",
+        "prepare": "preprocess.framing",
+    },
+)

@@ -1,4 +1,4 @@
-"""The typed configuration of the stage's commands; the YAML lies in conf/inference."""
+"""Define the options of the inference commands; their YAML files lie in conf/inference."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,84 +6,17 @@ from typing import Any
 
 from conf.options import UserError, option
 
-
-class Sampler(StrEnum):
-    ddim = "ddim"  # the original's
-    dpm_solver = "dpm_solver"  # DPM-Solver++(2M): as sharp in 20 steps
-    euler = "euler"
-
-
-class Null(StrEnum):
-    """The context that guidance leads away from."""
-
-    after_projection = "after_projection"  # zeros, as in the original's inference
-    trained = "trained"  # cc_projection of no embedding and the pose, what training saw
+CHECKPOINT_HELP = "<run>/model of training.finetune, org/name on the hub, or a checkpoint that training.convert reads"
+CUTOUT_HELP = "removes the background of a picture without alpha: auto, u2netp, isnet, an .onnx file, or none"
+FILL_HELP = "the object's share of the frame, 0.1 to 1; null: as in training; 0: keep the frame"
+DEVICE_HELP = "auto, cpu or cuda"
+PRECISION_HELP = "auto (half on a GPU, and on a CPU with bfloat16 units), float32, bfloat16 or float16"
 
 
-class Precision(StrEnum):
-    auto = "auto"  # float16 on a GPU; on a CPU bfloat16 where it has that and the model an autoencoder, else float32
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are drawn from the model."""
-
-    steps: int = option(50, "steps from noise to picture; ddim needs 50, dpm_solver 20")
-    guidance: float = option(3.0, "classifier-free guidance; 1 is none")
-    image_guidance: float | None = option(None, "another scale for the input picture than for the pose; null: the same")
-    null: Null = option(Null.after_projection, "what guidance leads away from: after_projection or trained")
-    sampler: Sampler = option(Sampler.ddim, "ddim, dpm_solver or euler")
-    eta: float = option(1.0, "noise of ddim's steps, from 0 (deterministic) to 1 (as DDPM)")
-    seed: int = option(0, "another seed, another guess at what the picture does not show")
-
-    def __post_init__(self) -> None:
-        for name, kind in (("sampler", Sampler), ("null", Null)):
-            if getattr(self, name) not in list(kind):
-                raise UserError(f"sampling.{name}={getattr(self, name)} is none of {', '.join(kind)}")
-            object.__setattr__(self, name, kind(getattr(self, name)))  # a library's users write plain strings
-        if not 1 <= self.steps <= 500:
-            raise UserError(f"sampling.steps={self.steps} is outside 1..500")
-        scales = [self.guidance] + ([] if self.image_guidance is None else [self.image_guidance])
-        if not (0 <= self.eta <= 1 and all(0 <= scale <= 1000 for scale in scales)):
-            raise UserError(
-                "sampling.eta lies between 0 and 1, sampling.guidance and image_guidance between 0 and 1000"
-            )
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"sampling.seed={self.seed} is outside 0..{2**32 - 1}")
-
-
-@dataclass(frozen=True)
-class ViewsConfig:
-    """From one picture to its views."""
-
-    checkpoint: str = option(
-        "???", "<run>/model of training.finetune, org/name on the hub, or whatever training.convert reads"
-    )
-    poses: list[Any] = option([], "turns [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes")
-    orbit: int = option(0, "instead: so many views once around")
-    grid: str = option("", "instead: ROWSxCOLUMNS, as 3x8: rows from 30° above to 30° below, each once around")
-    cameras: str = option("", "instead: .npy or JSON of world→camera matrices [N, 3, 4], the input's among them")
-    input_camera: int = option(0, "which of them is the input's")
-    samples: int = option(1, "guesses for each pose; several also show where they differ")
-    elevation: str = option(
-        "estimate", "of the input's camera, degrees above the horizon; estimate (cameras= give it); none"
-    )
-    cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
-    fill: float | None = option(None, "the object's share of the frame, to 1; null: as in training; 0: keep the frame")
-    device: str = option("auto", "auto, cpu or cuda")
-    precision: Precision = option(
-        Precision.auto, "auto (half on a GPU, and on CPUs made for it), float32, bfloat16 or float16"
-    )
-    compile: bool = option(False, "compile the U-Net: minutes at the start, for many views on a GPU")
-    sampling: Sampling = option(Sampling(), "how pictures are drawn")
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.samples <= 64:
-            raise UserError(f"samples={self.samples} is outside 1..64")
-        check_fill(self.fill)
+def require_range(option: str, number: float, lowest: float, highest: float) -> None:
+    """Raise `UserError` unless `lowest <= number <= highest`."""
+    if not lowest <= number <= highest:
+        raise UserError(f"{option}={number}: must be between {lowest} and {highest}")
 
 
 def check_fill(fill: float | None) -> None:
@@ -92,89 +25,168 @@ def check_fill(fill: float | None) -> None:
         raise UserError(f"fill={fill}: must be 0, between 0.1 and 1, or left out (null: as in training)")
 
 
+class Sampler(StrEnum):
+    """The solver of the reverse diffusion."""
+
+    ddim = "ddim"  # of the original code
+    dpm_solver = "dpm_solver"  # DPM-Solver++(2M): as sharp in 20 steps
+    euler = "euler"
+
+
+class Unconditional(StrEnum):
+    """The context token of the unconditional prediction in classifier-free guidance."""
+
+    after_projection = "after_projection"  # zeros, as in the original's inference
+    trained = "trained"  # cc_projection of a zero embedding and the pose, as in training
+
+
+class Precision(StrEnum):
+    """The number format of the weights."""
+
+    auto = "auto"  # float16 on a GPU; on a CPU bfloat16 if it has such units and the model an autoencoder, else float32
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the sampler."""
+
+    steps: int = option(50, "denoising steps; ddim needs 50, dpm_solver 20")
+    guidance: float = option(3.0, "classifier-free guidance scale; 1 is none")
+    image_guidance: float | None = option(None, "guidance scale of the input picture; null: as of the pose")
+    unconditional: Unconditional = option(
+        Unconditional.after_projection, "context of the unconditional prediction: after_projection or trained"
+    )
+    sampler: Sampler = option(Sampler.ddim, "ddim, dpm_solver or euler")
+    eta: float = option(1.0, "noise of the ddim steps, from 0 (deterministic) to 1 (as DDPM)")
+    seed: int = option(0, "seed of the noise")
+
+    def __post_init__(self) -> None:
+        for name, kind in (("sampler", Sampler), ("unconditional", Unconditional)):
+            if getattr(self, name) not in list(kind):
+                raise UserError(f"sampling.{name}={getattr(self, name)}: must be one of {', '.join(kind)}")
+            object.__setattr__(self, name, kind(getattr(self, name)))  # callers of the library pass plain strings
+        require_range("sampling.steps", self.steps, 1, 500)
+        require_range("sampling.guidance", self.guidance, 0, 1000)
+        if self.image_guidance is not None:
+            require_range("sampling.image_guidance", self.image_guidance, 0, 1000)
+        require_range("sampling.eta", self.eta, 0, 1)
+        require_range("sampling.seed", self.seed, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Options of the commands that sample views of one picture."""
+
+    checkpoint: str = option("???", CHECKPOINT_HELP)
+    poses: list[Any] = option([], "camera turns [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes")
+    orbit: int = option(0, "in place of poses: number of views on a circle around the object")
+    grid: str = option("", "in place of poses: ROWSxCOLUMNS, such as 3x8: rows from 30° above to 30° below")
+    cameras: str = option("", "in place of poses: .npy or JSON file of world→camera matrices [N, 3, 4]")
+    input_camera: int = option(0, "index of the input's camera in cameras")
+    samples: int = option(1, "samples of each view; with several, their variance is shown too")
+    elevation: str = option(
+        "estimate", "of the input camera, degrees above the horizon; estimate (or as in cameras); none"
+    )
+    cutout: str = option("auto", CUTOUT_HELP)
+    fill: float | None = option(None, FILL_HELP)
+    device: str = option("auto", DEVICE_HELP)
+    precision: Precision = option(Precision.auto, PRECISION_HELP)
+    compile: bool = option(False, "compile the U-Net: takes minutes, pays off for many views on a GPU")
+    sampling: Sampling = option(Sampling(), "settings of the sampler")
+
+    def __post_init__(self) -> None:
+        require_range("samples", self.samples, 1, 64)
+        check_fill(self.fill)
+
+
 @dataclass(frozen=True)
 class SampleConfig(ViewsConfig):
-    image: str = option("???", "the picture of one object, or a folder of such pictures")
-    output: str = option("outputs/sample", "folder for the pictures")
+    """Options of `inference.sample`."""
+
+    image: str = option("???", "picture of one object, or a folder of such pictures")
+    output: str = option("outputs/sample", "folder of the views")
 
 
 @dataclass(frozen=True)
 class TextToViewsConfig(ViewsConfig):
-    prompt: str = option("???", "the object, in words")
-    suffix: str = option(", a single object, centred, on a plain white background", "added to the words")
+    """Options of `inference.text_to_views`."""
+
+    prompt: str = option("???", "description of the object")
+    suffix: str = option(", a single object, centred, on a plain white background", "appended to the prompt")
     text_to_image: str = option(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5", "a pipeline of diffusers: a folder, or a name on the hub"
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", "diffusers pipeline: a folder, or org/name on the hub"
     )
-    text_steps: int | None = option(None, "steps of that pipeline; null: its own")
-    output: str = option("outputs/text_to_views", "folder for the pictures")
+    text_steps: int | None = option(None, "denoising steps of that pipeline; null: its default")
+    output: str = option("outputs/text_to_views", "folder of the views")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < len(self.prompt.strip()) <= 1000:
-            raise UserError("prompt: give 1 to 1000 characters")
-        if self.text_steps is not None and not 1 <= self.text_steps <= 500:
-            raise UserError(f"text_steps={self.text_steps} is outside 1..500")
+            raise UserError(f"prompt: has {len(self.prompt.strip())} characters; give 1 to 1000")
+        if self.text_steps is not None:
+            require_range("text_steps", self.text_steps, 1, 500)
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    checkpoint: str = option("???", "whose speed is measured, as in inference.sample")
-    views: int = option(12, "of one picture")
-    community: str = option("", "diffusers' examples/community/pipeline_zero1to3.py, to be run beside")
-    rounds: int = option(3, "in which the ways take turns")
-    output: str = option("outputs/inference_benchmark", "folder for benchmark.md and benchmark.json")
-    device: str = option("auto", "auto, cpu or cuda")
-    precision: Precision = option(
-        Precision.auto, "auto (half on a GPU, and on CPUs made for it), float32, bfloat16 or float16"
-    )
-    compile: bool = option(False, "compile our U-Net")
-    sampling: Sampling = option(Sampling(), "how pictures are drawn")
+    """Options of `inference.benchmark`."""
+
+    checkpoint: str = option("???", CHECKPOINT_HELP)
+    views: int = option(12, "views of one picture")
+    community: str = option("", "diffusers' examples/community/pipeline_zero1to3.py, to be measured too")
+    rounds: int = option(3, "measurements of each variant, taken in turns")
+    output: str = option("outputs/inference_benchmark", "folder of benchmark.md and benchmark.json")
+    device: str = option("auto", DEVICE_HELP)
+    precision: Precision = option(Precision.auto, PRECISION_HELP)
+    compile: bool = option(False, "compile the U-Net of the variant `ours`")
+    sampling: Sampling = option(Sampling(), "settings of the sampler")
 
     def __post_init__(self) -> None:
-        if not (1 <= self.views <= 1000 and 1 <= self.rounds <= 1000):
-            raise UserError("views and rounds lie between 1 and 1000")
+        require_range("views", self.views, 1, 1000)
+        require_range("rounds", self.rounds, 1, 1000)
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    checkpoint: str = option(
-        "???", "<run>/model of training.finetune, org/name on the hub, or whatever training.convert reads"
-    )
-    host: str = option("127.0.0.1", "this machine alone; 0.0.0.0 lets in everyone who reaches it")
-    port: int = option(7860, "0: any that is free")
-    cutout: str = option("auto", "removes a background that no alpha does: auto, u2netp, isnet, an .onnx file, or none")
-    fill: float | None = option(None, "the object's share of the frame, to 1; null: as in training; 0: keep the frame")
-    device: str = option("auto", "auto, cpu or cuda")
-    precision: Precision = option(
-        Precision.auto, "auto (half on a GPU, and on CPUs made for it), float32, bfloat16 or float16"
-    )
-    compile: bool = option(False, "compile the U-Net: minutes at the start and for each other number of views")
-    preview_steps: int = option(8, "of dpm_solver, shown before the view itself")
-    most_steps: int = option(200, "that a visitor may ask for")
-    most_views: int = option(48, "that a visitor may ask for at a time, once around")
-    max_megabytes: int = option(20, "of a picture")
-    queue: int = option(16, "visitors that may wait; more are told to come back")
-    sessions: int = option(100, "visitors whose pictures are kept; longest unseen ones go")
-    sampling: Sampling = option(Sampling(), "how pictures are drawn, until a visitor says otherwise")
+    """Options of `inference.demo`."""
+
+    checkpoint: str = option("???", CHECKPOINT_HELP)
+    host: str = option("127.0.0.1", "address to listen on: this machine alone; 0.0.0.0: every network")
+    port: int = option(7860, "port to listen on; 0: any that is free")
+    cutout: str = option("auto", CUTOUT_HELP)
+    fill: float | None = option(None, FILL_HELP)
+    device: str = option("auto", DEVICE_HELP)
+    precision: Precision = option(Precision.auto, PRECISION_HELP)
+    compile: bool = option(False, "compile the U-Net: takes minutes at the start and for each new number of views")
+    preview_steps: int = option(8, "dpm_solver steps of the preview")
+    max_steps: int = option(200, "most denoising steps that a visitor may ask for")
+    max_views: int = option(48, "most views of an orbit that a visitor may ask for")
+    max_megabytes: int = option(20, "largest picture that a visitor may upload")
+    queue: int = option(16, "requests that may wait; further ones are refused")
+    sessions: int = option(100, "visitors whose pictures are kept; the longest inactive ones are dropped first")
+    sampling: Sampling = option(Sampling(), "initial settings of the sampler")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 65536:
-            raise UserError(f"port={self.port} is outside 0..65535")
+        require_range("port", self.port, 0, 65535)
         check_fill(self.fill)
-        bounds = {"preview_steps": 500, "most_steps": 500, "most_views": 1000, "max_megabytes": 1000}
-        for name, most in {**bounds, "queue": 1000, "sessions": 10_000}.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise UserError(f"{name}={getattr(self, name)} is outside 1..{most}")
-        if self.sampling.steps > self.most_steps:
-            raise UserError(f"sampling.steps={self.sampling.steps} is more than most_steps={self.most_steps}")
+        limits = {"preview_steps": 500, "max_steps": 500, "max_views": 1000, "max_megabytes": 1000}
+        for name, highest in {**limits, "queue": 1000, "sessions": 10_000}.items():
+            require_range(name, getattr(self, name), 1, highest)
+        if self.sampling.steps > self.max_steps:
+            raise UserError(f"sampling.steps={self.sampling.steps}: must be at most max_steps={self.max_steps}")
 
 
 @dataclass(frozen=True)
 class ReportConfig:
+    """Options of `inference.report`."""
+
     views: str = option("???", "folder or URL of view shards, the output of pipeline.render")
     run: str = option("???", "folder of the run, the output of training.finetune")
-    output: str = option("outputs/report.html", "the page to write")
+    output: str = option("outputs/report.html", "HTML page to write")
     rows: int = option(24, "view pairs to show and to score")
     limit: int = option(200, "objects on the contact sheet")
-    device: str = option("auto", "auto, cpu or cuda")
-    sampling: Sampling = option(Sampling(), "how pictures are drawn")
+    device: str = option("auto", DEVICE_HELP)
+    sampling: Sampling = option(Sampling(), "settings of the sampler")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.config import Null, Precision, Sampling
+from inference.config import Precision, Sampling, Unconditional
 from inference.poses import pose_vectors, validate_turns
 from inference.preprocess.framing import Prepared, prepare
 from inference.preprocess.photograph import Picture
@@ -186,7 +186,7 @@ class NovelView:
 def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: Tensor, sampling: Sampling) -> Denoiser:
     """Guided as `sampling` says, with the null token that it names."""
     null = None
-    if sampling.null is Null.trained:
+    if sampling.unconditional is Unconditional.trained:
         null = model.context(torch.zeros_like(embedding_BD), poses_B4)
     context = model.context(embedding_BD, poses_B4)
     return guided(model, context, condition, sampling.guidance, sampling.image_guidance, null)

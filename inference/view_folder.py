@@ -202,7 +202,16 @@ def _deciding(about: dict[str, Any]) -> dict[str, Any]:
         for name, value in about["settings"].items()
         if name not in ("checkpoint", "cameras")
     }
-    return {name: value for name, value in about.items() if name != "image"} | {"settings": settings}
+    return {name: value for name, value in about.items() if name != "image"} | {"settings": _with_new_names(settings)}
+
+
+def _with_new_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a poses.json with the present names of options that earlier versions named otherwise."""
+    sampling = settings.get("sampling")
+    if not isinstance(sampling, dict) or "null" not in sampling:
+        return settings
+    renamed = {"unconditional" if name == "null" else name: value for name, value in sampling.items()}
+    return settings | {"sampling": renamed}
 
 
 def sheet(drawn: ViewSet, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:

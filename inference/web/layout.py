@@ -63,7 +63,7 @@ def theme() -> gr.themes.Base:
 
 def build_page(studio: ViewService) -> Page:
     """On the left what goes in, on the right what comes out; one below the other where it is narrow."""
-    most = studio.config.most_views
+    most = studio.config.max_views
     name = "/".join(Path(studio.config.checkpoint).parts[-2:])
     with gr.Blocks(
         title="Another view", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT), fill_width=True
@@ -103,7 +103,7 @@ def _settings(config: DemoConfig) -> Settings:
     return Settings(
         seed=gr.Number(sampling.seed, label="Seed", minimum=0, maximum=2**32 - 1, step=1),
         guidance=gr.Slider(1, 10, sampling.guidance, step=0.1, label="Guidance"),
-        steps=gr.Slider(1, config.most_steps, sampling.steps, step=1, label="Steps"),
+        steps=gr.Slider(1, config.max_steps, sampling.steps, step=1, label="Steps"),
         sampler=gr.Radio([one.value for one in Sampler], value=sampling.sampler.value, label="Sampler"),
         elevation=gr.Slider(-90, 90, LIKELY_ELEVATION, step=1, label="Elevation of the photograph's camera, degrees"),
     )

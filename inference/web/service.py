@@ -91,9 +91,9 @@ class ViewService:
         bounds = {
             "seed": (seed, 0, 2**32 - 1),
             "guidance": (guidance, 0, 100),
-            "steps": (steps, 1, self.config.most_steps),
+            "steps": (steps, 1, self.config.max_steps),
             "elevation": (elevation, -90, 90),
-            "views": (views, 1, self.config.most_views),
+            "views": (views, 1, self.config.max_views),
         }
         for name, (number, least, most) in bounds.items():
             if not isinstance(number, (int, float)) or not least <= number <= most:

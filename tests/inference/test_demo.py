@@ -48,7 +48,7 @@ def aside(tmp_path_factory):
 @pytest.fixture(scope="module")
 def serving(folder, aside):
     process, url = started(
-        f"checkpoint={folder}", f"sampling.steps={STEPS}", "preview_steps=3", "most_steps=50", "max_megabytes=1",
+        f"checkpoint={folder}", f"sampling.steps={STEPS}", "preview_steps=3", "max_steps=50", "max_megabytes=1",
         TMPDIR=str(aside),
     )  # fmt: skip
     yield process, url

@@ -1,6 +1,9 @@
 """The library prepares pictures as the command does, and draws the same views."""
 
+import importlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -87,3 +90,11 @@ def test_a_photograph_that_cannot_be_prepared_is_refused(novel_view, options):
     photograph = Image.effect_noise((60, 40), 90)
     with pytest.raises(UserError, match=rf"{next(iter(options))}=.*; |{next(iter(options))}=.*must be"):
         novel_view(photograph, POSES, **options)
+
+
+@pytest.mark.parametrize("name", ["inference", "inference.preprocess", "inference.elevation", "inference.web"])
+def test_a_package_exports_what_it_lists_and_imports_it_on_use(name):
+    exported = importlib.import_module(name).__all__
+    assert exported == sorted(exported) and all(hasattr(importlib.import_module(name), one) for one in exported)
+    code = f"import sys, {name}; print(sorted({{'torch', 'gradio', 'cv2'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True).stdout == "[]\n"

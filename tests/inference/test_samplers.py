@@ -116,7 +116,7 @@ def test_the_trained_null_is_the_pose_without_the_picture(novel_view):
     with torch.no_grad():
         null = model.predict_noise(x, t, model.context(torch.zeros(2, 16), poses), torch.zeros_like(condition))
         given = model.predict_noise(x, t, model.context(embedding, poses), condition)
-        trained = denoiser(model, condition, embedding, poses, Sampling(null="trained", guidance=3.0))(x, t)
+        trained = denoiser(model, condition, embedding, poses, Sampling(unconditional="trained", guidance=3.0))(x, t)
         after = denoiser(model, condition, embedding, poses, Sampling(guidance=3.0))(x, t)
     assert torch.allclose(trained, null + 3 * (given - null), atol=1e-5)
     assert not torch.allclose(trained, after, atol=1e-3)

@@ -13,7 +13,7 @@ from conf.options import UserError
 from inference import report, sample, text_to_views
 from inference.benchmark import main as benchmark
 from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, TextToViewsConfig
-from inference.view_folder import ViewSet, own_files, write_views
+from inference.view_folder import ViewSet, is_written, own_files, write_views
 
 ABOUT = {"sha256": "1", "weights": "2"}
 PICTURE = Image.new("RGB", (16, 16), "white")
@@ -131,3 +131,14 @@ def test_reports_are_written_over_reports_alone(tmp_path):
     with pytest.raises(UserError, match=r"benchmark\.md"):
         benchmark(BenchmarkConfig("nowhere", output=str(tmp_path)))
     assert contents(tmp_path) == {"report.html": b"mine", "benchmark.md": b"mine"}
+
+
+def test_settings_under_an_options_earlier_name_are_the_same_settings(tmp_path):
+    sampling = {"steps": 5, "unconditional": "trained"}
+    about = {**ABOUT, "image": "a.png", "poses": [[0.0, 0.0, 0.0]], "settings": {"fill": None, "sampling": sampling}}
+    write_views(tmp_path, ViewSet(PICTURE, [[PICTURE]], None, None), [(0.0, 0.0, 0.0)], about)
+    record = json.loads((tmp_path / "poses.json").read_text())
+    for settings, same in (({"steps": 5, "null": "trained"}, True), ({"steps": 5, "null": "after_projection"}, False)):
+        record["settings"]["sampling"] = settings
+        (tmp_path / "poses.json").write_text(json.dumps(record))
+        assert is_written(tmp_path, about) is same
