@@ -17,6 +17,7 @@ from tarfile import TarError
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,7 +33,8 @@ from pipeline.html import contact_sheet, is_page, page, picture
 from pipeline.output import require_own_file
 from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
 from pipeline.storage import write_atomically
-from rendering.cameras import relative_pose
+from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
+from training.model.conditioning import convert_pose
 from training.model.picture import decode
 
 COMMAND = "inference.report"
@@ -41,12 +43,13 @@ EARLIER = b"<title>Zero-1-to-3: a run</title>"  # of pages that have no mark yet
 
 @dataclass(frozen=True)
 class Pair:
-    """Two views of one object as the model sees them, uint8 `[R, R, 3]`, and the pose vector `[4]` between."""
+    """Two views `[R, R, 3]` of one object, the relative pose `[4]`, and the condition's polar angle in radians."""
 
     uid: str
     condition: NDArray[np.uint8]
     target: NDArray[np.uint8]
     pose: NDArray[np.float64]
+    condition_polar: float
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
             decode(sample[names[condition]], resolution),
             decode(sample[names[target]], resolution),
             relative_pose(cameras[target], cameras[condition]),
+            cartesian_to_spherical(camera_centre(cameras[condition]))[0],
         )
 
 
@@ -125,7 +129,10 @@ def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig)
     inputs = [Image.fromarray(pair.condition) for pair in pairs]
     seen = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
     seeds = range(config.sampling.seed * 1_000_003, config.sampling.seed * 1_000_003 + len(pairs))
-    views = novel_view.sample(seen, np.stack([pair.pose for pair in pairs]), config.sampling, seeds)
+    poses = torch.from_numpy(np.stack([pair.pose for pair in pairs]))
+    polars = torch.tensor([pair.condition_polar for pair in pairs], dtype=torch.float64)
+    poses = convert_pose(novel_view.model.cc_projection.pose_vector, poses, polars)
+    views = novel_view.sample(seen, poses, config.sampling, seeds)
     drawn = []
     for pair, view in zip(pairs, views, strict=True):
         pixels = np.array(to_image(view))

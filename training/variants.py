@@ -83,7 +83,7 @@ def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed
         generator = torch.Generator(device).manual_seed(seed + number)
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             if variant.latents:
-                losses, _ = model.latent_losses(*encoded, pairs["pose"], generator)
+                losses, _ = model.latent_losses(*encoded, model.pose(pairs), generator)
             else:
                 losses, _ = model.losses(pairs, generator)
             loss = losses.mean()
@@ -148,7 +148,7 @@ def _pairs(model: Zero123, batch: int, generator: torch.Generator) -> Pairs:
     shape = (2, batch, 3, model.resolution, model.resolution)
     pictures = torch.rand(shape, generator=generator, device=model.device) * 2 - 1
     pose = torch.randn(batch, 4, generator=generator, device=model.device)
-    return {"target": pictures[0], "condition": pictures[1], "pose": pose}
+    return {"target": pictures[0], "condition": pictures[1], "pose": pose, "condition_polar": pose[:, 0]}
 
 
 def _encoded(model: Zero123, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

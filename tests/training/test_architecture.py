@@ -1,11 +1,19 @@
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from conf.options import UserError
+from rendering.cameras import camera_centre
 from tests.training.conftest import SMALL, random_pairs
+from tests.training.dots import sample_of_dots, views_of_dots
+from training.data.pair_stream import collate
+from training.data.view_pairs import open_views
+from training.model import checkpoint
 from training.model.architecture import Architecture, UNetShape, build
+from training.model.conditioning import PoseVector
 from training.model.pretrained import extend_input
 from training.model.zero123 import Zero123
 
@@ -92,3 +100,35 @@ def test_pretrained_parts_are_taken_and_the_unet_extended(model, tmp_path):
 def test_what_does_not_fit_is_refused(wrong, sentence):
     with pytest.raises(UserError, match=sentence):
         build(wrong)
+
+
+@pytest.fixture
+def stable(model, tmp_path) -> Path:
+    """Checkpoint folder of a model with the pose vector of Stable-Zero123."""
+    model.cc_projection.register_to_config(pose_vector="stable_zero123")
+    checkpoint.save(model, tmp_path / "stable")
+    return tmp_path / "stable"
+
+
+def test_training_continues_with_the_pose_vector_of_stable_zero123(stable, tmp_path):
+    trained = build(replace(SMALL, pretrained=str(stable)))
+    checkpoint.save(trained, tmp_path / "trained")
+    assert checkpoint.load(tmp_path / "trained").cc_projection.pose_vector is PoseVector.stable_zero123
+
+
+def test_training_computes_the_pose_vector_of_stable_zero123(stable):
+    """Its fourth number is radians(90 - elevation of the condition camera), from the cameras in the shards."""
+    views = open_views(sample_of_dots(0), lambda name: np.full((16, 16, 3), int(name[2]), np.uint8))
+    batch = collate([views.pair(2, 0), views.pair(1, 3)])
+    x, y, z = camera_centre(views_of_dots(0)[1])[[2, 1]].T
+    elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+    trained, plain = build(replace(SMALL, pretrained=str(stable))), build(SMALL)
+    assert torch.equal(plain.pose(batch), batch["pose"])
+    assert torch.equal(trained.pose(batch)[:, :3], batch["pose"][:, :3])
+    assert trained.pose(batch)[:, 3].tolist() == pytest.approx(np.radians(90 - elevation).tolist(), abs=1e-6)
+
+    torch.nn.init.normal_(trained.cc_projection.projection.weight)
+    lower = {**batch, "condition_polar": batch["condition_polar"] + 1}
+    losses = [trained.loss(pairs, torch.Generator().manual_seed(0), drop=0) for pairs in (batch, lower)]
+    assert losses[0] != losses[1]

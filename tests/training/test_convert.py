@@ -9,6 +9,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from safetensors.torch import load_file, save_file
 
+from conf.options import UserError
 from tests.training.originals import State, assert_same, averaged, convert, refusal, weights, write_original
 from training.config import Dtype, Layout
 from training.model import checkpoint
@@ -197,6 +198,8 @@ def test_stable_zero123_is_remembered_everywhere(source, tmp_path):
     stable = {"pose_vector": PoseVector.stable_zero123}
     chain = [source.rename(tmp_path / "stable_zero123.ckpt"), tmp_path / "folder"]
     assert "may be Stable-Zero123: add pose_vector=stable_zero123" in refusal(chain[0])
+    with pytest.raises(UserError, match="may be Stable-Zero123"):
+        build(Architecture(pretrained=str(chain[0])))
     convert(*chain, **stable)
     for name, options in [("a.ckpt", {}), ("b", {}), ("c", {"layout": Layout.threestudio}), ("d", {})]:
         chain.append(convert(chain[-1], tmp_path / name, **options))

@@ -45,7 +45,7 @@ class SampleGrid(L.Callback):
         model, how = module.model, self.config
         with module.averaged(), module.autocast():
             given = model.given(pairs)
-            views = novel_views(model, *given, pairs["pose"], how.steps, how.guidance, how.eta, generator)
+            views = novel_views(model, *given, model.pose(pairs), how.steps, how.guidance, how.eta, generator)
             shown = [*model.pictures(pairs), views]
         if not trainer.is_global_zero:
             return

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.shards import Sample, npy_array, view_names
-from rendering.cameras import camera_centre, pose_between
+from rendering.cameras import camera_centre, cartesian_to_spherical, pose_between
 
 Fields = dict[str, NDArray[Any]]
 
@@ -29,7 +29,8 @@ class Views:
         pose = pose_between(self.places[target], self.places[condition]).astype(np.float32)
         if not np.isfinite(pose).all():
             raise ValueError("cameras that are not finite")
-        return {**self.condition(condition), **self.target(target), "pose": pose}
+        polar = np.float32(cartesian_to_spherical(self.places[condition])[0])
+        return {**self.condition(condition), **self.target(target), "pose": pose, "condition_polar": np.array(polar)}
 
 
 def open_views(sample: Sample, decode: Callable[[str], NDArray[np.uint8]]) -> Views:

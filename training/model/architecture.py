@@ -11,9 +11,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoint import check_fit, load_image_encoder
-from training.model.conditioning import POSE, CCProjection
+from training.model.conditioning import POSE, CCProjection, PoseVector
 from training.model.hub import local_path, pinned
-from training.model.pretrained import Frozen, Pretrained, extend_input, read, read_frozen
+from training.model.pretrained import Frozen, Pretrained, extend_input, may_be_stable, read, read_frozen
 from training.model.zero123 import Prediction, Zero123, noise_schedule
 
 
@@ -77,7 +77,8 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         vae, image_encoder = _autoencoder(architecture, start), _image_encoder(architecture, start)
         embedding = image_encoder.config.projection_dim
         unet = _unet(architecture, start, vae, context=embedding)
-        projection = CCProjection(embedding + POSE, unet.config["cross_attention_dim"])
+        kind = _pose_vector(architecture, start)
+        projection = CCProjection(embedding + POSE, unet.config["cross_attention_dim"], kind)
         if start and start.cc_projection:
             _take(projection, start.cc_projection, architecture.pretrained)
     clip = architecture.scaling_factor if architecture.patch else None
@@ -130,6 +131,19 @@ def _image_encoder(architecture: Architecture, start: Pretrained | Frozen | None
             hidden_act="quick_gelu",
         )
     )
+
+
+def _pose_vector(architecture: Architecture, start: Pretrained | None) -> PoseVector:
+    """Return the definition of the pose vector that training continues with: that of the pretrained checkpoint."""
+    if start is None or start.cc_projection is None:
+        return PoseVector.zero123
+    if start.pose_vector is None and may_be_stable(str(architecture.pretrained)):
+        raise UserError(
+            f"model.pretrained={architecture.pretrained} may be Stable-Zero123, whose pose vector differs; convert it "
+            "with python -m training.convert, where pose_vector=stable_zero123 or zero123 says which it is, and name "
+            "the result"
+        )
+    return start.cc_projection.pose_vector
 
 
 def _take(projection: CCProjection, pretrained: CCProjection, source: str | None) -> None:

@@ -21,6 +21,19 @@ class PoseVector(StrEnum):
     stable_zero123 = "stable_zero123"  # [Δθ, sin Δφ, cos Δφ, radians(90 - elevation of the input picture)]
 
 
+def convert_pose(kind: PoseVector, pose_B4: Tensor, condition_polar_B: Tensor) -> Tensor:
+    """Return the pose vectors `[B, 4]` that a model of this kind is conditioned on.
+
+    Args:
+        kind: Definition of the fourth number.
+        pose_B4: [Δθ, sin Δφ, cos Δφ, Δr], `rendering.cameras.relative_pose`.
+        condition_polar_B: Polar angles θ of the condition cameras, radians from +z: π/2 minus the elevation.
+    """
+    if kind is PoseVector.zero123:
+        return pose_B4
+    return torch.cat([pose_B4[:, :3], condition_polar_B[:, None].to(pose_B4)], dim=1)
+
+
 class CCProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define config_name
     """Embedding ++ pose `[..., in_channel]` to the U-Net's context `[..., out_channel]`, a linear map.
 

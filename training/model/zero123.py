@@ -1,7 +1,7 @@
 """The view-conditioned denoiser of Zero-1-to-3 and its training objective (section 3.2, equation 2)."""
 
 from enum import StrEnum
-from typing import TypedDict, final
+from typing import NotRequired, TypedDict, final
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -12,7 +12,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from training.model.attention import attend_to_one_token
 from training.model.autoencoder import Autoencoder
-from training.model.conditioning import CCProjection, drop_out, embed
+from training.model.conditioning import CCProjection, PoseVector, convert_pose, drop_out, embed
 from training.model.picture import as_floats
 
 CONDITIONING_DROP = 0.05
@@ -34,6 +34,7 @@ class Pairs(TypedDict):
     target: Tensor
     condition: Tensor
     pose: Tensor
+    condition_polar: NotRequired[Tensor]  # [B], radians from +z; needed by the pose vector of Stable-Zero123
 
 
 @final
@@ -45,6 +46,7 @@ class EncodedPairs(TypedDict):
     condition: Tensor
     embedding: Tensor
     pose: Tensor
+    condition_polar: NotRequired[Tensor]
 
 
 Batch = Pairs | EncodedPairs
@@ -148,7 +150,7 @@ class Zero123(nn.Module):
             target = posterior(batch["target"]).sample(generator) * self.vae.config["scaling_factor"]
         else:
             target = self.target_latent(as_floats(batch["target"]), generator)
-        return self.latent_losses(target, *self.given(batch), batch["pose"], generator, drop)
+        return self.latent_losses(target, *self.given(batch), self.pose(batch), generator, drop)
 
     def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the denoiser is told of the conditions: their latents `[B, C, h, w]` and embeddings `[B, D]`."""
@@ -156,6 +158,13 @@ class Zero123(nn.Module):
             return posterior(batch["condition"]).mode(), batch["embedding"].float()
         pictures = as_floats(batch["condition"])
         return self.condition_latent(pictures), self.embed(pictures)
+
+    def pose(self, batch: Batch) -> Tensor:
+        """Return the pose vectors `[B, 4]` of a batch, as this model defines them."""
+        kind = self.cc_projection.pose_vector
+        return (
+            batch["pose"] if kind is PoseVector.zero123 else convert_pose(kind, batch["pose"], batch["condition_polar"])
+        )
 
     def pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Conditions and targets as pictures `[B, 3, R, R]` in [-1, 1]; encoded ones are decoded."""
