@@ -171,9 +171,9 @@ def test_the_pictures_of_an_fbx_lie_beside_it_or_nowhere(render, painted_fbx):
 
 CONFINED = """
 import json, socket, sys
-from rendering.sandbox import confine
+from rendering.sandbox import enter_sandbox
 inside, outside, scratch, port = sys.argv[1:]
-if not confine([inside]):
+if not enter_sandbox([inside]):
     sys.exit(77)
 import bpy
 def tried(action):
