@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from conf.options import UserError
-from conf.overrides import option_types, prepare
+from conf.overrides import option_types, prepare, refuse_former_names, renamed_options
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
@@ -52,6 +52,7 @@ def run(
     schemas = [("", config), *((f"{option.split('/')[0]}.", schema) for option, schema in (groups or {}).items())]
     multirun = bool({"-m", "--multirun"} & set(sys.argv))
     try:
+        refuse_former_names(sys.argv[1:], renamed_options(schemas))
         sys.argv[1:] = prepare(sys.argv[1:], option_types(schemas), multirun)
     except UserError as error:
         _refuse(str(error))

@@ -45,6 +45,39 @@ def option_types(schemas: Iterable[tuple[str, type]]) -> dict[str, Any]:
     return types
 
 
+def renamed_options(schemas: Iterable[tuple[str, type]]) -> dict[str, str]:
+    """Return the new full names of renamed options by their former ones, as `{"data.without": "data.exclude"}`.
+
+    Args:
+        schemas: as for `option_types`.
+    """
+    renamed: dict[str, str] = {}
+    for prefix, schema in schemas:
+        for field in fields(schema):
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            if is_dataclass(default) and not isinstance(default, type):
+                renamed |= renamed_options([(f"{prefix}{field.name}.", type(default))])
+            if former := field.metadata.get("formerly"):
+                renamed[prefix + former] = prefix + field.name
+    return renamed
+
+
+def refuse_former_names(words: Iterable[str], renamed: Mapping[str, str]) -> None:
+    """Refuse words that give an option by its former name.
+
+    Args:
+        words: the arguments of the command.
+        renamed: the new names by the former ones, from `renamed_options`.
+
+    Raises:
+        UserError: a word uses a former name; the message names the new one.
+    """
+    for word in words:
+        name = word.partition("=")[0].lstrip("+~")
+        if name in renamed:
+            raise UserError(f"{name}: this option was renamed; write {word.replace(name, renamed[name], 1)}")
+
+
 def _without_none(hint: Any) -> Any:
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     return kinds[0] if NoneType in get_args(hint) and len(kinds) == 1 else hint

@@ -1,16 +1,18 @@
 """Values on command lines reach the configuration as they were typed, whatever Hydra's grammar makes of them."""
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from command import command
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from test_commands import CONF, ENTRIES
 
 from conf.command import register
-from conf.options import UserError
-from conf.overrides import option_types, prepare
+from conf.options import UserError, option
+from conf.overrides import option_types, prepare, refuse_former_names, renamed_options
 from pipeline.config import RenderConfig
 from pipeline.sources import SOURCES
 from rendering.settings import RenderSettings
@@ -166,3 +168,25 @@ def test_a_sweep_is_one_with_multirun_alone():
 def test_a_word_that_is_not_utf8_is_refused():
     with pytest.raises(UserError, match="UTF-8"):
         prepare(["output=\udcff"], RENDER)
+
+
+@dataclass(frozen=True)
+class Part:
+    exclude: list[str] = option([], "objects to leave out", formerly="without")
+
+
+@dataclass(frozen=True)
+class Whole:
+    part: Part = option(Part(), "a part")
+    device: str = option("auto", "where it runs", formerly="gpu")
+
+
+def test_former_names_are_refused_by_naming_the_new_ones():
+    renamed = renamed_options([("", Whole), ("objects.", Part)])
+    assert renamed == {"part.without": "part.exclude", "gpu": "device", "objects.without": "objects.exclude"}
+    refuse_former_names(["part.exclude=a", "device=cpu", "without=a", "--cfg", "job"], renamed)
+    for word in ("part.without=a,b", "+part.without=[]", "~part.without"):
+        with pytest.raises(UserError, match=r"part\.exclude"):
+            refuse_former_names(["device=cpu", word], renamed)
+    done = command("training.finetune", "data.path=x", "data.without=flat")
+    assert done.returncode == 2 and "data.exclude=flat" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -49,7 +49,7 @@ class DataConfig:
     pairs_per_object: int = option(4, "view pairs that an object gives in an epoch")
     validation_fraction: float = option(0.01, "share of objects, chosen by the hash of their uid, never trained on")
     validation_pairs: int = option(4, "view pairs per validation object")
-    without: list[str] = option([], f"leave out objects that are any of {', '.join(UNWANTED)}")
+    exclude: list[str] = option([], f"leave out objects that are any of {', '.join(UNWANTED)}", formerly="without")
     background: Background = option(Background.composite, "composite on white, or `original` for its fringes")
     max_bad_rate: float = option(
         0.05, "stop when a larger part of the objects to train on, or held out, cannot be read"
@@ -62,8 +62,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require("data.", self, workers=(0, math.inf), cache_mb=(0, math.inf))
         _require_positive("data.", self, ("global_batch", "batch_size", "pairs_per_object", "validation_pairs"))
-        if unknown := set(self.without) - set(UNWANTED):
-            raise UserError(f"data.without={min(unknown)}: there is no such word; choose from {', '.join(UNWANTED)}")
+        if unknown := set(self.exclude) - set(UNWANTED):
+            raise UserError(f"data.exclude={min(unknown)}: there is no such word; choose from {', '.join(UNWANTED)}")
         if not 0 <= self.max_bad_rate <= 1:
             raise UserError(f"data.max_bad_rate={self.max_bad_rate}: a rate lies between 0 and 1")
 

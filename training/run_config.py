@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from conf.options import UserError
+from conf.overrides import renamed_options
 from pipeline.storage import normalised, write_atomically
 from training.config import FinetuneConfig
 from training.distributed.topology import is_rank_zero
@@ -29,7 +30,7 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
     path, now = output / "training.yaml", as_dict(config)
     begun = any((output / name).exists() for name in ("checkpoints", "best", "model"))
     if begun and path.exists():
-        before = _flat(read_record(path))
+        before = _with_current_names(_flat(read_record(path)))
         for key, value in _flat(now).items():
             # An option that was not there yet says nothing about the run.
             if not key.startswith(FREE) and not _agree(key, before.get(key, value), value):
@@ -39,6 +40,12 @@ def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if is_rank_zero():
         write_atomically(str(path), yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
+
+
+def _with_current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's options by the names that they have now."""
+    renamed = renamed_options([("", FinetuneConfig)])
+    return {renamed.get(key, key): value for key, value in record.items()}
 
 
 def recorded_model(output: Path) -> dict[str, Any]:

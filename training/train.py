@@ -45,7 +45,7 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
     if config.mirror:
         restore(output, config.mirror)
     markers = read_manifests(config.data.path, config.data.kind.value)
-    halves = split(markers, config.data.validation_fraction, config.data.without)
+    halves = split(markers, config.data.validation_fraction, config.data.exclude)
     processes = topology(config.trainer)
     batches = plan_batches(config.data.global_batch, config.data.batch_size, processes.size)
     config = replace(

@@ -188,6 +188,18 @@ def test_a_path_written_another_way_is_the_same_run(dots, tmp_path, monkeypatch)
             begin(*values)
 
 
+def test_a_run_recorded_with_an_options_former_name_is_continued(dots, tmp_path):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    continue_or_begin(run, configured(f"data.path={dots}", "data.exclude=[flat]", *SMALL))
+    record = run / "training.yaml"
+    record.write_text(record.read_text().replace("  exclude:", "  without:"))
+    with pytest.raises(UserError, match=r"data\.exclude"):
+        continue_or_begin(run, configured(f"data.path={dots}", *SMALL))
+    continue_or_begin(run, configured(f"data.path={dots}", "data.exclude=[flat]", *SMALL))
+    assert "  exclude:" in record.read_text()
+
+
 def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
     with pytest.raises(UserError, match="equally long"):
         train(dots, tmp_path / "run", "model.unet.channels=[16]")

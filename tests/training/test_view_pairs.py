@@ -157,10 +157,10 @@ def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
     assert chosen(["clipped", "flat", "duplicate"]) == chosen(["clipped", "flat", "duplicate"], 0.3) == "acf"
     assert [shard.name for shard in split(shards, 0.0, ["flat"]).training] == ["views-000000", "views-000001"]
     blank = [ShardManifest("views-000000", 0, "", (ObjectRecord("a", "ok", verdicts=("nearly_blank",)),))]
-    with pytest.raises(UserError, match="data.without=nearly_blank leaves no object of 1"):
+    with pytest.raises(UserError, match="data.exclude=nearly_blank leaves no object of 1"):
         split(blank, 0.0, ["nearly_blank"])
-    with pytest.raises(UserError, match="data.without=ugly: there is no such word; choose from nearly_blank, "):
-        DataConfig(path="x", without=["ugly"])
+    with pytest.raises(UserError, match="data.exclude=ugly: there is no such word; choose from nearly_blank, "):
+        DataConfig(path="x", exclude=["ugly"])
 
 
 @pytest.mark.parametrize("sizes", [[5], [3, 1, 4], [1] * 9, [2, 7]])

@@ -23,12 +23,12 @@ class Split:
     validation: tuple[Shard, ...]
 
 
-def split(markers: Sequence[ShardManifest], fraction: float, without: Collection[str] = ()) -> Split:
+def split(markers: Sequence[ShardManifest], fraction: float, exclude: Collection[str] = ()) -> Split:
     """Divide the objects by the hash of their uid, whatever shard they lie in.
 
     An object is validation where its hash, as a number in [0, 1), is below `fraction`. Where that leaves a
     side empty, the object with the lowest hash is validation, or the one with the highest is training.
-    Objects with a verdict that is in `without` are on neither, nor are duplicates where that has `duplicate`.
+    Objects with a verdict that is in `exclude` are on neither, nor are duplicates where that has `duplicate`.
 
     Raises:
         UserError: no object at all, or one that should be on both sides.
@@ -36,9 +36,9 @@ def split(markers: Sequence[ShardManifest], fraction: float, without: Collection
     rendered = {uid for marker in markers for uid in marker.uids}
     if not rendered:
         raise UserError("the shards hold no object that was rendered; see the reasons in their markers")
-    uids = sorted(rendered - _unwanted(markers, without), key=_hash)
+    uids = sorted(rendered - _unwanted(markers, exclude), key=_hash)
     if not uids:
-        raise UserError(f"data.without={','.join(without)} leaves no object of {len(rendered)}; name fewer verdicts")
+        raise UserError(f"data.exclude={','.join(exclude)} leaves no object of {len(rendered)}; name fewer verdicts")
     if not 0 <= fraction < 1:
         raise UserError(f"data.validation_fraction={fraction} must be at least 0 and below 1")
     if fraction and len(uids) < 2:
@@ -53,10 +53,10 @@ def split(markers: Sequence[ShardManifest], fraction: float, without: Collection
     return Split(training=side(set(uids) - held_out), validation=side(held_out))
 
 
-def _unwanted(markers: Sequence[ShardManifest], without: Collection[str]) -> set[str]:
-    """The objects that one of the words in `without` applies to."""
-    judged = {record.uid for marker in markers for record in marker.records if set(record.verdicts) & set(without)}
-    return judged | set(duplicates(markers) if DUPLICATE in without else ())
+def _unwanted(markers: Sequence[ShardManifest], exclude: Collection[str]) -> set[str]:
+    """The objects that one of the words in `exclude` applies to."""
+    judged = {record.uid for marker in markers for record in marker.records if set(record.verdicts) & set(exclude)}
+    return judged | set(duplicates(markers) if DUPLICATE in exclude else ())
 
 
 def share(shards: Sequence[Shard], consumer: int, consumers: int) -> list[Shard]:
