@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from conf.options import UserError
+from conf.options import FieldError, UserError
 from conf.overrides import option_types, prepare, refuse_former_names, renamed_options
 
 Config = TypeVar("Config")
@@ -61,14 +61,14 @@ def run(
 
     def task(composed: Any) -> None:
         nonlocal code
-        with _sentences():
+        with _sentences(schemas):
             typed: Any = OmegaConf.to_object(composed)
-        with _sentences(str(getattr(typed, "output", None) or getattr(typed, "target", None) or "")):
+        with _sentences(schemas, str(getattr(typed, "output", None) or getattr(typed, "target", None) or "")):
             code = main(typed) or 0
 
     # Hydra prints a page about an error and exits with 1 unless it is told to let exceptions through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    with _sentences():
+    with _sentences(schemas):
         _end_in_order()
         hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(task)()
     sys.exit(code)
@@ -90,14 +90,17 @@ def _end_in_order() -> None:
 
 
 @contextmanager
-def _sentences(output: str = "") -> Iterator[None]:
+def _sentences(schemas: Sequence[tuple[str, type]], output: str = "") -> Iterator[None]:
     """Turn errors that the user can mend into one sentence and exit code 2, a signal into another and 128 + its number.
 
     Args:
+        schemas: (prefix, dataclass) of the command's options, for errors that name a field.
         output: where the command writes, for errors that do not say where.
     """
     try:
         yield
+    except FieldError as error:
+        _refuse(_option_prefix(type(error.settings), schemas) + str(error))
     except UserError as error:
         _refuse(str(error))
     except MissingMandatoryValue as error:
@@ -115,6 +118,18 @@ def _sentences(output: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         print("\nstopped; the same command continues", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if TERMINATED.is_set() else signal.SIGINT))
+
+
+def _option_prefix(settings: type, schemas: Sequence[tuple[str, type]]) -> str:
+    """Return the path of the options of the dataclass `settings`, such as `renderer.` (else empty)."""
+    for prefix, schema in schemas:
+        if schema is settings:
+            return prefix
+        defaults = ((item.name, item.default_factory) for item in fields(schema) if item.default_factory is not MISSING)
+        nested = [(f"{prefix}{name}.", type(make())) for name, make in defaults if is_dataclass(make())]
+        if found := _option_prefix(settings, nested):
+            return found
+    return ""
 
 
 def _no_room(error: OSError, output: str) -> str:

@@ -8,6 +8,26 @@ class UserError(Exception):
     """An error that the user can cause and correct; a command prints its sentence and exits with code 2."""
 
 
+class FieldError(UserError):
+    """A field of a settings dataclass has a value that is not valid: `field=value: reason`.
+
+    A library knows the field's name alone. `conf.command` adds the path of the settings in the options of the command,
+    such as `renderer.`.
+
+    Args:
+        settings: The dataclass.
+        field: Name of the field.
+        reason: What is wrong, and what to do.
+    """
+
+    def __init__(self, settings: Any, field: str, reason: str) -> None:
+        super().__init__(settings, field, reason)  # all of them, so that the error can be pickled
+        self.settings, self.field, self.reason = settings, field, reason
+
+    def __str__(self) -> str:
+        return f"{self.field}={getattr(self.settings, self.field)}: {self.reason}"
+
+
 def option(default: Any, help: str, formerly: str | None = None) -> Any:
     """Return a dataclass field that is an option of a command.
 

@@ -28,12 +28,12 @@ from conf.options import UserError
 from inference.config import ReportConfig
 from inference.novel_view import NovelView, to_image
 from inference.preprocess.framing import Prepared
-from inference.psnr import psnr
 from pipeline.html import contact_sheet, is_page, page, picture
 from pipeline.output import require_own_file
 from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
 from pipeline.storage import write_atomically
 from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
+from rendering.psnr import psnr
 from training.model.conditioning import convert_pose
 from training.model.picture import decode
 

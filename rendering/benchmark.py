@@ -31,25 +31,13 @@ from conf.options import UserError
 from rendering.blender_process import BlenderProcess, Rendered, require_blender
 from rendering.formats import SUFFIXES
 from rendering.limits import Limits
-from rendering.settings import RenderSettings
+from rendering.psnr import psnr
+from rendering.settings import RenderSettings, preset
 
 HEAD = "| object | paper, CPU s | ours, CPU s | ratio | paper, dB | ours, dB | not sampling |"
 VIEWS = 12
 FINE = 4  # pixels of the reference to one
-FAST = RenderSettings()
-PAPER = RenderSettings(
-    resolution=512,
-    samples=128,
-    min_samples=0,
-    noise=0.01,  # Blender's default, which the original's script leaves on
-    denoise="accurate",
-    crop=False,
-    pixel_filter="BLACKMAN_HARRIS",
-    filter_width=0.01,
-    transparent_bounces=3,
-    cull_backfaces=False,
-    separate_coincident=False,
-)
+FAST, PAPER = preset("fast"), preset("zero123")
 LIMITS = Limits(seconds=36_000, objects=10**9)
 CATALOGUE = 798_759  # objects of Objaverse 1.0
 SPOT_PRICE = 0.015  # dollars for a core and hour, an assumption: 16 vCPUs at 0.24 $ an hour
@@ -105,8 +93,8 @@ def compare(asset: Path, views: int, reference: int, renderer: BlenderProcess) -
     # What remains when there is nothing to sample: the scene's sync and BVH, and the files.
     bare, _ = _render(renderer, asset, replace(FAST, views=views, resolution=8, samples=1, noise=0.0, denoise="none"))
     samples = max(1, reference // FINE**2)
-    truth_recipe = replace(FAST, views=views, resolution=256 * FINE, samples=samples, noise=0.0, denoise="none")
-    _, truth = _render(renderer, asset, truth_recipe)
+    truth_settings = replace(FAST, views=views, resolution=256 * FINE, samples=samples, noise=0.0, denoise="none")
+    _, truth = _render(renderer, asset, truth_settings)
 
     before = _children_cpu()
     with BlenderProcess(LIMITS) as cold:
@@ -118,8 +106,8 @@ def compare(asset: Path, views: int, reference: int, renderer: BlenderProcess) -
         asset.stem,
         start + _for_twelve(paper, views),
         _for_twelve(fast, views),
-        psnr(paper_pictures, truth),
-        psnr(fast_pictures, truth),
+        psnr(paper_pictures, truth, peak=1),
+        psnr(fast_pictures, truth, peak=1),
         per_second * (fast.phases["load"] + fixed * VIEWS / views) / _for_twelve(fast, views),
     )
 
@@ -150,11 +138,6 @@ def scaling(objects: list[Path], views: int) -> str:
         f"By the clock: one worker {2 * len(objects) / one:.2f} objects/s, two {2 * len(objects) / two:.2f} objects/s "
         f"({one / two:.2f}×), {views} views each, {os.cpu_count()} cores."
     )
-
-
-def psnr(pictures: Pictures, truth: Pictures) -> float:
-    """Decibels, over all pixels of all views."""
-    return float(-10 * np.log10(np.mean((pictures - truth) ** 2)))
 
 
 def table(rows: list[Comparison]) -> str:
@@ -189,9 +172,9 @@ def table(rows: list[Comparison]) -> str:
 FIGURES = ("paper_cpu", "fast_cpu", "paper_psnr", "fast_psnr", "overhead")
 
 
-def _render(renderer: BlenderProcess, asset: Path, recipe: RenderSettings) -> tuple[Rendered, Pictures]:
+def _render(renderer: BlenderProcess, asset: Path, settings: RenderSettings) -> tuple[Rendered, Pictures]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        rendered = renderer.render(asset, recipe, 0, Path(folder))
+        rendered = renderer.render(asset, settings, 0, Path(folder))
         pictures = [_on_white(Image.open(path)) for path in sorted(Path(folder).glob("*.webp"))]
     return rendered, np.stack(pictures)
 

@@ -30,7 +30,7 @@ class NoDevice(Exception):
 def reset() -> None:
     """Back to the factory scene, without its cube: nothing of the object before remains.
 
-    What stays of the factory scene is part of the recipe: its point light (1000 W) and its grey world.
+    What stays of the factory scene is part of the settings: its point light (1000 W) and its grey world.
     """
     bpy.ops.wm.read_factory_settings(use_empty=False)
     bpy.data.objects.remove(bpy.data.objects["Cube"], do_unlink=True)
@@ -49,14 +49,14 @@ def count_colours() -> int:
     return len(found)
 
 
-def prepare(recipe: RenderSettings, light: AreaLight, threads: int) -> None:
-    """Lights, engine and colour management of the recipe."""
-    lighting.place(recipe.lighting, light)
+def prepare(settings: RenderSettings, light: AreaLight, threads: int) -> None:
+    """Lights, engine and colour management of the settings."""
+    lighting.place(settings.lighting, light)
     scene = bpy.context.scene
     scene.camera = bpy.data.objects["Camera"]  # whatever camera an asset brought along
     scene.camera.data.lens, scene.camera.data.sensor_width = LENS_MM, SENSOR_MM
     scene.render.engine = "CYCLES"
-    scene.render.resolution_x = scene.render.resolution_y = recipe.resolution
+    scene.render.resolution_x = scene.render.resolution_y = settings.resolution
     scene.render.resolution_percentage = 100
     scene.render.film_transparent = True
     scene.render.use_persistent_data = True  # keeps the scene's BVH from one camera to the next
@@ -68,30 +68,30 @@ def prepare(recipe: RenderSettings, light: AreaLight, threads: int) -> None:
     scene.render.dither_intensity = 0
     # The released data came from Blender 3.2, whose default view transform is Filmic; 4.5 would take AgX.
     scene.display_settings.display_device = "sRGB"
-    scene.view_settings.view_transform = recipe.view_transform
+    scene.view_settings.view_transform = settings.view_transform
     scene.view_settings.look = "None"
     scene.view_settings.exposure, scene.view_settings.gamma = 0, 1
 
     cycles = scene.cycles
-    cycles.samples = recipe.samples
-    cycles.use_adaptive_sampling = recipe.noise > 0
-    cycles.adaptive_threshold, cycles.adaptive_min_samples = recipe.noise, recipe.min_samples
-    cycles.use_denoising = recipe.denoise != "none"
+    cycles.samples = settings.samples
+    cycles.use_adaptive_sampling = settings.noise > 0
+    cycles.adaptive_threshold, cycles.adaptive_min_samples = settings.noise, settings.min_samples
+    cycles.use_denoising = settings.denoise != "none"
     # Of the accurate one's time, most goes into filtering its own guides, the albedo and the normals.
-    accurate = recipe.denoise == "accurate"
+    accurate = settings.denoise == "accurate"
     cycles.denoising_prefilter = "ACCURATE" if accurate else "NONE"
     cycles.denoising_quality = "HIGH" if accurate else "BALANCED"
-    cycles.pixel_filter_type = recipe.pixel_filter
-    cycles.filter_width = recipe.filter_width
+    cycles.pixel_filter_type = settings.pixel_filter
+    cycles.filter_width = settings.filter_width
     cycles.diffuse_bounces = cycles.glossy_bounces = 1
     cycles.transmission_bounces = 3
-    cycles.transparent_max_bounces = recipe.transparent_bounces
+    cycles.transparent_max_bounces = settings.transparent_bounces
     # A tree pays for many lamps; the original's Blender 3.2 had none, and here it costs a fifth of the time.
     cycles.use_light_tree = False
 
 
 def use_device(device: str) -> str:
-    """Let Cycles render on `device` (of `Recipe`); returns the one that it got: cpu, cuda or optix.
+    """Let Cycles render on `device` (of `RenderSettings`); returns the one that it got: cpu, cuda or optix.
 
     Raises:
         NoDevice: a GPU is asked for and there is none that Cycles can use.
@@ -107,7 +107,7 @@ def use_device(device: str) -> str:
             bpy.context.scene.cycles.device = "GPU"
             return kind.lower()
     if device not in ("cpu", "auto"):
-        raise NoDevice(f"Cycles finds no GPU for renderer.device={device} on {platform.node()}")
+        raise NoDevice(f"Cycles finds no such GPU on {platform.node()}; use cpu or auto")
     bpy.context.scene.cycles.device = "CPU"
     return "cpu"
 

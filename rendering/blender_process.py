@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import psutil
 
-from conf.options import UserError
+from conf.options import FieldError, UserError
 from rendering.asset_validation.references import asset_folders
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
@@ -68,7 +68,7 @@ class BlenderProcess:
         self._stderr.close()
 
     def render(
-        self, asset: Path, recipe: RenderSettings, seed: int, folder: Path, root: Path | None = None
+        self, asset: Path, settings: RenderSettings, seed: int, folder: Path, root: Path | None = None
     ) -> Rendered:
         """Render `asset` into an existing empty `folder` (see `rendering.worker`).
 
@@ -76,15 +76,19 @@ class BlenderProcess:
         Blender can read them.
 
         Raises:
-            RenderFailure: this object has no views, and why. The renderer remains usable.
+            RenderFailure: the object has no views. The process remains usable.
+            FieldError: the machine has no GPU of the kind `settings.device`.
         """
         root = root or asset.parent
         for readable in asset_folders(asset, root):
             self._admit(readable)
         request = {
-            "asset": str(asset), "root": str(root), "recipe": asdict(recipe), "seed": seed, "folder": str(folder)
+            "asset": str(asset), "root": str(root), "settings": asdict(settings), "seed": seed, "folder": str(folder)
         }  # fmt: skip
-        return Rendered(**self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds))
+        answer = self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds)
+        if "no_device" in answer:
+            raise FieldError(settings, "device", answer["no_device"])
+        return Rendered(**answer)
 
     def build(self, kind: str, seed: int, path: Path) -> None:
         """Build a procedural object and export it to `path`, a GLB."""
@@ -139,8 +143,6 @@ class BlenderProcess:
         if self._objects >= self._limits.objects or _gigabytes(process) - self._bare > self._limits.gigabytes / 4:
             self.stop()  # what objects leave behind in Blender adds up
         answer = json.loads(line)
-        if "refused" in answer:
-            raise UserError(answer["refused"])
         if "reason" in answer:
             raise RenderFailure(answer["reason"], answer["detail"])
         return answer

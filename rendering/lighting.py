@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lamps and world of a recipe, in the scene that Blender holds; the factory scene has a lamp and a grey world."""
+"""Lamps and world of the settings, in the scene that Blender holds; the factory scene has a lamp and a grey world."""
 
 import math
 
@@ -14,7 +14,7 @@ THREE_POINT = {"key": (-45.0, 40.0, 120.0), "fill": (-140.0, 15.0, 40.0), "rim":
 
 
 def place(lighting: str, light: AreaLight) -> None:
-    """Light the scene by the recipe's `lighting`; `light` is the object's own, of which `zero123` alone makes use."""
+    """Light the scene by the settings' `lighting`; `light` is the object's own, of which `zero123` alone makes use."""
     match lighting:
         case "zero123":  # beside the factory scene's point lamp (1000 W) and its grey world
             bpy.ops.object.light_add(type="AREA", location=light.location)

@@ -1,12 +1,14 @@
-"""What a set of views is made with: everything that decides the pixels, beside the asset and the seed."""
+"""Render settings: everything that decides the pixels of a set of views, except the asset and the seed."""
 
 import math
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import numpy as np
+import yaml
 
-from conf.options import UserError, option
+from conf.options import FieldError, option
 from rendering.cameras import (
     RADIUS_RANGE,
     Array,
@@ -18,7 +20,15 @@ from rendering.cameras import (
     spherical_to_cartesian,
 )
 
-RANGES = {"views": (1, 999), "resolution": (8, 4096), "samples": (1, 65536), "transparent_bounces": (0, 1024)}
+RANGES = {
+    "views": (1, 999),
+    "resolution": (8, 4096),
+    "samples": (1, 65536),
+    "min_samples": (0, 4096),
+    "noise": (0, 1),
+    "polar": (0, 180),
+    "transparent_bounces": (0, 1024),
+}
 CHOICES = {
     "cameras": ("zero123", "sphere", "hemisphere", "orbit", "fixed"),
     "lighting": ("zero123", "uniform", "three_point"),
@@ -28,94 +38,106 @@ CHOICES = {
     "device": ("cpu", "auto", "cuda", "optix"),
 }
 PASSES = ("depth", "normal", "mask", "albedo")
-RADII = (1.0, 5.5)  # object sizes: never inside the object, and never deeper than a depth picture reaches
+RADIUS_LIMITS = (1.0, 5.5)  # object sizes: outside the object, within the range of a depth picture
 
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """A rendering recipe. The defaults are `fast`; `zero123` is the original's, see conf/pipeline/renderer."""
+    """Cameras, lights and Cycles settings of a set of views.
 
-    views: int = option(12, "pictures per object")
-    resolution: int = option(256, "side of a picture, pixels")
-    cameras: str = option("zero123", f"where they stand: {', '.join(CHOICES['cameras'])}")
-    radius: list[float] = option(list(RADIUS_RANGE), "distance range in object sizes; an orbit takes its middle")
-    polar: float = option(75.0, "of an orbit, degrees from straight above")
-    poses: list[Any] = option([], "of fixed cameras: [[polar, azimuth, radius], …] in degrees, object sizes")
+    The defaults are the preset `fast` of `conf/pipeline/renderer`; `zero123` there is the paper's.
+
+    Raises:
+        FieldError: a value is not valid.
+    """
+
+    views: int = option(12, "views per object")
+    resolution: int = option(256, "width and height of a view, pixels")
+    cameras: str = option("zero123", f"distribution of the cameras: {', '.join(CHOICES['cameras'])}")
+    radius: list[float] = option(
+        list(RADIUS_RANGE), "range of distances to the origin, object sizes; an orbit takes the mean"
+    )
+    polar: float = option(75.0, "polar angle of an orbit, degrees from +z down")
+    poses: list[Any] = option([], "fixed cameras: [[polar, azimuth, radius], …], degrees and object sizes")
     lighting: str = option("zero123", f"lamps and world: {', '.join(CHOICES['lighting'])}")
-    passes: list[str] = option([], f"beside the colour: any of {', '.join(PASSES)}")
-    samples: int = option(128, "Cycles samples per pixel, at most")
-    min_samples: int = option(8, "where sampling may end early: samples per pixel at least; 0: by Cycles' own rule")
-    noise: float = option(0.03, "sampling of a pixel ends early where its noise is below this; 0: it takes all samples")
-    denoise: str = option("balanced", "OpenImageDenoise after sampling: none, balanced, accurate (five times slower)")
-    transparent_bounces: int = option(64, "layers of transparent surfaces, as of leaves, that a ray passes at most")
-    cull_backfaces: bool = option(True, "glTF materials that are not doubleSided are seen from their front alone")
-    separate_coincident: bool = option(True, "of faces in one place, the one that faces the camera is drawn")
-    crop: bool = option(True, "sample only the rectangle where the object is: the same picture, sooner")
+    passes: list[str] = option([], f"further images of each view: any of {', '.join(PASSES)}")
+    samples: int = option(128, "maximum of Cycles samples per pixel")
+    min_samples: int = option(8, "minimum of samples per pixel with adaptive sampling; 0: chosen by Cycles")
+    noise: float = option(0.03, "noise threshold of adaptive sampling; 0: every pixel takes all samples")
+    denoise: str = option("balanced", "OpenImageDenoise: none, balanced or accurate (five times slower)")
+    transparent_bounces: int = option(64, "maximum of transparent surfaces (leaves, hair) that a ray passes")
+    cull_backfaces: bool = option(True, "show glTF materials that are not doubleSided from the front only")
+    separate_coincident: bool = option(True, "of coincident faces, draw the one that faces the camera")
+    crop: bool = option(True, "sample only the rectangle around the object: equal images in less time")
     pixel_filter: str = option("BOX", "Cycles pixel filter: BOX, GAUSSIAN or BLACKMAN_HARRIS")
-    filter_width: float = option(1.0, "width of the pixel filter, pixels (the original's 0.01 aliases)")
-    view_transform: str = option("Filmic", "tone mapping: Filmic (as the released data), Standard or AgX")
-    device: str = option("cpu", "cpu, cuda, optix, or auto: a GPU where there is one (other noise, same picture)")
+    filter_width: float = option(1.0, "width of the pixel filter, pixels (the paper's 0.01 aliases)")
+    view_transform: str = option("Filmic", "view transform: Filmic (as the released data), Standard or AgX")
+    device: str = option("cpu", "cpu, cuda, optix, or auto: a GPU if there is one (its noise differs)")
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
-                raise UserError(f"renderer.{name}={getattr(self, name)} is outside {low}..{high}")
+                raise FieldError(self, name, f"must be between {low} and {high}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise UserError(f"renderer.{name}={getattr(self, name)} is none of {', '.join(choices)}")
+                raise FieldError(self, name, f"choose one of {', '.join(choices)}")
         if unknown := set(self.passes) - set(PASSES):
-            raise UserError(f"renderer.passes: there is no {min(unknown)}; choose from {', '.join(PASSES)}")
-        if not 0 <= self.min_samples <= 4096:
-            raise UserError(f"renderer.min_samples={self.min_samples} is outside 0..4096")
-        if not 0 <= self.noise <= 1:
-            raise UserError(f"renderer.noise={self.noise} lies not within 0 and 1")
+            raise FieldError(self, "passes", f"there is no pass {min(unknown)}; choose from {', '.join(PASSES)}")
         if not self.filter_width > 0:
-            raise UserError("renderer.filter_width must be positive")
-        if not (len(self.radius) == 2 and RADII[0] <= self.radius[0] <= self.radius[1] <= RADII[1]):
-            raise UserError(f"renderer.radius={self.radius}: give [nearest, farthest] within {RADII[0]} and {RADII[1]}")
-        if not 0 <= self.polar <= 180:
-            raise UserError(f"renderer.polar={self.polar}: an angle from straight above lies within 0 and 180")
+            raise FieldError(self, "filter_width", "must be positive")
+        nearest, farthest = RADIUS_LIMITS
+        if not (len(self.radius) == 2 and nearest <= self.radius[0] <= self.radius[1] <= farthest):
+            raise FieldError(self, "radius", f"must be [nearest, farthest] between {nearest} and {farthest}")
+        self._check_poses()
+
+    def _check_poses(self) -> None:
         try:
             poses = [[float(number) for number in pose] for pose in self.poses]
         except (TypeError, ValueError):
-            raise UserError(f"renderer.poses={self.poses}: write [[polar, azimuth, radius], …] in numbers") from None
+            raise FieldError(self, "poses", "must be [[polar, azimuth, radius], …] in numbers") from None
         object.__setattr__(self, "poses", poses)  # 90 and 90.0 are the same plan
-        if self.cameras == "fixed" and len(self.poses) != self.views:
-            raise UserError(
-                f"renderer.cameras=fixed takes renderer.views={len(self.poses)} from renderer.poses, not {self.views}"
-            )
-        for pose in self.poses:
-            if not (len(pose) == 3 and 0 <= pose[0] <= 180 and abs(pose[1]) <= 360 and RADII[0] <= pose[2] <= RADII[1]):
-                raise UserError(f"renderer.poses: {pose} is not [polar 0..180, azimuth ±360, radius {RADII}]")
+        nearest, farthest = RADIUS_LIMITS
+        for pose in poses:
+            if not (len(pose) == 3 and 0 <= pose[0] <= 180 and abs(pose[1]) <= 360 and nearest <= pose[2] <= farthest):
+                limits = f"[polar 0 to 180, azimuth -360 to 360, radius {nearest} to {farthest}]"
+                raise FieldError(self, "poses", f"pose {pose} must be {limits}")
+        if self.cameras == "fixed" and len(poses) != self.views:
+            raise FieldError(self, "cameras", f"{len(poses)} poses for views={self.views}; give one pose for each view")
 
 
-def sample_cameras(recipe: RenderSettings, rng: np.random.Generator) -> Array:
-    """The object's cameras `[views, 3, 4]`; `rng` decides where the recipe leaves it open."""
-    nearest, farthest = recipe.radius
-    match recipe.cameras:
+def preset(name: str) -> RenderSettings:
+    """Return the settings of `conf/pipeline/renderer/<name>.yaml`: `fast`, or `zero123`, the paper's."""
+    text = resources.files("conf").joinpath(f"pipeline/renderer/{name}.yaml").read_text(encoding="utf-8")
+    return RenderSettings(**yaml.safe_load(text))
+
+
+def sample_cameras(settings: RenderSettings, rng: np.random.Generator) -> Array:
+    """Return the extrinsics `[views, 3, 4]` of an object's cameras; `rng` draws those that are random."""
+    nearest, farthest = settings.radius
+    match settings.cameras:
         case "zero123":
-            return sample_zero123(rng, recipe.views, (nearest, farthest))
+            return sample_zero123(rng, settings.views, (nearest, farthest))
         case "sphere":
-            return sample_sphere(rng, recipe.views, (nearest, farthest))
+            return sample_sphere(rng, settings.views, (nearest, farthest))
         case "hemisphere":
-            return sample_hemisphere(rng, recipe.views, (nearest, farthest))
+            return sample_hemisphere(rng, settings.views, (nearest, farthest))
         case "orbit":
-            return orbit(recipe.views, math.radians(recipe.polar), (nearest + farthest) / 2)
-    places = [
-        spherical_to_cartesian(math.radians(polar), math.radians(azimuth), r) for polar, azimuth, r in recipe.poses
+            return orbit(settings.views, math.radians(settings.polar), (nearest + farthest) / 2)
+    centres = [
+        spherical_to_cartesian(math.radians(polar), math.radians(azimuth), r) for polar, azimuth, r in settings.poses
     ]
-    return np.stack([look_at_origin(place) for place in places])
+    return np.stack([look_at_origin(centre) for centre in centres])
 
 
 @dataclass(frozen=True)
 class AreaLight:
-    """The light that the original places anew for every object: watts, and metres in the normalised world."""
+    """The area light of one object, as in the released renders."""
 
-    power: float
-    location: tuple[float, float, float]
+    power: float  # watts
+    location: tuple[float, float, float]  # metres in the normalised world
 
 
 def sample_area_light(rng: np.random.Generator) -> AreaLight:
-    """Power and place as `randomize_lighting` of the original's `blender_script.py`."""
+    """Return a light of random power and location, as `randomize_lighting` of the original's `blender_script.py`."""
     power, x, y, z = rng.uniform([300, -1, -1, 0.5], [600, 1, 1, 1.5])
     return AreaLight(float(power), (float(x), float(y), float(z)))

@@ -33,7 +33,7 @@ from rendering.webp import save_lossless
 
 
 def render_object(
-    asset: Path, root: Path, recipe: RenderSettings, seed: int, folder: Path, threads: int
+    asset: Path, root: Path, settings: RenderSettings, seed: int, folder: Path, threads: int
 ) -> dict[str, Any]:
     """Render `asset` into `folder` and return the fields of `rendering.blender_process.Rendered`.
 
@@ -47,33 +47,33 @@ def render_object(
     if not os.path.isfile(asset):  # false, without an exception, for a link to a folder that is not ours to read
         raise RenderFailure("missing", f"there is no file {asset.name}")
     clock, busy = Clock(), time.process_time()
-    references = guard.validate(asset, root, keep_reversed=recipe.separate_coincident)
+    references = guard.validate(asset, root, keep_reversed=settings.separate_coincident)
     copy = guard.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
-    extrinsics = sample_cameras(recipe, rng)
+    extrinsics = sample_cameras(settings, rng)
     light = sample_area_light(rng)
     blender.reset()
-    import_asset(copy, references, keep_reversed=recipe.separate_coincident)
+    import_asset(copy, references, keep_reversed=settings.separate_coincident)
     shape = normalise()
     colours = blender.count_colours()
-    if recipe.separate_coincident:
+    if settings.separate_coincident:
         coincidence.separate()
-    if recipe.cull_backfaces:
+    if settings.cull_backfaces:
         culling.cull()
-    blender.prepare(recipe, light, threads)
-    device = blender.use_device(recipe.device)
-    passes.request(recipe.passes, folder)
+    blender.prepare(settings, light, threads)
+    device = blender.use_device(settings.device)
+    passes.request(settings.passes, folder)
     clock.lap("load")
     looks = []
     for view, camera in enumerate(extrinsics):
         png = folder / f"{view:03d}.png"
-        blender.render(camera, view, png, shape.points if recipe.crop else None)
+        blender.render(camera, view, png, shape.points if settings.crop else None)
         clock.lap("render")
         with Image.open(png) as image:
             looks.append(quality.view_stats(np.asarray(image)[..., 3]))
             save_lossless(image, png.with_suffix(".webp"))
         png.unlink()
-        passes.encode(recipe.passes, camera[:, :3], folder, view)
+        passes.encode(settings.passes, camera[:, :3], folder, view)
         clock.lap("encode")
     if max(look.coverage for look in looks) == 0:
         raise RenderFailure("blank", "nothing is seen in any view")
@@ -81,7 +81,7 @@ def render_object(
     np.save(folder / "cameras.npy", extrinsics)
     meta = {
         "fov_deg": FOV_DEGREES,
-        "resolution": recipe.resolution,
+        "resolution": settings.resolution,
         "seed": seed,
         "scale": shape.scale,
         "offset": shape.offset,
@@ -89,7 +89,7 @@ def render_object(
         "border": [round(look.border, 6) for look in looks],
         "verdicts": quality.quality_flags(looks, shape.points, colours),
         "mesh": quality.mesh_hash(shape.vertices, shape.polygons),
-        "renderer": asdict(recipe),
+        "renderer": asdict(settings),
         "light": asdict(light),
         "device": device,
         "blender": blender.VERSION,
@@ -114,9 +114,11 @@ class Clock:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         match request:
-            case {"render": {"asset": asset, "root": root, "recipe": recipe, "seed": seed, "folder": folder} as render}:
-                recipe = RenderSettings(**recipe)
-                return render_object(Path(asset), Path(root), recipe, seed, Path(folder), render["threads"])
+            case {
+                "render": {"asset": asset, "root": root, "settings": settings, "seed": seed, "folder": folder} as render
+            }:
+                settings = RenderSettings(**settings)
+                return render_object(Path(asset), Path(root), settings, seed, Path(folder), render["threads"])
             case {"build": {"kind": kind, "seed": seed, "path": path}}:
                 build(kind, seed, Path(path))
                 return {}
@@ -124,7 +126,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except RenderFailure as failure:
         return {"reason": failure.reason, "detail": failure.detail}
     except blender.NoDevice as error:
-        return {"refused": str(error)}
+        return {"no_device": str(error)}
 
 
 def main(roots: list[str]) -> None:

@@ -147,9 +147,9 @@ def test_a_list_of_texts(value, items):
 )
 def test_poses_are_numbers_of_either_kind(value, poses):
     words = [f"renderer.poses={value}", "renderer.cameras=fixed", f"renderer.views={len(poses)}", "renderer.radius=1,2"]
-    recipe = OmegaConf.to_object(render(*words)).renderer
-    assert recipe.poses == poses and all(isinstance(number, float) for pose in recipe.poses for number in pose)
-    assert recipe.radius == [1.0, 2.0]
+    renderer = OmegaConf.to_object(render(*words)).renderer
+    assert renderer.poses == poses and all(isinstance(number, float) for pose in renderer.poses for number in pose)
+    assert renderer.radius == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("poses", [[[90, "a", 2]], [90, 0, 2], [None]])

@@ -12,7 +12,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from conf.options import UserError
+from conf.options import FieldError
 from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
@@ -135,7 +135,7 @@ def test_blender_is_replaced_after_so_many_objects(render, corner):
 
 @pytest.mark.parametrize("device", ["cuda", "optix"])
 def test_a_gpu_that_is_not_there_stops_the_run(render, corner, device):
-    with pytest.raises(UserError, match=f"finds no GPU for renderer.device={device}"):
+    with pytest.raises(FieldError, match=f"device={device}"):
         render(corner, device=device)
 
 

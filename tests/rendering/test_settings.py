@@ -1,25 +1,19 @@
-"""The two named recipes: the original's numbers, and the same scene sampled better."""
+"""Render settings: both presets, invalid values, cameras and lights."""
 
 import math
-from pathlib import Path
+import pickle
+from dataclasses import asdict
 
 import numpy as np
 import pytest
-import yaml
 
-from conf.options import UserError
+from conf.options import FieldError
 from rendering.cameras import camera_centre
-from rendering.settings import RenderSettings, sample_area_light, sample_cameras
-
-CONF = Path(__file__).parents[2] / "conf/pipeline/renderer"
+from rendering.settings import RenderSettings, preset, sample_area_light, sample_cameras
 
 
-def recipe(name: str) -> dict:
-    return yaml.safe_load((CONF / f"{name}.yaml").read_text())
-
-
-def test_zero123_is_the_originals():
-    assert recipe("zero123") == {
+def test_preset_zero123_has_the_papers_values():
+    assert asdict(preset("zero123")) == asdict(RenderSettings()) | {
         "resolution": 512, "samples": 128, "min_samples": 0, "noise": 0.01, "denoise": "accurate", "crop": False,
         "pixel_filter": "BLACKMAN_HARRIS", "filter_width": 0.01, "transparent_bounces": 3, "cull_backfaces": False,
         "separate_coincident": False,
@@ -27,15 +21,15 @@ def test_zero123_is_the_originals():
     assert RenderSettings().views == 12 and RenderSettings().view_transform == "Filmic"
 
 
-def test_the_default_is_fast():
-    assert RenderSettings(**recipe("fast")) == RenderSettings()
+def test_the_default_is_the_preset_fast():
+    assert preset("fast") == RenderSettings()
 
 
-def test_both_show_the_same_scene(render, corner):
+def test_both_presets_show_the_same_scene(render, corner):
     """Only noise and the outline may differ: inside the object the mean colours agree."""
     small = {"views": 2, "resolution": 128}
-    original = render(corner, **recipe("zero123") | small).pixels / 255
-    fast = render(corner, **recipe("fast") | small).pixels / 255
+    original = render(corner, **asdict(preset("zero123")) | small).pixels / 255
+    fast = render(corner, **asdict(preset("fast")) | small).pixels / 255
     inside = (original[..., 3] == 1) & (fast[..., 3] == 1)
     assert inside.mean() > 0.02
     difference = (original - fast)[inside][:, :3]
@@ -63,30 +57,32 @@ def test_the_area_light_is_drawn_as_in_the_original():
         {"device": "tpu"},
     ],
 )  # fmt: skip
-def test_a_recipe_that_cannot_be_is_refused(wrong):
-    with pytest.raises(UserError, match=f"renderer.{next(iter(wrong))}"):
+def test_an_invalid_value_is_refused_with_the_name_of_its_field(wrong):
+    with pytest.raises(FieldError) as caught:
         RenderSettings(**wrong)
+    assert caught.value.field == next(iter(wrong))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # it crosses Ray
 
 
-def test_fixed_cameras_stand_where_they_are_told():
-    recipe = RenderSettings(cameras="fixed", views=2, poses=[[90, 0, 2], [60, 90, 1.5]])
-    centres = camera_centre(sample_cameras(recipe, np.random.default_rng(0)))
+def test_fixed_cameras_have_the_given_poses():
+    settings = RenderSettings(cameras="fixed", views=2, poses=[[90, 0, 2], [60, 90, 1.5]])
+    centres = camera_centre(sample_cameras(settings, np.random.default_rng(0)))
     high = [0, 1.5 * math.sin(math.radians(60)), 0.75]
     np.testing.assert_allclose(centres, [[2, 0, 0], high], atol=1e-12)
 
 
 @pytest.mark.parametrize("cameras", ["zero123", "sphere", "hemisphere", "orbit"])
-def test_cameras_follow_from_the_seed_and_the_recipe(cameras):
-    recipe = RenderSettings(cameras=cameras, views=5, radius=[2.0, 2.4])
-    first, again = (sample_cameras(recipe, np.random.default_rng(3)) for _ in range(2))
+def test_cameras_follow_from_the_seed_and_the_settings(cameras):
+    settings = RenderSettings(cameras=cameras, views=5, radius=[2.0, 2.4])
+    first, again = (sample_cameras(settings, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (5, 3, 4)
     radii = np.linalg.norm(camera_centre(first), axis=1)
     assert radii.min() >= 2.0 and radii.max() <= 2.4
 
 
-def test_lighting_recipes_light_as_they_say(render, corner):
-    """Uniform: as bright from everywhere. Three points: brighter from the front than from behind, and none is dark."""
+def test_brightness_around_the_object_by_lighting(render, corner):
+    """Uniform: equal on all sides. Three points: brighter in front than behind, and no side is dark."""
     ring = {"cameras": "orbit", "polar": 90.0, "views": 8, "samples": 16, "resolution": 64}
     brightness = {}
     for lighting in ("uniform", "three_point"):

@@ -1,9 +1,11 @@
+"""PSNR, worked out by hand."""
+
 import math
 
 import numpy as np
 import pytest
 
-from inference.psnr import psnr
+from rendering.psnr import psnr
 
 
 def test_psnr_by_hand():
@@ -13,3 +15,7 @@ def test_psnr_by_hand():
     assert psnr(one_off, black) == pytest.approx(10.7918, abs=1e-4)
     assert psnr(black + 255, black) == 0  # no wrap-around of 8-bit differences
     assert psnr(black, black) == math.inf
+
+
+def test_peak_is_the_range_of_the_values():
+    assert psnr(np.full((2, 4, 4, 3), 0.6), np.full((2, 4, 4, 3), 0.5), peak=1) == pytest.approx(20)
