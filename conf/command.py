@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -125,8 +125,8 @@ def _option_prefix(settings: type, schemas: Sequence[tuple[str, type]]) -> str:
     for prefix, schema in schemas:
         if schema is settings:
             return prefix
-        defaults = ((item.name, item.default_factory) for item in fields(schema) if item.default_factory is not MISSING)
-        nested = [(f"{prefix}{name}.", type(make())) for name, make in defaults if is_dataclass(make())]
+        defaults = [(item.name, _default(item)) for item in fields(schema)]
+        nested = [(f"{prefix}{name}.", type(value)) for name, value in defaults if is_dataclass(value)]
         if found := _option_prefix(settings, nested):
             return found
     return ""
@@ -222,13 +222,17 @@ def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text:
 def _options(schema: type, prefix: str) -> list[str]:
     lines = []
     for field in fields(schema):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
+        default = _default(field)
         if is_dataclass(default) and not isinstance(default, type):
             lines += _options(type(default), f"{prefix}{field.name}.")
         else:
             shown = "" if default is MISSING or default == "???" else f"={_shown(default)}"
             lines.append(f"  {prefix}{field.name}{shown}".ljust(44) + f"  {field.metadata.get('help', '')}")
     return lines
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def _shown(default: Any) -> str:
