@@ -1,4 +1,4 @@
-"""From noise to a clean latent: DDIM with the original's arithmetic, and diffusers' faster solvers."""
+"""Samplers, from noise to clean latents: DDIM at the original's timesteps, and the faster solvers of diffusers."""
 
 from collections.abc import Callable, Sequence
 
@@ -33,8 +33,8 @@ def sample(
     clip = config["clip_sample_range"] if config["clip_sample"] else None
     match sampling.sampler:
         case Sampler.ddim:
-            timesteps, last = ddim_timesteps(sampling.steps, len(alphas)), model.scheduler.final_alpha_cumprod
-            return ddim(predict_noise, x_T, timesteps, alphas, sampling.eta, noises, clip, last, on_step)
+            timesteps = ddim_timesteps(sampling.steps, len(alphas))
+            return ddim(predict_noise, x_T, timesteps, model.scheduler, sampling.eta, noises, on_step)
         case Sampler.dpm_solver:
             solver: Solver = DPMSolverMultistepScheduler(**noise_schedule(model), **EVEN)
         case Sampler.euler:

@@ -59,7 +59,7 @@ def test_a_gaussian_is_transported_as_by_hand(solver):
     )
     assert coarse < (0.01 if isinstance(solver, DPMSolverMultistepScheduler) else 0.15)
     assert fine < coarse / 2
-    assert (ddim(gaussian, x_T, ddim_timesteps(100), ALPHAS, eta=0.0) - exact).norm() < 0.05 * exact.norm()
+    assert (ddim(gaussian, x_T, ddim_timesteps(100), noise_schedule(), eta=0.0) - exact).norm() < 0.05 * exact.norm()
 
 
 def test_clipping_bounds_the_clean_picture():

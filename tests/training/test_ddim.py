@@ -1,14 +1,15 @@
 import pytest
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 from training.model.ddim import ddim, ddim_timesteps, novel_views
 from training.model.guidance import guided
-from training.model.zero123 import noise_schedule
+from training.model.zero123 import Prediction, noise_schedule
 
 
 def denoiser(x, t):
-    """Some function of picture and time, the same for both samplers."""
+    """Return some function of image and timestep."""
     return torch.tanh(x + t.view(-1, 1, 1, 1) / 1000)
 
 
@@ -22,34 +23,47 @@ def test_timesteps_are_the_originals():
             ddim_timesteps(steps)
 
 
+def reference(predict_noise, x_T, timesteps, alphas_cumprod, eta, generator, clip, last_alpha):
+    """Equation 12 of the paper, in the order of the original's code; `last_alpha` is ᾱ after the last step."""
+    x, alphas = x_T, alphas_cumprod[timesteps]
+    previous = torch.cat([last_alpha[None], alphas[:-1]])
+    for t, alpha, alpha_prev in zip(timesteps.flip(0).tolist(), alphas.flip(0), previous.flip(0), strict=True):
+        noise = predict_noise(x, torch.full((len(x),), t))
+        clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+        clean = clean if clip is None else clean.clamp(-clip, clip)
+        sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)).sqrt()
+        x = alpha_prev.sqrt() * clean + (1 - alpha_prev - sigma**2).sqrt() * noise
+        if eta > 0:
+            x = x + sigma * randn_tensor(x.shape, generator=generator)
+    return x
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_agrees_with_diffusers(eta, clip):
-    schedule = noise_schedule(clip=clip)
+@pytest.mark.parametrize("prediction", [Prediction.epsilon, Prediction.sample])
+@pytest.mark.parametrize("steps", [1, 20, 75, 600])
+def test_steps_equal_the_equation_to_the_last_bit(steps, prediction, clip, eta):
+    schedule = noise_schedule(prediction, clip)
+    alphas, last, timesteps = schedule.alphas_cumprod, schedule.final_alpha_cumprod, ddim_timesteps(steps)
     x_T = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    g, last = torch.Generator().manual_seed(1), schedule.final_alpha_cumprod
-    ours = ddim(denoiser, x_T, ddim_timesteps(20), schedule.alphas_cumprod, eta, g, clip, last)
-    schedule.set_timesteps(20)
-    theirs, g = x_T, torch.Generator().manual_seed(1)
-    for t in schedule.timesteps:
-        theirs = schedule.step(denoiser(theirs, t.expand(2)), int(t), theirs, eta=eta, generator=g).prev_sample
-    assert torch.allclose(ours, theirs, atol=1e-4)
+    expected = reference(denoiser, x_T, timesteps, alphas, eta, torch.Generator().manual_seed(1), clip, last)
+    assert torch.equal(ddim(denoiser, x_T, timesteps, schedule, eta, torch.Generator().manual_seed(1)), expected)
 
 
-def test_a_perfect_denoiser_brings_the_picture_back():
-    alphas = noise_schedule().alphas_cumprod
-    picture = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def test_a_perfect_denoiser_restores_the_image():
+    schedule, exact = noise_schedule(), noise_schedule(clip=1.0)  # the latter ends at ᾱ = 1
+    image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
-    def knows(x, t):
-        alpha = alphas[t].view(-1, 1, 1, 1)
-        return (x - alpha.sqrt() * picture) / (1 - alpha).sqrt()
+    def perfect(x, t):
+        alpha = schedule.alphas_cumprod[t].view(-1, 1, 1, 1)
+        return (x - alpha.sqrt() * image) / (1 - alpha).sqrt()
 
     x_T = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    end = ddim(knows, x_T, ddim_timesteps(10), alphas, 1.0, torch.Generator().manual_seed(2))
-    # As in the original it ends at ᾱ of timestep 0, whose noise has a deviation of √0.00085 = 0.029 …
-    assert 0.02 < (end - picture).std() < 0.04
-    clean = ddim(knows, x_T, ddim_timesteps(10), alphas, 1.0, torch.Generator().manual_seed(2), None, torch.ones(()))
-    assert torch.allclose(clean, picture, atol=1e-5)  # … and on request without any
+    end = ddim(perfect, x_T, ddim_timesteps(10), schedule, 1.0, torch.Generator().manual_seed(2))
+    # As in the original it ends at ᾱ of timestep 0, whose noise has a deviation of √0.00085 = 0.029.
+    assert 0.02 < (end - image).std() < 0.04
+    clean = ddim(perfect, x_T, ddim_timesteps(10), exact, 1.0, torch.Generator().manual_seed(2))
+    assert torch.allclose(clean, image, atol=1e-5)
 
 
 def test_guidance_is_null_plus_scale_times_the_difference(model):

@@ -73,7 +73,7 @@ def test_noise_prediction_averaged_and_last(converted, checkpoint_file):
 def test_guided_ddim(converted):
     # The original leaves the noisiest of its timesteps out: of four it walks three.
     denoise, timesteps = guided(converted, *given(converted), scale=3.0), ddim_timesteps(4)[:-1]
-    latent = ddim(denoise, NOISY, timesteps, converted.alphas_cumprod, eta=0.0)
+    latent = ddim(denoise, NOISY, timesteps, converted.scheduler, eta=0.0)
     assert_as_original("ddim_0", latent[..., ::2, ::2])
 
 

@@ -1,24 +1,26 @@
-"""DDIM sampling (Song et al. 2021, arXiv 2010.02502) with the original's arithmetic, as free functions."""
+"""DDIM sampling (Song et al. 2021, arXiv 2010.02502): diffusers' steps at the timesteps of the original's code."""
 
 from collections.abc import Callable
 
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from training.model.guidance import Denoiser, guided
 from training.model.zero123 import Zero123
 
-Generators = torch.Generator | list[torch.Generator] | None  # of the batch, or one for each sample in it
+Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one per sample
 
 
 def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
-    """Evenly spaced timesteps, rising, offset by one: 50 of 1000 are 1, 21, …, 981.
+    """Return evenly spaced timesteps, rising, offset by one: 50 of 1000 are 1, 21, …, 981.
 
-    As in the original, a count that does not divide 1000 yields a few more than asked for (75 yields 77).
+    As in the original, a count that does not divide 1000 yields a few more than requested (75 yields 77), which
+    `DDIMScheduler.set_timesteps` does not.
 
     Raises:
-        ValueError: fewer steps than one or more than there are training timesteps.
+        ValueError: `steps` is below 1 or above `train_timesteps`.
     """
     if not 1 <= steps <= train_timesteps:
         raise ValueError(f"DDIM takes 1 to {train_timesteps} steps, not {steps}")
@@ -30,32 +32,33 @@ def ddim(
     predict_noise: Denoiser,
     x_T: Tensor,
     timesteps: Tensor,
-    alphas_cumprod: Tensor,
+    scheduler: DDIMScheduler,
     eta: float = 1.0,
     generator: Generators = None,
-    clip: float | None = None,
-    last_alpha: Tensor | None = None,
     on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """Walk from noise `x_T` `[B, C, h, w]` to a clean latent of the same shape (equation 12).
+    """Return the clean latents `[B, C, h, w]` that DDIM reaches from noise (equation 12).
 
-    `timesteps` rise; `eta` 0 is deterministic, 1 has DDPM's variance; `clip` bounds the clean latent that
-    each step predicts; `last_alpha` is the ᾱ that the last step ends at: that of timestep 0, as in the original,
-    which leaves 3 % of noise for the autoencoder to swallow, or 1. `generator` lives on the device of `x_T` or on the
-    CPU, whose noises are the same on every machine.
+    Args:
+        predict_noise: Denoiser, which predicts ε whatever the prediction type of `scheduler`.
+        x_T: Noise `[B, C, h, w]`.
+        timesteps: Evenly spaced and rising, as from `ddim_timesteps`.
+        scheduler: Noise schedule, bound on the predicted clean latent (`clip_sample`) and ᾱ that the last step ends at:
+            that of timestep 0, as in the original, which leaves 3 % of noise, or 1 (`set_alpha_to_one`).
+        eta: 0 is deterministic, 1 has the variance of DDPM.
+        generator: Source of the noise of each step, on the device of `x_T` or on the CPU, whose numbers are equal on
+            every machine.
+        on_step: Called after each step.
     """
+    solver = DDIMScheduler.from_config(scheduler.config, prediction_type="epsilon", thresholding=False)
+    length, first = len(solver.alphas_cumprod), int(timesteps[0])
+    interval = int(timesteps[1]) - first if len(timesteps) > 1 else length
     x = x_T
-    alphas = alphas_cumprod[timesteps]
-    before = torch.cat([(alphas_cumprod[0] if last_alpha is None else last_alpha.to(alphas))[None], alphas[:-1]])
-    for t, alpha, alpha_before in zip(timesteps.flip(0).tolist(), alphas.flip(0), before.flip(0), strict=True):
+    for t in timesteps.flip(0).tolist():
+        # The scheduler steps back by length // num_inference_steps, and to its final ᾱ where that is below 0.
+        solver.num_inference_steps = length // interval if t > first else 1
         noise = predict_noise(x, torch.full((len(x),), t, device=x.device))
-        clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
-        if clip is not None:
-            clean = clean.clamp(-clip, clip)
-        sigma = eta * ((1 - alpha_before) / (1 - alpha) * (1 - alpha / alpha_before)).sqrt()
-        x = alpha_before.sqrt() * clean + (1 - alpha_before - sigma**2).sqrt() * noise
-        if eta > 0:
-            x = x + sigma * randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        x = solver.step(noise, t, x, eta=eta, generator=generator, return_dict=False)[0]
         on_step()
     return x
 
@@ -71,19 +74,19 @@ def novel_views(
     eta: float = 1.0,
     generator: Generators = None,
 ) -> Tensor:
-    """The objects of condition latents `[B, C, h, w]` and image embeddings seen after the relative poses: pictures
-    `[B, 3, R, R]` in [-1, 1]."""
+    """Return images `[B, 3, R, R]` in [-1, 1] of the objects as seen after the relative poses.
+
+    Args:
+        model: Model to sample from.
+        condition: Latents of the condition images `[B, C, h, w]`, not scaled.
+        embedding_BD: Image embeddings of the condition images.
+        pose_B4: Pose vectors.
+        steps: DDIM steps.
+        guidance: Scale of classifier-free guidance.
+        eta: η of DDIM.
+        generator: Source of noise, as in `ddim`.
+    """
     context = model.context(embedding_BD, pose_B4)
     x_T = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
-    scheduler = model.scheduler.config
-    latent = ddim(
-        guided(model, context, condition, guidance),
-        x_T,
-        ddim_timesteps(steps, len(model.alphas_cumprod)),
-        model.alphas_cumprod,
-        eta,
-        generator,
-        clip=scheduler["clip_sample_range"] if scheduler["clip_sample"] else None,
-        last_alpha=model.scheduler.final_alpha_cumprod,
-    )
-    return model.decode(latent)
+    denoiser, timesteps = guided(model, context, condition, guidance), ddim_timesteps(steps, len(model.alphas_cumprod))
+    return model.decode(ddim(denoiser, x_T, timesteps, model.scheduler, eta, generator))
