@@ -26,6 +26,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from conf.environment import prepare_environment
 from conf.options import FieldError, UserError
 from conf.overrides import option_types, prepare, refuse_former_names, renamed_options
 
@@ -52,6 +53,7 @@ def run(
     schemas = [("", config), *((f"{option.split('/')[0]}.", schema) for option, schema in (groups or {}).items())]
     multirun = bool({"-m", "--multirun"} & set(sys.argv))
     try:
+        prepare_environment()
         refuse_former_names(sys.argv[1:], renamed_options(schemas))
         sys.argv[1:] = prepare(sys.argv[1:], option_types(schemas), multirun)
     except UserError as error:

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from conf.options import UserError
+from pipeline.autoscaler import may_get_gpus
 from pipeline.config import Cluster
 
 Job = TypeVar("Job")
@@ -21,6 +25,8 @@ Result = TypeVar("Result")
 # of them is itself what kills them. What a task raises is never tried again.
 LOSSES = 100
 LOOK_ROUND = 5.0  # seconds between looks at how large the cluster has become
+REMIND_S = 60.0  # between two words about waiting for a machine that tasks fit on
+MAX_GPU_WAIT_S = 1800.0  # for the first machine with a GPU
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("conf", "rendering", "pipeline")  # what a task that renders imports, and Blender's process in turn
@@ -49,6 +55,8 @@ def connected(
     }
     if cluster.address:
         _require_listener(cluster.address)
+    elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one to the home folder
     code = {"py_modules": [str(ROOT / package) for package in packages], "excludes": ["__pycache__"]}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
@@ -82,10 +90,11 @@ def run_tasks(
     may grow and shrink.
 
     Raises:
-        UserError: a task was lost `LOSSES` times. What a task raises comes out as it is.
+        UserError: a task was lost `LOSSES` times, or no machine with a GPU came. What a task raises comes out as it is.
     """
     import ray
 
+    began = reminded = time.monotonic()
     remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=LOSSES)(task)
     waiting = iter(jobs)
     running: list[Any] = []
@@ -96,6 +105,13 @@ def run_tasks(
             return
         ready: list[Any]
         ready, running = ray.wait(running, num_returns=1, timeout=LOOK_ROUND)
+        if not ready and not _room(ray.cluster_resources(), cpus_per_task, gpus_per_task):
+            now, needs = time.monotonic(), f"{cpus_per_task} CPUs{' and a GPU' if gpus_per_task else ''}"
+            if gpus_per_task and now - began > MAX_GPU_WAIT_S:
+                raise UserError(f"no machine with {needs} came in {MAX_GPU_WAIT_S / 60:.0f} min; see `ray status`")
+            if now - reminded > REMIND_S:
+                reminded = now
+                print(f"waiting for a machine with {needs}; see `ray status`", file=sys.stderr)
         for stream in ready:
             try:
                 result: Any = ray.get(next(stream))
@@ -112,11 +128,23 @@ def run_tasks(
 
 
 def gpu_share(device: str, cluster: Cluster) -> float:
-    """The part of a GPU that a task takes which renders on `device` (of `rendering.settings`); needs the connection."""
+    """Return the part of a GPU that a task on `device` (of `rendering.settings`) takes; needs the connection.
+
+    Raises:
+        UserError: `device` asks for a GPU, which the cluster has not and cannot get.
+    """
     import ray
 
-    if device == "cpu" or (device == "auto" and not ray.cluster_resources().get("GPU")):
+    there = ray.cluster_resources().get("GPU")
+    if device == "cpu" or (device == "auto" and not there):
         return 0.0
+    if not there and cluster.address is None:
+        raise UserError(f"device={device}: Ray finds no GPU on this machine; use device=cpu or auto")
+    if not there and not may_get_gpus():
+        raise UserError(
+            f"device={device}: the cluster has no GPU, and no autoscaler that could bring one; start its machines with "
+            "GPUs first, or use device=cpu or auto"
+        )
     return 1 / cluster.workers_per_gpu
 
 

@@ -1,9 +1,18 @@
 """Tasks share the GPUs that a cluster says it has; Ray takes its word, so no GPU is needed to see it."""
 
+import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-from command import PROJECT
+import pytest
+from command import PROJECT, command
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
+from ray.util import get_node_ip_address
 
 SHARE = """
 import os, time
@@ -19,7 +28,7 @@ def at_work(job):
 
 cluster = Cluster(workers=8, workers_per_gpu=2)
 ray.init(num_cpus=8, num_gpus={gpus}, include_dashboard=False, log_to_driver=False)
-print([gpu_share(device, cluster) for device in ("cpu", "auto", "cuda", "optix")])
+print([gpu_share(device, cluster) for device in (("cpu", "auto", "cuda", "optix") if {gpus} else ("cpu", "auto"))])
 if {gpus}:
     spans = list(run_tasks(at_work, range(6), cluster, 1, gpu_share("cuda", cluster)))
     print(max(sum(a <= t < b for a, b, _ in spans) for t, _, _ in spans), {{gpu for _, _, gpu in spans}})
@@ -39,4 +48,102 @@ def test_two_tasks_at_a_time_share_one_gpu():
 
 
 def test_auto_asks_for_no_gpu_where_there_is_none():
-    assert run(gpus=0) == ["[0.0, 0.0, 0.5, 0.5]"]
+    assert run(gpus=0) == ["[0.0, 0.0]"]
+
+
+def test_a_gpu_that_this_machine_lacks_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words = ["objects=procedural", "objects.count=1", f"output={tmp_path}", "renderer.device=cuda"]
+    done = command("pipeline.render", *words, timeout=120)
+    *_, sentence = done.stderr.splitlines()
+    assert done.returncode == 2 and sentence.startswith("error: device=cuda: ") and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def head(tmp_path):
+    """Start the head of a cluster, whose machines are processes here; the call returns the environment to join it."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has 107 letters at most
+    env = {
+        **os.environ,
+        "RAY_TMPDIR": folder,
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HOME": str(tmp_path),
+    }
+    heads: list[subprocess.Popen[bytes]] = []
+
+    def start(resources: dict[str, int] | None) -> dict[str, str]:
+        """`resources` of a type of machines that the autoscaler may bring; None: no autoscaler."""
+        words, ray = ["--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false"], dict(env)
+        if resources:
+            itself = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+            worker = {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": 1}
+            config = {name: [] for name in LISTS} | {"docker": {}, "auth": {}, "file_mounts": {}} | {
+                "cluster_name": "fake", "max_workers": 1, "upscaling_speed": 1.0, "idle_timeout_minutes": 1,
+                "provider": {"type": "fake_multinode", "gcs_address": f"{get_node_ip_address()}:{port}"},
+                "head_node_type": FAKE_HEAD_NODE_TYPE,
+                "file_mounts_sync_continuously": False,
+                "available_node_types": {FAKE_HEAD_NODE_TYPE: itself, "worker": worker},
+            }  # fmt: skip
+            (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(config))
+            words.append(f"--autoscaling-config={tmp_path / 'ray_bootstrap_config.yaml'}")
+            ray["RAY_OVERRIDE_NODE_ID_FOR_TESTING"] = FAKE_HEAD_NODE_ID
+            ray["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": 0})
+        program = str(Path(sys.executable).with_name("ray"))
+        heads.append(subprocess.Popen([program, "start", *words], env=ray, cwd=PROJECT, stdout=subprocess.DEVNULL))
+        # Without the address, `auto` would look for any cluster on this machine while the head starts.
+        return {**env, "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+
+    yield start
+    for process in heads:
+        process.terminate()
+        process.wait(60)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+LISTS = (
+    "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands", "rsync_exclude",
+    "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_filter",
+)  # fmt: skip
+
+JOIN = """
+import ray, time
+from pipeline.cluster import gpu_share
+from pipeline.config import Cluster
+end = time.monotonic() + 60
+while True:
+    try:
+        ray.init("auto", logging_level="ERROR", log_to_driver=False)
+        break
+    except ConnectionError:
+        assert time.monotonic() < end
+        time.sleep(1)
+cluster = Cluster(address="auto", workers=2)
+begun = time.monotonic()
+try:
+    share = gpu_share("optix", cluster)
+except Exception as error:
+    print(type(error).__name__, str(error).split(":")[0], time.monotonic() - begun < 20)
+else:
+    print(share)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        (None, "UserError device=optix True"),
+        ({"CPU": 1}, "UserError device=optix True"),
+        ({"CPU": 1, "GPU": 1}, "0.5"),
+    ],
+)
+def test_a_cluster_is_waited_for_where_it_can_get_a_gpu(head, resources, said):
+    env = head(resources)
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=180
+    )
+    assert done.stdout.strip() == said, done.stdout + done.stderr
