@@ -1,4 +1,4 @@
-"""The parent's side of Blender: start it, give it one object at a time, stop it when it hangs or dies."""
+"""Start the Blender process, send it one object at a time, and restart it after a crash, a timeout or a leak."""
 
 import importlib.util
 import json
@@ -23,40 +23,51 @@ from rendering.failure import RenderFailure
 from rendering.limits import Limits
 from rendering.settings import RenderSettings
 
-START_LIMIT = 300.0  # seconds; importing bpy takes one, on a machine that is busy with everything else more
-MEMORY_CHECK = 0.1  # seconds between two looks at the memory of the child
-ROOT = Path(__file__).parents[1]  # this code, wherever it was shipped to
+START_TIMEOUT_S = 300.0  # importing bpy takes a second, on a busy machine much longer
+BUILD_TIMEOUT_S = 60.0  # of a procedural object
+MEMORY_CHECK_S = 0.1  # interval between two measurements of the child's memory
+MAX_STDERR_BYTES = 600  # quoted in an error
+CODE_ROOT = Path(__file__).parents[1]
 
 
 def require_blender() -> None:
-    """Raise UserError where this Python has no Blender, before every single object fails for it."""
+    """Raise `UserError` if this Python has no Blender module."""
     if not importlib.util.find_spec("bpy"):
         raise UserError(
-            "this Python has no Blender module; it exists for Python 3.11 alone: make install, "
+            "this Python has no Blender module (bpy), which needs Python 3.11; run make install, "
             "or python3.11 -m pip install '.[render]'"
         )
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """`meta` follows from asset, recipe and seed; what it took does not."""
+    """Result of rendering one object.
+
+    Attributes:
+        meta: Content of `meta.json`; determined by asset, settings and seed.
+        phases: Wall-clock seconds of each phase.
+        cpu: CPU seconds of all phases together.
+    """
 
     meta: dict[str, Any]
-    phases: dict[str, float]  # seconds by phase of the work
-    cpu: float  # CPU seconds of all of them
+    phases: dict[str, float]
+    cpu: float
 
 
 class BlenderProcess:
-    """A supervised Blender process that renders many objects. A new one takes the place of one that fails.
+    """A supervised Blender process that renders many objects; it is restarted after a failure.
 
-    Use as a context manager; not shared between threads.
+    Use it as a context manager, in one thread.
+
+    Args:
+        limits: Time and memory of one object, and how many objects a process renders before it is restarted.
     """
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
-        self._objects = 0  # that the present process has rendered
-        self._bare = 0.0  # gigabytes that it held before the first
-        self._roots = [Path(tempfile.gettempdir()).resolve()]  # that it may read assets from
+        self._objects = 0  # rendered by the current process
+        self._initial_gigabytes = 0.0  # memory of the current process before its first object
+        self._roots = [Path(tempfile.gettempdir()).resolve()]  # folders with assets, readable in the sandbox
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 
@@ -70,46 +81,51 @@ class BlenderProcess:
     def render(
         self, asset: Path, settings: RenderSettings, seed: int, folder: Path, root: Path | None = None
     ) -> Rendered:
-        """Render `asset` into an existing empty `folder` (see `rendering.worker`).
+        """Render `asset` (see `rendering.worker`).
 
-        `root`, by default the asset's folder, is the folder of the source: the asset may refer to files below it, and
-        Blender can read them.
+        Args:
+            asset: The file.
+            settings: Cameras, lights and sampling.
+            seed: Determines the random cameras, the area light and the noise.
+            folder: Existing, empty folder for the views.
+            root: The folder of the source, by default that of the asset. The asset may refer to files below it.
 
         Raises:
-            RenderFailure: the object has no views. The process remains usable.
-            FieldError: the machine has no GPU of the kind `settings.device`.
+            RenderFailure: The object has no views. The process remains usable.
+            FieldError: The machine has no GPU of the kind `settings.device`.
         """
         root = root or asset.parent
         for readable in asset_folders(asset, root):
-            self._admit(readable)
+            self._make_readable(readable)
         request = {
             "asset": str(asset), "root": str(root), "settings": asdict(settings), "seed": seed, "folder": str(folder)
         }  # fmt: skip
-        answer = self._ask({"render": request | {"threads": self._limits.threads}}, self._limits.seconds)
-        if "no_device" in answer:
-            raise FieldError(settings, "device", answer["no_device"])
-        return Rendered(**answer)
+        response = self._request({"render": request | {"threads": self._limits.threads}}, self._limits.seconds)
+        if "no_device" in response:
+            raise FieldError(settings, "device", response["no_device"])
+        return Rendered(**response)
 
     def build(self, kind: str, seed: int, path: Path) -> None:
         """Build a procedural object and export it to `path`, a GLB."""
-        self._ask({"build": {"kind": kind, "seed": seed, "path": str(path)}}, 60.0)
+        self._request({"build": {"kind": kind, "seed": seed, "path": str(path)}}, BUILD_TIMEOUT_S)
 
-    def _admit(self, folder: Path) -> None:
-        """Let Blender read below `folder`. No process gets more than it was started with, so a fresh one is."""
+    def _make_readable(self, folder: Path) -> None:
+        """Let Blender read below `folder`; this needs a restart, since a sandbox cannot be widened."""
         if not any(folder.is_relative_to(root) for root in self._roots):
             self._roots.append(folder)
             self.stop()
 
     def stop(self) -> None:
+        """Kill the process, if there is one. The next request starts another."""
         if self._process:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
-    def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
-        """The answer. Where Blender dies, a fresh one tries once more: a neighbour may have been what killed it.
+    def _request(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+        """Return the response to `request`, with a second attempt if Blender crashes.
 
-        The second attempt writes over all that the first has left.
+        Another process on the machine may have caused the crash. The second attempt overwrites the files of the first.
         """
         try:
             return self._attempt(request, limit)
@@ -119,7 +135,7 @@ class BlenderProcess:
             return self._attempt(request, limit)
 
     def _attempt(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
-        self._stderr.truncate(0)  # only the last words about this object are of interest
+        self._stderr.truncate(0)  # keep the messages about this object only
         if self._process is None:
             self._start()
         process = self._process
@@ -132,73 +148,77 @@ class BlenderProcess:
             line = b""
         except TimeoutError:
             self.stop()
-            raise RenderFailure("timeout", f"it took longer than {limit:g} s") from None
+            raise RenderFailure("timeout", f"rendering took longer than {limit:g} s") from None
         except MemoryError:
             self.stop()
-            raise RenderFailure("memory", f"it took more than {self._limits.gigabytes:g} GB of memory") from None
+            raise RenderFailure("memory", f"Blender used more than {self._limits.gigabytes:g} GB of memory") from None
         if not line:
             self.stop()
-            raise RenderFailure("crashed", f"Blender died with code {process.returncode}: {self._last_words()}")
+            raise RenderFailure("crashed", f"Blender ended with code {process.returncode}: {self._stderr_tail()}")
         self._objects += 1
-        if self._objects >= self._limits.objects or _gigabytes(process) - self._bare > self._limits.gigabytes / 4:
-            self.stop()  # what objects leave behind in Blender adds up
-        answer = json.loads(line)
-        if "reason" in answer:
-            raise RenderFailure(answer["reason"], answer["detail"])
-        return answer
+        if (
+            self._objects >= self._limits.objects
+            or _gigabytes(process) - self._initial_gigabytes > self._limits.gigabytes / 4
+        ):
+            self.stop()  # Blender does not free all memory between objects
+        response = json.loads(line)
+        if "reason" in response:
+            raise RenderFailure(response["reason"], response["detail"])
+        return response
 
     def _start(self) -> None:
-        if not (self._started() or self._started()):  # once more, as for an object
-            raise UserError(f"Blender cannot start on {platform.node()}: {self._last_words()}")
+        if not (self._try_start() or self._try_start()):  # a second attempt, as for an object
+            raise UserError(f"Blender cannot start on {platform.node()}: {self._stderr_tail()}")
 
-    def _started(self) -> bool:
+    def _try_start(self) -> bool:
         self._objects = 0
         allowed = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, _some(allowed, self._limits.threads))
+        os.sched_setaffinity(0, _first_cores(allowed, self._limits.threads))
         try:
             self._process = subprocess.Popen(
-                # -P: this code, and not what happens to lie in the folder that a cluster's machine was started in
+                # -P keeps modules of the working folder from shadowing this code.
                 [sys.executable, "-P", "-m", "rendering.worker", *map(str, self._roots)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                    "OMP_NUM_THREADS": "1",  # more would fight over the cores with the workers beside it
+                    "PYTHONPATH": os.pathsep.join([str(CODE_ROOT), os.environ.get("PYTHONPATH", "")]),
+                    "OMP_NUM_THREADS": "1",  # more threads would compete with the other workers for the cores
                 },
             )
         finally:
             os.sched_setaffinity(0, allowed)
         try:
-            hello = self._read_line(self._process, START_LIMIT)
+            greeting = self._read_line(self._process, START_TIMEOUT_S)
         except (TimeoutError, MemoryError):
-            hello = b""
-        if not hello:
+            greeting = b""
+        if not greeting:
             self.stop()
             return False
         for task in os.listdir(f"/proc/{self._process.pid}/task"):
             os.sched_setaffinity(int(task), allowed)
-        self._bare = _gigabytes(self._process)
-        if not json.loads(hello)["confined"]:
-            warnings.warn(f"{platform.node()} has no Landlock: Blender can read what you can", stacklevel=2)
+        self._initial_gigabytes = _gigabytes(self._process)
+        if not json.loads(greeting)["sandboxed"]:
+            warnings.warn(f"{platform.node()} has no Landlock: Blender can read every file that you can", stacklevel=2)
         return True
 
-    def _last_words(self) -> str:
-        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 600))
+    def _stderr_tail(self) -> str:
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - MAX_STDERR_BYTES))
         return " | ".join(self._stderr.read().decode(errors="replace").split("\n")[-4:]).strip(" |")
 
     def _read_line(self, process: subprocess.Popen[bytes], limit: float) -> bytes:
-        """The child's next line, or what there is at its end.
+        """Return the next line of the process's output, or b"" at its end.
 
         Raises:
-            TimeoutError: `limit` seconds went by. MemoryError: it holds more than it may.
+            TimeoutError: There was no line within `limit` seconds.
+            MemoryError: The process exceeds its memory limit.
         """
         assert process.stdout
         end = time.monotonic() + limit
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            while not selector.select(MEMORY_CHECK):
+            while not selector.select(MEMORY_CHECK_S):
                 if time.monotonic() > end:
                     raise TimeoutError
                 if _gigabytes(process) > self._limits.gigabytes:
@@ -206,10 +226,11 @@ class BlenderProcess:
         return process.stdout.readline()
 
 
-def _some(cores: set[int], count: int) -> set[int]:
-    """Where Blender starts: TBB counts the cores then, and a thread for each of them spins where Cycles may use fewer.
+def _first_cores(cores: set[int], count: int) -> set[int]:
+    """Return the `count` cores that Blender starts on.
 
-    Once it has counted, it may run on all. Not everybody starts on the first core.
+    TBB counts the allowed cores at start and spins a thread on each, also if Cycles has fewer threads. Afterwards the
+    process is allowed on all cores. The first core depends on the process id, so that workers start on different ones.
     """
     order = sorted(cores)
     first = os.getpid() % len(order)
@@ -217,7 +238,7 @@ def _some(cores: set[int], count: int) -> set[int]:
 
 
 def _gigabytes(process: subprocess.Popen[bytes]) -> float:
-    """Resident memory, 0 once the process has ended."""
+    """Return the resident memory of `process` in gigabytes, 0 if it has ended."""
     try:
         return psutil.Process(process.pid).memory_info().rss / 1e9
     except psutil.NoSuchProcess:

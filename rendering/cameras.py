@@ -1,4 +1,4 @@
-"""Cameras, view sampling and pose algebra: every geometric convention of the project, in numpy alone.
+"""Cameras, view sampling and relative poses: the geometric conventions of the project, in numpy.
 
 World: z up, the object centred at the origin, the longest side of its bounding box 1.
 Camera: Blender axes (x right, y up, looks along -z). Extrinsics are `[R|t]`, world→camera, float64 `[3, 4]`;
@@ -20,27 +20,30 @@ Array = NDArray[np.float64]
 
 
 def spherical_to_cartesian(polar: float, azimuth: float, radius: float) -> Array:
-    """Spherical to Cartesian, `[3]`."""
+    """Return the Cartesian coordinates `[3]` of spherical ones."""
     return radius * np.array(
         [math.sin(polar) * math.cos(azimuth), math.sin(polar) * math.sin(azimuth), math.cos(polar)]
     )
 
 
 def cartesian_to_spherical(centre: ArrayLike) -> tuple[float, float, float]:
-    """Cartesian `[3]` to (polar, azimuth, radius), as the original's `cartesian_to_spherical`."""
+    """Return (polar, azimuth, radius) of Cartesian coordinates `[3]`, as the original's `cartesian_to_spherical`."""
     x, y, z = np.asarray(centre, dtype=np.float64)
     return math.atan2(math.hypot(x, y), z), math.atan2(y, x), math.sqrt(x * x + y * y + z * z)
 
 
 def look_at_origin(centre: ArrayLike) -> Array:
-    """Extrinsics `[3, 4]` of a camera at `centre` `[3]` that looks at the origin, +z up in the picture.
+    """Return the extrinsics `[3, 4]` of a camera at `centre` `[3]` that looks at the origin, +z up in the image.
 
-    The right axis follows from the azimuth, so that it is defined straight above and below too.
+    The right axis follows from the azimuth, so that it is also defined for cameras on the z axis.
+
+    Raises:
+        ValueError: `centre` is the origin or not finite.
     """
     centre = np.asarray(centre, dtype=np.float64)
     polar, azimuth, radius = cartesian_to_spherical(centre)
     if not (math.isfinite(radius) and radius > 0):
-        raise ValueError(f"a camera needs a finite place away from the origin, not {centre.tolist()}")
+        raise ValueError(f"centre={centre.tolist()}: a camera must be at a finite position other than the origin")
     backward = spherical_to_cartesian(polar, azimuth, 1.0)
     right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
     rotation = np.stack([right, np.cross(backward, right), backward])
@@ -48,13 +51,13 @@ def look_at_origin(centre: ArrayLike) -> Array:
 
 
 def camera_centre(extrinsics: ArrayLike) -> Array:
-    """World position(s) `[..., 3]` of camera(s) `[..., 3, 4]`: -Rᵀt."""
+    """Return the world positions `[..., 3]` of cameras `[..., 3, 4]`: -Rᵀt."""
     extrinsics = np.asarray(extrinsics, dtype=np.float64)
     return -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
 
 
 def relative_pose(target: ArrayLike, condition: ArrayLike) -> Array:
-    """Pose `[4]` of camera `target` as seen from camera `condition` (both extrinsics `[3, 4]`).
+    """Return the pose vector `[4]` of camera `target` relative to camera `condition`, extrinsics `[3, 4]`.
 
     T = [θ_target - θ_cond, sin Δφ, cos Δφ, r_target - r_cond], as the released checkpoints expect
     (Zero-1-to-3, section 3.2; `get_T` of the original's `simple.py`).
@@ -63,22 +66,22 @@ def relative_pose(target: ArrayLike, condition: ArrayLike) -> Array:
 
 
 def pose_between(target: ArrayLike, condition: ArrayLike) -> Array:
-    """The same from the places `[3]` of the two cameras."""
+    """Return the pose vector `[4]` of a camera at `target` `[3]` relative to one at `condition` `[3]`."""
     polar_t, azimuth_t, radius_t = cartesian_to_spherical(target)
     polar_c, azimuth_c, radius_c = cartesian_to_spherical(condition)
     return pose_vector(polar_t - polar_c, azimuth_t - azimuth_c, radius_t - radius_c)
 
 
 def pose_vector(polar: float, azimuth: float, radius: float) -> Array:
-    """The model's pose `[4]` for a turn by `polar` and `azimuth` (radians) and a step back by `radius`."""
+    """Return the pose vector `[4]` of a rotation by `polar` and `azimuth` (radians) and a change of the radius."""
     return np.array([polar, math.sin(azimuth), math.cos(azimuth), radius])
 
 
 def sample_zero123(rng: np.random.Generator, views: int, radius: tuple[float, float] = RADIUS_RANGE) -> Array:
-    """`views` cameras `[views, 3, 4]` as in the released renders.
+    """Return cameras `[views, 3, 4]` distributed as in the released renders.
 
     The direction is a normalised sample of the cube [-1, 1]³, hence denser towards its corners than a uniform
-    one; the radius is uniform in `radius` (`sample_spherical` of the original's `blender_script.py`).
+    one; the radius is uniform in the range `radius` (`sample_spherical` of the original's `blender_script.py`).
     """
     directions = rng.uniform(-1, 1, (views, 3))
     radii = rng.uniform(*radius, (views, 1))
@@ -86,34 +89,33 @@ def sample_zero123(rng: np.random.Generator, views: int, radius: tuple[float, fl
 
 
 def sample_sphere(rng: np.random.Generator, views: int, radius: tuple[float, float] = RADIUS_RANGE) -> Array:
-    """`views` cameras `[views, 3, 4]` uniform on the sphere, their radius uniform in `radius`."""
+    """Return cameras `[views, 3, 4]` uniform on the sphere, with a radius uniform in the range `radius`."""
     return _sample_zone(rng, views, radius, lowest=-1.0)
 
 
 def sample_hemisphere(rng: np.random.Generator, views: int, radius: tuple[float, float] = RADIUS_RANGE) -> Array:
-    """`views` cameras `[views, 3, 4]` uniform on the upper half of the sphere, their radius uniform in `radius`."""
+    """Return cameras `[views, 3, 4]` uniform on the upper half of the sphere, radius uniform in the range `radius`."""
     return _sample_zone(rng, views, radius, lowest=0.0)
 
 
 def _sample_zone(rng: np.random.Generator, views: int, radius: tuple[float, float], lowest: float) -> Array:
-    # Archimedes: on a sphere, height is uniform.
+    # The height of a uniform sample of a sphere is uniform (Archimedes).
     polars = np.arccos(rng.uniform(lowest, 1, views))
     azimuths = rng.uniform(-math.pi, math.pi, views)
-    places = map(spherical_to_cartesian, polars, azimuths, rng.uniform(*radius, views))
-    return np.stack([look_at_origin(place) for place in places])
+    centres = map(spherical_to_cartesian, polars, azimuths, rng.uniform(*radius, views))
+    return np.stack([look_at_origin(centre) for centre in centres])
 
 
 def orbit(views: int, polar: float, radius: float) -> Array:
-    """`views` cameras `[views, 3, 4]` once around, counter-clockwise from azimuth 0, all at one polar angle."""
+    """Return cameras `[views, 3, 4]` on a circle at one polar angle, counter-clockwise from azimuth 0."""
     azimuths = 2 * math.pi * np.arange(views) / views
     return np.stack([look_at_origin(spherical_to_cartesian(polar, azimuth, radius)) for azimuth in azimuths])
 
 
 def project(points: ArrayLike, extrinsics: ArrayLike, resolution: int, fov_degrees: float = FOV_DEGREES) -> Array:
-    """World points `[N, 3]` to pixel coordinates `[N, 2]` (column, row) of a square picture.
+    """Return the pixel coordinates `[N, 2]` (column, row) of world points `[N, 3]` in a square image.
 
-    The top left corner of the picture is (0, 0), pixel centres lie at halves. Points behind the camera have
-    no picture and come out as NaN.
+    The top left corner of the image is (0, 0), pixel centres lie at halves. Points behind the camera give NaN.
     """
     points, extrinsics = np.asarray(points, dtype=np.float64), np.asarray(extrinsics, dtype=np.float64)
     x, y, z = (points @ extrinsics[:, :3].T + extrinsics[:, 3]).T

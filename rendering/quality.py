@@ -1,9 +1,9 @@
-"""Verdicts on an object that has views, in words that a training run can select by.
+"""Quality flags of a rendered object, by which a training run can exclude objects.
 
-nearly_blank  in every view it covers less than a part in two hundred of the picture
-clipped       in some view it reaches over the frame
-plain         no texture, and one colour all over
-flat          a plane, however it is turned
+nearly_blank  covers less than 0.5 % of every view
+clipped       reaches over the border of at least one view
+plain         has no texture and a single colour
+flat          is a plane, in any orientation
 """
 
 import hashlib
@@ -14,40 +14,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERDICTS = ("nearly_blank", "clipped", "plain", "flat")
-FAINT = 0.005  # of the picture
-THIN = 0.02  # of the middle one of its three extents
+MAX_BLANK_COVERAGE = 0.005  # part of the view's pixels
+MAX_CLIPPED_BORDER = 0.01  # part of the view's outermost pixels
+MAX_FLAT_RATIO = 0.02  # smallest extent by the middle one
 
 
 @dataclass(frozen=True)
 class ViewStats:
-    """What one picture shows: the part that is covered, and the part of its outermost pixels."""
+    """Coverage of one view, as parts of 1."""
 
-    coverage: float
-    border: float
+    coverage: float  # of all pixels
+    border: float  # of the outermost pixels
 
 
 def view_stats(alpha: NDArray[np.uint8]) -> ViewStats:
-    """`alpha` `[height, width]`."""
+    """Return the statistics of a view from its `alpha` `[H, W]`."""
     border = np.concatenate([alpha[0], alpha[-1], alpha[1:-1, 0], alpha[1:-1, -1]])
     return ViewStats(float(alpha.mean() / 255), float(border.mean() / 255))
 
 
-def quality_flags(looks: Sequence[ViewStats], points: NDArray[np.float64], colours: int) -> list[str]:
-    """The verdicts that apply, in the order of VERDICTS.
+def quality_flags(stats: Sequence[ViewStats], points: NDArray[np.float64], colours: int) -> list[str]:
+    """Return the flags that apply, in the order of `VERDICTS`.
 
-    `points` `[N, 3]` are the normalised vertices; `colours` is how many its materials have, a texture counts as many.
+    Args:
+        stats: Statistics of each view.
+        points: Normalised vertices `[N, 3]`.
+        colours: Number of colours of the materials (`rendering.blender.count_colours`).
     """
-    verdicts = {
-        "nearly_blank": max(look.coverage for look in looks) < FAINT,
-        "clipped": any(look.border > 0.01 for look in looks),
+    flags = {
+        "nearly_blank": max(view.coverage for view in stats) < MAX_BLANK_COVERAGE,
+        "clipped": any(view.border > MAX_CLIPPED_BORDER for view in stats),
         "plain": colours <= 1,
-        "flat": flatness(points) < THIN,
+        "flat": flatness(points) < MAX_FLAT_RATIO,
     }
-    return [verdict for verdict in VERDICTS if verdicts[verdict]]
+    return [flag for flag in VERDICTS if flags[flag]]
 
 
 def flatness(points: NDArray[np.float64]) -> float:
-    """Of the three extents of `points` `[N, 3]` along their principal axes, the smallest as a part of the next."""
+    """Return the smallest extent of `points` `[N, 3]` along their principal axes, divided by the middle one."""
     centred = points - points.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     smallest, middle, _ = np.sort(np.ptp(centred @ axes, axis=0))
@@ -55,9 +59,9 @@ def flatness(points: NDArray[np.float64]) -> float:
 
 
 def mesh_hash(points: NDArray[np.float64], polygons: int) -> str:
-    """A name for the geometry: equal for equal normalised vertices `[N, 3]`, in whatever order they come."""
+    """Return a hash of the geometry: equal for equal normalised vertices `[N, 3]` in any order."""
     cells = np.rint(points * 4096).astype(np.int64).astype(np.uint64)
-    # Each vertex is scrambled (the odd constants are splitmix64's), then all are added up: a sum knows no order.
+    # The sum of the hashes of the vertices (constants of splitmix64) does not depend on their order.
     mixed = (cells * np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)).sum(axis=1)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

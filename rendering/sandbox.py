@@ -1,7 +1,7 @@
-"""The second wall: the kernel lets the process that holds Blender read and write only what it needs (Linux Landlock).
+"""Sandbox of the Blender process: it can read and write only the paths that it needs (Linux Landlock).
 
-What `rendering.asset_validation` overlooks in an asset then finds nothing to read, nowhere to write and nobody to call.
-See landlock(7); the rules hold for the process and its children and cannot be taken back.
+It limits the damage of an untrusted file whose attack `rendering.asset_validation` does not detect. The rules hold for
+the process and its children and cannot be lifted, see landlock(7).
 """
 
 import ctypes
@@ -11,53 +11,56 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
-NO_NEW_PRIVILEGES = 38
-READ = 0b1101  # execute, read a file, list a folder
-FILES = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # version of Landlock: how many rights over files it knows
-TCP = 0b11  # bind, connect
-FILE_RIGHTS = 0b1100000000000111  # those that make sense for a file: execute, write, read, truncate, ioctl
-SYSTEM = (
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # numbers of system calls, equal on every architecture
+NO_NEW_PRIVILEGES = 38  # option of prctl(2)
+READ_RIGHTS = 0b1101  # execute, read a file, list a folder
+FILE_RIGHTS_COUNT = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # by version of Landlock
+TCP_RIGHTS = 0b11  # bind, connect
+FILE_RIGHTS = 0b1100000000000111  # rights that apply to a file: execute, write, read, truncate, ioctl
+SYSTEM_PATHS = (
     *("/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
     *("/proc", "/sys", "/dev/urandom", "/dev/null"),
 )
-DEVICES = ("/dev/null", "/dev/shm")  # and those of a GPU, below
+WRITABLE_DEVICES = ("/dev/null", "/dev/shm")
 
 
-class _Ruleset(ctypes.Structure):
+class _RulesetAttributes(ctypes.Structure):
     _fields_ = (("files", ctypes.c_uint64), ("tcp", ctypes.c_uint64))
 
 
-class _Beneath(ctypes.Structure):
+class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _fields_ = (("rights", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
 def enter_sandbox(roots: Iterable[str | Path]) -> bool:
-    """From here on this process reads Python, Blender, the system's libraries and `roots`; it writes to the folder
-    for temporary files alone and opens no TCP connection.
+    """Restrict this process for the rest of its life.
 
-    False where the kernel has no Landlock.
+    It can read Python, Blender, the system's libraries and the folders `roots`, and write to the folder for temporary
+    files. It cannot open a TCP connection (Landlock 4 and later).
+
+    Returns:
+        Whether the kernel has Landlock. If not, nothing is restricted.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1:
         return False
-    rights = (1 << FILES[min(version, 5)]) - 1
-    wanted = _Ruleset(rights, TCP if version >= 4 else 0)
-    ruleset = _checked(libc.syscall(CREATE_RULESET, ctypes.byref(wanted), 16 if version >= 4 else 8, 0))
-    # The folder that a command is given in is on sys.path, yet may be anybody's home.
+    rights = (1 << FILE_RIGHTS_COUNT[min(version, 5)]) - 1
+    attributes = _RulesetAttributes(rights, TCP_RIGHTS if version >= 4 else 0)
+    ruleset = _checked(libc.syscall(CREATE_RULESET, ctypes.byref(attributes), 16 if version >= 4 else 8, 0))
+    # The working folder is on sys.path too, but it may be a home folder.
     code: list[str | Path] = [
         Path(__file__).parents[1],
         sys.prefix,
         sys.base_prefix,
         *(set(sys.path) - {"", os.getcwd()}),
     ]
-    readable: set[str | Path] = {*SYSTEM, *code, *roots}
-    for place in readable:
-        _allow(libc, ruleset, Path(place), READ & rights)
+    readable: set[str | Path] = {*SYSTEM_PATHS, *code, *roots}
+    for path in readable:
+        _allow(libc, ruleset, Path(path), READ_RIGHTS & rights)
     gpu = [*Path("/dev").glob("nvidia*"), Path("/dev/dri"), Path("/dev/kfd")]
-    for path in {*(Path(name) for name in DEVICES), Path(tempfile.gettempdir()), *gpu}:
+    for path in {*(Path(name) for name in WRITABLE_DEVICES), Path(tempfile.gettempdir()), *gpu}:
         _allow(libc, ruleset, path, rights)
     _checked(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _checked(libc.syscall(RESTRICT_SELF, ruleset, 0))
@@ -67,12 +70,12 @@ def enter_sandbox(roots: Iterable[str | Path]) -> bool:
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # what is not on this machine need not be allowed
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # the path does not exist on this machine
         return
-    rule = _Beneath(rights if path.is_dir() else rights & FILE_RIGHTS, place)
+    rule = _PathBeneath(rights if path.is_dir() else rights & FILE_RIGHTS, descriptor)
     _checked(libc.syscall(ADD_RULE, ruleset, 1, ctypes.byref(rule), 0))
-    os.close(place)
+    os.close(descriptor)
 
 
 def _checked(result: int) -> int:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The child process that holds Blender: requests in on stdin, answers out on stdout, one JSON line each.
+"""The process that runs Blender. It reads requests from stdin and writes responses to stdout, one JSON line each.
 
-`{"render": …}`: an asset in, a folder with `000.webp …`, passes and `cameras.npy` out, and what is known of it.
-`{"build": …}`: a procedural object out, as a GLB.
-Started by `rendering.blender_process`, which outlives it; nothing an asset does to Blender reaches another process.
+`{"render": …}` renders an asset into a folder: `000.webp …`, further passes and `cameras.npy`.
+`{"build": …}` writes a procedural object as a GLB.
+`rendering.blender_process` starts this process and restarts it, so that a crash of Blender affects one object.
 """
 
 import ctypes
@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rendering import asset_validation as guard
-from rendering import blender, coincidence, culling, passes, quality
+from rendering import asset_validation, blender, coincidence, culling, passes, quality
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
 from rendering.geometry import normalise
@@ -37,18 +36,23 @@ def render_object(
 ) -> dict[str, Any]:
     """Render `asset` into `folder` and return the fields of `rendering.blender_process.Rendered`.
 
-    The asset may refer to files below `root`.
-
-    Cameras, light and noise follow from `seed` alone.
+    Args:
+        asset: The file.
+        root: The folder of the source: the asset may refer to files below it.
+        settings: Cameras, lights and sampling.
+        seed: Determines the random cameras, the area light and the noise.
+        folder: Existing folder for the views.
+        threads: Cycles threads.
 
     Raises:
-        RenderFailure: the asset gives no views.
+        RenderFailure: The asset has no views.
+        NoDevice: The machine has no GPU of the kind `settings.device`.
     """
-    if not os.path.isfile(asset):  # false, without an exception, for a link to a folder that is not ours to read
+    if not os.path.isfile(asset):  # False, not an exception, for a link into a folder without permission
         raise RenderFailure("missing", f"there is no file {asset.name}")
-    clock, busy = Clock(), time.process_time()
-    references = guard.validate(asset, root, keep_reversed=settings.separate_coincident)
-    copy = guard.redirect(references, folder / "asset")
+    timer, cpu_start = PhaseTimer(), time.process_time()
+    references = asset_validation.validate(asset, root, keep_reversed=settings.separate_coincident)
+    copy = asset_validation.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(settings, rng)
     light = sample_area_light(rng)
@@ -63,20 +67,20 @@ def render_object(
     blender.prepare(settings, light, threads)
     device = blender.use_device(settings.device)
     passes.request(settings.passes, folder)
-    clock.lap("load")
-    looks = []
-    for view, camera in enumerate(extrinsics):
-        png = folder / f"{view:03d}.png"
-        blender.render(camera, view, png, shape.points if settings.crop else None)
-        clock.lap("render")
+    timer.lap("load")
+    stats = []
+    for number, camera in enumerate(extrinsics):
+        png = folder / f"{number:03d}.png"
+        blender.render(camera, number, png, shape.points if settings.crop else None)
+        timer.lap("render")
         with Image.open(png) as image:
-            looks.append(quality.view_stats(np.asarray(image)[..., 3]))
+            stats.append(quality.view_stats(np.asarray(image)[..., 3]))
             save_lossless(image, png.with_suffix(".webp"))
         png.unlink()
-        passes.encode(settings.passes, camera[:, :3], folder, view)
-        clock.lap("encode")
-    if max(look.coverage for look in looks) == 0:
-        raise RenderFailure("blank", "nothing is seen in any view")
+        passes.encode(settings.passes, camera[:, :3], folder, number)
+        timer.lap("encode")
+    if max(view.coverage for view in stats) == 0:
+        raise RenderFailure("blank", "every view is empty")
     shutil.rmtree(folder / "asset", ignore_errors=True)
     np.save(folder / "cameras.npy", extrinsics)
     meta = {
@@ -85,33 +89,34 @@ def render_object(
         "seed": seed,
         "scale": shape.scale,
         "offset": shape.offset,
-        "coverage": [round(look.coverage, 6) for look in looks],
-        "border": [round(look.border, 6) for look in looks],
-        "verdicts": quality.quality_flags(looks, shape.points, colours),
+        "coverage": [round(view.coverage, 6) for view in stats],
+        "border": [round(view.border, 6) for view in stats],
+        "verdicts": quality.quality_flags(stats, shape.points, colours),
         "mesh": quality.mesh_hash(shape.vertices, shape.polygons),
         "renderer": asdict(settings),
         "light": asdict(light),
         "device": device,
         "blender": blender.VERSION,
     }
-    return {"meta": meta, "phases": clock.laps, "cpu": time.process_time() - busy}
+    return {"meta": meta, "phases": timer.seconds, "cpu": time.process_time() - cpu_start}
 
 
-class Clock:
-    """Seconds by phase of the work."""
+class PhaseTimer:
+    """Measure the seconds of each phase of the work."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, phase: str) -> None:
-        """Count the time since the last call to `phase`."""
+        """Add the time since the previous call to `phase`."""
         now = time.monotonic()
-        self.laps[phase] = self.laps.get(phase, 0.0) + now - self._last
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def respond(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the response to a request; a failure is a response with `reason` and `detail`."""
     try:
         match request:
             case {
@@ -130,16 +135,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(roots: list[str]) -> None:
-    """Serve requests; assets lie below `roots` or in the folder for temporary files."""
-    # A parent that is killed cannot stop its child, so the kernel is asked to.
+    """Serve requests for assets below `roots` or in the folder for temporary files, until stdin ends."""
+    # The kernel kills this process when its parent ends: a parent that is killed cannot do so.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Blender writes to file descriptor 1 as it likes: answers get a descriptor of their own.
-    answers = os.fdopen(os.dup(1), "w")
+    # Blender prints to file descriptor 1, so responses get another one.
+    responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps({"confined": enter_sandbox(roots)}), file=answers, flush=True)  # hello: Blender is there
+    print(json.dumps({"sandboxed": enter_sandbox(roots)}), file=responses, flush=True)  # Blender has started
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+        print(json.dumps(respond(json.loads(line))), file=responses, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_a_finer_picture_is_composited_before_it_is_averaged():
 def test_an_object_is_imported_once_and_rendered_twelve_times():
     three_views = Rendered({}, {"load": 1.0, "render": 2.5, "encode": 0.5}, cpu=8.0)
     # Two CPU seconds of import, and six for three views: twenty-four for twelve.
-    assert benchmark._for_twelve(three_views, 3) == pytest.approx(26)
+    assert benchmark._cpu_for_all_views(three_views, 3) == pytest.approx(26)
 
 
 def test_the_table_says_what_it_means_for_all_objects():
