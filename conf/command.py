@@ -147,6 +147,7 @@ def _no_room(error: OSError, output: str) -> str:
     if output and place.is_relative_to(Path(output).absolute()):
         place = Path(output)  # rather than a file below it, whose name means nothing to the user
     elif place.is_relative_to(temporary):
+        place = Path(temporary).resolve()  # TMPDIR may be a link of `prepare_environment`
         elsewhere = "set TMPDIR to another folder"
     return f"{place}: {(error.strerror or 'cannot be written').lower()}; make room, or {elsewhere}"
 
