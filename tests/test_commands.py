@@ -1,35 +1,15 @@
 """Every YAML composes; what does not fit is refused in one sentence with exit code 2; --help teaches."""
 
 import importlib
-from pathlib import Path
 
 import pytest
-from command import command
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from conf.command import register
+from tests.support.command import command
+from tests.support.entries import CONF, ENTRIES
 
-CONF = Path(__file__).parents[1] / "conf"
-ENTRIES = [
-    ("pipeline", "render"),
-    ("pipeline", "verify"),
-    ("pipeline", "inspect"),
-    ("pipeline", "pack"),
-    ("pipeline", "export"),
-    ("pipeline", "status"),
-    ("training", "finetune"),
-    ("training", "encode"),
-    ("training", "loading"),
-    ("training", "convert"),
-    ("training", "benchmark"),
-    ("training", "plot"),
-    ("inference", "sample"),
-    ("inference", "text_to_views"),
-    ("inference", "demo"),
-    ("inference", "benchmark"),
-    ("inference", "report"),
-]
 # The entry of each folder of configurations that has groups, and what it cannot do without.
 GROUPED = {
     "pipeline": ("pipeline.render", []),

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import PROJECT, command
-from tracked import tracked
 
 from pipeline.monitor import monitored
-from tests.pipeline.test_monitor import begun, commit
-from tests.training.dots import write_dots
-from tests.training.test_finetune import SMALL
+from tests.support.command import PROJECT, command
+from tests.support.dots import write_dots
+from tests.support.render_run import begun, commit
+from tests.support.small_run import SMALL
+from tests.support.tracked import tracked
 
 
 def dashboard(*words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import command
 
-from tests.pipeline.released import files_of, write_folder
+from tests.support.command import command
+from tests.support.released import files_of, write_folder
 
 
 @pytest.fixture

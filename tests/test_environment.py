@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from command import PROJECT, command
 
-from tests.training.dots import write_dots
-from tests.training.small_run import SMALL
+from tests.support.command import PROJECT, command
+from tests.support.dots import write_dots
+from tests.support.small_run import SMALL
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from command import command
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_commands import CONF, ENTRIES
 
 from conf.command import register
 from conf.options import UserError, option
@@ -16,6 +14,8 @@ from conf.overrides import option_types, prepare, refuse_former_names, renamed_o
 from pipeline.config import RenderConfig
 from pipeline.sources import SOURCES
 from rendering.settings import RenderSettings
+from tests.support.command import command
+from tests.support.entries import CONF, ENTRIES
 
 # Names of files and folders, with all that Hydra's grammar, OmegaConf's or a shell gives a meaning to.
 TEXTS = [

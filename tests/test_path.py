@@ -3,8 +3,9 @@
 import importlib.util
 
 import pytest
-from command import command
 from PIL import Image
+
+from tests.support.command import command
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 

@@ -5,10 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from command import PROJECT
 from PIL import Image
 
-from tests.training.dots import write_dots
+from tests.support.command import PROJECT
+from tests.support.dots import write_dots
 
 
 def runs(python: str) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import PROJECT, command
 from PIL import Image, ImageDraw
 
 from conf.options import UserError
 from inference.preprocess.background import remove_background, remove_spill
 from inference.preprocess.photograph import read_photograph
+from tests.support.command import PROJECT, command
 
 SHARED = Path(__file__).parents[3] / "shared"
 

@@ -2,9 +2,8 @@
 
 import json
 
-from command import command
-
-from tests.training.originals import TINY, original_state, write_original
+from tests.support.command import command
+from tests.support.originals import TINY, original_state, write_original
 
 
 def test_the_ways_draw_the_same_and_a_table_says_how_fast(tmp_path):

@@ -17,8 +17,9 @@ import av
 import httpx
 import numpy as np
 import pytest
-from command import PROJECT, command
 from PIL import Image
+
+from tests.support.command import PROJECT, command
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

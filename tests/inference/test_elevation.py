@@ -1,5 +1,4 @@
 import importlib.util
-import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,8 @@ from PIL import Image
 from conf.options import UserError
 from inference.elevation.estimate import TURNS, estimate_elevation, fit_elevation
 from inference.poses import cameras_after
-from rendering.cameras import FOV_DEGREES, camera_centre, project
-
-SIDE = 256
+from rendering.cameras import project
+from tests.support.painted_cube import SIDE, cube
 
 
 def seen_points(degrees, radius=1.85, points=200, noise=0.0, outliers=0.0, seed=0):
@@ -25,22 +23,6 @@ def seen_points(degrees, radius=1.85, points=200, noise=0.0, outliers=0.0, seed=
     tracks[:, 1:][wrong] += rng.uniform(-0.1, 0.1, (wrong.sum(), 2))
     tracks[:, 1:][rng.random((points, len(TURNS))) < 0.3] = np.nan  # hidden
     return tracks
-
-
-def cube(camera, texture):
-    """A picture of a cube whose sides bear `texture` `[6, n, n]`, by rays, on white."""
-    focal = SIDE / (2 * math.tan(math.radians(FOV_DEGREES) / 2))
-    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
-    rays = np.stack([(columns - SIDE / 2) / focal, (SIDE / 2 - rows) / focal, np.full_like(rows, -1)], axis=-1)
-    rays, centre = rays @ camera[:, :3], camera_centre(camera)
-    enters = (-0.3 * np.sign(rays) - centre) / rays
-    axis, depth = enters.argmax(axis=-1), enters.max(axis=-1)
-    hit = centre + depth[..., None] * rays
-    on_object = (np.abs(hit) <= 0.3 + 1e-9).all(axis=-1)
-    other = np.stack([np.take_along_axis(hit, ((axis + i) % 3)[..., None], axis=-1)[..., 0] for i in (1, 2)])
-    u, v = np.clip((other + 0.3) / 0.6 * texture.shape[1], 0, texture.shape[1] - 1).astype(int)
-    face = axis + 3 * (np.take_along_axis(rays, axis[..., None], axis=-1)[..., 0] > 0)
-    return Image.fromarray(np.where(on_object, texture[face, u, v], 255).astype(np.uint8)).convert("RGB")
 
 
 def drawn_by(camera_at, draw):

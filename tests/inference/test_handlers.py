@@ -17,7 +17,7 @@ from inference.web.handlers import Handlers
 from inference.web.layout import build_page
 from inference.web.markup import duration, miniature
 from inference.web.service import Session, ViewService
-from tests.inference.test_elevation import cube
+from tests.support.painted_cube import cube
 from training.model.conditioning import PoseVector
 
 

@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from command import PROJECT, command
 from PIL import Image, ImageDraw
 
 from conf.options import UserError
 from inference import Prepared, prepare
+from tests.support.command import PROJECT, command
 
 POSES = [[0, 90, 0], [-30, 0, 0]]
 

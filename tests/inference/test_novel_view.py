@@ -17,7 +17,7 @@ from conf.options import UserError
 from inference import NovelView, Prepared
 from inference.config import Sampling
 from inference.novel_view import to_image
-from tests.training.originals import TINY, convert, noise, original_state, write_original
+from tests.support.originals import TINY, convert, noise, original_state, write_original
 
 COMMUNITY = np.load(Path(__file__).with_name("community.npz"))
 QUICK = Sampling(steps=4)

@@ -9,13 +9,13 @@ import time
 
 import numpy as np
 import pytest
-from command import command
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from inference.novel_view import NovelView
 from inference.poses import cameras_after
 from rendering.cameras import camera_centre
+from tests.support.command import command
 
 TWO = "poses=[[20,45,0],[0,180,0]]"
 QUICK = ("sampling.steps=3", "elevation=20")

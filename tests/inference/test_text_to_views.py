@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from command import command
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from tests.support.command import command
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.released import UIDS, files_of, pack, write_folder
+from tests.support.released import UIDS, files_of, pack, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import trimesh
-from command import PROJECT, command
 from ray.cluster_utils import Cluster
 
 from pipeline.shards import read_manifests, read_samples
-from tests.training.dots import write_dots
+from tests.support.command import PROJECT, command
+from tests.support.dots import write_dots
 from training.config import EncodeConfig
 from training.data.latents import encode_shard
 from training.encode import jobs_of

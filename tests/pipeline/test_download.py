@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from command import PROJECT
 
 from pipeline.plan import ShardJob
 from pipeline.shard_job import fetch_ahead
@@ -20,7 +19,8 @@ from pipeline.sources.source import Asset
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
 from rendering.settings import RenderSettings
-from tests.pipeline.hub import DATASET, Hub, serving
+from tests.support.command import PROJECT
+from tests.support.objaverse_hub import DATASET, Hub, serving
 
 CONTENTS = random.Random(0).randbytes(300_000)
 FAST = Transport(retries=3, backoff=0.01, timeout=10, deadline=60)

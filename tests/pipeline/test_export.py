@@ -7,11 +7,11 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from command import command
 from PIL import Image
 
 from conf.options import UserError
-from tests.pipeline.released import (
+from tests.support.command import command
+from tests.support.released import (
     UIDS,
     export,
     pack,

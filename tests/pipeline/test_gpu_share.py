@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from command import PROJECT, command
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.util import get_node_ip_address
+
+from tests.support.command import PROJECT, command
 
 SHARE = """
 import os, time

@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from command import PROJECT
+
+from tests.support.command import PROJECT
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 def test_forty_kills_change_nothing():
-    done = subprocess.run([sys.executable, "-m", "tests.pipeline.kill"], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tests.support.kill"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "each byte for byte as without a kill" in done.stdout

@@ -9,7 +9,8 @@ import time
 import psutil
 import pytest
 import trimesh
-from command import PROJECT
+
+from tests.support.command import PROJECT
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import trimesh
-from command import PROJECT, command
 
 from conf.options import UserError
 from pipeline.shards import read_manifests, read_samples
 from pipeline.sources.objaverse import ObjaverseObjects
-from tests.pipeline.hub import Hub, packed, serving
+from tests.support.command import PROJECT, command
+from tests.support.objaverse_hub import Hub, packed, serving
 
 UIDS = [f"{i:032x}" for i in range(8)]
 AUTHORS = ["Ann", 'Bo "the box", Jr.', "two\nlines\rthree", "=1+1", "Zoë 木", "half \ud800", "", "Ann"]

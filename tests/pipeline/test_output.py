@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import PROJECT
 
 from conf.options import UserError
 from pipeline import export, inspect, pack
@@ -19,6 +18,7 @@ from pipeline.output import FolderLayout, claimed, locked, require_apart, requir
 from pipeline.shards import ObjectRecord, npy_bytes, write_shard
 from pipeline.sources import FolderObjects
 from pipeline.storage import sweep, write_atomically
+from tests.support.command import PROJECT
 
 LAYOUT = FolderLayout("plan.json", lambda contents: contents == b"ours", r"plan\.json|\d+\.png")
 

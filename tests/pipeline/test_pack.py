@@ -16,14 +16,15 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from command import PROJECT, command
 from PIL import Image
 
 from conf.options import UserError
 from pipeline.shards import find_markers, npy_array, npy_bytes, read_manifests, view_names
 from pipeline.zero123_release.conversion import shrink
 from pipeline.zero123_release.layout import MOST_BYTES
-from tests.pipeline.released import (
+from tests.support.command import PROJECT, command
+from tests.support.dots import write_dots
+from tests.support.released import (
     UIDS,
     export,
     failures,
@@ -37,7 +38,6 @@ from tests.pipeline.released import (
     write_folder,
     write_tar,
 )
-from tests.training.dots import write_dots
 
 
 def test_pixels_and_cameras_are_the_released_ones_bit_for_bit(released, shards):

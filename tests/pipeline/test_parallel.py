@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from command import PROJECT
+from tests.support.command import PROJECT
 
 PARENT = """
 import time

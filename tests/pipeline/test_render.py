@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import trimesh
-from command import PROJECT, command
 from PIL import Image
 
 from pipeline.shards import read_manifests, read_samples, view_names
+from tests.support.command import PROJECT, command
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 

@@ -12,13 +12,13 @@ import fsspec
 import numpy as np
 import pytest
 import trimesh
-from command import PROJECT, command
 
 from conf.options import UserError
 from pipeline.shards import find_markers, read_manifests, read_samples, write_shard
 from pipeline.storage import locate
-from tests.training.conftest import SMALL
-from tests.training.dots import write_dots
+from tests.support.command import PROJECT, command
+from tests.support.dots import write_dots
+from tests.support.small_model import SMALL
 from training.config import DataConfig, DataKind, EncodeConfig
 from training.data.latents import encode_shard, require_fitting
 from training.data.pair_stream import training_batches

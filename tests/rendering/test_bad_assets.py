@@ -6,13 +6,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from command import command
 
 from pipeline.shards import read_samples
 from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
-from tests.rendering.bad_assets import make, picture
+from tests.support.bad_assets import make, picture
+from tests.support.command import command
 
 TINY = {"resolution": 32, "views": 2, "samples": 1}
 

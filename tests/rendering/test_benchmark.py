@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from command import command
 from PIL import Image
 
 from rendering import benchmark
 from rendering.blender_process import Rendered
+from tests.support.command import command
 
 
 def test_a_finer_picture_is_composited_before_it_is_averaged():

@@ -5,7 +5,7 @@ import pytest
 
 from rendering import faces
 from rendering.asset_validation.obj_faces import has_reversed, split_reversed
-from tests.rendering.parts import BOX, QUADS, TRIANGLES
+from tests.support.parts import BOX, QUADS, TRIANGLES
 
 OTHER_DIAGONALS = np.concatenate([QUADS[:, [1, 2, 3]], QUADS[:, [1, 3, 0]]])
 

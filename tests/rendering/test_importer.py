@@ -12,7 +12,7 @@ from PIL import Image
 from rendering.asset_validation import CHECKS
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
-from tests.rendering.bad_assets import dae, glb, picture, tetrahedron
+from tests.support.bad_assets import dae, glb, picture, tetrahedron
 
 SMALL = {"resolution": 64, "views": 3, "samples": 1}
 

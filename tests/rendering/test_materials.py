@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rendering.failure import RenderFailure
-from tests.rendering.bad_assets import dae
+from tests.support.bad_assets import dae
 
 TINY = {
     "resolution": 32,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rendering.failure import RenderFailure
-from tests.rendering.bad_assets import POINTS, glb, tetrahedron
+from tests.support.bad_assets import POINTS, glb, tetrahedron
 
 TINY = {"resolution": 32, "views": 1, "samples": 1}
 OBJ = "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\n" + "".join(

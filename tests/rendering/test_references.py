@@ -10,7 +10,7 @@ from PIL import Image
 from rendering.asset_validation.references import asset_folders
 from rendering.failure import RenderFailure
 from rendering.settings import RenderSettings
-from tests.rendering.bad_assets import USD, dae, glb, tetrahedron
+from tests.support.bad_assets import USD, dae, glb, tetrahedron
 
 BLUE, RED = (20, 20, 230), (230, 20, 20)
 CORNERS = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]

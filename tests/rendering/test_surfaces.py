@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.rendering.parts import BLUE, BOX, GREEN, QUADS, RED, TRIANGLES, Part, write_glb
+from tests.support.parts import BLUE, BOX, GREEN, QUADS, RED, TRIANGLES, Part, write_glb
 
 VIEWS = {"resolution": 48, "samples": 8, "cameras": "fixed", "views": 2, "poses": [[50, 30, 2], [130, 210, 2]]}
 REVERSED = TRIANGLES[:, ::-1]

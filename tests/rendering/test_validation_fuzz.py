@@ -18,7 +18,7 @@ from rendering import materials
 from rendering import asset_validation as guard
 from rendering.failure import RenderFailure
 from rendering.asset_validation.references import Pictures
-from tests.rendering.bad_assets import POINTS, dae, glb, picture, tetrahedron
+from tests.support.bad_assets import POINTS, dae, glb, picture, tetrahedron
 
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
 tries, escaped = collections.Counter(), {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rendering.failure import RenderFailure
-from tests.rendering.parts import QUADS, Part, usd, usd_box, write_glb
+from tests.support.parts import QUADS, Part, usd, usd_box, write_glb
 
 SMALL = {"resolution": 48, "views": 3, "samples": 1}
 

@@ -4,19 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.training.dots import write_dots
-from tests.training.originals import TINY, State, convert, original_state, write_original
-from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
+from tests.support.dots import write_dots
+from tests.support.originals import TINY, State, convert, original_state, write_original
+from tests.support.small_model import SMALL, random_pairs
+from training.model.architecture import build
 from training.model.zero123 import Pairs, Zero123
-
-SMALL = Architecture(
-    resolution=16,
-    patch=2,
-    unet=UNetShape(channels=[16, 32], attention=[False, True], layers=1, heads=2, groups=8),
-    encoder=ImageEncoderShape(image_size=16, patch_size=8, width=16, layers=1, heads=2, projection=16),
-)
 
 
 @pytest.fixture
@@ -59,9 +52,3 @@ def folder(made, tmp_path) -> Path:
 @pytest.fixture
 def batch() -> Pairs:
     return random_pairs(3, 16)
-
-
-def random_pairs(size: int, resolution: int) -> Pairs:
-    g = torch.Generator().manual_seed(7)
-    pictures = torch.rand(2, size, 3, resolution, resolution, generator=g) * 2 - 1
-    return {"target": pictures[0], "condition": pictures[1], "pose": torch.randn(size, 4, generator=g)}

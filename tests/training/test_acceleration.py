@@ -10,7 +10,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 from torch._inductor.decomposition import select_decomp_table
 
-from tests.training.conftest import SMALL, random_pairs
+from tests.support.small_model import SMALL, random_pairs
 from training.acceleration import ChannelsLastConv2d, allow_tensor_cores, prepare, uncompiled
 from training.config import OptimizerConfig
 from training.model.architecture import build

@@ -7,8 +7,8 @@ import torch
 
 from conf.options import UserError
 from rendering.cameras import camera_centre
-from tests.training.conftest import SMALL, random_pairs
-from tests.training.dots import sample_of_dots, views_of_dots
+from tests.support.dots import sample_of_dots, views_of_dots
+from tests.support.small_model import SMALL, random_pairs
 from training.data.pair_stream import collate
 from training.data.view_pairs import open_views
 from training.model import checkpoint

@@ -4,20 +4,9 @@ import pytest
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 
-from tests.training.conftest import SMALL
+from tests.support.small_model import SMALL, loss_and_gradients
 from training.model.architecture import build
 from training.model.attention import OneTokenAttention, attend_to_one_token, idle_parts
-from training.model.zero123 import Zero123
-
-
-def loss_and_gradients(model: Zero123) -> tuple[float, dict[str, torch.Tensor]]:
-    g = torch.Generator().manual_seed(5)
-    latents = torch.randn(2, 3, 12, 8, 8, generator=g, dtype=torch.float64)
-    embedding, pose = torch.randn(3, 16, generator=g).double(), torch.randn(3, 4, generator=g).double()
-    model.zero_grad()
-    losses, _ = model.latent_losses(*latents, embedding, pose, torch.Generator().manual_seed(1))
-    losses.mean().backward()
-    return losses.mean().item(), {n: p.grad.clone() for n, p in model.unet.named_parameters() if p.grad is not None}
 
 
 def test_the_shortcut_is_the_same_function_with_the_same_gradients():

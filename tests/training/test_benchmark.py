@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from command import PROJECT, command
 
 from conf.options import UserError
-from tests.training.conftest import SMALL
+from tests.support.command import PROJECT, command
+from tests.support.small_model import SMALL
 from training.benchmark import main
 from training.config import BenchmarkConfig
 from training.model.architecture import build

@@ -8,7 +8,7 @@ import inspect
 import torch
 
 from inference.config import Sampling
-from tests.training.conftest import SMALL
+from tests.support.small_model import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, SampleConfig
 from training.data.split import Split
 from training.distributed.topology import BatchPlan

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from command import command
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
-from tests.training.originals import State, assert_same, averaged, convert, refusal, weights, write_original
+from tests.support.command import command
+from tests.support.originals import State, assert_same, averaged, convert, refusal, weights, write_original
 from training.config import Dtype, Layout
 from training.model import checkpoint
 from training.model.architecture import Architecture, build

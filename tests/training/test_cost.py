@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.training.conftest import SMALL
+from tests.support.small_model import SMALL
 from training.model.architecture import Architecture, build
 from training.model.attention import attend_to_one_token
 from training.model.cost import encoding_flops, mfu, on_meta, peak_flops, step_flops, unet_flops

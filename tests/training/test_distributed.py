@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import PROJECT, command
 
 from pipeline.shards import read_manifests
-from tests.training.distributed import GLOBAL, assert_same, one_process
-from tests.training.small_run import SMALL, losses
+from tests.support.command import PROJECT, command
+from tests.support.distributed import GLOBAL, assert_same, one_process
+from tests.support.small_run import SMALL, losses
 from training.config import DataConfig
 from training.data.pair_stream import training_batches
 from training.data.split import split

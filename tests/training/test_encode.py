@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import PROJECT, command
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from hydra import compose, initialize_config_dir
@@ -20,10 +19,11 @@ from conf.options import UserError
 from pipeline import verify
 from pipeline.config import VerifyConfig
 from pipeline.shards import ObjectRecord, find_markers, npy_array, npy_bytes, read_manifests, read_samples, write_shard
-from tests.training.conftest import SMALL
-from tests.training.dots import sample_of_dots
-from tests.training.test_finetune import SMALL as WORDS
-from tests.training.test_finetune import train
+from tests.support.command import PROJECT, command
+from tests.support.dots import sample_of_dots
+from tests.support.finetune import train
+from tests.support.small_model import SMALL
+from tests.support.small_run import SMALL as WORDS
 from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
 from training.data.latents import encode_shard, identity, require_fitting
 from training.data.pair_stream import PairStream, fixed_pairs, training_batches

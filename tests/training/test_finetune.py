@@ -13,35 +13,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from command import PROJECT, command
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
-from tracked import artifacts, tracked
 
-from conf.command import register
 from conf.options import UserError
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
-from tests.training.dots import sample_of_dots, write_dots
-from tests.training.small_run import SMALL, rows
+from tests.support.command import PROJECT, command
+from tests.support.dots import sample_of_dots, write_dots
+from tests.support.finetune import configured, train
+from tests.support.small_run import SMALL, rows
+from tests.support.tracked import artifacts, tracked
 from training.callbacks.metrics import COLUMNS, _keep_rows
-from training.config import FinetuneConfig, Strategy
+from training.config import Strategy
 from training.data.split import split
-from training.finetune import main
 from training.model import checkpoint
 from training.run_config import continue_or_begin
-
-
-def configured(*words: str) -> FinetuneConfig:
-    register(FinetuneConfig, "finetune", {})
-    with initialize_config_dir(str(PROJECT / "conf/training"), version_base="1.3"):
-        config = OmegaConf.to_object(compose("finetune", list(words)))
-    assert isinstance(config, FinetuneConfig)
-    return config
-
-
-def train(data, output, *words) -> int:
-    return main(configured(f"data.path={data}", f"output={output}", *SMALL, "wandb.mode=disabled", *words))
 
 
 @pytest.fixture(scope="module")

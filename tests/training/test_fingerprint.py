@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
-from tests.training.originals import State, convert, write_original
+from tests.support.originals import State, convert, write_original
 from training.config import Dtype
 from training.model import checkpoint
 from training.model import ldm_names as original

@@ -5,8 +5,7 @@ import torch
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from tests.training.conftest import SMALL
-from tests.training.test_attention import loss_and_gradients
+from tests.support.small_model import SMALL, loss_and_gradients
 from training.model.architecture import build
 from training.model.fused_projections import HalvedGEGLU, JoinedSelfAttention, fuse_projections
 

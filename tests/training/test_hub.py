@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from command import command
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from conf.options import UserError
-from tests.training.conftest import SMALL
-from tests.training.model_hub import TOKEN, ModelHub, Repository, serving
-from tests.training.originals import assert_same, averaged, convert, weights
-from tests.training.small_run import SMALL as SMALL_RUN
+from tests.support.command import command
+from tests.support.model_hub import TOKEN, ModelHub, Repository, serving
+from tests.support.originals import assert_same, averaged, convert, weights
+from tests.support.small_model import SMALL
+from tests.support.small_run import SMALL as SMALL_RUN
 from training.config import ConvertConfig
 from training.convert import main as convert_main
 from training.model.architecture import build, build_encoders

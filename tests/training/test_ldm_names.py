@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.originals import noise, original_state, reduced, write_original
+from tests.support.originals import noise, original_state, reduced, write_original
 from training.model.conditioning import clip_input
 from training.model.ddim import ddim, ddim_timesteps
 from training.model.guidance import guided

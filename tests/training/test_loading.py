@@ -9,7 +9,7 @@ from pipeline.config import ExportConfig
 from pipeline.export import main as export
 from pipeline.shards import npy_array, read_samples
 from rendering.cameras import relative_pose
-from tests.training.dots import write_dots
+from tests.support.dots import write_dots
 from training.config import LoadingConfig
 from training.loading import Original, main
 from training.model.picture import Background, decode

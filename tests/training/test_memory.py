@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from conf.options import UserError
-from tests.training.conftest import SMALL
+from tests.support.small_model import SMALL
 from training.memory import (
     CONTEXT,
     Estimate,

@@ -2,7 +2,7 @@ import lightning as L
 import pytest
 import torch
 
-from tests.training.conftest import SMALL
+from tests.support.small_model import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, TrainerConfig
 from training.data.split import Split
 from training.distributed.topology import BatchPlan

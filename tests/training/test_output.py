@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import PROJECT, command
 
 from conf.options import UserError
-from tests.training.small_run import SMALL
+from tests.support.command import PROJECT, command
+from tests.support.small_run import SMALL
 from training import benchmark, convert, encode, finetune, plot
 from training.config import BenchmarkConfig, ConvertConfig, DataConfig, EncodeConfig, FinetuneConfig, PlotConfig
 from training.model import checkpoint

@@ -1,8 +1,8 @@
 import pytest
-from command import command
 from PIL import Image
 
 from conf.options import UserError
+from tests.support.command import command
 from training.config import PlotConfig
 from training.plot import main, read_metrics
 

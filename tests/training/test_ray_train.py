@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from command import PROJECT, command
 
-from tests.training.distributed import GLOBAL, assert_same, one_process
-from tests.training.small_run import SMALL
+from tests.support.command import PROJECT, command
+from tests.support.distributed import GLOBAL, assert_same, one_process
+from tests.support.small_run import SMALL
 
 LOCAL = ["ray.address=local", "trainer.devices=2", "data.workers=1"]
 

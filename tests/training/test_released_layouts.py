@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
-from tests.training.originals import (
+from tests.support.originals import (
     State,
     assert_same,
     averaged,

@@ -7,10 +7,10 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from command import command
 
 from conf.options import UserError
-from tests.training.small_run import SMALL, losses
+from tests.support.command import command
+from tests.support.small_run import SMALL, losses
 from training.callbacks.remote_copy import download, restore, upload, uploaded
 from training.model import checkpoint
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import PROJECT
 
-from tests.training.distributed import GLOBAL, assert_same, one_process
-from tests.training.small_run import SMALL, losses
+from tests.support.command import PROJECT
+from tests.support.distributed import GLOBAL, assert_same, one_process
+from tests.support.small_run import SMALL, losses
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol")
 MISSING = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.training.originals import assert_same, averaged, convert, refusal, weights, write_original
+from tests.support.originals import assert_same, averaged, convert, refusal, weights, write_original
 from training.model.untrusted_file import read_weights
 
 UNET, CLIP = "model.diffusion_model.", "cond_stage_model.model.visual."

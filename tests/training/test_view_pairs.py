@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.shards import ObjectRecord, ShardManifest, npy_bytes, read_manifests, read_samples, write_shard
+from pipeline.shards import ObjectRecord, ShardManifest, npy_bytes, read_samples, write_shard
 from rendering.cameras import relative_pose
-from tests.training.dots import sample_of_dots, views_of_dots, webp, write_dots
+from tests.support.dots import sample_of_dots, views_of_dots, webp, write_dots
+from tests.support.view_pairs import config, key, shards_of
 from training.config import DataConfig
 from training.data.pair_stream import PairStream, collate, fixed_pairs, training_batches, validation_batches
 from training.data.split import Shard, share, split
@@ -21,21 +22,8 @@ from training.data.view_pairs import choose_pairs
 from training.model.picture import Background, as_floats, decode, on_white
 
 
-def config(root, **options) -> DataConfig:
-    return replace(DataConfig(path=str(root), batch_size=4, workers=0), **options)
-
-
-def shards_of(root) -> tuple[Shard, ...]:
-    return tuple(Shard(m.name, tuple(m.uids)) for m in read_manifests(str(root), "views"))
-
-
 def pairs_of(root, resolution=32, pairs=2, epochs=1, seed=0, **options) -> list:
     return list(PairStream(config(root), shards_of(root), resolution, seed, pairs, epochs=epochs, **options))
-
-
-def key(pair) -> bytes:
-    """Two pairs are the same when every number of theirs is."""
-    return b"".join(np.asarray(pair[name]).tobytes() for name in ("condition", "target", "pose"))
 
 
 # ---- which pairs

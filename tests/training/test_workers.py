@@ -8,12 +8,12 @@ import sys
 import psutil
 import pytest
 import torch
-from command import PROJECT
 
 from conf.options import UserError
-from tests.training.dots import write_dots
-from tests.training.small_run import SMALL
-from tests.training.test_view_pairs import config, key, shards_of
+from tests.support.command import PROJECT
+from tests.support.dots import write_dots
+from tests.support.small_run import SMALL
+from tests.support.view_pairs import config, key, shards_of
 from training.data.pair_stream import training_batches
 from training.data.workers import report_dead_workers
 
@@ -21,7 +21,7 @@ ON_SMALL_SHM = """
 import sys, subprocess
 from itertools import islice
 from conf.options import UserError
-from tests.training.test_view_pairs import config, key, shards_of
+from tests.support.view_pairs import config, key, shards_of
 from training.data.pair_stream import training_batches
 
 def batches():

@@ -3,7 +3,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
-from tests.training.conftest import random_pairs
+from tests.support.small_model import random_pairs
 from training.model.autoencoder import stable_diffusion_autoencoder
 from training.model.zero123 import Prediction, Zero123, noise_schedule
 

@@ -1,6 +1,6 @@
 """Kill a run at random, again and again, and see that its shards come out as if nothing had happened.
 
-    python -m tests.pipeline.kill --kills 40
+    python -m tests.support.kill --kills 40
 
 Renders boxes under Ray, once undisturbed and once while Blender processes, Ray workers and the driver are killed with
 signal 9, in a seeded order and at seeded times; the same command is given again each time it ends. Exit code 1 if a

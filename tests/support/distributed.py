@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import command
 
-from tests.training.small_run import SMALL, losses
+from tests.support.command import command
+from tests.support.small_run import SMALL, losses
 from training.model import checkpoint
 
 GLOBAL = ["data.global_batch=8", "trainer.log_every=1", "trainer.max_steps=10", "wandb.mode=disabled"]

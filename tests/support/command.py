@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 _nursery: subprocess.Popen[str] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Forks the processes of `tests.command`; reads a job per line, answers with its exit code, or null for too late."""
+"""Fork the processes of `command`: read a job per line, answer with its exit code, or null after its time limit."""
 
 import importlib
 import json

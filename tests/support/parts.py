@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.rendering.bad_assets import glb
+from tests.support.bad_assets import glb
 
 BOX = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)], dtype="<f4")
 QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])  # outwards

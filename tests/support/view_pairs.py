@@ -1,0 +1,22 @@
+"""A configuration of the training data, the shards in a folder, and a key that compares pairs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.shards import read_manifests
+from training.config import DataConfig
+from training.data.split import Shard
+
+
+def config(root, **options) -> DataConfig:
+    return replace(DataConfig(path=str(root), batch_size=4, workers=0), **options)
+
+
+def shards_of(root) -> tuple[Shard, ...]:
+    return tuple(Shard(m.name, tuple(m.uids)) for m in read_manifests(str(root), "views"))
+
+
+def key(pair) -> bytes:
+    """Two pairs are the same when every number of theirs is."""
+    return b"".join(np.asarray(pair[name]).tobytes() for name in ("condition", "target", "pose"))
