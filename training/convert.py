@@ -43,7 +43,7 @@ def convert_checkpoint(config: ConvertConfig, target: Path) -> int:
         raise UserError(f"{source} may be Stable-Zero123: add pose_vector=stable_zero123, or zero123 if it is not")
     if config.image_encoder:
         folder = local_path(config.image_encoder, parts=())
-        parts = replace(parts, image_encoder=checkpoint.load_image_encoder(folder, strange=True))
+        parts = replace(parts, image_encoder=checkpoint.load_image_encoder(folder, untrusted=True))
     model = complete(parts, source, config.pose_vector)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, config.dtype.value))

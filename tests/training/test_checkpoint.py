@@ -163,7 +163,7 @@ def test_configurations_of_no_model_are_refused(saved, file, changes, sentence):
     path = saved / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UserError, match=sentence) as caught:
-        checkpoint.load(saved, strange=True)
+        checkpoint.load(saved, untrusted=True)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -18,7 +18,7 @@ from training.model.fingerprint import fingerprint
 from training.model.ldm_export import save_threestudio
 from training.model.pretrained import load_posed
 
-UNET = original.averaged(original.UNET + "middle_block.0.in_layers.2.weight")
+UNET = original.ema_name(original.UNET + "middle_block.0.in_layers.2.weight")
 
 
 def test_every_number_of_every_tensor_counts(model):

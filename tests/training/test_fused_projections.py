@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 
 from tests.support.small_model import SMALL, loss_and_gradients
 from training.model.architecture import build
-from training.model.fused_projections import HalvedGEGLU, JoinedSelfAttention, fuse_projections
+from training.model.fused_projections import FusedSelfAttention, SplitGEGLU, fuse_projections
 
 
 def test_losses_gradients_and_weights_stay_the_same():
@@ -31,8 +31,8 @@ def test_every_block_is_cut_and_whole_again(model):
         return [(type(block.attn1.processor), type(block.ff.net[0])) for block in blocks]
 
     fuse_projections(model.unet)
-    assert set(kinds()) == {(JoinedSelfAttention, HalvedGEGLU)}
-    fuse_projections(model.unet, cut=False)
+    assert set(kinds()) == {(FusedSelfAttention, SplitGEGLU)}
+    fuse_projections(model.unet, enabled=False)
     assert set(kinds()) == {(AttnProcessor2_0, GEGLU)}
 
 
@@ -48,5 +48,5 @@ def test_an_adapter_around_a_layer_is_never_passed_over(model, layer):
     given = torch.zeros(1, 24, 8, 8), 3
     with pytest.raises(AssertionError, match="before adapters are added"):
         model.unet(*given, encoder_hidden_states=torch.zeros(1, 1, 16))
-    fuse_projections(model.unet, cut=False)
+    fuse_projections(model.unet, enabled=False)
     model.unet(*given, encoder_hidden_states=torch.zeros(1, 1, 16))

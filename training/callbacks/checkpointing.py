@@ -139,7 +139,7 @@ class Checkpoints(L.Callback):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         trainer.strategy.barrier()
-        with checkpoint.whole(aside):
+        with checkpoint.discard_on_error(aside):
             trainer.save_checkpoint(aside / "state")
         trainer.strategy.barrier()
         if trainer.is_global_zero:

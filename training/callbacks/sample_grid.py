@@ -44,7 +44,7 @@ class SampleGrid(L.Callback):
         generator = torch.Generator(module.device).manual_seed(module.config.seed)
         model, how = module.model, self.config
         with module.averaged(), module.autocast():
-            given = model.given(pairs)
+            given = model.encode_condition(pairs)
             views = novel_views(model, *given, model.pose(pairs), how.steps, how.guidance, how.eta, generator)
             shown = [*model.pictures(pairs), views]
         if not trainer.is_global_zero:

@@ -11,7 +11,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from conf.options import UserError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoint import check_fit, load_image_encoder
-from training.model.conditioning import POSE, CCProjection, PoseVector
+from training.model.conditioning import POSE_DIM, CCProjection, PoseVector
 from training.model.hub import local_path, pinned
 from training.model.pretrained import Frozen, Pretrained, extend_input, may_be_stable, read, read_frozen
 from training.model.zero123 import Prediction, Zero123, noise_schedule
@@ -70,7 +70,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
     Raises:
         UserError: shapes that do not fit each other, or a pretrained source without the parts.
     """
-    _check(architecture)
+    _validate(architecture)
     start = read(architecture.pretrained) if architecture.pretrained else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -78,9 +78,9 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         embedding = image_encoder.config.projection_dim
         unet = _unet(architecture, start, vae, context=embedding)
         kind = _pose_vector(architecture, start)
-        projection = CCProjection(embedding + POSE, unet.config["cross_attention_dim"], kind)
+        projection = CCProjection(embedding + POSE_DIM, unet.config["cross_attention_dim"], kind)
         if start and start.cc_projection:
-            _take(projection, start.cc_projection, architecture.pretrained)
+            _load_projection(projection, start.cc_projection, architecture.pretrained)
     clip = architecture.scaling_factor if architecture.patch else None
     model = Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
     if architecture.pretrained:
@@ -90,7 +90,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
 
 def build_encoders(architecture: Architecture, seed: int = 0) -> tuple[Autoencoder, CLIPVisionModelWithProjection]:
     """The autoencoder and the image encoder of `build`, bit for bit, without the rest."""
-    _check(architecture)
+    _validate(architecture)
     start = read_frozen(architecture.pretrained) if architecture.pretrained else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,7 +112,7 @@ def _autoencoder(architecture: Architecture, start: Pretrained | Frozen | None) 
 
 def _image_encoder(architecture: Architecture, start: Pretrained | Frozen | None) -> CLIPVisionModelWithProjection:
     if architecture.image_encoder:
-        return load_image_encoder(local_path(architecture.image_encoder, parts=()), strange=True)
+        return load_image_encoder(local_path(architecture.image_encoder, parts=()), untrusted=True)
     if start is not None:
         if start.image_encoder is None:
             raise UserError(f"{architecture.pretrained} has no image_encoder; add model.image_encoder=…")
@@ -146,7 +146,7 @@ def _pose_vector(architecture: Architecture, start: Pretrained | None) -> PoseVe
     return start.cc_projection.pose_vector
 
 
-def _take(projection: CCProjection, pretrained: CCProjection, source: str | None) -> None:
+def _load_projection(projection: CCProjection, pretrained: CCProjection, source: str | None) -> None:
     ours, theirs = projection.state_dict(), pretrained.state_dict()
     if any(ours[name].shape != theirs[name].shape for name in ours):
         raise UserError(f"model.pretrained={source}: its cc_projection fits neither its image_encoder nor its unet")
@@ -177,7 +177,7 @@ def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder
     )
 
 
-def _check(architecture: Architecture) -> None:
+def _validate(architecture: Architecture) -> None:
     unet, encoder = architecture.unet, architecture.encoder
     patch = 1 if architecture.patch is None else architecture.patch
     counts = {"resolution": architecture.resolution, "patch": patch}

@@ -25,15 +25,21 @@ from transformers.utils.logging import disable_progress_bar
 
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
-from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE, CCProjection
-from training.model.untrusted_file import best_weights, first_line, fitted, read_weights
+from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE_DIM, CCProjection
+from training.model.untrusted_file import best_weights, first_line, read_weights, validate_weight
 from training.model.zero123 import Prediction, Zero123
 
 disable_progress_bar()  # saving is quick, and the bars of transformers would tear other lines apart
 
 PIPELINE = "Zero1to3StableDiffusionPipeline"
 # What some U-Nets want to be told besides, or instead, and this one never is.
-BESIDES = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim", "only_cross_attention")
+UNSUPPORTED_CONDITIONS = (
+    "class_embed_type",
+    "num_class_embeds",
+    "addition_embed_type",
+    "encoder_hid_dim",
+    "only_cross_attention",
+)
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
 ENTRIES = {*PARTS, "clip_camera_projection", "feature_extractor", "model_index.json", "training.yaml"}
 WRITTEN_BY, PROJECT = "_written_by", "Zero-1-to-3"  # in model_index.json, where diffusers passes such names over
@@ -53,7 +59,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     if old.exists():  # a process was killed between the two renames below, or after them
         _discard(old, folder) if folder.exists() else old.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
-    with whole(aside):
+    with discard_on_error(aside):
         write(aside)
     if folder.exists():
         folder.rename(old)
@@ -86,7 +92,7 @@ def is_own(folder: Path) -> bool:
 
 
 @contextmanager
-def whole(aside: Path) -> Iterator[None]:
+def discard_on_error(aside: Path) -> Iterator[None]:
     """Leaves nothing of a file or folder that could not be written to its end.
 
     Raises:
@@ -111,8 +117,8 @@ def write(model: Zero123, folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(_index(model), indent=2) + "\n")
 
 
-def load(folder: str | Path, strange: bool = False) -> Zero123:
-    """Read a checkpoint folder; one that others wrote (`strange`) may hold half precision, or pickles of weights.
+def load(folder: str | Path, untrusted: bool = False) -> Zero123:
+    """Read a checkpoint folder; one that others wrote (`untrusted`) may hold half precision, or pickles of weights.
 
     Raises:
         UserError: the folder is missing, incomplete, or holds another model.
@@ -120,34 +126,34 @@ def load(folder: str | Path, strange: bool = False) -> Zero123:
     folder = Path(folder)
     _check_index(folder)
     model = Zero123(
-        load_unet(folder / "unet", strange),
-        load_autoencoder(folder / "vae", strange),
-        load_image_encoder(folder / "image_encoder", strange),
-        load_projection(folder / "cc_projection", strange),
+        load_unet(folder / "unet", untrusted),
+        load_autoencoder(folder / "vae", untrusted),
+        load_image_encoder(folder / "image_encoder", untrusted),
+        load_projection(folder / "cc_projection", untrusted),
         load_scheduler(folder / "scheduler"),
     )
     check_fit(model, folder)
     return model.eval()
 
 
-def load_unet(folder: Path, strange: bool = False) -> UNet2DConditionModel:
-    return _load(UNet2DConditionModel, folder, strange)
+def load_unet(folder: Path, untrusted: bool = False) -> UNet2DConditionModel:
+    return _load(UNet2DConditionModel, folder, untrusted)
 
 
-def load_autoencoder(folder: Path, strange: bool = False) -> Autoencoder:
-    return _load(PatchAutoencoder if "patch" in read_config(folder) else AutoencoderKL, folder, strange)
+def load_autoencoder(folder: Path, untrusted: bool = False) -> Autoencoder:
+    return _load(PatchAutoencoder if "patch" in read_config(folder) else AutoencoderKL, folder, untrusted)
 
 
-def load_image_encoder(folder: Path, strange: bool = False) -> CLIPVisionModelWithProjection:
+def load_image_encoder(folder: Path, untrusted: bool = False) -> CLIPVisionModelWithProjection:
     """A CLIP vision tower with its projection. Raises UserError where the folder holds something else."""
     config = read_config(folder)
     if config.get("model_type") not in ("clip_vision_model", "clip"):
         raise UserError(f"{folder} holds a {config.get('model_type')}, not a CLIP vision model")
-    return _load(CLIPVisionModelWithProjection, folder, strange)
+    return _load(CLIPVisionModelWithProjection, folder, untrusted)
 
 
-def load_projection(folder: Path, strange: bool = False) -> CCProjection:
-    return _load(CCProjection, folder, strange)
+def load_projection(folder: Path, untrusted: bool = False) -> CCProjection:
+    return _load(CCProjection, folder, untrusted)
 
 
 def load_scheduler(folder: Path) -> DDIMScheduler:
@@ -171,14 +177,14 @@ def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
     )
 
 
-def _load(part: Any, folder: Path, strange: bool = False) -> Any:
-    """Read one part from its folder, in float32. A folder that others wrote (`strange`) may hold pickles of weights.
+def _load(part: Any, folder: Path, untrusted: bool = False) -> Any:
+    """Read one part from its folder, in float32. A folder that others wrote (`untrusted`) may hold pickles of weights.
 
     Raises:
         UserError: the configuration makes no such model, or weights are missing, misshapen or no numbers.
     """
     read_config(folder)
-    name = best_weights({path.name for path in folder.iterdir() if path.is_file()}, pickles=strange)
+    name = best_weights({path.name for path in folder.iterdir() if path.is_file()}, pickles=untrusted)
     if name is None:
         raise UserError(f"{folder} is incomplete: its weights are missing (a file in safetensors)")
     weights = read_weights(folder / name)
@@ -194,7 +200,11 @@ def _load(part: Any, folder: Path, strange: bool = False) -> Any:
     empty = model.state_dict()
     if missing := sorted(empty.keys() - state.keys()):
         raise UserError(f"{folder} is incomplete: {len(missing)} weights are missing, {missing[0]} among them")
-    fill(model, {key: fitted(state[key], like, f"{folder}: its tensor {key}") for key, like in empty.items()}, folder)
+    fill(
+        model,
+        {key: validate_weight(state[key], like, f"{folder}: its tensor {key}") for key, like in empty.items()},
+        folder,
+    )
     return model
 
 
@@ -276,10 +286,10 @@ def check_fit(model: Zero123, folder: str | Path) -> None:
         )
     if unet["out_channels"] != (model.vae.config.get("latent_channels") or model.vae.latent_channels):
         raise UserError(f"{folder} is inconsistent: its unet has {latent} channels, its vae another number")
-    if asked := [name for name in BESIDES if unet.get(name)]:
+    if asked := [name for name in UNSUPPORTED_CONDITIONS if unet.get(name)]:
         raise UserError(f"{folder} is no Zero-1-to-3 checkpoint: its unet has {asked[0]}={unet[asked[0]]}")
     if (projection["in_channel"], projection["out_channel"]) != (
-        embedding + POSE,
+        embedding + POSE_DIM,
         unet["cross_attention_dim"],
     ):
         raise UserError(f"{folder} is inconsistent: its cc_projection fits neither its image_encoder nor its unet")

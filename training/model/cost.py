@@ -1,8 +1,8 @@
-"""What a model costs: floating point operations, counted from the modules themselves, and what a GPU could do.
+"""Floating point operations of a model, counted from its modules, and peak FLOP/s of GPUs.
 
-A multiply and an add are two operations. Convolutions, linear layers and attention count; norms, activations and
-additions do not. A training step is taken for three forward passes, the backward pass being two, as in
-Kaplan et al. 2020 (arXiv 2001.08361); activations that are computed twice, for checkpointing, count once.
+A multiply-add is two operations. Convolutions, linear layers and attention count; norms, activations and additions do
+not. A training step counts as three forward passes, two of them for the backward pass (Kaplan et al. 2020, arXiv
+2001.08361); activations recomputed for checkpointing count once.
 """
 
 import copy
@@ -16,11 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.model.autoencoder import Autoencoder
 from training.model.zero123 import Zero123
 
-BACKWARD = 2  # forward passes
+BACKWARD_PASSES = 2  # cost of the backward pass in forward passes
 
-# FLOP/s of dense matrices in (bfloat16, single precision), the latter as TF32 where a GPU has it: training allows it.
-# From NVIDIA's data sheets, halved where they give the figure with sparsity; a longer name comes before its beginning.
-PEAKS = {
+# Peak FLOP/s of dense matrix products in (bfloat16, float32), the latter as TF32 where a GPU has it, as in training.
+# From NVIDIA's data sheets, halved where they state the figure with sparsity. A longer name comes before its prefix.
+# Lightning's table is not used: its H200 and H100 NVL include sparsity, its bfloat16 of A40 is too low.
+PEAK_FLOPS = {
     "B200": (2250e12, 1125e12),
     "H200 NVL": (835e12, 417e12),
     "GH200": (989e12, 494e12),
@@ -42,14 +43,15 @@ PEAKS = {
     "V100-PCIE": (None, 14e12),
     "T4": (None, 8.1e12),
 }
-LESSER = {"MIG", "Laptop", "D"}  # a slice of a GPU and a weaker one, which are called after the whole
-HALF_PEAKS = {"V100-SXM2": 125e12, "V100-PCIE": 112e12, "T4": 65e12}  # of float16 where there is no bfloat16
+SLOWER_VARIANTS = {"MIG", "Laptop", "D"}  # words in names of slices of a GPU and of slower variants
+PEAK_FLOPS_FP16 = {"V100-SXM2": 125e12, "V100-PCIE": 112e12, "T4": 65e12}  # float16, of GPUs without bfloat16
 
 
 def unet_flops(unet: UNet2DConditionModel) -> int:
-    """Operations of one forward pass for one image: 176.3e9 for Stable Diffusion v1 at 32² latents with eight input
-    channels and one context token, 169.9e9 where that token is attended to by the shortcut of
-    `training.model.attention`.
+    """Return the operations of one forward pass for one image.
+
+    176.3e9 for Stable Diffusion v1 at 32² latents with eight input channels and one context token, 169.9e9 with the
+    shortcut of `training.model.attention`.
     """
     size, channels = unet.config["sample_size"], unet.config["in_channels"]
     latent = torch.empty(1, channels, size, size, device="meta")
@@ -58,7 +60,7 @@ def unet_flops(unet: UNet2DConditionModel) -> int:
 
 
 def encoding_flops(model: Zero123) -> int:
-    """Operations of encoding one pair of pictures: both by the autoencoder, the condition by the image encoder."""
+    """Return the operations of encoding one pair: both images (autoencoder) and the condition (image encoder)."""
     picture = torch.empty(1, 3, model.resolution, model.resolution, device="meta")
     pixels = model.image_encoder.config.image_size
     vae = _count(_Encoder(model.vae), picture)
@@ -66,23 +68,29 @@ def encoding_flops(model: Zero123) -> int:
 
 
 def step_flops(unet: UNet2DConditionModel) -> int:
-    """Operations of training on one image: 529e9 for Stable Diffusion v1 at 32²."""
-    return (1 + BACKWARD) * unet_flops(unet)
+    """Return the operations of training on one image: 529e9 for Stable Diffusion v1 at 32² latents."""
+    return (1 + BACKWARD_PASSES) * unet_flops(unet)
 
 
 def peak_flops(device_name: str, dtype: torch.dtype) -> float | None:
-    """FLOP/s that a GPU reaches at best, by the name that torch gives it; None where nobody told us."""
-    name = next((name for name in PEAKS if re.search(rf"\b{name}\b", device_name)), None)
-    if name is None or LESSER & set(device_name.split()):
+    """Return the peak FLOP/s of a GPU by the name that torch reports, or None if it is not in the table."""
+    name = next((name for name in PEAK_FLOPS if re.search(rf"\b{name}\b", device_name)), None)
+    if name is None or SLOWER_VARIANTS & set(device_name.split()):
         return None
     if dtype is torch.float16:
-        return HALF_PEAKS.get(name, PEAKS[name][0])
-    return PEAKS[name][dtype is torch.float32]
+        return PEAK_FLOPS_FP16.get(name, PEAK_FLOPS[name][0])
+    return PEAK_FLOPS[name][dtype is torch.float32]
 
 
 def mfu(images_per_second: float, flops_per_image: float, devices: int, peak: float | None) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): a share in [0, 1], or None where
-    the peak of a device is unknown. `images_per_second` of all devices together."""
+    """Return the model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) in [0, 1].
+
+    Args:
+        images_per_second: Throughput of all devices together.
+        flops_per_image: Operations of training on one image, `step_flops`.
+        devices: Number of devices.
+        peak: FLOP/s of one device, `peak_flops`; None for an unknown device, which returns None.
+    """
     return None if peak is None else images_per_second * flops_per_image / (devices * peak)
 
 
@@ -102,7 +110,7 @@ def _count(module: nn.Module, *inputs: torch.Tensor) -> int:
 
 
 def on_meta(module: nn.Module) -> nn.Module:
-    """A copy that has shapes and no numbers, hence takes no memory."""
+    """Return a copy on the meta device, which has shapes and takes no memory."""
     tensors: dict[int, torch.Tensor] = {id(b): b.to("meta") for b in module.buffers()}
     tensors |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()}
     return copy.deepcopy(module, tensors)

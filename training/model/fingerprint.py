@@ -1,4 +1,4 @@
-"""A hash that tells one model from another by all of its weights and settings."""
+"""Hash of all weights and settings of a model."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from training.model.zero123 import Zero123
 def fingerprint(model: Zero123) -> str:
     """Return a hash of every weight of the model and of the settings of its parts.
 
-    It is computed from what was loaded, not from files: a checkpoint that was moved, copied or touched keeps its
-    fingerprint, and one of which a single number was changed does not. Threads hash some gigabytes per second.
+    It is computed from the loaded tensors, not from files: a copied or touched checkpoint keeps its fingerprint, and a
+    change of a single number changes it. Threads hash some gigabytes per second.
     """
     parts = {name: getattr(model, name) for name in ("unet", "vae", "image_encoder", "cc_projection", "scheduler")}
     settings = {name: _settings(part.config) for name, part in parts.items()}
@@ -30,7 +30,7 @@ def fingerprint(model: Zero123) -> str:
 
 
 def raw_bytes(weight: Tensor) -> memoryview:
-    """Return the bytes of a tensor, in the order of its elements, whatever its device and memory layout."""
+    """Return the bytes of a tensor, in the order of its elements, independent of device and memory layout."""
     return weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
@@ -39,6 +39,6 @@ def _hash(weight: Tensor) -> bytes:
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """Return what a configuration says besides its history: where it was read, and by which version of a library."""
+    """Return the settings of a configuration without its origin: path and versions of libraries."""
     values = config if isinstance(config, Mapping) else config.to_dict()
     return {name: value for name, value in values.items() if not name.startswith("_") and "version" not in name}

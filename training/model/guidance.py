@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) over what the model is told."""
+"""Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) over image and pose."""
 
 from collections.abc import Callable
 
@@ -18,15 +18,22 @@ def guided(
     image_scale: float | None = None,
     null_context: Tensor | None = None,
 ) -> Denoiser:
-    """ε(∅, ∅) + image_scale·(ε(I, ∅) - ε(∅, ∅)) + scale·(ε(I, P) - ε(I, ∅)).
+    """Return a denoiser with classifier-free guidance.
 
-    P is the posed token `context` `[B, 1, D]`, I the picture's latent `condition` `[B, C, h, w]`: two scales as in
-    InstructPix2Pix (arXiv 2211.09800, equation 3). Without `image_scale` both have the same, ε(I, ∅) drops out, and
-    scale 1 is no guidance. The null latent is zero. The null token is `null_context`, or zeros *after*
-    `cc_projection`, as in the original's inference.
+    ε(∅, ∅) + image_scale·(ε(I, ∅) - ε(∅, ∅)) + scale·(ε(I, P) - ε(I, ∅)), with I the condition latent and P the context
+    token: two scales as in InstructPix2Pix (arXiv 2211.09800, equation 3). With equal scales ε(I, ∅) cancels; scale 1
+    is no guidance. The null latent is zero.
+
+    Args:
+        model: Model whose noise prediction is guided.
+        context: Context tokens P `[B, 1, D]`, of embedding and pose.
+        condition: Condition latents I `[B, C, h, w]`.
+        scale: Guidance scale.
+        image_scale: Scale of the condition latent; None for `scale`.
+        null_context: Null token; None for zeros *after* `cc_projection`, as in inference of the original.
     """
     null = torch.zeros_like(context) if null_context is None else null_context
-    nothing = torch.zeros_like(condition)
+    null_condition = torch.zeros_like(condition)
     separate = image_scale is not None and image_scale != scale
 
     def predict_noise(noisy: Tensor, timesteps: Tensor) -> Tensor:
@@ -37,7 +44,7 @@ def guided(
             noisy.repeat(rows, 1, 1, 1),
             timesteps.repeat(rows),
             torch.cat([null, null, context] if separate else [null, context]),
-            torch.cat([nothing, condition, condition] if separate else [nothing, condition]),
+            torch.cat([null_condition, condition, condition] if separate else [null_condition, condition]),
         ).chunk(rows)
         if image_scale is None or not separate:
             return predicted[0] + scale * (predicted[1] - predicted[0])

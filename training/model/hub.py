@@ -1,7 +1,7 @@
 """Models on the Hugging Face hub: `org/name`, `org/name@revision`, `org/name/folder`, `org/name/105000.ckpt`.
 
-huggingface_hub downloads into its own cache and honours HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and HF_HOME. No token is
-read, kept or printed here.
+huggingface_hub downloads to its own cache and honours HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and HF_HOME. This module
+neither reads nor prints a token.
 """
 
 from collections.abc import Collection, Iterator
@@ -29,25 +29,25 @@ from training.model.untrusted_file import best_weights, shard_names
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "clip_camera_projection", "scheduler")
 CONFIGS = ("config.json", "scheduler_config.json")
 FILES = (".ckpt", ".safetensors", ".pt", ".pth", ".bin")
-TIMEOUT_S = 20.0  # for an answer about a repository; without one huggingface_hub would wait for ever
+TIMEOUT_S = 20.0  # of a request about a repository, for which huggingface_hub has no limit
 
 
 def local_path(source: str | Path, parts: Collection[str] = PARTS) -> Path:
-    """Return where a source lies on this machine, once the files of `parts` that it needs are downloaded.
+    """Return the local path of a source, after downloading the files of `parts` from the hub where needed.
 
     Args:
-        source: A local path, which is returned as it is, or a model on the hub.
-        parts: Folders of diffusers' layout that are needed; none of them for a folder that is one part itself.
+        source: Local path, returned unchanged, or a model on the hub.
+        parts: Folders of diffusers' layout that are needed; empty for a folder that is itself one part.
 
     Raises:
-        UserError: the hub cannot be reached, or has no such repository, revision or file.
+        UserError: The hub cannot be reached, or has no such repository, revision or file.
     """
     uri = hub_uri(source)
     if uri is None:
         return Path(source)
-    with _sentences(source, uri):
-        commit, files = _listing(uri)
-        wanted, found = _choose(uri, files, parts)
+    with _user_errors(source, uri):
+        commit, files = _list_files(uri)
+        wanted, found = _select_files(uri, files, parts)
         snapshot = _download(uri.id, commit, wanted)
         for index in (PurePosixPath(file) for file in wanted if ".index." in PurePosixPath(file).name):
             shards = [str(index.with_name(shard)) for shard in shard_names(snapshot / index)]
@@ -56,13 +56,13 @@ def local_path(source: str | Path, parts: Collection[str] = PARTS) -> Path:
 
 
 def hub_uri(source: str | Path) -> HfUri | None:
-    """Return the model on the hub that a source names, None for a local path.
+    """Return the model on the hub that a source names, or None for a local path.
 
-    `hf://org/name…` and the hub's web addresses always name one. `org/name…` does unless there is such a path, or its
-    first folder; it is a local path, too, where `name` is a file of weights or `org` the folder of all outputs.
+    `hf://org/name…` and web addresses of the hub always name a model on the hub. `org/name…` is a local path if it or
+    its first folder exists, if `name` is a file of weights, or if `org` is `outputs`.
 
     Raises:
-        UserError: an address that names no model on the hub.
+        UserError: The address does not name a model on the hub.
     """
     text = str(source)
     if text.lower().startswith(("hf://", "http://", "https://")):
@@ -80,45 +80,44 @@ def hub_uri(source: str | Path) -> HfUri | None:
         return None
     if Path(text).exists() or Path(words[0]).exists():
         return None
-    parsed = _parsed(text)
+    parsed = _parse(text)
     return parsed if parsed and parsed.type == "model" and ":" not in text else None
 
 
 def pinned(source: str, recorded: str | None = None) -> str:
-    """Return a source with its revision replaced by the commit that it stands for now; a local path as it is.
+    """Return a source on the hub with its revision resolved to a commit; a local path unchanged.
 
     Args:
-        source: As the user gave it.
-        recorded: What this function returned at the beginning of a run, whose commit is kept unless `source` names a
-            revision itself.
+        source: Source in the configuration.
+        recorded: Resolved source that a run recorded at its start; its commit is kept unless `source` names a revision.
 
     Raises:
-        UserError: as `local_path`.
+        UserError: As for `local_path`.
     """
     uri = hub_uri(source)
     if uri is None:
         return source
-    before = _parsed(recorded.removeprefix("hf://")) if recorded else None
+    before = _parse(recorded.removeprefix("hf://")) if recorded else None
     if before and uri.revision is None and replace(before, revision=None) == uri:
         return str(recorded)
-    with _sentences(source, uri):
-        commit, _ = _listing(uri)
+    with _user_errors(source, uri):
+        commit, _ = _list_files(uri)
     return f"{uri.id}@{commit}" + f"/{uri.path_in_repo}" * bool(uri.path_in_repo)
 
 
-def _parsed(text: str) -> HfUri | None:
+def _parse(text: str) -> HfUri | None:
     try:
         return parse_hf_uri(f"hf://{text}")
     except HfUriError:
         return None
 
 
-def _listing(uri: HfUri) -> tuple[str, list[str]]:
-    """Return the commit and its files; where the hub cannot be reached, those in the cache."""
+def _list_files(uri: HfUri) -> tuple[str, list[str]]:
+    """Return the commit and its files; those in the cache if the hub cannot be reached."""
     api = HfApi()
     try:
         info = api.model_info(uri.id, revision=uri.revision, timeout=TIMEOUT_S)
-        api.resolve_revision(uri.id, revision=uri.revision)  # keeps the commit, for when the hub cannot be reached
+        api.resolve_revision(uri.id, revision=uri.revision)  # stores the commit in the cache, for use offline
         return str(info.sha), [file.rfilename for file in info.siblings or ()]
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
@@ -131,47 +130,50 @@ def _listing(uri: HfUri) -> tuple[str, list[str]]:
         return commit, [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
-def _choose(uri: HfUri, files: list[str], parts: Collection[str]) -> tuple[list[str], str]:
-    """Return the files to download, and the path in the repository that is the source: a file or a folder."""
+def _select_files(uri: HfUri, files: list[str], parts: Collection[str]) -> tuple[list[str], str]:
+    """Return the files to download, and the path of the source, a file or folder, in the repository."""
     path = uri.path_in_repo.strip("/")
     if path in files:
         return [path], path
     prefix = f"{path}/" * bool(path)
     inside = {file.removeprefix(prefix) for file in files if file.startswith(prefix)}
     if not inside:
-        raise UserError(f"{uri.id} has no {path} at {uri.revision or 'its main revision'}; it holds {_some(files)}")
+        raise UserError(
+            f"{uri.id} has no {path} at {uri.revision or 'its main revision'}; it holds {_summarize(files)}"
+        )
     folders = {name.split("/")[0] for name in inside if "/" in name}
     if folders.intersection(parts):
         chosen = inside & {"model_index.json"}
         for part in folders.intersection(parts):
             names = {name.removeprefix(f"{part}/") for name in inside if name.startswith(f"{part}/")}
-            chosen |= {f"{part}/{name}" for name in _part(names)}
+            chosen |= {f"{part}/{name}" for name in _part_files(names)}
         return sorted(prefix + name for name in chosen), path
     if best_weights(inside):
-        return sorted(prefix + name for name in _part(inside)), path
+        return sorted(prefix + name for name in _part_files(inside)), path
     single = [name for name in inside if "/" not in name and name.endswith((".ckpt", ".safetensors"))]
     if len(single) == 1:
         return [prefix + single[0]], prefix + single[0]
     where = "/".join(filter(None, (uri.id, path)))
     raise UserError(
-        f"{where} holds no model in folders; name one of its files, as {where}/105000.ckpt: it holds {_some(inside)}"
+        f"{where} holds no model in folders; name one of its files, as {where}/105000.ckpt: "
+        f"it holds {_summarize(inside)}"
     )
 
 
-def _part(names: set[str]) -> set[str]:
-    """Choose the files that a part's folder is read from."""
+def _part_files(names: set[str]) -> set[str]:
+    """Return the files to read from the folder of one part."""
     best = best_weights(names)
     return names.intersection(CONFIGS) | ({best} if best else set())
 
 
-def _some(names: Collection[str]) -> str:
-    """List names, those of weights first."""
+def _summarize(names: Collection[str]) -> str:
+    """Return a sentence that lists file names, those of weights first."""
     listed = sorted(names, key=lambda name: (not name.endswith(FILES), name))
     return ", ".join(listed[:8]) + f" and {len(listed) - 8} more files" * (len(listed) > 8) if listed else "no files"
 
 
 def _download(repository: str, commit: str, files: list[str]) -> Path:
-    """Return the folder of a commit in the cache, once it has the files. A broken download continues."""
+    """Download files, resuming partial downloads, and return the folder of the commit in the cache."""
     folder = Path()
     for file in files:
         bar: Any = partial(tqdm, delay=1, leave=False, disable=bool(constants.HF_HUB_DISABLE_PROGRESS_BARS))
@@ -181,8 +183,8 @@ def _download(repository: str, commit: str, files: list[str]) -> Path:
 
 
 @contextmanager
-def _sentences(source: str | Path, uri: HfUri) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one sentence, which quotes no address and no header of a request."""
+def _user_errors(source: str | Path, uri: HfUri) -> Iterator[None]:
+    """Convert exceptions of huggingface_hub to UserError, without addresses or headers of a request."""
     hub = urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
     try:
         yield
@@ -210,5 +212,5 @@ def _sentences(source: str | Path, uri: HfUri) -> Iterator[None]:
             raise
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{hub} cannot be reached or broke off"
         raise UserError(
-            f"there is no local path {source}, and {why}; {uri.id} is not whole in the cache {constants.HF_HUB_CACHE}"
+            f"there is no local path {source}, and {why}; {uri.id} is incomplete in the cache {constants.HF_HUB_CACHE}"
         ) from error

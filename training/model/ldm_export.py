@@ -18,7 +18,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
 from training.model import checkpoint
-from training.model import ldm_names as original
+from training.model import ldm_names as ldm
 from training.model.pretrained import POSE_NOTE
 from training.model.untrusted_file import Weights
 from training.model.zero123 import Zero123, noise_schedule
@@ -39,7 +39,7 @@ def save_original(model: Zero123, path: Path) -> None:
     notes = {"global_step": 0, POSE_NOTE: str(model.cc_projection.pose_vector)}
     size = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}.values())
     with (
-        checkpoint.whole(aside),
+        checkpoint.discard_on_error(aside),
         aside.open("wb") as file,
         tqdm.wrapattr(file, "write", total=size, desc="writing", delay=2) as watched,
     ):
@@ -68,9 +68,9 @@ def original_tensors(model: Zero123) -> dict[str, Tensor]:
     for part in parts:
         _rename(part, tensors)
     for part in parts:
-        _refuse_another_shape(part, Weights(Path("the model"), tensors))
+        _refuse_other_architecture(part, Weights(Path("the model"), tensors))
     # The original samples with the average, and would take random weights for it where there is none.
-    tensors |= {original.averaged(name): tensors[name] for name in tensors if name.startswith(original.UNET)}
+    tensors |= {ldm.ema_name(name): tensors[name] for name in tensors if name.startswith(ldm.UNET)}
     tensors["model_ema.decay"] = torch.tensor(0.9999)
     tensors["model_ema.num_updates"] = torch.tensor(0, dtype=torch.int)
     return tensors
@@ -78,7 +78,7 @@ def original_tensors(model: Zero123) -> dict[str, Tensor]:
 
 def _rename(part: nn.Module, tensors: dict[str, Tensor]) -> None:
     state, thirds = part.state_dict(), dict[str, dict[int, Tensor]]()
-    for key, (name, third) in original.ldm_names(part).items():
+    for key, (name, third) in ldm.ldm_names(part).items():
         if third is not None:
             thirds.setdefault(name, {})[third] = state[key]
         elif name.endswith("visual.proj"):
@@ -90,28 +90,28 @@ def _rename(part: nn.Module, tensors: dict[str, Tensor]) -> None:
     tensors |= {name: torch.cat([pieces[i] for i in range(3)]) for name, pieces in thirds.items()}
 
 
-def _refuse_another_shape(part: nn.Module, weights: Weights) -> None:
+def _refuse_other_architecture(part: nn.Module, weights: Weights) -> None:
     """What names and shapes do not tell, the number of heads say, must be what readers take it for."""
     config: Any = getattr(part, "config", {})
     with torch.device("meta"):
         if isinstance(part, UNet2DConditionModel):
-            read: Any = UNet2DConditionModel(**original.unet_config(weights.part(original.UNET))).config
+            read: Any = UNet2DConditionModel(**ldm.unet_config(weights.part(ldm.UNET))).config
         elif isinstance(part, AutoencoderKL):
-            read = AutoencoderKL(**original.autoencoder_config(weights.part(original.VAE))).config
+            read = AutoencoderKL(**ldm.autoencoder_config(weights.part(ldm.VAE))).config
         elif isinstance(part, CLIPVisionModelWithProjection):
-            read = original.image_encoder_config(weights.part(original.CLIP))
+            read = ldm.image_encoder_config(weights.part(ldm.CLIP))
             keys = ("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps")
             read, config = ({key: getattr(c, key) for key in keys} for c in (read, config))
         else:
             return
     for key, value in read.items():
-        if not key.startswith("_") and key not in INERT and _plain(config.get(key)) != _plain(value):
+        if not key.startswith("_") and key not in INERT and _normalize(config.get(key)) != _normalize(value):
             raise UserError(
                 f"the original's layout cannot hold a {type(part).__name__} with {key}={config.get(key)}, only {value}"
             )
 
 
-def _plain(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     """Configurations that have been files have lists for tuples, and none for no."""
     return list(value) if isinstance(value, tuple) else value or None
 

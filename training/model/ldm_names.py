@@ -58,7 +58,7 @@ def ldm_names(part: nn.Module) -> Names:
     raise UserError(f"the original's layout has no place for a {type(part).__name__}; choose a folder as the target")
 
 
-def averaged(name: str) -> str:
+def ema_name(name: str) -> str:
     """What the average of a tensor of the U-Net is called."""
     return EMA + name.removeprefix("model.").replace(".", "")
 
@@ -199,7 +199,7 @@ def image_encoder_name(key: str) -> tuple[str, int | None]:
     return key, None
 
 
-def with_openai_names(weights: Weights) -> Weights:
+def rename_image_encoder(weights: Weights) -> Weights:
     """Rename an image encoder that lies elsewhere under `cond_stage_model`, or has the names of transformers.
 
     Raises:
@@ -212,7 +212,7 @@ def with_openai_names(weights: Weights) -> Weights:
     if found is None:
         return weights
     prefix = found["prefix"]
-    tower = {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if _of_tower(name, prefix)}
+    tower = {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if _is_vision_tower(name, prefix)}
     if found["openai"]:
         return replace(weights, tensors=tensors | {CLIP + k.removeprefix("visual."): t for k, t in tower.items()})
     thirds: dict[str, dict[int, Tensor]] = {}
@@ -229,7 +229,7 @@ def with_openai_names(weights: Weights) -> Weights:
     return replace(weights, tensors=tensors)
 
 
-def _of_tower(name: str, prefix: str) -> bool:
+def _is_vision_tower(name: str, prefix: str) -> bool:
     return name.startswith(tuple(prefix + part for part in ("visual.", "vision_model.", "visual_projection.")))
 
 

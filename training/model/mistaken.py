@@ -1,4 +1,4 @@
-"""Recognise sources that are no model, and say how to proceed: runs, training states, adapters, single parts."""
+"""Recognise sources that are not a model (runs, training states, adapters, single parts) and name the remedy."""
 
 from pathlib import Path
 
@@ -12,29 +12,29 @@ TORCH_SAVE_NAMES = ("_model_states.pt", "_optim_states.pt")
 
 
 def refuse_mistaken(source: Path) -> None:
-    """Name a source that is known to be no model.
+    """Raise an error for a source that is recognised as something other than a model.
 
     Raises:
-        UserError: the source is a run, a training state, an adapter or a part of a model.
+        UserError: The source is a run, a training state, an adapter or one part of a model.
     """
     if not source.exists():
         return
-    if run := _run_of(source):
-        found = next((run / name for name in ("model", "best") if (run / name / "unet").is_dir()), None)
+    if run := _find_run(source):
+        model = next((run / name for name in ("model", "best") if (run / name / "unet").is_dir()), None)
         kind = "a run of training.finetune" if run == source else f"a training state of the run {run}"
-        advice = f"give its model, {found}" if found else "it has no model yet: continue it until it writes one"
-        raise UserError(f"{source} is {kind}, not a checkpoint to draw or start from; {advice}")
-    if source.name.endswith(TORCH_SAVE_NAMES) or _has(source, DEEPSPEED) or _has(source, ("*/*_states.pt",)):
+        advice = f"give its model, {model}" if model else "it has no model yet: continue it until it writes one"
+        raise UserError(f"{source} is {kind}, not a checkpoint to sample or start from; {advice}")
+    if source.name.endswith(TORCH_SAVE_NAMES) or _matches(source, DEEPSPEED) or _matches(source, ("*/*_states.pt",)):
         raise UserError(
             f"{source} is a training state of DeepSpeed, not a model; give <run>/model of the run that wrote it, or "
             "the file that the zero_to_fp32.py beside it makes of it"
         )
-    if _has(source, DISTRIBUTED):
+    if _matches(source, DISTRIBUTED):
         raise UserError(
             f"{source} is a distributed training state of Lightning, not a model; give <run>/model of the run that "
             "wrote it, or consolidate it with python -m lightning.pytorch.utilities.consolidate_checkpoint"
         )
-    if _has(source, ADAPTERS):
+    if _matches(source, ADAPTERS):
         raise UserError(
             f"{source} holds an adapter (LoRA), not a model; merge it into its base model first and give the result"
         )
@@ -43,10 +43,10 @@ def refuse_mistaken(source: Path) -> None:
 
 
 def refuse_mistaken_names(weights: Weights) -> None:
-    """Name a file whose tensors show that it is no model in the original's layout.
+    """Raise an error for a file whose tensor names show that it is not a model in the original's layout.
 
     Raises:
-        UserError: the file holds a training state of ours, or one part in diffusers' layout.
+        UserError: The file holds a training state of this project, or one part in diffusers' layout.
     """
     if any(name.startswith("model.unet.") for name in weights.tensors):
         raise UserError(f"{weights.path} is a training state of training.finetune; give <run>/model of its run")
@@ -57,8 +57,8 @@ def refuse_mistaken_names(weights: Weights) -> None:
         )
 
 
-def _run_of(source: Path) -> Path | None:
-    """Return the run that a folder is, or that a training state belongs to."""
+def _find_run(source: Path) -> Path | None:
+    """Return the run whose folder or training state `source` is, or None."""
     candidates = [source] if source.is_dir() else []
     candidates += [folder.parent for folder in (source, *source.absolute().parents) if folder.name == "checkpoints"]
     for run in candidates:
@@ -67,5 +67,5 @@ def _run_of(source: Path) -> Path | None:
     return None
 
 
-def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
+def _matches(folder: Path, patterns: tuple[str, ...]) -> bool:
     return folder.is_dir() and any(True for pattern in patterns for _ in folder.glob(pattern))

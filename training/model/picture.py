@@ -1,4 +1,4 @@
-"""From an encoded view to the pixels that the model is given."""
+"""Decode view images to the pixels that the model takes."""
 
 import io
 from enum import StrEnum
@@ -9,25 +9,30 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-LARGEST_SIDE = 4096  # pixels; a larger picture is taken for damage before it fills the memory
+MAX_SIDE_PX = 4096  # a larger image is treated as damaged, before it fills the memory
 
 
 class Background(StrEnum):
-    """How a picture with transparency becomes one on white."""
+    """Methods of compositing an image with transparency on white."""
 
     composite = "composite"  # rgb·α + 1-α
-    original = "original"  # white only where α = 0, straight colours elsewhere, as the original's dataset
+    original = "original"  # white only where α = 0, straight colours elsewhere, as in the dataset class of the original
 
 
 def decode(contents: bytes, resolution: int, background: Background = Background.composite) -> NDArray[np.uint8]:
-    """One encoded view to `[R, R, 3]` on white.
+    """Return the pixels `[R, R, 3]` of an encoded view on white.
+
+    Args:
+        contents: WebP file.
+        resolution: Side R in pixels.
+        background: Method of compositing.
 
     Raises:
-        OSError, ValueError, SyntaxError: it is no picture, or an absurdly large one.
+        OSError, ValueError, SyntaxError: `contents` is not a WebP image, or one larger than `MAX_SIDE_PX`.
     """
     with Image.open(io.BytesIO(contents), formats=["WEBP"]) as image:
-        if max(image.size) > LARGEST_SIDE:
-            raise ValueError(f"a picture of {image.width} × {image.height} pixels")
+        if max(image.size) > MAX_SIDE_PX:
+            raise ValueError(f"an image of {image.width} × {image.height} pixels")
         white = on_white(image.convert("RGBA"), background)
     if white.size != (resolution, resolution):
         white = white.resize((resolution, resolution), Image.Resampling.BICUBIC)  # PIL antialiases
@@ -35,17 +40,17 @@ def decode(contents: bytes, resolution: int, background: Background = Background
 
 
 def on_white(rgba: Image.Image, background: Background) -> Image.Image:
-    """A picture with straight alpha on white, every value rounded once: Pillow's paste does it in whole numbers."""
+    """Return an image with straight alpha composited on white; Pillow's paste rounds every value once."""
     white = Image.new("RGB", rgba.size, "white")
-    if box := rgba.getbbox():  # of what is not transparent, a small part of most views
-        seen = rgba.crop(box)
+    if box := rgba.getbbox():  # the part that is not transparent, a small one in most views
+        visible = rgba.crop(box)
         opaque = background is Background.original
-        white.paste(seen, box, seen.getchannel("A").point([0] + 255 * [255]) if opaque else seen)
+        white.paste(visible, box, visible.getchannel("A").point([0] + 255 * [255]) if opaque else visible)
     return white
 
 
 def as_floats(pictures_BCHW: Tensor) -> Tensor:
-    """Pictures of bytes to [-1, 1], which floats are in already."""
+    """Return images in [-1, 1]: bytes are converted, floats returned as they are."""
     if pictures_BCHW.dtype is not torch.uint8:
         return pictures_BCHW
     return pictures_BCHW.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1

@@ -20,12 +20,12 @@ from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
 from training.model import checkpoint
-from training.model import ldm_names as original
+from training.model import ldm_names as ldm
 from training.model.autoencoder import Autoencoder
-from training.model.conditioning import POSE, CCProjection, PoseVector
+from training.model.conditioning import POSE_DIM, CCProjection, PoseVector
 from training.model.hub import FILES, hub_uri, local_path
 from training.model.mistaken import refuse_mistaken, refuse_mistaken_names
-from training.model.untrusted_file import Weights, best_weights, first_line, fitted, read_weights
+from training.model.untrusted_file import Weights, best_weights, first_line, read_weights, validate_weight
 from training.model.zero123 import Zero123, noise_schedule
 
 UNET_INPUT = "input_blocks.0.0.weight"
@@ -74,7 +74,7 @@ def load_posed(source: str | Path) -> Zero123:
     """
     local = local_path(source)
     if not _single_file(local) and not (local / "clip_camera_projection").is_dir():
-        model = checkpoint.load(local, strange=True)
+        model = checkpoint.load(local, untrusted=True)
         said = model.cc_projection.config.get("pose_vector")
     else:
         parts = read(local)
@@ -108,8 +108,8 @@ def read_frozen(source: str | Path) -> Frozen:
     vae, image_encoder = source / "vae", source / "image_encoder"
     if vae.is_dir() or image_encoder.is_dir():
         return Frozen(
-            checkpoint.load_autoencoder(vae, strange=True) if vae.is_dir() else None,
-            checkpoint.load_image_encoder(image_encoder, strange=True) if image_encoder.is_dir() else None,
+            checkpoint.load_autoencoder(vae, untrusted=True) if vae.is_dir() else None,
+            checkpoint.load_image_encoder(image_encoder, untrusted=True) if image_encoder.is_dir() else None,
         )
     if _single_file(source):
         parts = read(source)
@@ -153,7 +153,7 @@ def complete(parts: Pretrained, source: str | Path, pose_vector: PoseVector | No
             raise UserError(f"{source} has no {name}" + "; add image_encoder=…" * (name == "image_encoder"))
     assert parts.vae is not None and parts.image_encoder is not None
     unet, embedding = parts.unet, parts.image_encoder.config.projection_dim
-    projection = parts.cc_projection or CCProjection(embedding + POSE, unet.config["cross_attention_dim"])
+    projection = parts.cc_projection or CCProjection(embedding + POSE_DIM, unet.config["cross_attention_dim"])
     if unet.config["in_channels"] == unet.config["out_channels"]:
         unet = extend_input(unet, 2 * unet.config["out_channels"])
         unet.register_to_config(sample_size=32)  # Stable Diffusion's own is for 512²
@@ -183,19 +183,19 @@ def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionMo
 
 def _from_file(weights: Weights, ema: bool) -> Pretrained:
     refuse_mistaken_names(weights)
-    weights = original.with_openai_names(weights)
+    weights = ldm.rename_image_encoder(weights)
     tensors, pose_vector = weights.tensors, None
-    ema = ema and original.averaged(original.UNET + UNET_INPUT) in tensors
+    ema = ema and ldm.ema_name(ldm.UNET + UNET_INPUT) in tensors
     image_encoder = projection = None
     # On meta, where a few names that claim a huge model take no memory.
-    with _model_of(weights), torch.device("meta"):
-        unet = UNet2DConditionModel(**original.unet_config(weights.part(original.UNET)))
-        vae = AutoencoderKL(**original.autoencoder_config(weights.part(original.VAE)))
-        if any(name.startswith(original.CLIP) for name in tensors):
-            config = original.image_encoder_config(weights.part(original.CLIP))
+    with _shape_errors(weights), torch.device("meta"):
+        unet = UNet2DConditionModel(**ldm.unet_config(weights.part(ldm.UNET)))
+        vae = AutoencoderKL(**ldm.autoencoder_config(weights.part(ldm.VAE)))
+        if any(name.startswith(ldm.CLIP) for name in tensors):
+            config = ldm.image_encoder_config(weights.part(ldm.CLIP))
             image_encoder = CLIPVisionModelWithProjection(config)
-        if original.PROJECTION + "weight" in tensors:
-            out_channel, in_channel = weights.shape(original.PROJECTION + "weight", 2)
+        if ldm.PROJECTION + "weight" in tensors:
+            out_channel, in_channel = weights.shape(ldm.PROJECTION + "weight", 2)
             if POSE_NOTE in weights.notes:
                 pose_vector = PoseVector(weights.notes[POSE_NOTE])
             projection = CCProjection(in_channel, out_channel, pose_vector or PoseVector.zero123)
@@ -207,7 +207,7 @@ def _from_file(weights: Weights, ema: bool) -> Pretrained:
 
 
 @contextmanager
-def _model_of(weights: Weights) -> Iterator[None]:
+def _shape_errors(weights: Weights) -> Iterator[None]:
     """Raises UserError for whatever shapes that belong to no model make of the classes."""
     try:
         yield
@@ -218,9 +218,9 @@ def _model_of(weights: Weights) -> Iterator[None]:
 
 
 def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
-    known = {name for part in parts for name, _ in original.ldm_names(part).values()}
-    known |= {original.averaged(name) for name in known if name.startswith(original.UNET)}
-    unknown = [name for name in weights.tensors if name not in known and not original.SKIPPED.fullmatch(name)]
+    known = {name for part in parts for name, _ in ldm.ldm_names(part).values()}
+    known |= {ldm.ema_name(name) for name in known if name.startswith(ldm.UNET)}
+    unknown = [name for name in weights.tensors if name not in known and not ldm.SKIPPED.fullmatch(name)]
     if unknown:
         raise UserError(
             f"{weights.path} is no Zero-1-to-3 and no image-conditioned Stable Diffusion v1: its tensor {unknown[0]} "
@@ -230,14 +230,16 @@ def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
 
 def _fill(part: Any, weights: Weights, ema: bool) -> None:
     state, empty = {}, part.state_dict()
-    for key, (name, third) in original.ldm_names(part).items():
-        name = original.averaged(name) if ema else name
+    for key, (name, third) in ldm.ldm_names(part).items():
+        name = ldm.ema_name(name) if ema else name
         tensor = weights[name] if third is None else weights[name].chunk(3)[third]
-        state[key] = fitted(_turned(tensor, empty[key], name), empty[key], f"{weights.path}: its tensor {name}")
+        state[key] = validate_weight(
+            _match_layout(tensor, empty[key], name), empty[key], f"{weights.path}: its tensor {name}"
+        )
     checkpoint.fill(part, state, weights.path)
 
 
-def _turned(tensor: Tensor, like: Tensor, name: str) -> Tensor:
+def _match_layout(tensor: Tensor, like: Tensor, name: str) -> Tensor:
     """Turn a tensor as diffusers has it: CLIP's projection is transposed there, and 1 × 1 convolutions of the
     autoencoder are matrices."""
     if name.endswith("visual.proj"):
@@ -258,7 +260,7 @@ def _from_folder(folder: Path) -> Pretrained:
     }
     there = [name for name in loaders if (folder / name).is_dir()]
     watched = tqdm(there, desc=f"reading {folder.name}", unit=" parts", delay=2, leave=False)
-    parts = {name: loaders[name](folder / name, strange=True) for name in watched}
+    parts = {name: loaders[name](folder / name, untrusted=True) for name in watched}
     projection = _projection(folder)
     said = projection.config.get("pose_vector") if projection else None
     return Pretrained(
@@ -271,7 +273,7 @@ def _from_folder(folder: Path) -> Pretrained:
 
 def _projection(folder: Path) -> CCProjection | None:
     if (folder / "cc_projection").is_dir():
-        return checkpoint.load_projection(folder / "cc_projection", strange=True)
+        return checkpoint.load_projection(folder / "cc_projection", untrusted=True)
     threestudios = folder / "clip_camera_projection"
     if not threestudios.is_dir():
         return None
@@ -280,13 +282,13 @@ def _projection(folder: Path) -> CCProjection | None:
         raise UserError(f"{threestudios} is incomplete: its weights are missing")
     weights = read_weights(threestudios / name)
     pose_vector = checkpoint.read_config(threestudios).get("pose_vector", PoseVector.zero123)
-    with _model_of(weights):
+    with _shape_errors(weights):
         out_channel, in_channel = weights.shape("proj.weight", 2)
         projection = CCProjection(in_channel, out_channel, str(pose_vector))
         state = projection.projection.state_dict()
         what = f"{weights.path}: its tensor proj"
         projection.projection.load_state_dict(
-            {name: fitted(weights[f"proj.{name}"], like, f"{what}.{name}") for name, like in state.items()}
+            {name: validate_weight(weights[f"proj.{name}"], like, f"{what}.{name}") for name, like in state.items()}
         )
     return projection
 

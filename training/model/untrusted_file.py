@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from conf.options import UserError
 
-LARGEST_PICKLE = 64 << 20  # bytes beside the tensors; that of a released checkpoint has less than one
-LARGEST_INDEX = 64 << 20  # bytes of the JSON that says which shard holds which tensor
+MAX_PICKLE_BYTES = 64 << 20  # bytes beside the tensors; that of a released checkpoint has less than one
+MAX_INDEX_BYTES = 64 << 20  # bytes of the JSON that says which shard holds which tensor
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # file names of diffusers and transformers
 VARIANTS = ("", "fp16", "bf16")
 # Prefixes that DistributedDataParallel, torch.compile, Lightning and FSDP leave in the names of tensors.
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_forward_module|_fsdp_wrapped_module)\.")
 ADAPTER = re.compile(r"(^|[._])(lora_(down|up|A|B|unet|te\d?|mid)|lora|hada_w\d_[ab]|lokr_w\d)([._]|$)")
 # What Lightning keeps of a run beside its tensors. The names are read, what they stand for is not.
-LIGHTNINGS = (
+LIGHTNING_GLOBALS = (
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
     "numpy.dtype",
@@ -33,7 +33,7 @@ LIGHTNINGS = (
 
 
 class Ignored:
-    """Stands where a pickle wants one of `LIGHTNINGS`, and does nothing."""
+    """Stands where a pickle wants one of `LIGHTNING_GLOBALS`, and does nothing."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -93,7 +93,7 @@ def read_weights(path: Path) -> Weights:
     """
     if path.suffix == ".json":
         return _read_shards(path)
-    contents = _contents(path)
+    contents = _load_contents(path)
     tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else contents
     if not isinstance(tensors, dict):
         raise UserError(f"{path} holds a {type(tensors).__name__}, not the weights of a model")
@@ -110,13 +110,13 @@ def read_weights(path: Path) -> Weights:
         # A few bytes repeated by strides of zero could otherwise fill the disk.
         if value.numel() * value.itemsize > value.untyped_storage().nbytes():
             raise UserError(f"{path}: its tensor {name} claims more numbers than the file holds")
-    return Weights(path, _unwrapped(tensors, path), contents if "state_dict" in contents else {})
+    return Weights(path, _strip_wrappers(tensors, path), contents if "state_dict" in contents else {})
 
 
-def _contents(path: Path) -> Any:
-    check(path)
+def _load_contents(path: Path) -> Any:
+    refuse_unsafe(path)
     if _is_zip(path):
-        return _unpickled(path)
+        return _load_pickle(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
@@ -130,8 +130,8 @@ def shard_names(index: Path) -> list[str]:
         UserError: the file is no index, or names anything else.
     """
     try:
-        if index.stat().st_size > LARGEST_INDEX:
-            raise ValueError(f"it has more than {LARGEST_INDEX >> 20} MiB")
+        if index.stat().st_size > MAX_INDEX_BYTES:
+            raise ValueError(f"it has more than {MAX_INDEX_BYTES >> 20} MiB")
         shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{index} is no index of shards, or damaged: {first_line(error)}") from error
@@ -152,7 +152,7 @@ def _read_shards(index: Path) -> Weights:
     return Weights(index, tensors)
 
 
-def _unwrapped(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _strip_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Rename tensors without the prefixes of wrappers, wherever in a name they are."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -165,7 +165,7 @@ def _unwrapped(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return renamed
 
 
-def fitted(tensor: Tensor, like: Tensor, what: str) -> Tensor:
+def validate_weight(tensor: Tensor, like: Tensor, what: str) -> Tensor:
     """Return a tensor of weights in float32, once it has the shape of `like`.
 
     Raises:
@@ -193,7 +193,7 @@ def require_finite(model: nn.Module, what: str, advice: str) -> None:
             raise UserError(f"{what} tensor {name} holds numbers that are not finite (NaN or infinity); {advice}")
 
 
-def check(path: Path) -> None:
+def refuse_unsafe(path: Path) -> None:
     """Refuse what only has the name of a checkpoint, and a pickle that would execute something.
 
     Raises:
@@ -216,9 +216,9 @@ def check(path: Path) -> None:
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is cut off or damaged ({error}); download it again") from error
     pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
-    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in pickles) > LARGEST_PICKLE:
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in pickles) > MAX_PICKLE_BYTES:
         raise UserError(f"{path} is no file of torch.save: it is compressed, or its pickle is absurdly large")
-    with _known():
+    with _safe_globals():
         try:
             foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception as error:  # whatever a damaged pickle makes of the reader
@@ -240,13 +240,13 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _unpickled(path: Path) -> Any:
-    with _known():
+def _load_pickle(path: Path) -> Any:
+    with _safe_globals():
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # whatever a damaged pickle makes of the reader
             raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _known() -> Any:
-    return torch.serialization.safe_globals([(Ignored, name) for name in LIGHTNINGS])
+def _safe_globals() -> Any:
+    return torch.serialization.safe_globals([(Ignored, name) for name in LIGHTNING_GLOBALS])

@@ -16,7 +16,7 @@ from training.model.conditioning import CCProjection, PoseVector, convert_pose, 
 from training.model.picture import as_floats
 
 CONDITIONING_DROP = 0.05
-LARGEST_WEIGHT = 5.0  # of a sample in the loss of a U-Net that predicts the clean latent
+MAX_LOSS_WEIGHT = 5.0  # of a sample in the loss of a U-Net that predicts the clean latent
 
 
 class Prediction(StrEnum):
@@ -150,9 +150,9 @@ class Zero123(nn.Module):
             target = posterior(batch["target"]).sample(generator) * self.vae.config["scaling_factor"]
         else:
             target = self.target_latent(as_floats(batch["target"]), generator)
-        return self.latent_losses(target, *self.given(batch), self.pose(batch), generator, drop)
+        return self.latent_losses(target, *self.encode_condition(batch), self.pose(batch), generator, drop)
 
-    def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def encode_condition(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the denoiser is told of the conditions: their latents `[B, C, h, w]` and embeddings `[B, D]`."""
         if "embedding" in batch:
             return posterior(batch["condition"]).mode(), batch["embedding"].float()
@@ -200,7 +200,7 @@ class Zero123(nn.Module):
                 error = (output - (signal * noise - sigma * target_BCHW)).square()
             case Prediction.sample:
                 # The same loss as for v, were it not bounded where there is hardly any noise.
-                error = (1 / sigma**2).clamp(max=LARGEST_WEIGHT) * (output - target_BCHW).square()
+                error = (1 / sigma**2).clamp(max=MAX_LOSS_WEIGHT) * (output - target_BCHW).square()
         return error.mean(dim=(1, 2, 3)), timesteps_B
 
     def _denoise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
