@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from conf.options import UserError
+from conf.options import FieldError, UserError
 from pipeline.autoscaler import may_get_gpus
 from pipeline.config import Cluster
 
@@ -127,24 +127,32 @@ def run_tasks(
             yield result
 
 
-def gpu_share(device: str, cluster: Cluster) -> float:
-    """Return the part of a GPU that a task on `device` (of `rendering.settings`) takes; needs the connection.
+class DeviceSettings(Protocol):
+    """Settings of a task that runs on `device`, as `rendering.settings` has it."""
+
+    @property
+    def device(self) -> str:
+        """Return cpu, auto, or the kind of GPU."""
+
+
+def gpu_share(settings: DeviceSettings, cluster: Cluster) -> float:
+    """Return the part of a GPU that each task takes; needs the connection to Ray.
 
     Raises:
-        UserError: `device` asks for a GPU, which the cluster has not and cannot get.
+        FieldError: `settings.device` asks for a GPU, which the cluster has not and cannot get.
     """
     import ray
+
+    device = settings.device
 
     there = ray.cluster_resources().get("GPU")
     if device == "cpu" or (device == "auto" and not there):
         return 0.0
     if not there and cluster.address is None:
-        raise UserError(f"device={device}: Ray finds no GPU on this machine; use device=cpu or auto")
+        raise FieldError(settings, "device", "Ray finds no GPU on this machine; use cpu or auto")
     if not there and not may_get_gpus():
-        raise UserError(
-            f"device={device}: the cluster has no GPU, and no autoscaler that could bring one; start its machines with "
-            "GPUs first, or use device=cpu or auto"
-        )
+        reason = "the cluster has no GPU, and no autoscaler that could bring one; start its machines with GPUs first"
+        raise FieldError(settings, "device", f"{reason}, or use cpu or auto")
     return 1 / cluster.workers_per_gpu
 
 

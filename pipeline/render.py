@@ -59,7 +59,7 @@ def _render(config: RenderConfig, jobs: list[ShardJob], before: list[ShardManife
     """The record of each object as it is known, with a progress bar beside."""
     start, ok, failed = time.monotonic(), 0, 0
     count = sum(len(job.assets) - len(job.kept) for job in jobs)
-    share = gpu_share(config.renderer.device, config.cluster)
+    share = gpu_share(config.renderer, config.cluster)
     bar = tqdm(total=count, desc="rendering", unit=" objects", smoothing=0.1)
     with monitored(config, jobs, before) as seen, bar:
         for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads, share):

@@ -89,7 +89,7 @@ def jobs_of(config: EncodeConfig, markers: list[ShardManifest]) -> list[EncodeJo
 
 def _encode(config: EncodeConfig, jobs: list[EncodeJob]) -> Iterator[ObjectRecord]:
     """The record of each object as it is known, with a progress bar beside."""
-    share, failed = gpu_share(config.device, config.cluster), 0
+    share, failed = gpu_share(config, config.cluster), 0
     with tqdm(total=sum(len(job.marker.uids) for job in jobs), desc="encoding", unit=" objects", smoothing=0.1) as bar:
         for record in run_tasks(encode_shard, jobs, config.cluster, config.threads, share):
             if record.status == "failed":

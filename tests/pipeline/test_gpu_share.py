@@ -21,6 +21,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
 from pipeline.cluster import gpu_share, run_tasks
 from pipeline.config import Cluster
+from rendering.settings import RenderSettings
 
 def at_work(job):
     begun = time.time()
@@ -29,9 +30,10 @@ def at_work(job):
 
 cluster = Cluster(workers=8, workers_per_gpu=2)
 ray.init(num_cpus=8, num_gpus={gpus}, include_dashboard=False, log_to_driver=False)
-print([gpu_share(device, cluster) for device in (("cpu", "auto", "cuda", "optix") if {gpus} else ("cpu", "auto"))])
+devices = ("cpu", "auto", "cuda", "optix") if {gpus} else ("cpu", "auto")
+print([gpu_share(RenderSettings(device=device), cluster) for device in devices])
 if {gpus}:
-    spans = list(run_tasks(at_work, range(6), cluster, 1, gpu_share("cuda", cluster)))
+    spans = list(run_tasks(at_work, range(6), cluster, 1, gpu_share(RenderSettings(device="cuda"), cluster)))
     print(max(sum(a <= t < b for a, b, _ in spans) for t, _, _ in spans), {{gpu for _, _, gpu in spans}})
 """
 
@@ -57,7 +59,9 @@ def test_a_gpu_that_this_machine_lacks_is_refused_at_once(tmp_path, monkeypatch)
     words = ["objects=procedural", "objects.count=1", f"output={tmp_path}", "renderer.device=cuda"]
     done = command("pipeline.render", *words, timeout=120)
     *_, sentence = done.stderr.splitlines()
-    assert done.returncode == 2 and sentence.startswith("error: device=cuda: ") and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2 and sentence.startswith("error: renderer.device=cuda: ") and "Traceback" not in done.stderr
+    )
 
 
 @pytest.fixture
@@ -114,6 +118,7 @@ JOIN = """
 import ray, time
 from pipeline.cluster import gpu_share
 from pipeline.config import Cluster
+from rendering.settings import RenderSettings
 end = time.monotonic() + 60
 while True:
     try:
@@ -125,7 +130,7 @@ while True:
 cluster = Cluster(address="auto", workers=2)
 begun = time.monotonic()
 try:
-    share = gpu_share("optix", cluster)
+    share = gpu_share(RenderSettings(device="optix"), cluster)
 except Exception as error:
     print(type(error).__name__, str(error).split(":")[0], time.monotonic() - begun < 20)
 else:
@@ -137,8 +142,8 @@ else:
 @pytest.mark.parametrize(
     ("resources", "said"),
     [
-        (None, "UserError device=optix True"),
-        ({"CPU": 1}, "UserError device=optix True"),
+        (None, "FieldError device=optix True"),
+        ({"CPU": 1}, "FieldError device=optix True"),
         ({"CPU": 1, "GPU": 1}, "0.5"),
     ],
 )
