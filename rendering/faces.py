@@ -1,7 +1,7 @@
 """Topology of polygon meshes in numpy: coincident faces, and parts that are turned inside out.
 
-A mesh is given by its corners: `corners` `[C]` holds the vertex of each, face by face, and `starts` `[F]` the first
-corner of each face. No face is empty.
+A mesh is given as `corners` `[C]`, the vertex index of each corner, face by face, and `starts` `[F]`, the index of the
+first corner of each face. No face is empty.
 """
 
 from dataclasses import dataclass
@@ -12,35 +12,43 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-GRID = 1e-6  # of the longest side: vertices this close count as one
-TANGENT_STEPS = 100  # of a tangent's coordinates, which agree where two faces are less than about 0.5° apart
-MIN_INWARD = -0.005  # volume by area^1.5 (a sphere has 0.094), below which a part counts as turned inside out
+WELD_DISTANCE = 1e-6  # of the longest side: closer vertices count as one
+TANGENT_STEPS = 100  # per unit of a tangent's coordinates: tangents less than about 0.5° apart are equal
+MAX_INWARD_VOLUME = -0.005  # volume / area^1.5 (0.094 for a sphere); a part below it is turned inside out
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Which faces `[F]` lie on others: in one plane, on the same side of a common edge."""
+    """Flags of the faces `[F]` that lie on other faces: in one plane, on one side of a common edge.
 
-    any: NDArray[np.bool_]  # on another
-    later: NDArray[np.bool_]  # on an earlier one
-    reversed: NDArray[np.bool_]  # on one that faces the other way
-    repeated: NDArray[np.bool_]  # on an earlier one that faces the same way
-    layer: Integers  # of the faces that lie on others: equal where they continue each other
+    Attributes:
+        any: Lies on another face.
+        later: Lies on an earlier face.
+        reversed: Lies on a face of opposite orientation.
+        repeated: Lies on an earlier face of equal orientation.
+        layer: Label of the coincident faces, equal for those that continue each other.
+    """
+
+    any: NDArray[np.bool_]
+    later: NDArray[np.bool_]
+    reversed: NDArray[np.bool_]
+    repeated: NDArray[np.bool_]
+    layer: Integers
 
 
 def weld(points: Floats) -> Integers:
-    """Return a number for each of `points` `[N, 3]`, equal where they lie in one place."""
+    """Return a label for each of `points` `[N, 3]`, equal for points in one place."""
     extent = np.ptp(points, axis=0).max() or 1.0
-    # The shift keeps round coordinates, as those of a modelling grid, away from the borders of the cells.
-    x, y, z = np.floor((points - points.min(axis=0)) / (GRID * extent) + 1 / np.pi).astype(np.int64).T
+    # The shift keeps round coordinates, which are frequent, away from the borders of the cells.
+    x, y, z = np.floor((points - points.min(axis=0)) / (WELD_DISTANCE * extent) + 1 / np.pi).astype(np.int64).T
     return np.unique((x << 42) + (y << 21) + z, return_inverse=True)[1]
 
 
 def overlaps(points: Floats, corners: Integers, starts: Integers) -> Overlaps:
-    """Find the faces that lie on others, `points` `[V, 3]` being the vertices.
+    """Find coincident faces of the mesh with the vertices `points` `[V, 3]`.
 
-    Two faces lie on each other if they have an edge in common and the same tangent, which is perpendicular to the edge
-    and leads into the face. So the copy of a polygon is found even if it is divided into other triangles.
+    Two faces coincide if they have a common edge and equal tangents, perpendicular to the edge and directed into the
+    face. So the copy of a polygon is also found if it is triangulated differently.
     """
     count = len(starts)
     face = np.repeat(np.arange(count), np.diff(np.r_[starts, len(corners)]))
@@ -66,9 +74,9 @@ def overlaps(points: Floats, corners: Integers, starts: Integers) -> Overlaps:
 def _edges(
     points: Floats, corners: Integers, starts: Integers, face: Integers
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.uint64]]:
-    """Return each corner's edge to the next: a number for its ends, its direction, and a number for the tangent.
+    """Return for the edge of each corner to the next: a label of its ends, its direction, and a label of the tangent.
 
-    The edge is 0 if it has no length, the tangent if its face has no area.
+    The first is 0 for an edge without length, the last for a face without area.
     """
     following = _following(len(corners), starts)
     normals = _unit(area_vectors(points, corners, starts))[face]
@@ -83,9 +91,9 @@ def _edges(
 def _layers(
     count: int, face: Integers, edge: NDArray[np.uint64], forward: NDArray[np.bool_], tangent: NDArray[np.uint64]
 ) -> Integers:
-    """Return a label for each of `count` faces, equal where edges connect them that they pass in opposite directions.
+    """Return a label for each of `count` faces, equal for faces that continue each other across an edge.
 
-    Only edges of four faces count, two in each direction: there each continues in the one that does not lie on it.
+    Only edges of four faces count, two in each direction: each face continues in the one that does not lie on it.
     """
     order = np.lexsort([~forward, edge])
     begins = _begins(edge[order])
@@ -98,12 +106,12 @@ def _layers(
 
 
 def _begins(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return where in sorted `keys` another one begins."""
+    """Return a mask of the first element of each run of equal `keys`, which are sorted."""
     return np.r_[True, keys[1:] != keys[:-1]][: len(keys)]
 
 
 def _repeated(keys: NDArray[np.uint64]) -> Integers:
-    """Return the places of `keys` that are not unique, sorted by key and then by place."""
+    """Return the indices of `keys` that are not unique, sorted by key and then by index."""
     order = np.argsort(keys)
     begins = _begins(keys[order])
     order = np.sort(order[~(begins & np.r_[begins[1:], True][: len(begins)])])
@@ -111,19 +119,19 @@ def _repeated(keys: NDArray[np.uint64]) -> Integers:
 
 
 def _running(flags: NDArray[np.bool_], begins: NDArray[np.bool_]) -> Integers:
-    """Return how many of `flags` `[N]` are set up to each place, counted anew where a group begins."""
+    """Return the cumulative sum of `flags` `[N]` within each group; `begins` `[N]` marks the first of a group."""
     total = np.cumsum(flags)
     return total - (total - flags)[begins][np.cumsum(begins) - 1]
 
 
 def area_vectors(points: Floats, corners: Integers, starts: Integers) -> Floats:
-    """Return the normal of each face times its area, `[F, 3]` (Newell's method)."""
+    """Return the normal of each face multiplied by its area, `[F, 3]` (Newell's method)."""
     places = points[corners] - points.mean(axis=0)
     return np.add.reduceat(np.cross(places, places[_following(len(corners), starts)]), starts) / 2
 
 
 def vertex_normals(points: Floats, triangles: Integers) -> Floats:
-    """Return the unit mean normal `[V, 3]` of the triangles `[T, 3]` around each vertex, zero where there are none."""
+    """Return the unit normal `[V, 3]` of each vertex, the mean of its triangles `[T, 3]`; zero without triangles."""
     areas = area_vectors(points, triangles.ravel(), np.arange(0, triangles.size, 3)).repeat(3, axis=0)
     return _unit(_sums(triangles.ravel(), areas, len(points)))
 
@@ -131,7 +139,7 @@ def vertex_normals(points: Floats, triangles: Integers) -> Floats:
 def vertex_shifts(points: Floats, corners: Integers, starts: Integers, distance: Floats, layer: Integers) -> Floats:
     """Return the shift `[V, 3]` of each vertex that moves each face along its normal by `distance` `[F]`.
 
-    Vertices in one place move together if their faces are of one `layer` `[F]`, so that no gap opens between them.
+    Vertices in one place move together if their faces have the same `layer` `[F]`, so that no gap opens between them.
     """
     normals = _unit(area_vectors(points, corners, starts))
     face = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(corners)]))
@@ -148,13 +156,17 @@ def vertex_shifts(points: Floats, corners: Integers, starts: Integers, distance:
 
 
 def split_reversed(triangles: Integers, count: int) -> tuple[Integers, Integers]:
-    """Give triangles `[T, 3]` that are an earlier one wound the other way round vertices of their own.
+    """Give separate vertices to triangles `[T, 3]` that have the vertices of an earlier one in opposite winding.
 
-    Triangles that are an earlier one wound the same way round lose their area, as a mark for those to be removed.
+    Triangles that have the vertices and the winding of an earlier one become degenerate, which marks them for removal.
+
+    Args:
+        triangles: Vertex indices `[T, 3]`.
+        count: Number of vertices.
 
     Returns:
-        The triangles, and the vertices `[N]` that the new ones, numbered from `count` on, are copies of. Reversed
-        triangles that share a vertex still do.
+        The new triangles, and the indices `[N]` of the vertices to copy as vertices `count`, `count` + 1, …. Reversed
+        triangles that shared a vertex share its copy.
     """
     turned = np.take_along_axis(triangles, (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
     wound = turned[:, 1] < turned[:, 2]
@@ -172,10 +184,10 @@ def split_reversed(triangles: Integers, count: int) -> tuple[Integers, Integers]
 
 
 def inward(points: Floats, corners: Integers, starts: Integers) -> NDArray[np.bool_]:
-    """Return for each face whether its part of the mesh is turned inside out, as the hull of a toon outline is.
+    """Return for each face whether its part of the mesh is turned inside out, like the hull of a toon outline.
 
-    Parts are connected faces, vertices in one place being one. The sign of a part's volume tells, taken about its own
-    centre, so that it is near zero for flat open parts.
+    A part is a set of connected faces; vertices in one place count as one. It is turned inside out if its volume about
+    its centre is negative; that of flat open parts is near zero.
     """
     sizes = np.diff(np.r_[starts, len(corners)])
     welded = weld(points)
@@ -187,11 +199,11 @@ def inward(points: Floats, corners: Integers, starts: Integers) -> NDArray[np.bo
     total = np.bincount(part, area)
     middle = _sums(part, centres * area[:, None], len(total)) / np.maximum(total, 1e-300)[:, None]
     volume = np.bincount(part, ((centres - middle[part]) * normals).sum(axis=1)) / 3
-    return (volume < MIN_INWARD * total**1.5)[part]
+    return (volume < MAX_INWARD_VOLUME * total**1.5)[part]
 
 
 def components(count: int, first: Integers, second: Integers) -> Integers:
-    """Return a label for each of `count` nodes, equal where edges `first[i]`-`second[i]` connect them."""
+    """Return a label for each of `count` nodes, equal for nodes that edges `first[i]`-`second[i]` connect."""
     labels = np.arange(count)
     while True:
         one, other = labels[first], labels[second]
@@ -207,15 +219,15 @@ def components(count: int, first: Integers, second: Integers) -> Integers:
 
 
 def _following(count: int, starts: Integers) -> Integers:
-    """Return the corner that comes after each of `count` corners on the same face."""
+    """Return the index of the next corner of the same face for each of `count` corners."""
     following = np.arange(1, count + 1)
     following[np.r_[starts[1:], count] - 1] = starts
     return following
 
 
-def _sums(places: Integers, vectors: Floats, count: int) -> Floats:
-    """Return the sum `[count, 3]` of the `vectors` `[N, 3]` that belong to each of `places` `[N]`."""
-    return np.stack([np.bincount(places, axis, count) for axis in vectors.T], axis=1)
+def _sums(indices: Integers, vectors: Floats, count: int) -> Floats:
+    """Return the sums `[count, 3]` of `vectors` `[N, 3]` with equal `indices` `[N]`."""
+    return np.stack([np.bincount(indices, axis, count) for axis in vectors.T], axis=1)
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -1,3 +1,3 @@
-"""The file formats that `rendering.blender` imports, for those who look for files and have no Blender."""
+"""Suffixes of the supported file formats; importable without Blender."""
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".fbx", ".ply", ".stl", ".dae", ".usd", ".usda", ".usdc", ".usdz")

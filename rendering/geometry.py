@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measure the meshes that a render shows, and bring them to unit size at the origin."""
+"""Measure the drawn meshes, and normalise the object to unit size at the origin."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,17 +14,25 @@ from rendering.failure import RenderFailure
 
 @dataclass(frozen=True)
 class Shape:
-    """The object's geometry after `normalise`: a normalised point is scale · (p + offset)."""
+    """Geometry of the object after `normalise`: a point p becomes scale · (p + offset).
+
+    Attributes:
+        scale: 1 / longest side of the bounding box.
+        offset: Negative centre of the bounding box.
+        points: Normalised vertices of the drawn faces, `[N, 3]`.
+        vertices: All normalised vertices, also those without faces, `[M, 3]`.
+        polygons: Number of faces.
+    """
 
     scale: float
     offset: tuple[float, float, float]
-    points: NDArray[np.float64]  # [N, 3] normalised vertices of the drawn faces
-    vertices: NDArray[np.float64]  # [M, 3] all normalised vertices, those without faces included
+    points: NDArray[np.float64]
+    vertices: NDArray[np.float64]
     polygons: int
 
 
 def normalise() -> Shape:
-    """Scale the longest side of the bounding box to 1 and centre it, under one new parent of all that is drawn.
+    """Scale the longest side of the bounding box to 1 and centre it, by one new parent of the drawn objects.
 
     Raises:
         RenderFailure: `degenerate` if the box is not finite or has no extent.
@@ -34,9 +42,11 @@ def normalise() -> Shape:
     low, high = points.min(axis=0), points.max(axis=0)
     longest = float((high - low).max())
     if not (np.isfinite([low, high]).all() and 1e-9 < longest < 1e9):
-        raise RenderFailure("degenerate", f"its bounding box goes from {low.tolist()} to {high.tolist()}")
+        raise RenderFailure(
+            "degenerate", f"the bounding box, {low.tolist()} to {high.tolist()}, is empty or not finite"
+        )
     scale, offset = 1 / longest, -(low + high) / 2
-    roots = _roots()  # before the new parent is one
+    roots = _roots()  # determined before the new parent becomes one
     parent = bpy.data.objects.new("normalisation", None)
     bpy.context.scene.collection.objects.link(parent)
     for root in roots:
@@ -50,14 +60,21 @@ def normalise() -> Shape:
 
 @dataclass(frozen=True)
 class Polygons:
-    """A mesh as arrays, as `rendering.faces` takes it: the faces of corner `starts[i]` and up, corners are vertices."""
+    """A mesh as arrays for `rendering.faces`.
 
-    points: NDArray[np.float64]  # [V, 3], in the object's frame
-    corners: NDArray[np.int64]  # [C]
-    starts: NDArray[np.int64]  # [F]
+    Attributes:
+        points: Vertices in the object's frame, `[V, 3]`.
+        corners: Vertex index of each corner, face by face, `[C]`.
+        starts: Index of the first corner of each face, `[F]`.
+    """
+
+    points: NDArray[np.float64]
+    corners: NDArray[np.int64]
+    starts: NDArray[np.int64]
 
 
 def polygons_of(mesh: bpy.types.Mesh) -> Polygons:
+    """Return the arrays of `mesh`."""
     points = np.empty(len(mesh.vertices) * 3, dtype=np.float32)
     mesh.vertices.foreach_get("co", points)
     corners = np.empty(len(mesh.loops), dtype=np.int32)
@@ -68,9 +85,9 @@ def polygons_of(mesh: bpy.types.Mesh) -> Polygons:
 
 
 def drawn_objects() -> Iterator[tuple[bpy.types.Object, NDArray[np.float64]]]:
-    """Yield each evaluated mesh object that a render shows, instances included, and its object→world matrix `[4, 4]`.
+    """Yield each evaluated mesh object that is drawn, instances included, and its object→world matrix `[4, 4]`.
 
-    Requires that what is hidden in the viewport is hidden in the render, and vice versa (`rendering.visibility`).
+    Requires that viewport and render hide the same objects (`rendering.visibility`).
     """
     for instance in bpy.context.evaluated_depsgraph_get().object_instances:
         if instance.object.type == "MESH":
@@ -79,18 +96,18 @@ def drawn_objects() -> Iterator[tuple[bpy.types.Object, NDArray[np.float64]]]:
 
 def drawn_meshes() -> Iterator[tuple[bpy.types.Mesh, NDArray[np.float64]]]:
     """Yield the evaluated meshes of `drawn_objects`, poses applied."""
-    for thing, world in drawn_objects():
-        yield thing.data, world
+    for obj, world in drawn_objects():
+        yield obj.data, world
 
 
 def _roots() -> list[bpy.types.Object]:
     """Return the topmost ancestors of the asset's visible objects.
 
-    Prototypes that are drawn through their instances alone (USD) are not among them: an instance takes its prototype's
-    transform as well as its own, and would be normalised twice.
+    They exclude prototypes that are drawn only by their instances (USD): an instance has the transform of its prototype
+    and its own, and would be normalised twice.
     """
     factory = {bpy.data.objects["Camera"], bpy.data.objects["Light"]}
-    roots: dict[bpy.types.Object, None] = {}  # in the order of the scene
+    roots: dict[bpy.types.Object, None] = {}  # a dict keeps the order of the scene
     for part in bpy.context.scene.objects:
         if part in factory or not part.visible_get():
             continue
@@ -101,7 +118,7 @@ def _roots() -> list[bpy.types.Object]:
 
 
 def _vertices() -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
-    """Return world positions `[M, 3]` of all vertices, which of them belong to a face, and the number of faces.
+    """Return the world positions `[M, 3]` of all vertices, a mask `[M]` of those of faces, and the number of faces.
 
     Lines, points and vertices that belong to no face are not drawn.
     """

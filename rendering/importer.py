@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring a stranger's file into Blender's scene: its meshes as they are posed at frame 1, and nothing else.
+"""Import an untrusted file into Blender's scene: its meshes only, in the pose of frame 1.
 
-What a file declares is checked before Blender opens it (`rendering.asset_validation`); what it draws with, after.
+`rendering.asset_validation` checks the file before Blender opens it; the textures that are drawn are checked here.
 """
 
 import contextlib
@@ -19,36 +19,36 @@ from rendering.failure import RenderFailure
 from rendering.geometry import drawn_meshes
 from rendering.visibility import gltf_node_visibility, hide_parts
 
-bpy.utils.expose_bundled_modules()  # `pxr`, with which the guard reads USD
+bpy.utils.expose_bundled_modules()  # `pxr`, which reads USD in `rendering.asset_validation`
 
 
 def import_asset(path: Path, references: References, keep_reversed: bool = False) -> None:
-    """Import a file that `rendering.asset_validation` has checked, by its suffix, and show its meshes only.
+    """Import a validated file and show its meshes only.
 
     Args:
         path: The asset, or the copy of it that `rendering.asset_validation.redirect` made.
-        references: The files that it may draw with.
+        references: The files that the asset may refer to.
         keep_reversed: Whether to keep both of two glTF triangles that share their vertices and face opposite ways.
 
     Raises:
-        RenderFailure: `unreadable` if Blender cannot read it, `incomplete` if a picture that it draws with cannot be
-            had, `no_mesh` if it draws nothing.
+        RenderFailure: `unreadable` if Blender cannot read it, `incomplete` if a texture is missing or damaged,
+            `no_mesh` if it has no faces.
     """
-    bpy.context.preferences.filepaths.use_scripts_auto_execute = False  # the factory's setting, and ours
-    ours, world = set(bpy.data.objects), bpy.context.scene.world
+    bpy.context.preferences.filepaths.use_scripts_auto_execute = False  # also the factory setting
+    own_objects, world = set(bpy.data.objects), bpy.context.scene.world
     try:
         with kept_by_gltf_import() if keep_reversed else contextlib.nullcontext():
             _import(path, references)
-    except RuntimeError as error:  # what operators raise when an importer reports an error or breaks
+    except RuntimeError as error:  # raised by operators if an importer reports an error or fails
         raise RenderFailure("unreadable", _last_line(error)) from error
-    hide_parts(set(bpy.data.objects) - ours)
+    hide_parts(set(bpy.data.objects) - own_objects)
     materials.add_implied(references)
     bpy.context.scene.world = world
-    bpy.context.scene.frame_set(1)  # the pose of an animated asset: importers only lay the keys
+    bpy.context.scene.frame_set(1)  # applies the animation: importers create its keys only
     meshes = [mesh for mesh, _ in drawn_meshes()]
     if not any(mesh.polygons for mesh in meshes):
-        raise RenderFailure("no_mesh", "the file holds no mesh with faces")
-    _check_pictures(references)
+        raise RenderFailure("no_mesh", "the file has no mesh with faces")
+    _check_textures(references)
 
 
 def _import(path: Path, references: References) -> None:
@@ -60,11 +60,12 @@ def _import(path: Path, references: References) -> None:
         case ".obj":
             bpy.ops.wm.obj_import(filepath=file)
         case ".fbx":
-            given, image_utils.load_image = image_utils.load_image, _picture_of(references, image_utils.load_image)
+            original = image_utils.load_image
+            image_utils.load_image = _fbx_image_loader(references, original)
             try:
                 bpy.ops.import_scene.fbx(filepath=file, use_image_search=False)
             finally:
-                image_utils.load_image = given
+                image_utils.load_image = original
         case ".ply":
             bpy.ops.wm.ply_import(filepath=file)
         case ".stl":
@@ -78,15 +79,15 @@ def _import(path: Path, references: References) -> None:
             )  # fmt: skip
 
 
-def _picture_of(references: References, load_image: Callable[..., Any]) -> Callable[..., Any]:
-    """Return Blender's `load_image` for an FBX, whose paths are often those of the machine that wrote it.
+def _fbx_image_loader(references: References, load_image: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a replacement of Blender's `load_image` for an FBX, whose paths are often those of another machine.
 
-    A path that leads to no file below the folder of the source stands for the file of that name beside the asset.
+    A path without a file below the folder of the source stands for the file of that name beside the asset.
     """
 
     def load(imagepath: str, **_: Any) -> Any:
         given, target = Path(imagepath.replace("\\", "/")), None
-        with contextlib.suppress(RenderFailure):  # a name that the operating system cannot resolve
+        with contextlib.suppress(RenderFailure):  # a path that the operating system cannot resolve
             target = references.inside(given)
             if target is None or not target.is_file():
                 target = references.beside(given.name, references.asset)
@@ -95,12 +96,12 @@ def _picture_of(references: References, load_image: Callable[..., Any]) -> Calla
     return load
 
 
-def _check_pictures(references: References) -> None:
-    """Refuse pictures outside the allowed folders, and those that Blender would draw magenta, black or in part."""
+def _check_textures(references: References) -> None:
+    """Raise `RenderFailure` for textures outside the allowed folders, and for missing or damaged ones."""
     for image in materials.drawn_images():
-        place = Path(bpy.path.abspath(image.filepath)) if image and image.filepath and not image.packed_file else None
-        if place and not references.inside(place):
-            raise RenderFailure("external", f"it draws with {str(place)!r}, outside the folder of the source")
+        path = Path(bpy.path.abspath(image.filepath)) if image and image.filepath and not image.packed_file else None
+        if path and not references.inside(path):
+            raise RenderFailure("external", f"the texture {str(path)!r} lies outside the folder of the source")
         materials.check_picture(image)
     materials.check_tiles()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Materials of an imported asset: add those that its file implies, and check the pictures that are drawn.
+"""Materials of an imported asset: add those that the file implies, and check the textures that are drawn.
 
-Blender's importers read vertex colours as attributes and leave the part without a material, which renders grey.
+Blender's importers store vertex colours as attributes without a material, so that the part would render grey.
 """
 
 import io
@@ -17,28 +17,28 @@ from rendering import ply
 from rendering.asset_validation.references import Pictures, References
 from rendering.failure import RenderFailure
 
-USD_COLOURS = "displayColor"  # the colour attribute that USD shows where no material is bound
-BYTE_RANGE_FROM = 2.0  # a float colour of an OBJ or a PLY above this is one of 0..255
-NO_COLOUR = ([1, 1, 1, 1], [0.8, 0.8, 0.8, 1])
-TOLERANT = ("JPEG", "WEBP", "TIFF", "DDS")  # formats of which Blender shows a damaged file in part, or black
+USD_COLOUR_ATTRIBUTE = "displayColor"  # shown by USD where no material is bound
+MAX_UNIT_COLOUR = 2.0  # float colours of an OBJ or a PLY with larger values have the range 0 to 255
+DEFAULT_COLOURS = ([1, 1, 1, 1], [0.8, 0.8, 0.8, 1])
+TOLERANT_FORMATS = ("JPEG", "WEBP", "TIFF", "DDS")  # Blender draws damaged files of them in part, or black
 
 
 def add_implied(references: References) -> None:
-    """Give each part of the asset, just imported, that has no material of its own the one that its file implies.
+    """Give each imported part without a material the one that its file implies.
 
-    This is the texture of a PLY, else the part's vertex colours. A part that has neither stays as it is.
+    This is the texture of a PLY, else the part's vertex colours. A part with neither is not changed.
     """
     suffix = references.asset.suffix.lower()
-    parts = [thing for thing in bpy.data.objects if thing.type == "MESH"]
+    parts = [obj for obj in bpy.data.objects if obj.type == "MESH"]
     if suffix == ".ply":
-        for part in parts:  # one
+        for part in parts:  # one part
             ply.complete(part.data, references)
-    made: dict[tuple[float, ...], bpy.types.Material] = {}
+    materials: dict[tuple[float, ...], bpy.types.Material] = {}
     for part in parts:
         free = [slot for slot in part.material_slots if _is_free(slot.material, suffix)]
         if (part.material_slots and not free) or (colour := _colour(part.data, suffix)) is None:
             continue
-        material = made[colour] = made.get(colour) or _material(colour)
+        material = materials[colour] = materials.get(colour) or _material(colour)
         if not part.material_slots:
             part.data.materials.append(material)
         for slot in free:
@@ -46,21 +46,23 @@ def add_implied(references: References) -> None:
 
 
 def _is_free(material: bpy.types.Material | None, suffix: str) -> bool:
-    """Return whether vertex colours apply to a slot with `material`: an empty one, or in an OBJ one without a colour.
+    """Return whether vertex colours apply to a slot: it is empty, or its `material` in an OBJ has a default colour.
 
-    MeshLab writes a white material beside vertex colours, Blender its default grey, which stands also for materials
-    that no library defines.
+    MeshLab writes a white material beside vertex colours, Blender its default grey. Blender's importer also uses the
+    grey for materials that no library defines.
     """
     if material is None or suffix != ".obj":
         return material is None
     shaders = [node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED"]
     sockets = [shader.inputs["Base Color"] for shader in shaders]
-    return any(not socket.is_linked and np.round(socket.default_value, 4).tolist() in NO_COLOUR for socket in sockets)
+    return any(
+        not socket.is_linked and np.round(socket.default_value, 4).tolist() in DEFAULT_COLOURS for socket in sockets
+    )
 
 
 def _colour(mesh: bpy.types.Mesh, suffix: str) -> tuple[float, ...] | None:
-    """Return the one linear colour that `mesh` has all over, () if its colours vary, None if it has none."""
-    attribute = mesh.color_attributes.get(USD_COLOURS) or next(iter(mesh.color_attributes), None)
+    """Return the uniform linear colour of `mesh`, () if its vertex colours vary, None if it has none."""
+    attribute = mesh.color_attributes.get(USD_COLOUR_ATTRIBUTE) or next(iter(mesh.color_attributes), None)
     if attribute is None or not len(attribute.data):
         return None
     mesh.color_attributes.render_color_index = list(mesh.color_attributes).index(attribute)
@@ -69,14 +71,14 @@ def _colour(mesh: bpy.types.Mesh, suffix: str) -> tuple[float, ...] | None:
 
 
 def _material(colour: tuple[float, ...]) -> bpy.types.Material:
-    """Return a new material of `colour`, or, if that is (), of the colour attribute that a mesh renders with."""
+    """Return a new material of `colour`; if that is (), of the active colour attribute of its mesh."""
     material = bpy.data.materials.new("colour")
     material.use_nodes = True
     shader = material.node_tree.nodes["Principled BSDF"]
     if colour:
         shader.inputs["Base Color"].default_value = colour
     else:
-        node = material.node_tree.nodes.new("ShaderNodeVertexColor")  # without a name: the mesh's own attribute
+        node = material.node_tree.nodes.new("ShaderNodeVertexColor")  # without a name it reads the active attribute
         material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
     return material
 
@@ -84,13 +86,13 @@ def _material(colour: tuple[float, ...]) -> bpy.types.Material:
 def _in_range(attribute: bpy.types.Attribute, linear: bool) -> np.ndarray:
     """Bring the colours of `attribute` into [0, 1] and return them, linear, as `[N, 3]`.
 
-    Some OBJ and PLY writers give 0..255 as floats. Their colours are sRGB, those of USD (`linear`) are not.
+    Some programs write OBJ and PLY colours as floats from 0 to 255. These colours are sRGB, those of USD `linear`.
     """
     space = "color" if linear else "color_srgb"
     colours = np.empty(len(attribute.data) * 4, dtype=np.float32)
     attribute.data.foreach_get(space, colours)
     rgb = np.nan_to_num(colours.reshape(-1, 4)[:, :3], nan=0.0)
-    if not linear and rgb.max() > BYTE_RANGE_FROM:
+    if not linear and rgb.max() > MAX_UNIT_COLOUR:
         rgb = rgb / 255
     if attribute.data_type == "FLOAT_COLOR" and not np.array_equal(rgb.clip(0, 1), colours.reshape(-1, 4)[:, :3]):
         colours.reshape(-1, 4)[:, :3] = rgb.clip(0, 1)
@@ -100,18 +102,18 @@ def _in_range(attribute: bpy.types.Attribute, linear: bool) -> np.ndarray:
 
 
 def drawn_materials() -> list[bpy.types.Material | None]:
-    """Return the materials of everything that a render shows; None stands for a part without one."""
-    found: dict[bpy.types.Material | None, None] = {}
+    """Return the materials of the drawn objects; None stands for a part without a material."""
+    drawn: dict[bpy.types.Material | None, None] = {}
     for instance in bpy.context.evaluated_depsgraph_get().object_instances:
         if instance.object.type == "MESH":
-            # The slots of the object, not of its mesh: an FBX may give objects that share a mesh their own materials.
+            # The slots of the object, not of its mesh: in an FBX, objects with a common mesh may differ in materials.
             materials = [slot.material for slot in instance.object.material_slots] or [None]
-            found.update((material and material.original, None) for material in materials)
-    return list(found)
+            drawn.update((material and material.original, None) for material in materials)
+    return list(drawn)
 
 
 def drawn_images() -> list[bpy.types.Image | None]:
-    """Return the pictures of everything that a render shows; None stands for a texture without one."""
+    """Return the images of the drawn textures; None stands for a texture without an image."""
     return list(dict.fromkeys(image for material in drawn_materials() if material for image in _images(material)))
 
 
@@ -120,7 +122,7 @@ def _images(material: bpy.types.Material) -> list[bpy.types.Image | None]:
 
 
 def check_tiles() -> None:
-    """Refuse faces whose texture coordinates lie in a tile (UDIM) without a picture, which Blender draws magenta.
+    """Check that texture coordinates lie in UDIM tiles that exist; Blender draws other faces magenta.
 
     Raises:
         RenderFailure: `incomplete`.
@@ -138,7 +140,7 @@ def check_tiles() -> None:
 
 
 def _tiles(mesh: bpy.types.Mesh, material: int) -> set[int]:
-    """Return the numbers of the tiles in which the faces of the slot `material` have their centres."""
+    """Return the UDIM numbers of the tiles that contain the centres of the faces of the slot `material`."""
     layer = next((layer for layer in mesh.uv_layers if layer.active_render), None)
     if layer is None or not mesh.polygons:
         return set()
@@ -154,26 +156,26 @@ def _tiles(mesh: bpy.types.Mesh, material: int) -> set[int]:
 
 
 def _drawn_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
-    """Yield the nodes that decide how `material` is drawn, those in groups included."""
+    """Yield the nodes that contribute to the surface of `material`, also inside groups."""
     tree = material.node_tree if material.use_nodes else None
     output = tree.get_output_node("CYCLES") if tree else None
     if output:
         yield from _upstream(tree, [output])
 
 
-def _upstream(tree: bpy.types.NodeTree, todo: list[bpy.types.Node]) -> Iterator[bpy.types.Node]:
-    """Yield the nodes `todo` and all that are linked into them."""
-    into: dict[str, list[bpy.types.Node]] = {}
+def _upstream(tree: bpy.types.NodeTree, pending: list[bpy.types.Node]) -> Iterator[bpy.types.Node]:
+    """Yield the nodes `pending` and all nodes that are linked into them."""
+    sources: dict[str, list[bpy.types.Node]] = {}
     for link in tree.links:
-        into.setdefault(link.to_node.name, []).append(link.from_node)
-    seen = set()
-    while todo:
-        node = todo.pop()
-        if node.name in seen:
+        sources.setdefault(link.to_node.name, []).append(link.from_node)
+    visited = set()
+    while pending:
+        node = pending.pop()
+        if node.name in visited:
             continue
-        seen.add(node.name)
+        visited.add(node.name)
         yield node
-        todo.extend(into.get(node.name, []))
+        pending.extend(sources.get(node.name, []))
         if node.type == "GROUP" and node.node_tree:
             yield from _upstream(
                 node.node_tree, [inner for inner in node.node_tree.nodes if inner.type == "GROUP_OUTPUT"]
@@ -181,29 +183,29 @@ def _upstream(tree: bpy.types.NodeTree, todo: list[bpy.types.Node]) -> Iterator[
 
 
 def check_picture(image: bpy.types.Image | None) -> None:
-    """Refuse a picture that Blender would draw magenta, black or in part.
+    """Check that Blender can draw a texture completely.
 
     Raises:
-        RenderFailure: `incomplete` if it is missing, damaged or cut off; `unreadable` if it is of a kind that
-            Blender cannot decode; `too_large` if it declares too many pixels.
+        RenderFailure: `incomplete` if it is missing, damaged or truncated; `unreadable` if Blender does not support its
+            encoding; `too_large` if it declares too many pixels.
     """
     if image is None:
-        raise RenderFailure("incomplete", "it draws with a texture that has no picture that can be read")
+        raise RenderFailure("incomplete", "a texture has no image, or one of an unsupported format")
     problem = None
-    sizes = Pictures()  # those of an FBX were not known before
+    sizes = Pictures()  # the textures of an FBX are known only after its import
     for content in _contents(image):
         sizes.add(content, image.name)
         problem = problem or _problem(content)
-    if not all(image.size):  # asks Blender to decode it, as rendering does
+    if not all(image.size):  # makes Blender decode it
         if problem is NotImplementedError:
-            raise RenderFailure("unreadable", f"picture {image.name!r} is of a kind that Blender cannot decode")
-        raise RenderFailure("incomplete", f"picture {image.name!r} is missing or broken")
+            raise RenderFailure("unreadable", f"picture {image.name!r} has an encoding that Blender does not support")
+        raise RenderFailure("incomplete", f"picture {image.name!r} is missing or damaged")
     if problem and problem is not NotImplementedError:
-        raise RenderFailure("incomplete", f"picture {image.name!r} is damaged or cut off")
+        raise RenderFailure("incomplete", f"picture {image.name!r} is damaged or truncated")
 
 
 def _contents(image: bpy.types.Image) -> Iterator[Path | bytes]:
-    """Yield the file, or packed bytes, of each tile of `image`."""
+    """Yield the file or the packed bytes of each tile of `image`."""
     for packed in image.packed_files:
         yield packed.packed_file.data
     if image.packed_files or not image.filepath:
@@ -216,18 +218,20 @@ def _contents(image: bpy.types.Image) -> Iterator[Path | bytes]:
 
 
 def _problem(content: Path | bytes) -> type[Exception] | None:
-    """Return the type of error that Pillow meets in a picture of a format that Blender decodes tolerantly, or None."""
+    """Return the type of Pillow's error for a damaged image of `TOLERANT_FORMATS`, or None."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(content if isinstance(content, Path) else io.BytesIO(content), formats=TOLERANT) as image,
+            Image.open(
+                content if isinstance(content, Path) else io.BytesIO(content), formats=TOLERANT_FORMATS
+            ) as image,
         ):
             image.draft(
                 None, (image.width // 8, image.height // 8)
-            )  # a JPEG is scanned to its end, but not transformed
+            )  # reads a JPEG to its end without the full inverse transform
             image.load()
     except (UnidentifiedImageError, FileNotFoundError, Image.DecompressionBombError):
-        return None  # none of these formats, or nothing to read: Blender's own decoder decides
+        return None  # another format or no file: Blender's decoder decides
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         return type(error)
     return None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Cycles knows beside the colour: depth, normal, mask and albedo, each as a picture of its own.
+"""Further passes of a view: depth, normal, mask and albedo, each as an image.
 
-`depth.png`: 16 bits, along the camera's axis, DEPTH_STEPS to the object size, 0 where there is nothing.
-`normal.webp`: camera space (x right, y up, z towards the camera), [-1, 1] → [0, 255], alpha where there is nothing.
-`mask.png`: 255 where the first thing that a ray meets is the object. `albedo.webp`: base colour, sRGB, no light on it.
+`depth.png`: 16 bits, along the camera's axis, `DEPTH_STEPS` per object size, 0 for the background.
+`normal.webp`: camera space (x right, y up, z towards the camera), [-1, 1] → [0, 255], alpha 0 for the background.
+`mask.png`: 255 for the object. `albedo.webp`: base colour without lighting, sRGB.
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ from PIL import Image
 
 from rendering.webp import save_lossless
 
-DEPTH_STEPS = 10_000
-FAR = 1e9  # Cycles writes 1e10 where a ray meets nothing
+DEPTH_STEPS = 10_000  # per object size
+MAX_DEPTH = 1e9  # object sizes; Cycles writes 1e10 for the background
 SOCKETS = {"depth": "Depth", "normal": "Normal", "albedo": "albedo", "opaque": "opaque"}
-OPAQUE = 0.5  # opacity from which on depth, mask, normal and albedo are those of a surface, not of the next one behind
-COLOURS = ("Base Color", "Color")  # the input of a shader that says what colour the surface has
+MIN_OPACITY = 0.5  # of a surface in these passes; they show what lies behind a more transparent one
+COLOUR_SOCKETS = ("Base Color", "Color")  # inputs of shaders with the colour of the surface
 
 Array = NDArray[np.float64]
 
 
 def request(passes: Sequence[str], folder: Path) -> None:
-    """Let every render of the scene write what `passes` need as EXR into `folder`."""
+    """Let every render of the scene write the data of `passes` as EXR into `folder`."""
     if not passes:
         return
     scene, layer = bpy.context.scene, bpy.context.view_layer
     layer.use_pass_z = layer.use_pass_normal = True
-    layer.pass_alpha_threshold = OPAQUE
+    layer.pass_alpha_threshold = MIN_OPACITY
     if "albedo" in passes:
-        # Cycles' own pass of diffuse colour is black on metal, and a glTF that says nothing is metal.
+        # Cycles' pass of the diffuse colour is black for metal, which is the default of glTF.
         layer.aovs.add().name = "albedo"
-        share = layer.aovs.add()  # of the samples that met an opaque surface
+        share = layer.aovs.add()  # part of the samples that hit an opaque surface
         share.name, share.type = "opaque", "VALUE"
         for material in bpy.data.materials:
             _show_base_colour(material)
@@ -53,12 +53,19 @@ def request(passes: Sequence[str], folder: Path) -> None:
 
 
 def encode(passes: Sequence[str], rotation: Array, folder: Path, view: int) -> None:
-    """Turn what the last render wrote into pictures `NNN.<pass>.<suffix>`; `rotation` `[3, 3]` is world→camera."""
+    """Convert the EXR files of the last render into images `NNN.<pass>.<suffix>`.
+
+    Args:
+        passes: Passes of `rendering.settings.PASSES`.
+        rotation: World→camera `[3, 3]`.
+        folder: Folder of the EXR files and the images.
+        view: Number of the view.
+    """
     if not passes:
         return
     depth, normal = (_read(folder / f"{name}_0001.exr") for name in ("depth", "normal"))
     depth = depth[..., 0]
-    mask = depth < FAR
+    mask = depth < MAX_DEPTH
     stem = str(folder / f"{view:03d}")
     if "depth" in passes:
         steps = np.where(mask, np.rint(depth * DEPTH_STEPS), 0)
@@ -78,35 +85,38 @@ def encode(passes: Sequence[str], rotation: Array, folder: Path, view: int) -> N
 
 
 def _show_base_colour(material: bpy.types.Material) -> None:
-    """Send the colour of the surface, a texture or a value, to the render layer where the surface is opaque.
+    """Output the base colour of `material`, a texture or a value, to the render layer where it is opaque.
 
-    A ray adds up the values of all surfaces that it passes until it meets one that is opaque.
+    Cycles adds up the values of all surfaces along a ray up to the first opaque one, so the others output 0.
     """
     if not material.node_tree:
         return
     nodes, links = material.node_tree.nodes, material.node_tree.links
     sockets = [
-        node.inputs[name] for node in nodes for name in COLOURS if node.type != "TEX_IMAGE" and name in node.inputs
+        node.inputs[name]
+        for node in nodes
+        for name in COLOUR_SOCKETS
+        if node.type != "TEX_IMAGE" and name in node.inputs
     ]
     opaque = nodes.new("ShaderNodeMath")
     opaque.operation = "GREATER_THAN"
-    opaque.inputs[1].default_value = OPAQUE - 1e-4
+    opaque.inputs[1].default_value = MIN_OPACITY - 1e-4
     _assign(material, opaque.inputs[0], _opacity(material))
-    seen = nodes.new("ShaderNodeVectorMath")
-    seen.operation = "SCALE"
-    links.new(opaque.outputs[0], seen.inputs["Scale"])
-    for socket in sorted(sockets, key=lambda socket: COLOURS.index(socket.name))[:1]:
-        seen.inputs[0].default_value = socket.default_value[:3]
+    albedo = nodes.new("ShaderNodeVectorMath")
+    albedo.operation = "SCALE"
+    links.new(opaque.outputs[0], albedo.inputs["Scale"])
+    for socket in sorted(sockets, key=lambda socket: COLOUR_SOCKETS.index(socket.name))[:1]:
+        albedo.inputs[0].default_value = socket.default_value[:3]
         for link in socket.links:
-            links.new(link.from_socket, seen.inputs[0])
-    for name, kind, value in (("albedo", "Color", seen), ("opaque", "Value", opaque)):
+            links.new(link.from_socket, albedo.inputs[0])
+    for name, kind, value in (("albedo", "Color", albedo), ("opaque", "Value", opaque)):
         output = nodes.new("ShaderNodeOutputAOV")
         output.aov_name = name
         links.new(value.outputs[0], output.inputs[kind])
 
 
 def _opacity(material: bpy.types.Material) -> float | bpy.types.NodeSocket:
-    """Return how opaque the surface of `material` is, in [0, 1], or the socket that says so."""
+    """Return the opacity of `material` in [0, 1], or the socket with it."""
     output = material.node_tree.get_output_node("CYCLES")
     if not (output and output.inputs["Surface"].is_linked):
         return 1.0
@@ -145,7 +155,7 @@ def _assign(material: bpy.types.Material, socket: bpy.types.NodeSocket, value: f
 
 
 def _read(path: Path) -> Array:
-    """An EXR as `[height, width, 4]`, the top row first; the file is removed."""
+    """Return an EXR as `[H, W, 4]`, the top row first, and remove the file."""
     image = bpy.data.images.load(str(path))
     image.colorspace_settings.name = "Non-Color"
     width, height = image.size
@@ -162,6 +172,6 @@ def _save(colour: Array, alpha: NDArray[np.bool_], path: str) -> None:
 
 
 def _srgb(linear: Array) -> Array:
-    """IEC 61966-2-1."""
+    """Return the sRGB values (IEC 61966-2-1) of linear ones, clipped to [0, 1]."""
     linear = linear.clip(0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Complete what Blender's PLY importer leaves out: pictures, texture coordinates by other names, data per face."""
+"""Add PLY data that Blender's importer ignores: textures, texture coordinates of other names, data per face."""
 
 from pathlib import Path
 
@@ -12,23 +12,23 @@ from rendering.asset_validation.points import read_header
 from rendering.asset_validation.references import References
 from rendering.failure import RenderFailure
 
-COORDINATES = (("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))  # Blender reads (s, t) itself
-COLOURS = ("red", "green", "blue")
-OTHER_COLOURS = tuple(f"diffuse_{name}" for name in COLOURS)  # of vertices; Blender reads COLOURS itself
-TRIANGLES = {"vertex_indices": 3, "vertex_index": 3, "texcoord": 6}  # lengths of lists where all faces are triangles
+UV_PROPERTIES = (("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))  # Blender reads (s, t)
+COLOUR_PROPERTIES = ("red", "green", "blue")  # Blender reads those of vertices
+DIFFUSE_PROPERTIES = tuple(f"diffuse_{name}" for name in COLOUR_PROPERTIES)
+TRIANGLE_LIST_LENGTHS = {"vertex_indices": 3, "vertex_index": 3, "texcoord": 6}
 
 
 def complete(mesh: bpy.types.Mesh, references: References) -> None:
-    """Add to `mesh`, the imported asset, its pictures (MeshLab's `comment TextureFile`) or the colours of its faces.
+    """Add textures (MeshLab's `comment TextureFile`) or colours of faces to `mesh`, the imported asset.
 
     Raises:
-        RenderFailure: `incomplete` for a picture, `unreadable` if the data of the faces cannot be read.
+        RenderFailure: `incomplete` if a texture is missing, `unreadable` if the data of the faces cannot be read.
     """
     path = references.asset
     header = read_header(path)
     names = header.properties.get("face", {})
     pictures = header.pictures
-    coloured = set(COLOURS) <= names.keys() and not mesh.color_attributes
+    coloured = set(COLOUR_PROPERTIES) <= names.keys() and not mesh.color_attributes
     if coloured or (pictures and {"texcoord", "texnumber"} & names.keys()):
         faces = _read_faces(path, [name for name, kind in names.items() if kind.startswith("list")])
         kept = _kept(faces, mesh)
@@ -38,21 +38,21 @@ def complete(mesh: bpy.types.Mesh, references: References) -> None:
         for name in pictures:
             mesh.materials.append(_textured(references.find(name, path)))
         if len(pictures) > 1:
-            mesh.polygons.foreach_set("material_index", _numbers(mesh, faces, kept).clip(0, len(pictures) - 1))
+            mesh.polygons.foreach_set("material_index", _texture_indices(mesh, faces, kept).clip(0, len(pictures) - 1))
     elif coloured:
         _add_colours(mesh, faces, kept)
-    elif not mesh.color_attributes and all(name in mesh.attributes for name in OTHER_COLOURS):
+    elif not mesh.color_attributes and all(name in mesh.attributes for name in DIFFUSE_PROPERTIES):
         values = np.stack(
-            [*(_vertex_values(mesh, name) for name in OTHER_COLOURS), np.ones(len(mesh.vertices))], axis=1
+            [*(_vertex_values(mesh, name) for name in DIFFUSE_PROPERTIES), np.ones(len(mesh.vertices))], axis=1
         )
         layer = mesh.color_attributes.new("vertices", "FLOAT_COLOR", "POINT")
         layer.data.foreach_set("color_srgb", values.astype(np.float32).ravel())
 
 
 def _read_faces(path: Path, lists: list[str]) -> PlyElement:
-    """Read the face element: at once if all faces are triangles, one by one otherwise."""
+    """Read the face element; much faster if all faces are triangles."""
     problem: Exception = ValueError()
-    for lengths in ({name: TRIANGLES[name] for name in lists if name in TRIANGLES}, {}):
+    for lengths in ({name: TRIANGLE_LIST_LENGTHS[name] for name in lists if name in TRIANGLE_LIST_LENGTHS}, {}):
         try:
             return PlyData.read(str(path), known_list_len={"face": lengths})["face"]
         except (PlyParseError, ValueError, LookupError, OverflowError) as error:
@@ -61,7 +61,7 @@ def _read_faces(path: Path, lists: list[str]) -> PlyElement:
 
 
 def _kept(faces: PlyElement, mesh: bpy.types.Mesh) -> NDArray[np.int64]:
-    """Return the row in the file of each polygon of `mesh`: Blender keeps their order, and drops degenerate ones."""
+    """Return the row in the file of each polygon of `mesh`: Blender keeps the order and drops degenerate faces."""
     properties = {item.name for item in faces.properties}
     rows = faces["vertex_indices" if "vertex_indices" in properties else "vertex_index"]
     corners = np.empty(len(mesh.loops), dtype=np.int32)
@@ -77,18 +77,18 @@ def _kept(faces: PlyElement, mesh: bpy.types.Mesh) -> NDArray[np.int64]:
         kept.append(at)
         at += 1
     if at > len(rows):
-        raise RenderFailure("unreadable", "its faces hold textures or colours, but some faces are not valid")
+        raise RenderFailure("unreadable", "its faces have textures or colours, but some faces are not valid")
     return np.array(kept)
 
 
 def _add_coordinates(mesh: bpy.types.Mesh, faces: PlyElement | None, kept: NDArray[np.int64]) -> bool:
-    """Give `mesh` texture coordinates, of its faces or of its vertices; return whether the file holds any."""
+    """Add the texture coordinates of the faces or vertices to `mesh`; return whether the file has any."""
     if faces is not None and "texcoord" in (item.name for item in faces.properties):
         rows = faces["texcoord"]
         flat = [_fitted(rows[row], 2 * polygon.loop_total) for row, polygon in zip(kept, mesh.polygons, strict=True)]
         mesh.uv_layers.new(name="texcoord", do_init=False).data.foreach_set("uv", np.concatenate(flat))
         return True
-    for u, v in COORDINATES:
+    for u, v in UV_PROPERTIES:
         if u in mesh.attributes and v in mesh.attributes:
             corners = np.empty(len(mesh.loops), dtype=np.int32)
             mesh.loops.foreach_get("vertex_index", corners)
@@ -99,7 +99,7 @@ def _add_coordinates(mesh: bpy.types.Mesh, faces: PlyElement | None, kept: NDArr
 
 
 def _fitted(row: NDArray[np.float64], size: int) -> NDArray[np.float32]:
-    """Return `row`, or zeros if it does not hold `size` numbers: MeshLab lets faces without a texture have none."""
+    """Return `row`, or `size` zeros if its length differs: MeshLab writes none for faces without a texture."""
     return np.asarray(row, np.float32) if len(row) == size else np.zeros(size, np.float32)
 
 
@@ -109,8 +109,8 @@ def _vertex_values(mesh: bpy.types.Mesh, name: str) -> NDArray[np.float32]:
     return values
 
 
-def _numbers(mesh: bpy.types.Mesh, faces: PlyElement | None, kept: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return the number of the picture of each polygon, by face or by vertex."""
+def _texture_indices(mesh: bpy.types.Mesh, faces: PlyElement | None, kept: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the index of the texture of each polygon, given per face or per vertex."""
     if faces is not None and "texnumber" in (item.name for item in faces.properties):
         return np.asarray(faces["texnumber"])[kept].astype(np.int32)
     if "texnumber" in mesh.attributes:
@@ -120,17 +120,19 @@ def _numbers(mesh: bpy.types.Mesh, faces: PlyElement | None, kept: NDArray[np.in
 
 
 def _add_colours(mesh: bpy.types.Mesh, faces: PlyElement, kept: NDArray[np.int64]) -> None:
-    """Give each corner of a polygon the colour, sRGB, of its face; integers are parts of their type's maximum."""
-    kind = faces[COLOURS[0]].dtype
-    most = np.iinfo(kind).max if kind.kind in "iu" else 1
-    colours = np.stack([*(np.asarray(faces[name])[kept] / most for name in COLOURS), np.ones(len(kept))], axis=1)
+    """Give each corner the sRGB colour of its face; integers are divided by the maximum of their type."""
+    kind = faces[COLOUR_PROPERTIES[0]].dtype
+    maximum = np.iinfo(kind).max if kind.kind in "iu" else 1
+    colours = np.stack(
+        [*(np.asarray(faces[name])[kept] / maximum for name in COLOUR_PROPERTIES), np.ones(len(kept))], axis=1
+    )
     sizes = [polygon.loop_total for polygon in mesh.polygons]
     layer = mesh.color_attributes.new("faces", "FLOAT_COLOR", "CORNER")
     layer.data.foreach_set("color_srgb", np.repeat(colours, sizes, axis=0).astype(np.float32).ravel())
 
 
 def _textured(picture: Path) -> bpy.types.Material:
-    """Return a material with `picture` as its base colour."""
+    """Return a material with the image file `picture` as its base colour."""
     material = bpy.data.materials.new(picture.name)
     material.use_nodes = True
     tree = material.node_tree

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hide what a file marks as hidden, for the render as well as for every measurement of the scene."""
+"""Hide objects that the file hides, in the render and in measurements of the scene."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,25 +8,29 @@ from typing import Any
 
 import bpy
 
-DRAWN = {"MESH", "ARMATURE", "EMPTY"}
+DRAWN_TYPES = {"MESH", "ARMATURE", "EMPTY"}
 GLTF_ADDON = "io_scene_gltf2"
 NODE_VISIBILITY = "KHR_node_visibility"
 
 
 def hide_parts(objects: Iterable[bpy.types.Object]) -> None:
-    """Hide what is no mesh and carries none, what the file hides, and the descendants of what the file hides.
+    """Hide objects that are neither meshes nor parents of meshes, objects that the file hides, and their descendants.
 
-    Blender's importers mark hidden parts as invisible in the viewport alone (FBX `Visibility`). A hidden armature does
-    not hide the meshes that it deforms: skeletons are hidden in most rigs.
+    Blender's importers hide parts in the viewport only (FBX `Visibility`). A hidden armature does not hide the meshes
+    that it deforms: most rigs hide their skeleton.
     """
     objects = list(objects)
-    hidden = [part for part in objects if any(_hides(ancestor) for ancestor in _ancestors(part)) or part.hide_viewport]
-    hidden += [part for part in objects if part.type not in DRAWN and not _instances(part)]
-    for part in hidden:  # after all are found: an armature or a lamp that is hidden keeps its children
+    hidden = [
+        part
+        for part in objects
+        if any(_hides_children(ancestor) for ancestor in _ancestors(part)) or part.hide_viewport
+    ]
+    hidden += [part for part in objects if part.type not in DRAWN_TYPES and not _instances(part)]
+    for part in hidden:  # last, so that a hidden armature or lamp keeps its children
         part.hide_render = part.hide_viewport = True
 
 
-def _hides(ancestor: bpy.types.Object) -> bool:
+def _hides_children(ancestor: bpy.types.Object) -> bool:
     return ancestor.hide_viewport and ancestor.type != "ARMATURE"
 
 
@@ -42,7 +46,7 @@ def _instances(part: bpy.types.Object) -> bool:
 
 @contextmanager
 def gltf_node_visibility() -> Iterator[None]:
-    """Let Blender's glTF importer read KHR_node_visibility, through its interface for user extensions."""
+    """Let Blender's glTF importer apply KHR_node_visibility, through its interface for user extensions."""
     addon: Any = sys.modules[GLTF_ADDON]
     addon.glTF2ImportUserExtension = _NodeVisibility
     try:

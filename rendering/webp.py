@@ -1,4 +1,4 @@
-"""How a picture is stored: WebP with all four channels as they are."""
+"""Lossless WebP images."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -7,5 +7,5 @@ from PIL import Image
 
 
 def save_lossless(image: Image.Image, file: str | Path | BinaryIO) -> None:
-    """Write `image` as a WebP that keeps every value, the colour of transparent pixels too."""
+    """Write `image` as a WebP with all values exact, including the colours of transparent pixels."""
     image.save(file, "WEBP", lossless=True, quality=50, method=2, exact=True)
