@@ -1,6 +1,6 @@
-"""Check what an untrusted file declares and refers to, before Blender opens it.
+"""Validate an untrusted file before Blender opens it: its structure, declared sizes and references.
 
-A file of a few bytes may ask for terabytes, or for a picture from a home folder.
+A file of a few bytes can declare terabytes, or refer to an image in a home folder.
 """
 
 import shutil
@@ -39,22 +39,22 @@ COPIES = {
 
 
 def validate(path: Path, root: Path | None = None, keep_reversed: bool = False) -> References:
-    """Check that a file is what it declares to be, within the limits, and refers to files below `root` only.
+    """Check that a file is valid, within the limits, and refers to files below `root` only.
 
     Args:
         path: The asset.
         root: The folder of the source, by default that of the asset.
-        keep_reversed: Whether `redirect` keeps faces of an OBJ that Blender would drop as the reverse of another.
+        keep_reversed: Whether `redirect` keeps faces of an OBJ that reverse another face, which Blender drops.
 
     Returns:
-        The files that it refers to.
+        The files that the asset refers to.
 
     Raises:
         RenderFailure: `unreadable`, `too_large`, `external` or `incomplete`.
     """
     suffix = path.suffix.lower()
     if suffix not in CHECKS:
-        raise RenderFailure("unreadable", f"{suffix or 'a file without suffix'} is no supported format")
+        raise RenderFailure("unreadable", f"{suffix or 'a file without suffix'} is not a supported format")
     if path.stat().st_size > MAX_BYTES:
         raise RenderFailure("too_large", f"the file has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
     references = References(path, root, keep_reversed)
@@ -63,22 +63,26 @@ def validate(path: Path, root: Path | None = None, keep_reversed: bool = False) 
     except RenderFailure:
         raise
     except RecursionError:
-        raise RenderFailure("too_large", "it is nested too deep") from None
+        raise RenderFailure("too_large", "the file is nested too deep") from None
     except OSError as error:
-        raise RenderFailure("unreadable", f"a file of it cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a parser may raise any type for a file that is not what its suffix says
-        raise RenderFailure("unreadable", f"it is no sound {suffix} file: {type(error).__name__}: {error}") from error
+        raise RenderFailure("unreadable", f"a file of the asset cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # parsers raise many types for invalid files
+        raise RenderFailure("unreadable", f"not a valid {suffix} file: {type(error).__name__}: {error}") from error
     return references
 
 
 def redirect(references: References, folder: Path) -> Path:
-    """Return a file for Blender to import: the asset, or a copy in `folder` that names the files that were found.
+    """Return the file for Blender to import: the asset, or a copy in `folder` with resolved references.
 
-    Blender opens the paths in a file as they are written, so a file with a redirected reference is never given to it.
-    The copy consists of the files that hold references and of symbolic links; `folder` is emptied first. Formats
-    whose pictures are opened by `rendering.importer` need none.
+    Blender opens the paths as they are written, so it gets a copy if any reference resolves to another path. The copy
+    consists of the files with references and of symbolic links. Formats whose textures are opened by
+    `rendering.importer` need no copy.
+
+    Args:
+        references: Result of `validate`.
+        folder: Folder of the copy; it is deleted first.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that ended in a crash
+    shutil.rmtree(folder, ignore_errors=True)  # left by an attempt that crashed
     copy = COPIES.get(references.asset.suffix.lower())
     if copy is None or not references.redirected:
         return references.asset

@@ -1,4 +1,4 @@
-"""COLLADA: plain XML without entities, whose counts are possible and whose instances end."""
+"""COLLADA: XML without entities, with possible counts and without recursive instances."""
 
 import re
 from collections import Counter
@@ -12,10 +12,16 @@ from rendering.failure import RenderFailure
 
 MAX_ELEMENTS = 2_000_000
 MAX_DEPTH = 400
-MAX_NODES = 100_000  # instances of instances included
+MAX_NODES = 100_000  # including nested instances
 
 
 def check(path: Path, references: References) -> None:
+    """Check a COLLADA document and find its images.
+
+    Raises:
+        RenderFailure: `unreadable`, `external`, `incomplete` or `too_large`.
+        ValueError: The document is not valid.
+    """
     document = _Document(path.stat().st_size)
     with open(path, "rb") as file:
         document.parser.ParseFile(file)
@@ -24,11 +30,11 @@ def check(path: Path, references: References) -> None:
     pictures = Pictures()
     for reference in dict.fromkeys(document.pictures):
         pictures.add(references.find(unquote(reference), path), reference)
-        # Blender draws nothing, and reports nothing, where a path is not a proper URI.
+        # Blender ignores a path that is not a valid URI, without an error.
         references.redirected |= bool(re.search(r"[\s#?]", reference))
     for url in document.urls:
         if not url.startswith("#"):
-            raise RenderFailure("external", f"it refers to {url[:200]!r} in another document")
+            raise RenderFailure("external", f"the file refers to {url[:200]!r} in another document")
     document.check_instances()
 
 
@@ -37,7 +43,7 @@ class _Document:
         self.size = size
         self.root, self.count, self.text = "", 0, ""
         self.path: list[str] = []
-        self.nodes: list[str] = [""]  # ids of the nodes around what is read; "" is the document
+        self.nodes: list[str] = [""]  # ids of the nodes around the current element; "" is the document
         self.placed: dict[str, Counter[str]] = {"": Counter()}
         self.pictures: list[str] = []
         self.urls: list[str] = []
@@ -49,14 +55,14 @@ class _Document:
         self.parser.CharacterDataHandler = self._characters
 
     def _doctype(self, *_: object) -> None:
-        raise RenderFailure("unreadable", "it brings a document type with it, which may hold anything")
+        raise RenderFailure("unreadable", "the file has a document type declaration, which can define entities")
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         tag = tag.rpartition(":")[2]
         self.root, self.count, self.text = self.root or tag, self.count + 1, ""
         self.path.append(tag)
         if self.count > MAX_ELEMENTS or len(self.path) > MAX_DEPTH:
-            raise RenderFailure("too_large", "it holds too many elements, or too deep ones")
+            raise RenderFailure("too_large", "the file has too many elements, or too deeply nested ones")
         if "count" in attributes and not 0 <= int(attributes["count"]) <= self.size:
             raise ValueError(f"<{tag}> declares {attributes['count']} elements in {self.size:,} bytes")
         if "url" in attributes:
@@ -74,7 +80,7 @@ class _Document:
         self.path.pop()
         if tag == "node":
             self.nodes.pop()
-        # COLLADA 1.4 has <image><init_from>path, 1.5 <init_from><ref>path; inside an effect it is an id.
+        # COLLADA 1.4 has <image><init_from>path, 1.5 <init_from><ref>path; inside an effect the text is an id.
         if self.text.strip() and "image" in self.path and tag in ("init_from", "ref"):
             self.pictures.append(self.text)
         self.text = ""
@@ -85,29 +91,29 @@ class _Document:
 
     def check_instances(self) -> None:
         total: dict[str, int] = {}
-        around: set[str] = set()
+        ancestors: set[str] = set()
 
-        def placed(name: str) -> int:
-            if name in around:
+        def count(name: str) -> int:
+            if name in ancestors:
                 raise ValueError(f"node {name!r} is an instance of itself")
             if name not in total:
-                around.add(name)
-                total[name] = 1 + sum(n * placed(part) for part, n in self.placed.get(name, Counter()).items())
-                around.remove(name)
+                ancestors.add(name)
+                total[name] = 1 + sum(n * count(part) for part, n in self.placed.get(name, Counter()).items())
+                ancestors.remove(name)
             return total[name]
 
-        if (nodes := placed("")) > MAX_NODES:
-            raise RenderFailure("too_large", f"it places {nodes:,} nodes, {MAX_NODES:,} go")
+        if (nodes := count("")) > MAX_NODES:
+            raise RenderFailure("too_large", f"the file places {nodes:,} nodes; the limit is {MAX_NODES:,}")
 
 
 def copy(references: References, folder: Path) -> Path:
-    """Write the document into `folder` with its pictures linked beside it, and return its path."""
-    found = references.found[references.asset]
-    links = link_all(found.values(), folder)
+    """Write the document into `folder` with links to its images, and return its path."""
+    resolved = references.found[references.asset]
+    links = link_all(resolved.values(), folder)
     tree = ElementTree.parse(references.asset)
     ElementTree.register_namespace("", tree.getroot().tag.partition("}")[0].lstrip("{"))
     for element in tree.iter():
-        if element.tag.endswith(("init_from", "ref")) and (target := found.get(unquote(element.text or ""))):
+        if element.tag.endswith(("init_from", "ref")) and (target := resolved.get(unquote(element.text or ""))):
             element.text = quote(links[target])
     tree.write(folder / references.asset.name, encoding="utf-8", xml_declaration=True)
     return folder / references.asset.name

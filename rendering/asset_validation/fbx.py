@@ -1,7 +1,7 @@
-"""Binary FBX: a tree of records whose ends and arrays are checked.
+"""Binary FBX: check the ends and arrays of its tree of records.
 
-What its pictures are called is not checked: exporters write the paths of the machine they ran on. The importer looks
-for them in the asset's folder by name alone (`rendering.importer`).
+The paths of textures are not checked: exporters write those of their machine. `rendering.importer` searches for
+textures by name in the asset's folder.
 """
 
 import mmap
@@ -15,18 +15,24 @@ from rendering.failure import RenderFailure
 MAGIC = b"Kaydara FBX Binary  \x00\x1a\x00"
 MAX_RECORDS = 3_000_000
 MAX_DEPTH = 100
-MAX_ARRAY_BYTES = 2 << 30  # of all arrays together, unpacked
+MAX_ARRAY_BYTES = 2 << 30  # of all arrays together, decompressed
 SCALARS = {b"Z": 1, b"B": 1, b"C": 1, b"Y": 2, b"I": 4, b"F": 4, b"D": 8, b"L": 8}
 ARRAYS = {b"b": 1, b"B": 1, b"c": 1, b"i": 4, b"f": 4, b"d": 8, b"l": 8}
 
 
 def check(path: Path, references: References) -> None:
+    """Check the records of a binary FBX.
+
+    Raises:
+        RenderFailure: `too_large`.
+        ValueError: The file is not a valid binary FBX.
+    """
     if path.stat().st_size < 40:
         raise ValueError("too short for an FBX")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:23] != MAGIC:
             raise ValueError("not a binary FBX")
-        _Records(data, wide=struct.unpack_from("<I", data, 23)[0] >= 7500).walk()
+        _Records(data, wide=struct.unpack_from("<I", data, 23)[0] >= 7500).check()
 
 
 class _Records:
@@ -34,14 +40,14 @@ class _Records:
         self.data, self.count, self.unpacked = data, 0, 0
         self.head = struct.Struct("<QQQB" if wide else "<IIIB")
 
-    def walk(self) -> None:
+    def check(self) -> None:
         ends, at = [len(self.data)], 27
         while True:
             end, properties, length, name = self.head.unpack(self._take(at, self.head.size))
             at += self.head.size
-            if end == 0:  # the record that ends a list of records
+            if end == 0:  # an empty record ends a list of records
                 if len(ends) == 1:
-                    return  # what follows is a footer
+                    return  # a footer follows
                 ends.pop()
                 if at > ends[-1]:
                     raise ValueError("a record ends after the one around it")
@@ -51,7 +57,7 @@ class _Records:
                 raise ValueError(f"a record goes from byte {at:,} to {end:,} of {ends[-1]:,}")
             self.count += 1
             if self.count > MAX_RECORDS or len(ends) > MAX_DEPTH:
-                raise RenderFailure("too_large", "it holds too many records, or too deep ones")
+                raise RenderFailure("too_large", "the file has too many records, or too deeply nested ones")
             self._properties(start, properties, start + length)
             at = start + length
             if at < end:
@@ -77,16 +83,16 @@ class _Records:
     def _array(self, at: int, size: int, encoding: int, packed: int) -> None:
         self.unpacked += size
         if self.unpacked > MAX_ARRAY_BYTES:
-            raise RenderFailure("too_large", f"its arrays hold more than {MAX_ARRAY_BYTES:,} bytes")
+            raise RenderFailure("too_large", f"the arrays have more than {MAX_ARRAY_BYTES:,} bytes")
         data = self._take(at, packed)
         try:
-            found = len(zlib.decompressobj().decompress(data, size + 1)) if encoding else packed
+            actual = len(zlib.decompressobj().decompress(data, size + 1)) if encoding else packed
         except zlib.error as error:
-            raise ValueError(f"an array cannot be unpacked: {error}") from error
-        if found != size:
-            raise ValueError(f"an array of {size:,} bytes that holds {found:,}")
+            raise ValueError(f"an array cannot be decompressed: {error}") from error
+        if actual != size:
+            raise ValueError(f"an array declares {size:,} bytes and has {actual:,}")
 
     def _take(self, at: int, size: int) -> bytes:
         if at + size > len(self.data):
-            raise ValueError("it ends in the middle of a record")
+            raise ValueError("the file ends in the middle of a record")
         return self.data[at : at + size]

@@ -1,4 +1,4 @@
-"""GLB and glTF 2.0: lengths, counts and references, as the specification has them (Khronos, glTF 2.0, 2021)."""
+"""GLB and glTF 2.0: check lengths, counts and references (Khronos, glTF 2.0 specification, 2021)."""
 
 import base64
 import codecs
@@ -15,32 +15,38 @@ import numpy as np
 from rendering.asset_validation.references import Pictures, References, link_all
 from rendering.failure import RenderFailure
 
-MAX_VALUES = 5_000_000  # in the JSON
-MAX_NODES = 100_000  # instances included
+MAX_JSON_VALUES = 5_000_000
+MAX_NODES = 100_000  # including instances
 MAX_DEPTH = 400  # of the tree of nodes; Blender's importer is recursive
-MAX_NUMBERS = 1_600_000_000  # in all accessors
-MAX_EMPTY = 10_000_000  # elements of an accessor that stands for zeros
-MAX_VERTICES = 50_000_000  # drawn: a mesh counts as often as it is placed
+MAX_NUMBERS = 1_600_000_000  # of all accessors
+MAX_IMPLICIT_ZEROS = 10_000_000  # elements of an accessor without a buffer view
+MAX_VERTICES = 50_000_000  # drawn: those of each instance count
 COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
-# Extensions that replace the picture of a texture by one that Blender cannot decode.
-PICTURE_EXTENSIONS = {"KHR_texture_basisu", "EXT_texture_avif", "MSFT_texture_dds"}
+# Extensions that replace the image of a texture by one that Blender cannot decode.
+UNSUPPORTED_IMAGE_EXTENSIONS = {"KHR_texture_basisu", "EXT_texture_avif", "MSFT_texture_dds"}
 
-View = tuple[int, int, int]  # start, length and number of the buffer
+View = tuple[int, int, int]  # start, length and index of the buffer
 
 
 def check(path: Path, references: References) -> None:
+    """Check a GLB or glTF file and find its buffers and images.
+
+    Raises:
+        RenderFailure: `external`, `incomplete`, `degenerate` or `too_large`.
+        ValueError: The file is not valid.
+    """
     data = path.read_bytes()
     text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)
-    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise RenderFailure("too_large", f"its JSON holds more than {MAX_VALUES:,} values")
+    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        raise RenderFailure("too_large", f"the JSON has more than {MAX_JSON_VALUES:,} values")
     document = json.loads(text, parse_constant=_no_constant)
-    references.redirected |= text.startswith(codecs.BOM_UTF8)  # Blender reads no byte order mark
+    references.redirected |= text.startswith(codecs.BOM_UTF8)  # Blender does not accept a byte order mark
     if document["asset"]["version"] != "2.0":
         raise ValueError(f"glTF version {document['asset']['version']}")
-    if unknown := PICTURE_EXTENSIONS & set(document.get("extensionsRequired", [])):
-        raise RenderFailure("incomplete", f"its pictures need {min(unknown)}, which Blender does not read")
+    if unknown := UNSUPPORTED_IMAGE_EXTENSIONS & set(document.get("extensionsRequired", [])):
+        raise RenderFailure("incomplete", f"the textures need {min(unknown)}, which Blender does not support")
     buffers = [
         _buffer(buffer, binary if not index else None, references)
         for index, buffer in enumerate(document.get("buffers", []))
@@ -61,10 +67,10 @@ def check(path: Path, references: References) -> None:
 
 
 def _chunks(data: bytes) -> tuple[bytes, memoryview | None]:
-    """The JSON and the binary chunk of a GLB."""
+    """Return the JSON and the binary chunk of a GLB."""
     version, length = struct.unpack_from("<II", data.ljust(12, b"\0"), 4)
     if version != 2 or length != len(data):
-        raise ValueError(f"a GLB of version {version} and {length:,} bytes, the file has {len(data):,}")
+        raise ValueError(f"the header declares version {version} and {length:,} bytes; the file has {len(data):,}")
     chunks: list[tuple[bytes, memoryview]] = []
     at = 12
     while at < length and len(chunks) < 2:
@@ -82,10 +88,10 @@ def _chunks(data: bytes) -> tuple[bytes, memoryview | None]:
 
 def _buffer(buffer: dict[str, Any], binary: memoryview | None, references: References) -> memoryview:
     declared = _index(buffer["byteLength"])
-    if "uri" not in buffer:  # a buffer without bytes is legal as long as nothing looks into it
+    if "uri" not in buffer:  # valid as long as no buffer view refers to it
         return binary or memoryview(b"")
-    found = _fetch(buffer["uri"], references)
-    data = memoryview(found if isinstance(found, bytes) else found.read_bytes())
+    content = _fetch(buffer["uri"], references)
+    data = memoryview(content if isinstance(content, bytes) else content.read_bytes())
     if len(data) < declared:
         raise RenderFailure("incomplete", f"buffer {buffer['uri'][:80]!r} has {len(data):,} of {declared:,} bytes")
     return data
@@ -96,8 +102,8 @@ def _fetch(uri: str, references: References) -> bytes | Path:
     if not uri.startswith("data:"):
         return references.find(unquote(uri), references.asset)
     header, separator, content = uri.partition(";base64,")
-    if not separator or "/.." in header:  # Blender would take any other for a path
-        raise ValueError("a data URI that is not base64")
+    if not separator or "/.." in header:  # Blender treats others as paths
+        raise ValueError("a data URI is not base64")
     return base64.b64decode(content)
 
 
@@ -117,17 +123,17 @@ def _check_accessors(document: dict[str, Any], views: list[View]) -> None:
         size = COMPONENT_BYTES[accessor["componentType"]] * COMPONENTS[accessor["type"]]
         total += count * COMPONENTS[accessor["type"]]
         if total > MAX_NUMBERS:
-            raise RenderFailure("too_large", f"its accessors hold more than {MAX_NUMBERS:,} numbers")
+            raise RenderFailure("too_large", f"the accessors have more than {MAX_NUMBERS:,} numbers")
         if "bufferView" in accessor:
             _check_range(accessor, count, size, views, strides[accessor["bufferView"]])
-        elif count > MAX_EMPTY:
-            raise RenderFailure("too_large", f"an accessor of {count:,} elements without any data")
+        elif count > MAX_IMPLICIT_ZEROS:
+            raise RenderFailure("too_large", f"an accessor has {count:,} elements without data")
         if sparse := accessor.get("sparse"):
-            few = _index(sparse["count"])
-            if few > count:
-                raise ValueError(f"{few:,} sparse values of {count:,}")
-            _check_range(sparse["indices"], few, COMPONENT_BYTES[sparse["indices"]["componentType"]], views)
-            _check_range(sparse["values"], few, size, views)
+            sparse_count = _index(sparse["count"])
+            if sparse_count > count:
+                raise ValueError(f"{sparse_count:,} sparse values of {count:,}")
+            _check_range(sparse["indices"], sparse_count, COMPONENT_BYTES[sparse["indices"]["componentType"]], views)
+            _check_range(sparse["values"], sparse_count, size, views)
 
 
 def _check_range(part: dict[str, Any], count: int, size: int, views: list[View], stride: int = 0) -> None:
@@ -142,7 +148,7 @@ def _positions(document: dict[str, Any]) -> set[int]:
 
 
 def _check_positions(document: dict[str, Any], number: int, views: list[View], buffers: list[memoryview]) -> None:
-    """Blender puts points that are not finite to the origin: a spike where there should be an error."""
+    """Check that an accessor of positions is finite; Blender moves other points to the origin without an error."""
     accessor = document["accessors"][_index(number)]
     if accessor["componentType"] != 5126 or "bufferView" not in accessor:
         return
@@ -153,23 +159,23 @@ def _check_positions(document: dict[str, Any], number: int, views: list[View], b
     data = np.frombuffer(buffers[buffer][start : start + bytes_needed], dtype=np.uint8)
     points = np.ndarray((accessor["count"], 3), "<f4", data, strides=(stride, 4)) if len(data) else np.zeros(3)
     if not np.isfinite(points).all():
-        raise RenderFailure("degenerate", "it has points that are not finite")
+        raise RenderFailure("degenerate", "some points are not finite")
 
 
 def _check_nodes(document: dict[str, Any]) -> None:
-    """A forest without cycles, that places a bounded number of vertices."""
+    """Check that the nodes are a forest without cycles and place a limited number of vertices."""
     nodes, accessors = document.get("nodes", []), document.get("accessors", [])
     parents = Counter(_index(child) for node in nodes for child in node.get("children", []))
     if any(count > 1 or child >= len(nodes) for child, count in parents.items()):
-        raise ValueError("a node with two parents, or a child that is not there")
-    level, seen, depth = [index for index in range(len(nodes)) if index not in parents], 0, 0
+        raise ValueError("a node has two parents, or a child does not exist")
+    level, visited, depth = [index for index in range(len(nodes)) if index not in parents], 0, 0
     while level:
-        seen, depth = seen + len(level), depth + 1
+        visited, depth = visited + len(level), depth + 1
         level = [child for index in level for child in nodes[index].get("children", [])]
-    if seen < len(nodes):
-        raise ValueError("its nodes form a cycle")
+    if visited < len(nodes):
+        raise ValueError("the nodes form a cycle")
     if depth > MAX_DEPTH:
-        raise RenderFailure("too_large", f"its nodes are nested {depth} deep, {MAX_DEPTH} go")
+        raise RenderFailure("too_large", f"the nodes are {depth} levels deep; the limit is {MAX_DEPTH}")
     vertices = [
         sum(_index(accessors[part["attributes"].get("POSITION", -1)]["count"]) for part in mesh["primitives"]
             if "POSITION" in part["attributes"])
@@ -185,32 +191,32 @@ def _check_nodes(document: dict[str, Any]) -> None:
             drawn += copies * vertices[_index(node["mesh"])]
         numbers = [*node.get("matrix", []), *node.get("translation", []), *node.get("scale", [])]
         if not all(map(math.isfinite, numbers)):
-            raise ValueError("a node's place is not finite")
+            raise ValueError("the transform of a node is not finite")
     if placed > MAX_NODES:
-        raise RenderFailure("too_large", f"it places {placed:,} nodes and instances, {MAX_NODES:,} go")
+        raise RenderFailure("too_large", f"the file places {placed:,} nodes; the limit is {MAX_NODES:,}")
     if drawn > MAX_VERTICES:
-        raise RenderFailure("too_large", f"it draws {drawn:,} vertices, {MAX_VERTICES:,} go")
+        raise RenderFailure("too_large", f"the file draws {drawn:,} vertices; the limit is {MAX_VERTICES:,}")
 
 
 def _index(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} where a count or an index belongs")
+        raise ValueError(f"{value!r} is not a count or an index")
     return value
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"JSON knows no {word}")
+    raise ValueError(f"{word} is not valid JSON")
 
 
 def copy(references: References, folder: Path) -> Path:
-    """Write the file into `folder` with its pictures and buffers linked beside it, and return its path."""
-    found = references.found[references.asset]
-    links = link_all(found.values(), folder)
+    """Write the file into `folder` with links to its images and buffers, and return its path."""
+    resolved = references.found[references.asset]
+    links = link_all(resolved.values(), folder)
     data = references.asset.read_bytes()
     text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)
     document = json.loads(text)
     for part in (*document.get("images", []), *document.get("buffers", [])):
-        if target := found.get(unquote(part.get("uri", ""))):
+        if target := resolved.get(unquote(part.get("uri", ""))):
             part["uri"] = quote(links[target])
     text = json.dumps(document).encode()
     if data[:4] == b"glTF":

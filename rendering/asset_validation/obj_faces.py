@@ -1,4 +1,4 @@
-"""OBJ: faces that are an earlier one wound the other way round, of which Blender's importer keeps the first alone."""
+"""OBJ: faces with the vertices of an earlier face in opposite winding; Blender's importer keeps only the first."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,14 +8,14 @@ import numpy as np
 from rendering.faces import scramble
 
 FACES = re.compile(rb"^[ \t]*f[ \t]+([^\r\n]*\S)", re.MULTILINE)
-REST = re.compile(rb"/[^ \t]*")
+AFTER_VERTEX = re.compile(rb"/[^ \t]*")
 FACE = re.compile(rb"[ \t]*f[ \t]")
 VERTEX = re.compile(rb"[ \t]*v[ \t]")
 TEXTURE = re.compile(rb"[ \t]*vt[ \t]")
 NORMAL = re.compile(rb"[ \t]*vn[ \t]")
 STATE = re.compile(rb"[ \t]*(usemtl|s)[ \t]")
 
-Corner = tuple[int, ...]  # numbers of vertex, texture coordinate and normal from 1 on, 0 for none
+Corner = tuple[int, ...]  # indices of vertex, texture coordinate and normal from 1 on, 0 for none
 
 
 def has_reversed(data: bytes) -> bool:
@@ -24,21 +24,21 @@ def has_reversed(data: bytes) -> bool:
 
 
 def _may_repeat(data: bytes) -> bool:
-    """Return whether two faces may have the same vertices, in a quarter of the time that reading them takes."""
+    """Return whether two faces may have equal vertices; four times as fast as `_read`."""
     faces = FACES.findall(data)
     text = b" ".join(faces)
     if not faces or b"-" in text or b"\\" in text:
         return bool(faces)
-    vertices = np.fromstring(REST.sub(b"", text), dtype=np.int64, sep=" ")
+    vertices = np.fromstring(AFTER_VERTEX.sub(b"", text), dtype=np.int64, sep=" ")
     starts = np.cumsum([0, *(len(face.split()) for face in faces[:-1])])
-    if starts[-1] >= len(vertices):  # not all are numbers
+    if starts[-1] >= len(vertices):  # some are not numbers
         return True
     keys = np.add.reduceat(scramble(vertices.astype(np.uint64)), starts)
     return len(np.unique(keys)) < len(keys)
 
 
 def split_reversed(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the `lines` of an OBJ, with faces that reverse an earlier one at the end, on vertices of their own."""
+    """Yield the `lines` of an OBJ, with faces that reverse an earlier one moved to the end, with separate vertices."""
     vertices: list[bytes] = []
     moved: list[tuple[list[bytes], list[Corner]]] = []
     for line, face, state in _read(lines, vertices):
@@ -53,9 +53,9 @@ def split_reversed(lines: Iterable[bytes]) -> Iterator[bytes]:
 def _read(
     lines: Iterable[bytes], vertices: list[bytes]
 ) -> Iterator[tuple[bytes, list[Corner] | None, dict[bytes, bytes]]]:
-    """Yield each line, its face if that reverses an earlier one, and the lines that set its material and smoothing.
+    """Yield each line, its face if it reverses an earlier one, and the current lines of material and smoothing.
 
-    Lines of vertices are added to `vertices`.
+    Lines of vertices are appended to `vertices`.
     """
     counts = [0, 0, 0]
     state = {b"usemtl": b"", b"s": b""}
@@ -71,8 +71,8 @@ def _read(
         elif VERTEX.match(line):
             vertices.append(line)
             counts[0] += 1
-        elif found := STATE.match(line):
-            state[found[1]] = line
+        elif match := STATE.match(line):
+            state[match[1]] = line
         else:
             counts[1] += bool(TEXTURE.match(line))
             counts[2] += bool(NORMAL.match(line))
@@ -96,7 +96,7 @@ def _moved_faces(moved: list[tuple[list[bytes], list[Corner]]], vertices: list[b
 
 
 def _face(line: bytes, counts: list[int]) -> list[Corner] | None:
-    """Return the corners of a face; None if the line is continued, or is none that can be read."""
+    """Return the corners of a face; None if the line is continued or not valid."""
     try:
         corners = [
             tuple(_absolute(int(text or 0), count) for text, count in zip(corner.split(b"/"), counts, strict=False))
@@ -104,8 +104,8 @@ def _face(line: bytes, counts: list[int]) -> list[Corner] | None:
         ]
     except ValueError:
         return None
-    sound = len(corners) > 2 and all(0 < corner[0] <= counts[0] for corner in corners)
-    return corners if sound else None
+    valid = len(corners) > 2 and all(0 < corner[0] <= counts[0] for corner in corners)
+    return corners if valid else None
 
 
 def _absolute(number: int, count: int) -> int:

@@ -1,4 +1,4 @@
-"""PLY and STL: the counts in their headers against the size of the file."""
+"""PLY and STL: check the counts in their headers against the size of the file."""
 
 import re
 import struct
@@ -9,9 +9,9 @@ from rendering.asset_validation.references import Pictures, References
 from rendering.failure import RenderFailure
 
 MAX_ELEMENTS = 100_000_000
-MAX_HEADER = 1 << 16
+MAX_HEADER_BYTES = 1 << 16
 TEXTURE = re.compile(r"comment\s+TextureFile\s+(\S.*)", re.IGNORECASE)
-BYTES = {
+TYPE_BYTES = {
     **{"char": 1, "uchar": 1, "int8": 1, "uint8": 1, "short": 2, "ushort": 2, "int16": 2, "uint16": 2},
     **{"int": 4, "uint": 4, "int32": 4, "uint32": 4, "float": 4, "float32": 4, "double": 8, "float64": 8},
 }
@@ -40,66 +40,78 @@ def read_header(path: Path) -> Header:
     """Read the header of a PLY.
 
     Raises:
-        ValueError: there is none.
+        ValueError: The file has none.
     """
     with open(path, "rb") as file:
-        start = file.read(MAX_HEADER)
+        start = file.read(MAX_HEADER_BYTES)
     header, end, _ = start.partition(b"end_header")
     lines = [line.strip() for line in header.decode(errors="surrogateescape").split("\n")]
     if lines[0] != "ply" or not end:
-        raise ValueError("no PLY header")
+        raise ValueError("the file has no PLY header")
     counts: dict[str, int] = {}
     properties: dict[str, dict[str, str]] = {}
     for words in filter(None, map(str.split, lines)):
         match words:
             case ["element", name, count]:
                 if name in counts:
-                    raise ValueError(f"two elements called {name!r}")
+                    raise ValueError(f"two elements have the name {name!r}")
                 counts[name], properties[name], element = _count(count), {}, name
             case ["property", "list", length, _, name]:
                 properties[element][name] = f"list {length}"
             case ["property", kind, name]:
                 properties[element][name] = kind
     text = any(line.split()[:2] == ["format", "ascii"] for line in lines)
-    pictures = [found[1] for line in lines if (found := TEXTURE.match(line))]
+    pictures = [match[1] for line in lines if (match := TEXTURE.match(line))]
     return Header(text, len(header), tuple(dict.fromkeys(pictures)), counts, properties)
 
 
 def check_ply(path: Path, references: References) -> None:
+    """Check the header of a PLY and find its textures.
+
+    Raises:
+        RenderFailure: `external` or `too_large`.
+        ValueError: The header is not valid, or the file is shorter than it declares.
+    """
     header = read_header(path)
     needed = sum(
         count
-        * sum(2 if header.text else BYTES[kind.removeprefix("list ")] for kind in header.properties[name].values())
+        * sum(2 if header.text else TYPE_BYTES[kind.removeprefix("list ")] for kind in header.properties[name].values())
         for name, count in header.counts.items()
     )
-    _check(sum(header.counts.values()), needed, path, header.size)
+    _check_count(sum(header.counts.values()), needed, path, header.size)
     pictures = Pictures()
     for name in header.pictures:
-        picture = references.find(name, path, required=False)  # without texture coordinates nothing is drawn with it
+        picture = references.find(name, path, required=False)  # not drawn without texture coordinates
         if picture.is_file():
             pictures.add(picture, name)
 
 
 def check_stl(path: Path, references: References) -> None:
+    """Check the number of triangles of an STL.
+
+    Raises:
+        RenderFailure: `too_large`.
+        ValueError: The file is shorter than it declares.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(1024)
     if len(start) < 15:
-        raise ValueError("too short for an STL")
+        raise ValueError("the file is too short for an STL")
     count = struct.unpack_from("<I", start, 80)[0] if len(start) >= 84 else 0
-    # Some binary files start with "solid" as well: the size tells.
+    # Some binary files also start with "solid", so the size decides.
     if size == 84 + 50 * count or not re.match(rb"\s*solid", start):
-        _check(count, 50 * count, path, 84)
+        _check_count(count, 50 * count, path, 84)
 
 
-def _check(count: int, needed: int, path: Path, header: int) -> None:
-    if needed > (there := path.stat().st_size - header):
-        raise ValueError(f"it declares {count:,} elements of {needed:,} bytes, and holds {max(there, 0):,}")
+def _check_count(count: int, needed: int, path: Path, header: int) -> None:
+    if needed > (available := path.stat().st_size - header):
+        raise ValueError(f"{count:,} elements need {needed:,} bytes; the file has {max(available, 0):,}")
     if count > MAX_ELEMENTS:
-        raise RenderFailure("too_large", f"it declares {count:,} elements, {MAX_ELEMENTS:,} go")
+        raise RenderFailure("too_large", f"the file declares {count:,} elements; the limit is {MAX_ELEMENTS:,}")
 
 
 def _count(word: str) -> int:
     if not word.isdecimal():
-        raise ValueError(f"{word!r} elements")
+        raise ValueError(f"{word!r} is not a number of elements")
     return int(word)

@@ -36,7 +36,7 @@ def test_extrinsics_are_rigid_and_centred(centre):
 
 @pytest.mark.parametrize("centre", [[0, 0, 0], [math.nan, 0, 1], [math.inf, 0, 1]])
 def test_no_camera_at_the_origin_or_nowhere(centre):
-    with pytest.raises(ValueError, match="away from the origin"):
+    with pytest.raises(ValueError, match="centre="):
         cameras.look_at_origin(centre)
 
 
