@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Seeded, textured toy objects made with Blender and written as GLB, for demos and tests without a dataset.
 
-Their names lie here, for those who have no Blender; `build.py` makes them.
+This module lists their names and imports no Blender; `build.py` builds them.
 """
 
 KINDS = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Seeded, textured toys made with Blender and written as GLB, for work without a dataset of objects."""
+"""Build a procedural object with Blender and write it as GLB."""
 
 import zlib
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from rendering.procedural import (
     craft,
     creatures,
     furniture,
+    garden,
     house,
     mammals,
     railway,
     scene,
-    things,
     toys,
     vehicles,
     vessels,
@@ -44,9 +44,9 @@ BUILDERS: dict[str, Callable[[np.random.Generator], None]] = {
     "elephant": mammals.elephant,
     "caterpillar": creatures.caterpillar,
     "house": house.house,
-    "mushroom": things.mushroom,
-    "cactus": things.cactus,
-    "snowman": things.snowman,
+    "mushroom": garden.mushroom,
+    "cactus": garden.cactus,
+    "snowman": garden.snowman,
     "robot": toys.robot,
     "guitar": toys.guitar,
     "cake": toys.cake,
@@ -56,8 +56,13 @@ BUILDERS: dict[str, Callable[[np.random.Generator], None]] = {
 def build(kind: str, seed: int, path: Path) -> None:
     """Build one object of `kind` in an emptied Blender file and export it to `path` (GLB).
 
-    The object is about a metre long, z up and facing -y in Blender (y up and facing +z in the file). The
-    same kind and seed give the same bytes. Whatever the open Blender file held is lost.
+    The object is about a metre long, z up and facing -y in Blender (y up and facing +z in the file). Equal kind and
+    seed give equal bytes. The content of the open Blender file is lost.
+
+    Args:
+        kind: Name of `rendering.procedural.KINDS`.
+        seed: Determines proportions, colours and patterns.
+        path: The GLB.
     """
     builder = BUILDERS[kind]
     scene.empty()

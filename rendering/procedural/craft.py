@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Craft of air, water and space, their noses towards -y."""
+"""Airplane, boat and rocket, their noses towards -y."""
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from rendering.procedural.vehicles import GLASS, RUBBER, TAILLIGHT
 
 
 def airplane(rng: Rng) -> None:
+    """Add an airplane with one or two pairs of wings to the scene."""
     colours = palette(rng, 3)
     length, span, r = rng.uniform(1.5, 1.75), rng.uniform(1.5, 1.85), rng.uniform(0.23, 0.28)
     half = length / 2
@@ -74,7 +75,7 @@ def airplane(rng: Rng) -> None:
 
 
 def _wings(rng: Rng, skin: Material, span: float, r: float, colours: list[Colour]) -> None:
-    """One pair of wings, low or high, or two pairs with struts."""
+    """Add one pair of wings, low or high, or two pairs with struts."""
     chord, sweep = rng.uniform(0.5, 0.62), rng.uniform(-0.02, 0.24)
     tip = chord * rng.uniform(0.55, 0.9)
     half = span / 2
@@ -97,6 +98,7 @@ def _wings(rng: Rng, skin: Material, span: float, r: float, colours: list[Colour
 
 
 def boat(rng: Rng) -> None:
+    """Add a sailing boat to the scene."""
     colours = palette(rng, 4)
     length, beam, depth = rng.uniform(1.3, 1.7), rng.uniform(0.56, 0.72), rng.uniform(0.3, 0.38)
     coat = colours[0] if rng.uniform() < 0.6 else hsv(0.07, 0.65, 0.75)
@@ -136,7 +138,7 @@ def boat(rng: Rng) -> None:
 
 
 def _hull(length: float, beam: float, depth: float) -> Solid:
-    """A round hull with a pointed bow at -y and a flat stern, its top at z = depth."""
+    """Return a round hull with a pointed bow at -y and a flat stern, its top at z = depth."""
     stations = np.linspace(0, 1, 12)
     width = (
         beam
@@ -158,7 +160,7 @@ def _hull(length: float, beam: float, depth: float) -> Solid:
 
 
 def _bulged(outline: list[tuple[float, float]], amount: float) -> Solid:
-    """A sail in the (y, z) plane, its middle blown towards +x."""
+    """Return a sail in the (y, z) plane, its middle blown towards +x."""
     flat = np.asarray(outline)
     dense = np.concatenate(
         [a + (b - a) * np.linspace(0, 1, 5)[:-1, None] for a, b in zip(flat, np.roll(flat, -1, 0), strict=True)]
@@ -175,6 +177,7 @@ def _bulged(outline: list[tuple[float, float]], amount: float) -> Solid:
 
 
 def rocket(rng: Rng) -> None:
+    """Add a rocket to the scene."""
     colours = palette(rng, 3)
     height, r = rng.uniform(1.3, 1.6), rng.uniform(0.26, 0.34)
     knots = [(r * 0.72, 0.12), (r, height * 0.36), (r * 0.86, height * 0.7), (r * 0.45, height * 0.9)]

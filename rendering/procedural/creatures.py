@@ -12,7 +12,7 @@ PINK: Colour = (0.95, 0.55, 0.60)
 
 
 def eyes(x: float, y: float, z: float, radius: float, iris: Colour | None = None) -> None:
-    """Two eyes looking towards -y and a little outwards: white, iris, pupil and a glint."""
+    """Add two eyes looking towards -y and a little outwards: white, iris, pupil and a glint."""
     both(ball(radius, 12), plain((0.97, 0.96, 0.92), 0.3), (x, y, z))
     if iris:
         both(ball(radius * 0.78, 12), plain(iris, 0.3), (x + 0.1 * radius, y - 0.42 * radius, z))
@@ -25,6 +25,7 @@ def eyes(x: float, y: float, z: float, radius: float, iris: Colour | None = None
 
 
 def fish(rng: Rng) -> None:
+    """Add a fish to the scene."""
     colours = palette(rng, 3)
     long, tall, wide = rng.uniform(0.5, 0.66), rng.uniform(0.3, 0.46), rng.uniform(0.2, 0.28)
     image = [
@@ -75,6 +76,7 @@ def fish(rng: Rng) -> None:
 
 
 def duck(rng: Rng) -> None:
+    """Add a duck to the scene."""
     main = hsv(rng.choice([0.14, 0.13, 0.06, 0.55, 0.93]) + rng.uniform(-0.02, 0.02), rng.uniform(0.6, 0.82), 0.95)
     accent = palette(rng, 1)[0]
     plumage = textured(patterns.scales(shade(main, 0.9), main, 8), 0.8)
@@ -116,6 +118,7 @@ def duck(rng: Rng) -> None:
 
 
 def caterpillar(rng: Rng) -> None:
+    """Add a caterpillar to the scene."""
     colours = palette(rng, 3)
     count, r, wave = int(rng.integers(4, 7)), 0.25, rng.uniform(0.1, 0.26)
     skins = [

@@ -22,13 +22,14 @@ from rendering.procedural.shapes import Rng, ball, box, cone, curve, cylinder, l
 
 
 def timber(rng: Rng) -> Colour:
-    """A natural wood or, as often, a cheerful paint."""
+    """Return the colour of a natural wood or, equally often, of a bright paint."""
     if rng.uniform() < 0.5:
         return hsv(rng.uniform(0.05, 0.11), rng.uniform(0.6, 0.8), rng.uniform(0.75, 1.0))
     return vivid(rng.uniform(), rng.uniform(0.6, 0.8), rng.uniform(0.8, 0.95))
 
 
 def chair(rng: Rng) -> None:
+    """Add a chair to the scene."""
     wood = textured(patterns.wood(rng, timber(rng)))
     fabric = textured(patterns.cloth(rng, palette(rng, 3)), 0.8)
     width, depth, seat = rng.uniform(0.46, 0.6), rng.uniform(0.44, 0.54), rng.uniform(0.4, 0.52)
@@ -57,6 +58,7 @@ def chair(rng: Rng) -> None:
 
 
 def table(rng: Rng) -> None:
+    """Add a table to the scene."""
     colour = timber(rng)
     wood, top = textured(patterns.wood(rng, colour)), textured(patterns.planks(rng, shade(colour, 1.15), 5))
     colours = palette(rng, 3)
@@ -100,6 +102,7 @@ def _fruit_bowl(rng: Rng, at: tuple[float, float, float], colour: Colour) -> Non
 
 
 def bookshelf(rng: Rng) -> None:
+    """Add a bookshelf with books to the scene."""
     wood = textured(patterns.wood(rng, timber(rng)))
     width, depth, rows = rng.uniform(0.66, 0.92), rng.uniform(0.3, 0.4), int(rng.integers(3, 5))
     pitch, t = rng.uniform(0.3, 0.36), 0.045
@@ -122,7 +125,7 @@ def bookshelf(rng: Rng) -> None:
 
 
 def _books(rng: Rng, floor: float, half: float, depth: float, room: float) -> None:
-    """Books side by side from the left until the shelf is nearly full, now and then with a gap or a pot."""
+    """Add books side by side from the left until the shelf is nearly full, now and then with a gap or a pot."""
     x = -half + 0.01
     while x < half - 0.1:
         thick, tall = rng.uniform(0.055, 0.1), room * rng.uniform(0.62, 0.92)
@@ -142,6 +145,7 @@ def _books(rng: Rng, floor: float, half: float, depth: float, room: float) -> No
 
 
 def sofa(rng: Rng) -> None:
+    """Add a sofa to the scene."""
     colours = palette(rng, 4)
     seats = int(rng.integers(2, 4))
     pitch, depth, arm = rng.uniform(0.5, 0.58), rng.uniform(0.75, 0.9), rng.uniform(0.18, 0.26)
@@ -197,6 +201,7 @@ def sofa(rng: Rng) -> None:
 
 
 def lamp(rng: Rng) -> None:
+    """Add a lamp to the scene."""
     colours = palette(rng, 3)
     metal = plain(BRASS if rng.uniform() < 0.5 else colours[2], 0.35)
     tall, wide, high = rng.uniform(0.72, 1.0), rng.uniform(0.3, 0.38), rng.uniform(0.34, 0.46)
@@ -235,6 +240,7 @@ def lamp(rng: Rng) -> None:
 
 
 def bed(rng: Rng) -> None:
+    """Add a bed to the scene."""
     colours = palette(rng, 3)
     wood = textured(patterns.wood(rng, timber(rng)))
     quilt = textured(patterns.cloth(rng, colours), 0.85)
@@ -268,7 +274,7 @@ def bed(rng: Rng) -> None:
 
 
 def _teddy(at: tuple[float, float, float], fur: Material) -> None:
-    """A toy bear lying on its back."""
+    """Add a toy bear lying on its back."""
     x, y, z = at
     add(ball((0.11, 0.13, 0.09), 14), fur, (x, y, z + 0.07))
     add(ball(0.1, 14), fur, (x, y + 0.19, z + 0.1))

@@ -12,7 +12,7 @@ WINDOW: Colour = (0.98, 0.83, 0.42)
 
 
 def window(x: float, y: float, z: float, turn: float, frame: Colour) -> None:
-    """A lit window with a cross bar; turned about z from facing -y."""
+    """Add a lit window with a cross bar; turned about z from facing -y."""
     add(box((0.26, 0.05, 0.3), 0.015), plain(frame), (x, y, z), (0, 0, turn))
     for dx in (-0.055, 0.055):
         for dz in (-0.062, 0.062):
@@ -26,7 +26,7 @@ def window(x: float, y: float, z: float, turn: float, frame: Colour) -> None:
 
 
 def island(rng: Rng, x: float, y: float) -> None:
-    """A round lawn of half axes x and y at ground level, on a clod of layered earth."""
+    """Add a round lawn of half axes x and y at ground level, on a clod of layered earth."""
     lawn = textured(patterns.mottled(rng, LEAF, 0.07, 4), 0.9)
     add(cylinder(1, 0.08, 0.03, 32), lawn, (0, 0, -0.07), size=(x, y, 1), tile=(2, 2))
     layers = [hsv(0.06, 0.6, 0.5), hsv(0.08, 0.62, 0.68), hsv(0.06, 0.6, 0.56), hsv(0.09, 0.58, 0.76)]
@@ -35,6 +35,7 @@ def island(rng: Rng, x: float, y: float) -> None:
 
 
 def house(rng: Rng) -> None:
+    """Add a house on a lawn to the scene."""
     colours = palette(rng, 4)
     width, depth, wall, rise = (
         rng.uniform(0.95, 1.2),

@@ -22,7 +22,7 @@ from rendering.procedural.shapes import Rng, ball, box, cone, curve, cylinder, l
 
 
 def coat(rng: Rng) -> tuple[Colour, Colour]:
-    """A main and a second fur colour: natural browns and greys, or now and then a toy's bright one."""
+    """Return a main and a second fur colour: natural browns and greys, or sometimes a bright one."""
     if rng.uniform() < 0.3:
         hue = rng.uniform()
         return hsv(hue, 0.6, 0.85), shade(hsv(hue + 0.1, 0.6, 0.9), 1.6)
@@ -35,6 +35,7 @@ def coat(rng: Rng) -> tuple[Colour, Colour]:
 
 
 def dog(rng: Rng) -> None:
+    """Add a dog to the scene."""
     main, second = coat(rng)
     image = [
         patterns.patches(rng, main, second, rng.uniform(0.3, 0.5), 2),
@@ -93,6 +94,7 @@ def dog(rng: Rng) -> None:
 
 
 def cat(rng: Rng) -> None:
+    """Add a cat to the scene."""
     main, second = coat(rng)
     image = [
         lambda: patterns.stripes(main, second, 6, "v", 0.38),
@@ -130,7 +132,7 @@ def cat(rng: Rng) -> None:
 
 
 def _cat_face(y: float, top: float, fur: Material, pale: Material, iris: Colour) -> None:
-    """Ears, muzzle, eyes and whiskers on the head centred at (0, y, top)."""
+    """Add ears, muzzle, eyes and whiskers on the head centred at (0, y, top)."""
     both(
         prism([(-0.12, 0), (0.12, 0), (0.03, 0.25)], 0.1, "y", 0.03),
         fur,
@@ -154,6 +156,7 @@ def _cat_face(y: float, top: float, fur: Material, pale: Material, iris: Colour)
 
 
 def elephant(rng: Rng) -> None:
+    """Add an elephant to the scene."""
     colours = palette(rng, 3)
     hue = rng.uniform(0.5, 1.0)
     skin_colour = hsv(hue, rng.uniform(0.22, 0.45), rng.uniform(0.66, 0.82))
@@ -201,7 +204,7 @@ def elephant(rng: Rng) -> None:
 
 
 def _saddle(rng: Rng, colours: list[Colour], z: float, fat: float, long: float) -> None:
-    """A blanket wrapped over the back, and on top a basket or a ball."""
+    """Add a blanket wrapped over the back, and on top a basket or a ball."""
     angles = np.linspace(-0.2, np.pi + 0.2, 15)
     arc = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     strip = np.concatenate([arc * (fat * 1.06, fat * 1.01), arc[::-1] * (fat * 0.9, fat * 0.85)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Materials and colours. Colours are sRGB triples from 0 to 1, as painted in the textures."""
+"""Materials and colours of procedural objects. Colours are sRGB triples from 0 to 1."""
 
 import colorsys
 from typing import TypeAlias
@@ -21,11 +21,12 @@ LEAF: Colour = (0.27, 0.62, 0.20)
 
 
 def hsv(hue: float, saturation: float = 0.8, value: float = 0.9) -> Colour:
+    """Return the colour with a `hue` in turns, a saturation and a value."""
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
 def vivid(turn: float, saturation: float = 0.8, value: float = 0.92) -> Colour:
-    """A toy colour: red, orange, yellow, green, teal, blue, violet and pink share the circle evenly.
+    """Return a bright colour: red, orange, yellow, green, teal, blue, violet and pink share the circle evenly.
 
     Blue and violet look much darker than the rest at equal value, so they are paler.
     """
@@ -35,13 +36,13 @@ def vivid(turn: float, saturation: float = 0.8, value: float = 0.92) -> Colour:
 
 
 def palette(rng: Rng, count: int) -> list[Colour]:
-    """Saturated colours with hues well apart, the first of any hue."""
+    """Return saturated colours with well separated hues; the first hue is uniform."""
     turns = rng.uniform() + np.arange(count) * 0.382 + rng.uniform(-0.04, 0.04, count)
     return [vivid(turn, rng.uniform(0.76, 0.92), rng.uniform(0.88, 1.0)) for turn in turns.tolist()]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1; above 1 lighter, towards a warm white."""
+    """Return a darker colour for a factor below 1, a lighter one above 1, towards a warm white."""
     if factor <= 1:
         r, g, b = (factor * c for c in colour)
     else:
@@ -50,7 +51,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def linear(colour: Colour) -> Colour:
-    """sRGB to the linear values Blender wants for plain colours."""
+    """Return the linear values of an sRGB colour, which Blender takes for plain colours."""
     r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
     return r, g, b
 
@@ -61,7 +62,8 @@ GLOW = 0.1
 
 
 def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> Material:
-    # Named by what it is: parts of one colour share a material, which keeps the file small.
+    """Return a material of one colour."""
+    # Parts with equal values share a material by its name, which keeps the file small.
     name = "plain " + " ".join(f"{value:.3f}" for value in (*colour, roughness, metallic))
     if name in bpy.data.materials:
         return bpy.data.materials[name]
@@ -73,7 +75,7 @@ def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> Mate
 
 
 def textured(pixels: Array, roughness: float = 0.7) -> Material:
-    """A material painted with an image of shape (rows, columns, 3), top row first."""
+    """Return a material with the texture `pixels` `[rows, columns, 3]`, top row first."""
     material, surface = _surface("painted", roughness)
     rows, columns = pixels.shape[:2]
     image = bpy.data.images.new("pattern", columns, rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steam locomotive, its front towards -y."""
+"""Steam locomotive, its front towards -y."""
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from rendering.procedural.vehicles import HEADLIGHT
 
 
 def locomotive(rng: Rng) -> None:
+    """Add a steam locomotive to the scene."""
     colours = palette(rng, 3)
     boiler, r = rng.uniform(0.9, 1.15), rng.uniform(0.24, 0.29)
     z, front = 0.46 + r, -boiler + 0.1
@@ -50,7 +51,7 @@ def locomotive(rng: Rng) -> None:
 
 
 def _cab(rng: Rng, colours: list[Colour], z: float) -> None:
-    """Driver's cab and coal bunker behind the boiler."""
+    """Add a driver's cab and a coal bunker behind the boiler."""
     tall = rng.uniform(0.78, 0.92)
     walls = textured(patterns.bands([colours[1], colours[0], colours[0], colours[0]]), 0.4)
     add(box((0.64, 0.46, tall), 0.03), walls, (0, 0.32, 0.42 + tall / 2))
@@ -67,7 +68,7 @@ def _cab(rng: Rng, colours: list[Colour], z: float) -> None:
 
 
 def _stacks(rng: Rng, colours: list[Colour], front: float, top: float) -> None:
-    """Chimney, steam dome and bell along the top of the boiler."""
+    """Add chimney, steam dome and bell along the top of the boiler."""
     tall, flare = rng.uniform(0.26, 0.4), rng.uniform(0.1, 0.19)
     iron = plain((0.26, 0.27, 0.33), 0.5)
     add(cone(0.085, flare, tall, 0.01, 20), iron, (0, front + 0.16, top - 0.03))
@@ -85,7 +86,7 @@ def _stacks(rng: Rng, colours: list[Colour], front: float, top: float) -> None:
 
 
 def _wheels(boiler: float, front: float, colour: Colour) -> None:
-    """Spoked driving wheels with their rod, and small wheels in front."""
+    """Add spoked driving wheels with their rod, and small wheels in front."""
     rim, hub = plain(colour, 0.4), plain(shade(colour, 0.55), 0.5)
     big, small = 0.23, 0.15
     rear = [0.36, 0.36 - 2.15 * big] + ([0.36 - 4.3 * big] if boiler > 1.02 else [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts solids into the open Blender scene and writes the scene as one GLB."""
+"""Add solids to the open Blender scene and write the scene as one GLB."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from rendering.procedural.shapes import Array, Solid, Vector, placed
 
 
 def empty() -> None:
-    """Open a blank file, so that nothing left over from earlier work shows in names, scenes or data."""
+    """Open a blank file, so that earlier content has no influence on names, scenes or data."""
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
 
 
@@ -25,7 +25,7 @@ def add(
     size: Vector = (1, 1, 1),
     tile: tuple[float, float] = (1, 1),
 ) -> None:
-    """Add a solid, placed as by `placed`; its texture repeats `tile` times along u and v."""
+    """Add a solid, transformed as by `placed`; its texture repeats `tile` times along u and v."""
     points, faces, uvs = placed(solid, at, turn, size)
     mesh = bpy.data.meshes.new("part")
     mesh.from_pydata(points.tolist(), [], faces)
@@ -47,7 +47,7 @@ def both(solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector 
 
 
 def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: float = 50.0) -> Array:
-    """One unit normal for each face corner, smooth over edges that bend by less than `crease` degrees.
+    """Return one unit normal for each face corner, smooth over edges that bend by less than `crease` degrees.
 
     Weighting by area keeps broad flat faces flat next to the narrow faces of a softened edge.
     """
@@ -74,7 +74,7 @@ def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: floa
 
 
 def export(path: Path) -> None:
-    """Join all parts to one object and write it to `path` as GLB (y up in the file)."""
+    """Join all parts into one object and write it to `path` as GLB (y up in the file)."""
     parts = list(bpy.context.scene.objects)
     with bpy.context.temp_override(
         active_object=parts[0], object=parts[0], selected_objects=parts, selected_editable_objects=parts

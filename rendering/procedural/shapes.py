@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closed surfaces with texture coordinates, as plain arrays. Lengths in metres, z up, objects face -y."""
+"""Closed surfaces with texture coordinates, as arrays. Lengths in metres, z up, objects face -y."""
 
 from functools import cache
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Solid(NamedTuple):
 
 
 def placed(solid: Solid, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), size: ArrayLike = (1, 1, 1)) -> Solid:
-    """Scale by `size`, then turn about x, y, z in that order (degrees), then move to `at`."""
+    """Return `solid` scaled by `size`, rotated about x, y, z in that order (degrees), and moved to `at`."""
     scale = np.asarray(size, float)
     points = solid.points * scale
     for axis, degrees in enumerate(turn):
@@ -40,12 +40,12 @@ def placed(solid: Solid, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), size:
 
 
 def mirrored(solid: Solid) -> Solid:
-    """The same solid on the other side of the plane x = 0."""
+    """Return `solid` mirrored at the plane x = 0."""
     return placed(solid, size=(-1, 1, 1))
 
 
 def curve(knots: ArrayLike, steps: int = 6, closed: bool = False) -> Array:
-    """A smooth (Catmull-Rom) curve through the knots, `steps` points for each span between two of them."""
+    """Return a Catmull-Rom curve through the knots, with `steps` points between two of them."""
     knots = np.asarray(knots, float)
     if closed:
         padded = np.concatenate([knots[-1:], knots, knots[:2]])
@@ -59,13 +59,13 @@ def curve(knots: ArrayLike, steps: int = 6, closed: bool = False) -> Array:
 
 
 def fractions(points: Array) -> Array:
-    """Arc length along a polyline as fractions from 0 to 1."""
+    """Return the arc length along a polyline as fractions from 0 to 1."""
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     return lengths / lengths[-1]
 
 
 def loft(rings: Array) -> Solid:
-    """A skin over rings of equally many points, closed at both ends; a ring shrunk to a point is a pole.
+    """Return a surface over rings of equally many points, closed at both ends; a ring of extent zero is a pole.
 
     `rings` is (rings, points, 3); each ring runs counter-clockwise seen against the direction of travel.
     """
@@ -107,7 +107,7 @@ def loft(rings: Array) -> Solid:
 
 
 def lathe(profile: ArrayLike, around: int = 24) -> Solid:
-    """The surface swept by a profile of (radius, height) pairs turned about the z axis.
+    """Return the surface of revolution of a profile of (radius, height) pairs about the z axis.
 
     The profile runs upwards on the outside (and may come down again inside); u starts at the back (+y).
     """
@@ -118,7 +118,7 @@ def lathe(profile: ArrayLike, around: int = 24) -> Solid:
 
 
 def ball(radii: Vector | float = 1.0, around: int = 20) -> Solid:
-    """An ellipsoid about the origin with its poles on the z axis."""
+    """Return an ellipsoid about the origin with its poles on the z axis."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, around // 2 + 1)
     profile = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     profile[[0, -1], 0] = 0
@@ -126,12 +126,12 @@ def ball(radii: Vector | float = 1.0, around: int = 20) -> Solid:
 
 
 def cylinder(radius: float, height: float, bevel: float | None = None, around: int = 24) -> Solid:
-    """An upright cylinder standing on the origin, with softened edges."""
+    """Return an upright cylinder on the origin, with rounded edges."""
     return cone(radius, radius, height, bevel, around)
 
 
 def cone(low: float, high: float, height: float, bevel: float | None = None, around: int = 24) -> Solid:
-    """An upright frustum standing on the origin: radius `low` at the bottom, `high` at the top."""
+    """Return an upright frustum on the origin: radius `low` at the bottom, `high` at the top."""
     b = 0.15 * min(max(low, high), height) if bevel is None else bevel
     low_rim = [(low - b, 0), (low - 0.3 * b, 0.3 * b), (low, b)] if 0 < b < low else [(low, 0)]
     high_rim = [(high, height - b), (high - 0.3 * b, height - 0.3 * b), (high - b, height)]
@@ -141,7 +141,7 @@ def cone(low: float, high: float, height: float, bevel: float | None = None, aro
 
 
 def ring(radius: float, thickness: float, around: int = 24, section: int = 10) -> Solid:
-    """A torus about the z axis: `radius` to the middle of a tube of radius `thickness`."""
+    """Return a torus about the z axis, with the radii `radius` of its circle and `thickness` of its tube."""
     us, vs = np.arange(around) / around, np.arange(section) / section
     u, v = (2 * np.pi * x for x in np.meshgrid(us, vs, indexing="ij"))
     reach = radius + thickness * np.cos(v)
@@ -156,7 +156,7 @@ def ring(radius: float, thickness: float, around: int = 24, section: int = 10) -
 
 
 def tube(path: ArrayLike, radii: ArrayLike, around: int = 10, aspect: float = 1.0) -> Solid:
-    """A tube with round ends along a polyline; `radii` is one radius, or one for each point.
+    """Return a tube with round ends along a polyline; `radii` is one radius, or one for each point.
 
     `aspect` widens the section sideways, across both the path and the vertical.
     """
@@ -190,7 +190,7 @@ def tube(path: ArrayLike, radii: ArrayLike, around: int = 10, aspect: float = 1.
 
 @cache
 def _cube_lattice() -> tuple[Array, Array, Array]:
-    """Corners (faces, 4) of a cube of 3x3 quads a side on a 4x4x4 lattice, and the two axes of each face."""
+    """Return corners `[faces, 4]` of a cube of 3x3 quads a side on a 4x4x4 grid, and the two axes of each face."""
     faces, axes = [], []
     for axis in range(3):
         # Side faces read with v upwards: (u, v) is (y, z), (x, z) or (x, y).
@@ -210,7 +210,7 @@ def _cube_lattice() -> tuple[Array, Array, Array]:
 
 
 def box(size: Vector, bevel: float | None = None, grain: bool = False) -> Solid:
-    """A box about the origin with rounded edges; texture reads upright, 0 to 1 over the longest side.
+    """Return a box about the origin with rounded edges; its texture is upright, 0 to 1 over the longest side.
 
     With `grain`, u follows the longer side of every face, as the fibres of a board do.
     """
@@ -230,7 +230,7 @@ def box(size: Vector, bevel: float | None = None, grain: bool = False) -> Solid:
 
 
 def prism(outline: ArrayLike, depth: float, axis: str = "z", bevel: float = 0.02) -> Solid:
-    """An outline extruded by `depth` about the origin, with softened edges.
+    """Return an outline extruded by `depth` about the origin, with rounded edges.
 
     The outline is in (x, y) for axis z, (y, z) for axis x (a side view), (x, z) for axis y (a front view).
     """

@@ -22,6 +22,7 @@ from rendering.procedural.shapes import Rng, Solid, ball, box, cone, curve, cyli
 
 
 def robot(rng: Rng) -> None:
+    """Add a robot to the scene."""
     colours = palette(rng, 4)
     width, tall, deep, leg = (
         rng.uniform(0.56, 0.72),
@@ -69,7 +70,7 @@ def robot(rng: Rng) -> None:
 
 
 def _panel(rng: Rng, colours: list[Colour], y: float, z: float, width: float, tall: float) -> None:
-    """Dial, lamps and a grille on the chest."""
+    """Add dial, lamps and a grille on the chest."""
     add(
         box((width * 0.74, 0.05, tall * 0.62), 0.02),
         plain(shade(colours[3], 1.3), 0.4),
@@ -96,7 +97,7 @@ def _panel(rng: Rng, colours: list[Colour], y: float, z: float, width: float, ta
 
 
 def _arms(rng: Rng, colours: list[Colour], shoulder: float, z: float) -> None:
-    """Hose arms, each lifted or lowered on its own, ending in claws."""
+    """Add two arms with claws, each raised or lowered."""
     steel, claw = plain(STEEL, 0.4), plain(colours[1], 0.4)
     hose = textured(patterns.stripes(STEEL, shade(STEEL, 0.6), 9, "v", 0.5), 0.4)
     for side in (-1, 1):
@@ -119,6 +120,7 @@ def _arms(rng: Rng, colours: list[Colour], shoulder: float, z: float) -> None:
 
 
 def guitar(rng: Rng) -> None:
+    """Add a guitar on a stand to the scene."""
     colours = palette(rng, 3)
     upper, waist, lower = rng.uniform(0.31, 0.38), rng.uniform(0.22, 0.27), rng.uniform(0.42, 0.5)
     thick, neck = rng.uniform(0.22, 0.28), rng.uniform(0.4, 0.54)
@@ -165,7 +167,7 @@ def guitar(rng: Rng) -> None:
 
 
 def _stand(thick: float, metal: Material) -> None:
-    """A cradle under the body with a leg behind, so that the guitar stands."""
+    """Add a cradle under the body with a leg behind, so that the guitar stands."""
     both(
         tube(curve([(0.03, thick / 2 + 0.04, -0.2), (0.2, 0.06, -0.5), (0.27, -0.2, -0.66)], 4), 0.03, 8),
         metal,
@@ -189,13 +191,14 @@ def _stand(thick: float, metal: Material) -> None:
 
 
 def sector(radius: float, missing: float, steps: int = 30) -> np.ndarray:
-    """A disc outline without a slice of `missing` degrees towards -y and a little to the right."""
+    """Return the outline of a disc without a slice of `missing` degrees towards -y and a little to the right."""
     start = np.radians(-60 + missing / 2)
     arc = np.linspace(start, start + np.radians(360 - missing), steps)
     return np.concatenate([[(0.0, 0.0)], radius * np.stack([np.cos(arc), np.sin(arc)], axis=1)])
 
 
 def cake(rng: Rng) -> None:
+    """Add a birthday cake to the scene."""
     colours = palette(rng, 3)
     radius, missing, tiers = rng.uniform(0.46, 0.54), rng.uniform(38, 62), int(rng.integers(1, 3))
     icing, drip = shade(colours[0], 1.35), plain(shade(colours[1], 1.2), 0.35)
@@ -223,13 +226,13 @@ def cake(rng: Rng) -> None:
 
 
 def _upright(solid: Solid, tall: float) -> Solid:
-    """Texture laid by height alone on the walls, so that layers show where the cake is cut."""
+    """Return `solid` with texture coordinates by height only, so that layers show where the cake is cut."""
     corners = solid.points[np.concatenate(solid.faces)]
     return solid._replace(uvs=np.stack([solid.uvs[:, 0], 0.01 + 0.98 * (corners[:, 2] / tall + 0.5)], axis=1))
 
 
 def _shell(radius: float, missing: float, tall: float) -> Solid:
-    """The icing round the wall."""
+    """Return the icing around the side."""
     rim = sector(radius, missing)[1:]
     wall = np.concatenate([rim, rim[::-1] * 0.93])
     return prism(wall, tall, bevel=0.008)

@@ -15,7 +15,7 @@ TAILLIGHT: Colour = (0.88, 0.10, 0.10)
 
 
 def wheels(radius: float, width: float, half: float, ys: list[float], hub: Colour) -> None:
-    """A pair of tyred wheels at each y, standing on the ground, outer faces `half` from the middle."""
+    """Add a pair of wheels on the ground at each y, their outer faces at x = ±`half`."""
     tyre, disc, cap = plain(RUBBER, 0.8), plain(hub, 0.4), plain(shade(hub, 1.5), 0.4)
     for y in ys:
         for side in (-1, 1):
@@ -26,6 +26,7 @@ def wheels(radius: float, width: float, half: float, ys: list[float], hub: Colou
 
 
 def car(rng: Rng) -> None:
+    """Add a car to the scene."""
     colours = palette(rng, 3)
     length, width, r = rng.uniform(1.75, 2.05), rng.uniform(0.86, 0.98), rng.uniform(0.19, 0.23)
     belt, roof = rng.uniform(0.52, 0.6), rng.uniform(0.88, 1.02)
@@ -66,7 +67,7 @@ def car(rng: Rng) -> None:
 
 
 def _roof_load(rng: Rng, y: float, z: float, colours: list[Colour]) -> None:
-    """Luggage, a taxi sign, a police lamp or nothing."""
+    """Add luggage, a taxi sign, a police lamp or nothing."""
     choice = rng.integers(4)
     if choice == 0:
         both(box((0.03, 0.4, 0.03)), plain(STEEL), (0.22, y, z + 0.015))
@@ -84,6 +85,7 @@ def _roof_load(rng: Rng, y: float, z: float, colours: list[Colour]) -> None:
 
 
 def truck(rng: Rng) -> None:
+    """Add a truck to the scene."""
     colours = palette(rng, 4)
     width, r, load = rng.uniform(0.84, 0.96), rng.uniform(0.2, 0.25), rng.uniform(1.2, 1.5)
     floor, cab = r + 0.22, rng.uniform(0.72, 0.86)
@@ -118,7 +120,7 @@ def truck(rng: Rng) -> None:
 
 
 def _truck_load(rng: Rng, y: float, z: float, width: float, length: float, colours: list[Colour]) -> None:
-    """A box van, an open bed with its goods, or a tank."""
+    """Add a box, an open bed with goods, or a tank."""
     choice = rng.integers(3)
     if choice == 0:
         tall = rng.uniform(0.85, 1.05)

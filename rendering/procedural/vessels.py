@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Vessels for the table. Handles and spouts lie along x, the painted side faces -y."""
+"""Mug, teapot and vase. Handles and spouts lie along x, the painted side faces -y."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from rendering.procedural.shapes import Rng, ball, cone, curve, cylinder, lathe,
 def blossom(
     centre: np.ndarray, normal: np.ndarray, radius: float, petal: Colour, heart: Colour, petals: int = 6
 ) -> None:
-    """A flower of flat petals round a heart, facing along `normal`."""
+    """Add a flower of flat petals that faces along `normal`."""
     normal = normal / np.linalg.norm(normal)
     across = np.cross(normal, [0.3, 0.1, 1.0] if abs(normal[2]) < 0.9 else [1.0, 0, 0])
     across /= np.linalg.norm(across)
@@ -26,6 +26,7 @@ def blossom(
 
 
 def mug(rng: Rng) -> None:
+    """Add a mug to the scene."""
     colours = palette(rng, 4)
     radius, height, flare = rng.uniform(0.3, 0.4), rng.uniform(0.62, 0.9), rng.uniform(-0.06, 0.08)
     belly = rng.uniform(-0.03, 0.08)
@@ -73,6 +74,7 @@ def mug(rng: Rng) -> None:
 
 
 def teapot(rng: Rng) -> None:
+    """Add a teapot to the scene."""
     colours = palette(rng, 4)
     radius, height = rng.uniform(0.5, 0.6), rng.uniform(0.66, 0.92)
     shoulder = rng.uniform(0.55, 0.8)
@@ -121,6 +123,7 @@ def teapot(rng: Rng) -> None:
 
 
 def vase(rng: Rng) -> None:
+    """Add a vase with flowers to the scene."""
     colours = palette(rng, 4)
     height, foot, belly, neck = (
         rng.uniform(0.75, 1.0),

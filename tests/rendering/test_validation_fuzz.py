@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 from pxr import Sdf, UsdUtils
 from rendering import materials
-from rendering import asset_validation as guard
 from rendering.failure import RenderFailure
+from rendering.asset_validation import redirect, validate
 from rendering.asset_validation.references import Pictures
 from tests.support.bad_assets import POINTS, dae, glb, picture, tetrahedron
 
@@ -88,7 +88,7 @@ def pictures():
 
 for path in list(assets()):
     content = path.read_bytes()
-    guard.check(path)  # it is valid
+    validate(path)  # it is valid
     rng = random.Random(path.name)
     target = folder / "mutated" / path.name
     for _ in range(rounds):
@@ -96,7 +96,7 @@ for path in list(assets()):
         for name in ("a.bin", "a.mtl", "paint.png"):
             (target.parent / name).write_bytes((folder / name).read_bytes())
         target.write_bytes(mutated(content, rng))
-        attempt(path.suffix, lambda target: guard.redirect(guard.check(target), folder / "copy"), target)
+        attempt(path.suffix, lambda file: redirect(validate(file), folder / "copy"), target)
 for kind, content in pictures():
     rng = random.Random(kind)
     for _ in range(rounds):

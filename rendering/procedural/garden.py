@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Things from the garden, their fronts towards -y."""
+"""Garden objects, their fronts towards -y."""
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from rendering.procedural.vessels import blossom
 
 
 def mushroom(rng: Rng) -> None:
+    """Add a mushroom house to the scene."""
     colours = palette(rng, 3)
     tall, thick, wide, dome = (
         rng.uniform(0.6, 0.85),
@@ -62,7 +63,7 @@ def mushroom(rng: Rng) -> None:
 
 
 def _dwelling(rng: Rng, side: int, thick: float, tall: float, colour: Colour) -> None:
-    """A door in front and a round window at one side of the stem."""
+    """Add a door in front and a round window at one side of the stem."""
     door = [(-0.11, 0), (0.11, 0), *curve([(0.11, 0.2), (0, 0.33), (-0.11, 0.2)], 3)]
     add(
         prism(door, 0.12, "y", 0.02),
@@ -81,6 +82,7 @@ def _dwelling(rng: Rng, side: int, thick: float, tall: float, colour: Colour) ->
 
 
 def cactus(rng: Rng) -> None:
+    """Add a potted cactus to the scene."""
     colours = palette(rng, 3)
     green = hsv(rng.uniform(0.26, 0.42), rng.uniform(0.55, 0.72), rng.uniform(0.55, 0.7))
     skin = textured(patterns.stripes(green, shade(green, 1.35), 8, "u", 0.3), 0.7)
@@ -133,13 +135,14 @@ def cactus(rng: Rng) -> None:
 
 
 def _ribbed(solid: Solid) -> Solid:
-    """Eight shallow ribs pressed into an upright tube."""
+    """Return an upright `solid` with eight shallow ribs."""
     angles = np.arctan2(solid.points[:, 1], solid.points[:, 0])
     solid.points[:, :2] *= (1 + 0.06 * np.cos(8 * angles))[:, None]
     return solid
 
 
 def snowman(rng: Rng) -> None:
+    """Add a snowman to the scene."""
     colours = palette(rng, 3)
     snow = textured(patterns.mottled(rng, hsv(0.56, rng.uniform(0.14, 0.26), 0.9), 0.025, 9), 0.9)
     low, mid, head = rng.uniform(0.46, 0.54), rng.uniform(0.35, 0.41), rng.uniform(0.28, 0.33)
@@ -185,7 +188,7 @@ def snowman(rng: Rng) -> None:
 
 
 def _hat(rng: Rng, colours: list[Colour], z: float, head: float) -> None:
-    """A top hat with a ribbon or a bobble cap."""
+    """Add a top hat with a ribbon or a bobble cap."""
     if rng.uniform() < 0.5:
         add(cylinder(head * 1.15, 0.05, 0.02, 26), plain(shade(colours[2], 0.6)), (0, 0.02, z), (-7, 0, 0))
         add(
