@@ -10,13 +10,13 @@ from tests.support.command import PROJECT
 PARENT = """
 import time
 from pathlib import Path
-from pipeline.parallel import processes
+from pipeline.parallel import process_pool
 
 if __name__ == "__mp_main__":  # a worker reads this before it does anything else
     Path(__file__).with_suffix(".begun").touch()
     time.sleep(1)
 if __name__ == "__main__":
-    with processes(2) as spread:
+    with process_pool(2) as spread:
         list(spread(time.sleep, [60, 60]))
 """
 
