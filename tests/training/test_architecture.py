@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from conf.options import UserError
+from conf.options import FieldError, UserError
 from rendering.cameras import camera_centre
 from tests.support.dots import sample_of_dots, views_of_dots
 from tests.support.small_model import SMALL, random_pairs
@@ -80,26 +80,30 @@ def test_pretrained_parts_are_taken_and_the_unet_extended(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "sentence"),
+    ("wrong", "named"),
     [
-        (replace(SMALL, resolution=18), "model.resolution=18 must be a multiple of 4"),
-        (replace(SMALL, unet=UNetShape([16, 32], [True])), "must be equally long"),
-        (replace(SMALL, unet=UNetShape([20, 40], [True, True], groups=8)), "must be multiples of"),
-        (replace(SMALL, resolution=-16), "model.resolution must be at least 1"),
-        (replace(SMALL, patch=0), "model.patch must be at least 1"),
-        (replace(SMALL, unet=UNetShape([16, 32], [True, True], heads=0)), "model.unet.heads must be at least 1"),
-        (replace(SMALL, unet=UNetShape([], [])), "must be equally long, one entry per level"),
-        (replace(SMALL, encoder=replace(SMALL.encoder, layers=0)), "model.encoder.layers must be at least 1"),
-        (replace(SMALL, encoder=replace(SMALL.encoder, width=17)), "model.encoder.width=17 must be a multiple of"),
-        (replace(SMALL, encoder=replace(SMALL.encoder, patch_size=17)), "model.encoder.patch_size must be at most"),
-        (replace(SMALL, scaling_factor=0), "model.scaling_factor=0 must be above 0"),
-        (replace(SMALL, pretrained="nowhere"), "there is no folder nowhere/unet and no file nowhere"),
-        (replace(SMALL, image_encoder="nowhere"), "there is no folder nowhere"),
+        (replace(SMALL, resolution=18), "resolution=18"),
+        (replace(SMALL, unet=UNetShape([16, 32], [True])), r"channels=\[16, 32\]"),
+        (replace(SMALL, unet=UNetShape([20, 40], [True, True], groups=8)), r"channels=\[20, 40\]"),
+        (replace(SMALL, resolution=-16), "resolution=-16"),
+        (replace(SMALL, patch=0), "patch=0"),
+        (replace(SMALL, unet=UNetShape([16, 32], [True, True], heads=0)), "heads=0"),
+        (replace(SMALL, unet=UNetShape([], [])), r"channels=\[\]"),
+        (replace(SMALL, encoder=replace(SMALL.encoder, layers=0)), "layers=0"),
+        (replace(SMALL, encoder=replace(SMALL.encoder, width=17)), "width=17"),
+        (replace(SMALL, encoder=replace(SMALL.encoder, patch_size=17)), "patch_size=17"),
+        (replace(SMALL, scaling_factor=0), "scaling_factor=0"),
     ],
 )
-def test_what_does_not_fit_is_refused(wrong, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_invalid_settings_are_refused_by_field(wrong, named):
+    with pytest.raises(FieldError, match=f"^{named}: must be"):
         build(wrong)
+
+
+@pytest.mark.parametrize("field", ["pretrained", "image_encoder"])
+def test_a_missing_source_is_refused(field):
+    with pytest.raises(UserError, match="nowhere"):
+        build(replace(SMALL, **{field: "nowhere"}))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What strangers put into files: read without executing it, or refused in a sentence."""
+"""Untrusted files are read without executing anything, or refused with one sentence."""
 
 import os
 import sys
@@ -53,7 +53,7 @@ def test_a_pickle_that_would_execute_something_is_refused(state, folder, tmp_pat
     sentence = refusal(folder if where == "folder" else file)
     assert sentence == (
         f"{file} holds more than weights: posix.mkdir would be executed, which is refused; "
-        "ask whoever made it for safetensors"
+        "ask its author for safetensors"
     )
     assert not (tmp_path / "executed").exists()
 
@@ -90,7 +90,7 @@ def repeated(path: Path) -> None:
         (compressed, "is no file of torch.save: it is compressed"),
         (old_format, "was written by a torch older than 1.6"),
         (another_zip, "is no checkpoint of torch"),
-        (repeated, "its tensor betas claims more numbers than the file holds"),
+        (repeated, "its tensor betas has more elements than the file holds"),
         (lambda path: path.write_text("<!DOCTYPE html><html>"), "is a web page, not a checkpoint; download it again"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid"), "is a Git LFS pointer"),
         (lambda path: path.write_bytes(b""), "is no checkpoint, or cut off"),
@@ -115,12 +115,12 @@ def test_what_is_no_checkpoint_is_refused(source, damage, sentence):
         ({"first_stage_model.quant_conv.bias": None}, "its tensor first_stage_model.quant_conv.bias is missing"),
         ({"cc_projection.bias": torch.zeros(15)}, "cc_projection.bias has the shape [15], where [16] would fit"),
         ({"cc_projection.bias": torch.zeros(16, dtype=torch.int64)}, "cc_projection.bias holds int64, which are no"),
-        ({"cc_projection.weight": torch.zeros(5)}, "cc_projection.weight has the shape [5], where 2 sides would do"),
-        ({f"{UNET}input_blocks.0.0.weight": torch.zeros(5)}, "has the shape [5], where 4 sides would do"),
-        ({f"{UNET}out.2.weight": torch.zeros(())}, "has the shape [], where 4 sides would do"),
+        ({"cc_projection.weight": torch.zeros(5)}, "cc_projection.weight has shape [5], not 2 dimensions"),
+        ({f"{UNET}input_blocks.0.0.weight": torch.zeros(5)}, "has shape [5], not 4 dimensions"),
+        ({f"{UNET}out.2.weight": torch.zeros(())}, "has shape [], not 4 dimensions"),
         ({f"{UNET}input_blocks.1.0.out_layers.3.weight": torch.zeros(7, 7, 3, 3)}, "no model has the shapes"),
-        ({f"{CLIP}conv1.weight": torch.zeros(0, 3, 0, 0)}, "has the shape [0, 3, 0, 0], where 4 sides would do"),
-        ({f"{CLIP}proj": torch.zeros(3)}, "proj has the shape [3], where 2 sides would do"),
+        ({f"{CLIP}conv1.weight": torch.zeros(0, 3, 0, 0)}, "has shape [0, 3, 0, 0], not 4 dimensions"),
+        ({f"{CLIP}proj": torch.zeros(3)}, "proj has shape [3], not 2 dimensions"),
         (
             {"cc_projection.weight": torch.zeros(16, 19)},
             "its cc_projection fits neither its image_encoder nor its unet",
@@ -144,7 +144,7 @@ def test_names_that_claim_a_huge_model_take_no_memory(state, tmp_path):
 def test_notes_and_names_are_looked_at_before_they_are_used(state, tmp_path):
     assert "'foo' is not a valid PoseVector" in refusal(write_original(tmp_path / "a.ckpt", state, pose_vector="foo"))
     torch.save({"state_dict": {1: torch.zeros(1)}}, tmp_path / "b.ckpt")
-    assert "1 is no name of a tensor" in refusal(tmp_path / "b.ckpt")
+    assert "1 is not a name of a tensor" in refusal(tmp_path / "b.ckpt")
 
 
 def test_there_is_no_such_source(tmp_path):

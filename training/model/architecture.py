@@ -1,4 +1,4 @@
-"""The shapes of a model and how to build one; Stable Diffusion v1 and the tiny model differ in numbers."""
+"""Settings of a model's architecture, and building a model from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from conf.options import UserError, option
+from conf.options import FieldError, option
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoint import check_fit, load_image_encoder
 from training.model.conditioning import POSE_DIM, CCProjection, PoseVector
@@ -19,10 +19,10 @@ from training.model.zero123 import Prediction, Zero123, noise_schedule
 
 @dataclass(frozen=True)
 class UNetShape:
-    """The denoiser; the defaults are those of Stable Diffusion v1."""
+    """Shape of the U-Net; the defaults are those of Stable Diffusion v1."""
 
     channels: list[int] = option([320, 640, 1280, 1280], "width of each level, finest first")
-    attention: list[bool] = option([True, True, True, False], "whether a level attends to itself and the context")
+    attention: list[bool] = option([True, True, True, False], "whether a level has self- and cross-attention")
     layers: int = option(2, "residual blocks per level")
     heads: int = option(8, "attention heads")
     groups: int = option(32, "groups of the group normalisation; must divide every width")
@@ -30,45 +30,60 @@ class UNetShape:
 
 @dataclass(frozen=True)
 class ImageEncoderShape:
-    """A CLIP vision tower; the defaults are those of ViT-L/14."""
+    """Shape of a CLIP vision model; the defaults are those of ViT-L/14."""
 
-    image_size: int = option(224, "side of its input in pixels")
+    image_size: int = option(224, "side of the input in pixels")
     patch_size: int = option(14, "side of a patch in pixels")
-    width: int = option(1024, "width of its layers")
-    layers: int = option(24, "its layers")
-    heads: int = option(16, "its attention heads")
-    projection: int = option(768, "length of the embedding, which is the U-Net's context")
-    init_scale: float = option(1.0, "scale of the random weights; a larger one tells pictures better apart")
+    width: int = option(1024, "width of the layers")
+    layers: int = option(24, "layers")
+    heads: int = option(16, "attention heads")
+    projection: int = option(768, "length of the embedding, which is that of the U-Net's context")
+    init_scale: float = option(1.0, "scale of the random weights; a larger one separates embeddings of images better")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model to be trained."""
+    """Architecture of a model, and the checkpoints it starts from."""
 
-    resolution: int = option(256, "side of the pictures in pixels")
-    patch: int | None = option(None, "denoise patches of so many pixels a side; null: Stable Diffusion's autoencoder")
-    scaling_factor: float = option(1.0, "what patches are multiplied by before noise is added")
-    prediction: Prediction = option(Prediction.epsilon, "what the denoiser predicts: epsilon, v_prediction, sample")
-    unet: UNetShape = option(UNetShape(), "the denoiser")
-    encoder: ImageEncoderShape = option(ImageEncoderShape(), "the image encoder where no folder is named")
+    resolution: int = option(256, "side of the images in pixels")
+    patch: int | None = option(
+        None, "side in pixels of the patches to denoise; null: latents of Stable Diffusion's autoencoder"
+    )
+    scaling_factor: float = option(1.0, "factor of patches before noise is added")
+    prediction: Prediction = option(Prediction.epsilon, "what the U-Net predicts: epsilon, v_prediction, sample")
+    unet: UNetShape = option(UNetShape(), "shape of the U-Net")
+    encoder: ImageEncoderShape = option(
+        ImageEncoderShape(), "shape of the image encoder, where image_encoder and pretrained are null"
+    )
     image_encoder: str | None = option(None, "folder, or org/name on the Hugging Face hub, of a CLIP vision model")
-    pretrained: str | None = option(None, "checkpoint to start from: whatever training.convert reads")
+    pretrained: str | None = option(None, "checkpoint to start from, of any layout that training.convert reads")
 
     def pinned(self, recorded: Mapping[str, Any] | None = None) -> "Architecture":
-        """Return the same with the commits of sources on the Hugging Face hub, those `recorded` of a run first."""
-        before = recorded or {}
+        """Return the settings with sources on the Hugging Face hub resolved to commits.
+
+        Args:
+            recorded: Settings that a run recorded at its start, whose commits are kept.
+        """
+        recorded = recorded or {}
         return replace(
             self,
-            pretrained=self.pretrained and pinned(self.pretrained, before.get("pretrained")),
-            image_encoder=self.image_encoder and pinned(self.image_encoder, before.get("image_encoder")),
+            pretrained=self.pretrained and pinned(self.pretrained, recorded.get("pretrained")),
+            image_encoder=self.image_encoder and pinned(self.image_encoder, recorded.get("image_encoder")),
         )
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
-    """A new model: random, or from pretrained parts whose U-Net gets its new input channels as zeros.
+    """Return a new model with random weights, or with those of a pretrained checkpoint.
+
+    Input channels that a pretrained U-Net lacks get zero weights.
+
+    Args:
+        architecture: Settings.
+        seed: Seed of random weights.
 
     Raises:
-        UserError: shapes that do not fit each other, or a pretrained source without the parts.
+        FieldError: Settings are invalid, or the pretrained checkpoint lacks a part.
+        UserError: Parts do not fit each other, or a source cannot be read.
     """
     _validate(architecture)
     start = read(architecture.pretrained) if architecture.pretrained else None
@@ -80,7 +95,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         kind = _pose_vector(architecture, start)
         projection = CCProjection(embedding + POSE_DIM, unet.config["cross_attention_dim"], kind)
         if start and start.cc_projection:
-            _load_projection(projection, start.cc_projection, architecture.pretrained)
+            _load_projection(projection, start.cc_projection, architecture)
     clip = architecture.scaling_factor if architecture.patch else None
     model = Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
     if architecture.pretrained:
@@ -89,7 +104,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
 
 
 def build_encoders(architecture: Architecture, seed: int = 0) -> tuple[Autoencoder, CLIPVisionModelWithProjection]:
-    """The autoencoder and the image encoder of `build`, bit for bit, without the rest."""
+    """Return the autoencoder and the image encoder of `build`, equal bit for bit, without building the U-Net."""
     _validate(architecture)
     start = read_frozen(architecture.pretrained) if architecture.pretrained else None
     with torch.random.fork_rng(devices=[]):
@@ -106,7 +121,7 @@ def _autoencoder(architecture: Architecture, start: Pretrained | Frozen | None) 
     if start is None:
         return stable_diffusion_autoencoder()
     if start.vae is None:
-        raise UserError(f"{architecture.pretrained} has no vae")
+        raise FieldError(architecture, "pretrained", "the checkpoint has no vae; choose another")
     return start.vae
 
 
@@ -115,7 +130,9 @@ def _image_encoder(architecture: Architecture, start: Pretrained | Frozen | None
         return load_image_encoder(local_path(architecture.image_encoder, parts=()), untrusted=True)
     if start is not None:
         if start.image_encoder is None:
-            raise UserError(f"{architecture.pretrained} has no image_encoder; add model.image_encoder=…")
+            raise FieldError(
+                architecture, "pretrained", "the checkpoint has no image_encoder; set image_encoder as well"
+            )
         return start.image_encoder
     shape = architecture.encoder
     return CLIPVisionModelWithProjection(
@@ -138,19 +155,21 @@ def _pose_vector(architecture: Architecture, start: Pretrained | None) -> PoseVe
     if start is None or start.cc_projection is None:
         return PoseVector.zero123
     if start.pose_vector is None and may_be_stable(str(architecture.pretrained)):
-        raise UserError(
-            f"model.pretrained={architecture.pretrained} may be Stable-Zero123, whose pose vector differs; convert it "
-            "with python -m training.convert, where pose_vector=stable_zero123 or zero123 says which it is, and name "
-            "the result"
+        raise FieldError(
+            architecture,
+            "pretrained",
+            "may be Stable-Zero123, whose pose vector differs; convert it with python -m training.convert and "
+            "pose_vector=stable_zero123 (or zero123), and use the result",
         )
     return start.cc_projection.pose_vector
 
 
-def _load_projection(projection: CCProjection, pretrained: CCProjection, source: str | None) -> None:
-    ours, theirs = projection.state_dict(), pretrained.state_dict()
-    if any(ours[name].shape != theirs[name].shape for name in ours):
-        raise UserError(f"model.pretrained={source}: its cc_projection fits neither its image_encoder nor its unet")
-    projection.load_state_dict(theirs)
+def _load_projection(projection: CCProjection, pretrained: CCProjection, architecture: Architecture) -> None:
+    expected, weights = projection.state_dict(), pretrained.state_dict()
+    if any(expected[name].shape != weights[name].shape for name in expected):
+        reason = "the cc_projection of the checkpoint does not fit image encoder and unet; choose another"
+        raise FieldError(architecture, "pretrained", reason)
+    projection.load_state_dict(weights)
 
 
 def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder, context: int) -> UNet2DConditionModel:
@@ -172,33 +191,29 @@ def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder
         down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in shape.attention),
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(shape.attention)),
         cross_attention_dim=context,
-        attention_head_dim=shape.heads,  # diffusers' old name for the number of heads
+        attention_head_dim=shape.heads,  # the number of heads, under the earlier name in diffusers
         norm_num_groups=shape.groups,
     )
 
 
 def _validate(architecture: Architecture) -> None:
+    """Raise FieldError for settings that no model can be built from."""
     unet, encoder = architecture.unet, architecture.encoder
-    patch = 1 if architecture.patch is None else architecture.patch
-    counts = {"resolution": architecture.resolution, "patch": patch}
-    for name, part in (("unet", unet), ("encoder", encoder)):
-        sizes = {key: min(value, default=1) if isinstance(value, list) else value for key, value in vars(part).items()}
-        counts |= {f"{name}.{key}": size for key, size in sizes.items() if type(size) is int}
-    if small := [name for name, count in counts.items() if count < 1]:
-        raise UserError(f"model.{small[0]} must be at least 1")
+    for settings in (architecture, unet, encoder):
+        for name, value in vars(settings).items():
+            numbers = value if isinstance(value, list) else [value]
+            if any(type(number) is int and number < 1 for number in numbers):
+                raise FieldError(settings, name, "must be at least 1")
     if encoder.width % encoder.heads:
-        raise UserError(f"model.encoder.width={encoder.width} must be a multiple of encoder.heads={encoder.heads}")
+        raise FieldError(encoder, "width", f"must be a multiple of heads={encoder.heads}")
     if encoder.patch_size > encoder.image_size:
-        raise UserError(f"model.encoder.patch_size must be at most encoder.image_size={encoder.image_size}")
+        raise FieldError(encoder, "patch_size", f"must be at most image_size={encoder.image_size}")
     if not 0 < architecture.scaling_factor < float("inf"):
-        raise UserError(f"model.scaling_factor={architecture.scaling_factor} must be above 0")
+        raise FieldError(architecture, "scaling_factor", "must be above 0")
     if not unet.channels or len(unet.channels) != len(unet.attention):
-        raise UserError("model.unet.channels and model.unet.attention must be equally long, one entry per level")
+        raise FieldError(unet, "channels", f"must have one entry per level, as attention={list(unet.attention)}")
     if any(width % unet.groups or width % unet.heads for width in unet.channels):
-        raise UserError(
-            f"model.unet.channels {list(unet.channels)} must be multiples of unet.groups={unet.groups} "
-            f"and unet.heads={unet.heads}"
-        )
+        raise FieldError(unet, "channels", f"must be multiples of groups={unet.groups} and heads={unet.heads}")
     step = (architecture.patch or 8) * 2 ** (len(unet.channels) - 1)
     if architecture.resolution % step:
-        raise UserError(f"model.resolution={architecture.resolution} must be a multiple of {step} for this U-Net")
+        raise FieldError(architecture, "resolution", f"must be a multiple of {step} for this U-Net")

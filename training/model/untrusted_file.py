@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from conf.options import UserError
 
-MAX_PICKLE_BYTES = 64 << 20  # bytes beside the tensors; that of a released checkpoint has less than one
-MAX_INDEX_BYTES = 64 << 20  # bytes of the JSON that says which shard holds which tensor
+MAX_PICKLE_BYTES = 64 << 20  # without tensors; that of a released checkpoint has less than 1 MiB
+MAX_INDEX_BYTES = 64 << 20  # JSON that maps tensors to shards
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # file names of diffusers and transformers
 VARIANTS = ("", "fp16", "bf16")
-# Prefixes that DistributedDataParallel, torch.compile, Lightning and FSDP leave in the names of tensors.
+# Prefixes that DistributedDataParallel, torch.compile, Lightning and FSDP add to names of tensors.
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_forward_module|_fsdp_wrapped_module)\.")
 ADAPTER = re.compile(r"(^|[._])(lora_(down|up|A|B|unet|te\d?|mid)|lora|hada_w\d_[ab]|lokr_w\d)([._]|$)")
-# What Lightning keeps of a run beside its tensors. The names are read, what they stand for is not.
+# Globals in pickles of Lightning's checkpoints, beside the tensors. `Ignored` is loaded in their place.
 LIGHTNING_GLOBALS = (
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
@@ -33,7 +33,7 @@ LIGHTNING_GLOBALS = (
 
 
 class Ignored:
-    """Stands where a pickle wants one of `LIGHTNING_GLOBALS`, and does nothing."""
+    """Placeholder without effect for `LIGHTNING_GLOBALS` in a pickle."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -42,14 +42,14 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a file by their names, and what else its outermost dictionary says."""
+    """Tensors of a file by name, and `notes`, the other entries of its outermost dictionary."""
 
     path: Path
     tensors: Mapping[str, Tensor]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def part(self, prefix: str) -> "Weights":
-        """The tensors whose names begin with `prefix`, without it."""
+        """Return the tensors whose names begin with `prefix`, which is removed from the names."""
         return Weights(self.path, {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)})
 
     def __contains__(self, name: str) -> bool:
@@ -60,16 +60,16 @@ class Weights:
             raise UserError(f"{self.path} is incomplete: its tensor {name} is missing")
         return self.tensors[name]
 
-    def shape(self, name: str, sides: int) -> tuple[int, ...]:
-        """The shape of a tensor of so many sides, none of them empty. Raises UserError where it is another one."""
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """Return the shape of a tensor; raise UserError unless it has so many dimensions, none of size 0."""
         shape = tuple(self[name].shape)
-        if len(shape) != sides or 0 in shape:
-            raise UserError(f"{self.path}: its tensor {name} has the shape {[*shape]}, where {sides} sides would do")
+        if len(shape) != dimensions or 0 in shape:
+            raise UserError(f"{self.path}: its tensor {name} has shape {[*shape]}, not {dimensions} dimensions")
         return shape
 
 
 def best_weights(names: Container[str], pickles: bool = True) -> str | None:
-    """Choose the file to read among the names in a folder of diffusers or transformers.
+    """Return the file to read among the names in a folder of diffusers or transformers, or None.
 
     Safetensors come before pickles, full precision before half, and a single file before the index of its shards.
     """
@@ -89,7 +89,7 @@ def read_weights(path: Path) -> Weights:
     Tensors of a zip stay on the disk until they are used. Prefixes of wrappers (`module.`, `_orig_mod.`) are removed.
 
     Raises:
-        UserError: the file is something else, incomplete, an adapter (LoRA), or its pickle holds more than tensors.
+        UserError: The file is something else, incomplete, an adapter (LoRA), or its pickle holds more than tensors.
     """
     if path.suffix == ".json":
         return _read_shards(path)
@@ -99,7 +99,7 @@ def read_weights(path: Path) -> Weights:
         raise UserError(f"{path} holds a {type(tensors).__name__}, not the weights of a model")
     for name, value in tensors.items():
         if not isinstance(name, str):
-            raise UserError(f"{path}: {name} is no name of a tensor")
+            raise UserError(f"{path}: {name} is not a name of a tensor")
         if ADAPTER.search(name):
             raise UserError(
                 f"{path} holds LoRA weights (its tensor {name}), an adapter and not a model; merge it into its base "
@@ -107,9 +107,9 @@ def read_weights(path: Path) -> Weights:
             )
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
             raise UserError(f"{path}: {name} is a {type(value).__name__}, where a tensor of weights was expected")
-        # A few bytes repeated by strides of zero could otherwise fill the disk.
+        # Strides of zero could otherwise expand a few bytes until they fill the disk.
         if value.numel() * value.itemsize > value.untyped_storage().nbytes():
-            raise UserError(f"{path}: its tensor {name} claims more numbers than the file holds")
+            raise UserError(f"{path}: its tensor {name} has more elements than the file holds")
     return Weights(path, _strip_wrappers(tensors, path), contents if "state_dict" in contents else {})
 
 
@@ -124,10 +124,10 @@ def _load_contents(path: Path) -> Any:
 
 
 def shard_names(index: Path) -> list[str]:
-    """Return the files that an index of shards names. It is untrusted: it can name files of its own folder alone.
+    """Return the files that an index of shards names, all of them in its own folder.
 
     Raises:
-        UserError: the file is no index, or names anything else.
+        UserError: The file is not an index, or names files elsewhere.
     """
     try:
         if index.stat().st_size > MAX_INDEX_BYTES:
@@ -153,7 +153,7 @@ def _read_shards(index: Path) -> Weights:
 
 
 def _strip_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Rename tensors without the prefixes of wrappers, wherever in a name they are."""
+    """Remove the prefixes of wrappers from names of tensors, at every position."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         plain = WRAPPER.sub("", name)
@@ -166,13 +166,18 @@ def _strip_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tens
 
 
 def validate_weight(tensor: Tensor, like: Tensor, what: str) -> Tensor:
-    """Return a tensor of weights in float32, once it has the shape of `like`.
+    """Return a weight in float32, after validating it.
+
+    Args:
+        tensor: Tensor from a file.
+        like: Tensor of the expected shape.
+        what: Description of the tensor for errors.
 
     Raises:
-        UserError: it has another shape, or holds something else than finite floating-point numbers; `what` names it.
+        UserError: The shape differs from that of `like`, or not all elements are finite floating-point numbers.
     """
     if not tensor.is_floating_point():
-        raise UserError(f"{what} holds {str(tensor.dtype).removeprefix('torch.')}, which are no weights")
+        raise UserError(f"{what} has dtype {str(tensor.dtype).removeprefix('torch.')}, not a floating-point one")
     if tensor.shape != like.shape:
         raise UserError(f"{what} has the shape {[*tensor.shape]}, where {[*like.shape]} would fit the others")
     tensor = tensor.float().contiguous()
@@ -182,26 +187,26 @@ def validate_weight(tensor: Tensor, like: Tensor, what: str) -> Tensor:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether no number of a tensor is NaN or infinite; ten times as fast as `isfinite().all()` on a CPU."""
+    """Return whether all elements are finite; ten times as fast as `isfinite().all()` on a CPU."""
     return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
 
 
 def require_finite(model: nn.Module, what: str, advice: str) -> None:
-    """Raise a UserError that names the first parameter of a model with a number that is not finite."""
+    """Raise a UserError that names the first parameter of a model with an element that is not finite."""
     for name, weight in model.named_parameters():
         if not is_finite(weight):
             raise UserError(f"{what} tensor {name} holds numbers that are not finite (NaN or infinity); {advice}")
 
 
 def refuse_unsafe(path: Path) -> None:
-    """Refuse what only has the name of a checkpoint, and a pickle that would execute something.
+    """Raise an error for a file that is not a checkpoint, or a pickle that would execute code.
 
     Raises:
-        UserError: see above.
+        UserError: The file is a Git LFS pointer, a web page, cut off, compressed, or holds more than weights.
     """
     with path.open("rb") as file:
         begin = file.read(512)
-    if begin[8:9] == b"{":  # safetensors; what is before it is a length
+    if begin[8:9] == b"{":  # safetensors: the first eight bytes are a length
         return
     if begin.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
@@ -221,17 +226,17 @@ def refuse_unsafe(path: Path) -> None:
     with _safe_globals():
         try:
             foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception as error:  # whatever a damaged pickle makes of the reader
+        except Exception as error:  # damaged pickles raise many types
             raise UserError(f"{path} is no checkpoint of torch: {first_line(error)}") from error
     if foreign:
         raise UserError(
             f"{path} holds more than weights: {sorted(foreign)[0]} would be executed, which is refused; "
-            "ask whoever made it for safetensors"
+            "ask its author for safetensors"
         )
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, short enough for a sentence."""
+    """Return the first line of an exception's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -244,7 +249,7 @@ def _load_pickle(path: Path) -> Any:
     with _safe_globals():
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # whatever a damaged pickle makes of the reader
+        except Exception as error:  # damaged pickles raise many types
             raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
 

@@ -16,20 +16,20 @@ from training.model.conditioning import CCProjection, PoseVector, convert_pose, 
 from training.model.picture import as_floats
 
 CONDITIONING_DROP = 0.05
-MAX_LOSS_WEIGHT = 5.0  # of a sample in the loss of a U-Net that predicts the clean latent
+MAX_LOSS_WEIGHT = 5.0  # of one sample, in the loss of a U-Net that predicts the clean latent
 
 
 class Prediction(StrEnum):
-    """What the U-Net predicts, under diffusers' names."""
+    """Prediction types of the U-Net, under the names of diffusers."""
 
     epsilon = "epsilon"  # the noise: the paper, and every released checkpoint
     v_prediction = "v_prediction"  # √ᾱ·ε - √(1-ᾱ)·x₀ (Salimans & Ho 2022, arXiv 2202.00512)
-    sample = "sample"  # the clean latent: within reach of a net narrower than its latents (arXiv 2511.13720)
+    sample = "sample"  # the clean latent, for a U-Net narrower than its latents (arXiv 2511.13720)
 
 
 @final
 class Pairs(TypedDict):
-    """A batch of view pairs: pictures `[B, 3, R, R]`, bytes or floats in [-1, 1], relative poses `[B, 4]`."""
+    """Batch of view pairs: images `[B, 3, R, R]`, bytes or floats in [-1, 1], and relative poses `[B, 4]`."""
 
     target: Tensor
     condition: Tensor
@@ -39,8 +39,10 @@ class Pairs(TypedDict):
 
 @final
 class EncodedPairs(TypedDict):
-    """The same, encoded: the moments `[B, 2C, h, w]` of the autoencoder's posteriors, and image embeddings `[B, D]`
-    of the conditions."""
+    """Batch of encoded view pairs.
+
+    Moments `[B, 2C, h, w]` of the autoencoder's posteriors, image embeddings `[B, D]` of the conditions, and poses.
+    """
 
     target: Tensor
     condition: Tensor
@@ -53,11 +55,21 @@ Batch = Pairs | EncodedPairs
 
 
 class Zero123(nn.Module):
-    """U-Net and `cc_projection` learn; autoencoder and image encoder stay frozen.
+    """View-conditioned latent diffusion model.
 
-    The U-Net sees [noisy target latent, condition latent] and one context token, which leaves queries and keys of its
-    cross-attention without influence (`training.model.attention`); they do not learn. The scheduler is there for
-    its configuration: the noise schedule it was trained with and how samplers step through it.
+        condition image ── image_encoder ── [B, D] ++ pose [B, 4] ── cc_projection ──▶ context token [B, 1, D]
+        condition image ── vae, mode ──▶ condition latent ┐                                 │
+        target image ──── vae, sample × scaling factor + noise ──▶ noisy latent ── concat ── U-Net ──▶ prediction
+
+    U-Net and `cc_projection` are trained; autoencoder and image encoder are frozen. With one context token, queries
+    and keys of the cross-attention have no effect and are not trained (`training.model.attention`).
+
+    Args:
+        unet: Denoiser of 2C input channels, [noisy target latent, condition latent].
+        vae: Autoencoder.
+        image_encoder: CLIP vision model with projection.
+        cc_projection: Linear map from embedding ++ pose to the context token.
+        scheduler: Noise schedule of training and settings of samplers.
     """
 
     alphas_cumprod: Tensor
@@ -80,6 +92,7 @@ class Zero123(nn.Module):
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.float(), persistent=False)
 
     def train(self, mode: bool = True) -> "Zero123":
+        """Set the training mode of U-Net and `cc_projection`; the frozen parts stay in evaluation mode."""
         super().train(mode)
         self.vae.eval()
         self.image_encoder.eval()
@@ -87,47 +100,50 @@ class Zero123(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Device of the U-Net."""
         return self.unet.device
 
     @property
     def latent_channels(self) -> int:
+        """Channels C of a latent."""
         return self.unet.config["out_channels"]
 
     @property
     def latent_size(self) -> int:
+        """Side h = w of a latent."""
         return self.unet.config["sample_size"]
 
     @property
     def resolution(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side R of the images in pixels."""
         return self.latent_size * _downscale(self.vae)
 
     def embed(self, images_BCHW: Tensor) -> Tensor:
-        """Image embedding `[B, D]` of pictures in [-1, 1]."""
+        """Return image embeddings `[B, D]` of images `[B, 3, R, R]` in [-1, 1]."""
         return embed(self.image_encoder, images_BCHW)
 
     def context(self, embedding_BD: Tensor, pose_B4: Tensor) -> Tensor:
-        """The U-Net's one context token `[B, 1, D]`."""
+        """Return the context token of the U-Net `[B, 1, D]`."""
         return self.cc_projection(torch.cat([embedding_BD, pose_B4.to(embedding_BD)], dim=1))[:, None]
 
     @torch.no_grad()
     def condition_latent(self, images_BCHW: Tensor) -> Tensor:
-        """Posterior mode `[B, C, h, w]`, *not* scaled: so the released checkpoints were trained."""
+        """Return the posterior mode `[B, C, h, w]`, *not* scaled, as in training of the released checkpoints."""
         return self.vae.encode(images_BCHW.to(self.vae.dtype)).latent_dist.mode().to(images_BCHW.dtype)
 
     @torch.no_grad()
     def target_latent(self, images_BCHW: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Posterior sample `[B, C, h, w]` times the scaling factor."""
+        """Return a posterior sample `[B, C, h, w]` times the scaling factor."""
         return self.vae.encode(images_BCHW).latent_dist.sample(generator) * self.vae.config["scaling_factor"]
 
     @torch.no_grad()
     def decode(self, latent_BCHW: Tensor) -> Tensor:
-        """Scaled latents to pictures `[B, 3, R, R]` in [-1, 1]."""
+        """Return images `[B, 3, R, R]` in [-1, 1] of scaled latents `[B, C, h, w]`."""
         latent = latent_BCHW / self.vae.config["scaling_factor"]
         return self.vae.decode(latent.to(self.vae.dtype)).sample.to(latent.dtype).clamp(-1, 1)
 
     def predict_noise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-        """ε `[B, C, h, w]` in the noisy latent, at `timesteps` `[B]`, whatever the U-Net itself predicts."""
+        """Return ε `[B, C, h, w]` of noisy latents at `timesteps` `[B]`, for every prediction type of the U-Net."""
         output = self._denoise(noisy, timesteps, context, condition).to(noisy.dtype)
         signal, sigma = self._levels(timesteps)
         match self.prediction:
@@ -139,13 +155,19 @@ class Zero123(nn.Module):
                 return (noisy - signal * output) / sigma
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP) -> Tensor:
-        """Mean squared error of what the U-Net predicts (the noise, in the paper), for a batch of view pairs."""
+        """Return the mean of `losses` over the batch (equation 2 of the paper, for a prediction of the noise)."""
         return self.losses(batch, generator, drop)[0].mean()
 
     def losses(
         self, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP
     ) -> tuple[Tensor, Tensor]:
-        """The loss of each pair `[B]`, and the timestep that it was taken at `[B]`."""
+        """Return the mean squared error of the prediction for each pair `[B]`, and its timestep `[B]`.
+
+        Args:
+            batch: View pairs, as images or encoded.
+            generator: Source of timesteps and noise, on the device of the model.
+            drop: Probability p of `training.model.conditioning.drop_out`.
+        """
         if "embedding" in batch:
             target = posterior(batch["target"]).sample(generator) * self.vae.config["scaling_factor"]
         else:
@@ -153,7 +175,7 @@ class Zero123(nn.Module):
         return self.latent_losses(target, *self.encode_condition(batch), self.pose(batch), generator, drop)
 
     def encode_condition(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the denoiser is told of the conditions: their latents `[B, C, h, w]` and embeddings `[B, D]`."""
+        """Return latents `[B, C, h, w]` and image embeddings `[B, D]` of the condition images of a batch."""
         if "embedding" in batch:
             return posterior(batch["condition"]).mode(), batch["embedding"].float()
         pictures = as_floats(batch["condition"])
@@ -167,7 +189,7 @@ class Zero123(nn.Module):
         )
 
     def pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Conditions and targets as pictures `[B, 3, R, R]` in [-1, 1]; encoded ones are decoded."""
+        """Return conditions and targets as images `[B, 3, R, R]` in [-1, 1]; encoded ones are decoded."""
         condition, target = batch["condition"], batch["target"]
         if "embedding" not in batch:
             return as_floats(condition), as_floats(target)
@@ -183,7 +205,16 @@ class Zero123(nn.Module):
         generator: torch.Generator | None = None,
         drop: float = CONDITIONING_DROP,
     ) -> tuple[Tensor, Tensor]:
-        """`losses` for pairs that are encoded already. `generator` lives on the device of the latents."""
+        """Return `losses` for latents.
+
+        Args:
+            target_BCHW: Scaled target latents `[B, C, h, w]`.
+            condition_BCHW: Condition latents `[B, C, h, w]`, not scaled.
+            embedding_BD: Image embeddings of the conditions.
+            pose_B4: Pose vectors.
+            generator: Source of timesteps and noise, on the device of the latents.
+            drop: Probability p of `training.model.conditioning.drop_out`.
+        """
         batch, device = len(target_BCHW), target_BCHW.device
         u_B = torch.rand(batch, generator=generator, device=device)
         timesteps_B = torch.randint(len(self.alphas_cumprod), (batch,), generator=generator, device=device)
@@ -199,7 +230,7 @@ class Zero123(nn.Module):
             case Prediction.v_prediction:
                 error = (output - (signal * noise - sigma * target_BCHW)).square()
             case Prediction.sample:
-                # The same loss as for v, were it not bounded where there is hardly any noise.
+                # The loss of v-prediction, with its weight bounded where there is little noise.
                 error = (1 / sigma**2).clamp(max=MAX_LOSS_WEIGHT) * (output - target_BCHW).square()
         return error.mean(dim=(1, 2, 3)), timesteps_B
 
@@ -208,21 +239,23 @@ class Zero123(nn.Module):
         return self.unet(joined.to(dtype), timesteps, encoder_hidden_states=context.to(dtype)).sample
 
     def _levels(self, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ and √(1-ᾱ), `[B, 1, 1, 1]` each."""
+        """Return √ᾱ and √(1-ᾱ), `[B, 1, 1, 1]` each."""
         alpha = self.alphas_cumprod[timesteps_B][:, None, None, None]
         return alpha.sqrt(), (1 - alpha).sqrt()
 
 
 def posterior(moments_BCHW: Tensor) -> DiagonalGaussianDistribution:
-    """The posterior of an autoencoder from its stored mean and log-variance `[B, 2C, h, w]`."""
+    """Return the posterior of an autoencoder for stored moments `[B, 2C, h, w]`, mean and log-variance."""
     return DiagonalGaussianDistribution(moments_BCHW.float())
 
 
 def noise_schedule(prediction: Prediction = Prediction.epsilon, clip: float | None = None) -> DDIMScheduler:
-    """T = 1000, β from 0.00085 to 0.012 linear in √β; DDIM steps offset by one.
+    """Return the noise schedule: T = 1000, β from 0.00085 to 0.012 linear in √β; DDIM timesteps offset by one.
 
-    `clip` bounds what a sampler takes the clean latent for at each step; pixels know such a bound, and are left
-    without noise at the end, which no autoencoder would take away.
+    Args:
+        prediction: Prediction type of the U-Net.
+        clip: Bound on the clean latent predicted at each step, for models of pixels, whose sampling also ends without
+            noise, since no autoencoder removes it; None for latents of an autoencoder.
     """
     return DDIMScheduler(
         num_train_timesteps=1000,
