@@ -1,4 +1,4 @@
-"""Small assets made on the spot, and views of them from a real Blender."""
+"""Fixtures: small generated assets, and views of them from a real Blender process."""
 
 import importlib.util
 import subprocess
@@ -35,9 +35,9 @@ def renderer() -> Iterator[BlenderProcess]:
 
 @pytest.fixture
 def render(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Views]:
-    def render(asset: Path, seed: int = 0, renderer: BlenderProcess = renderer, **recipe: Any) -> Views:
+    def render(asset: Path, seed: int = 0, renderer: BlenderProcess = renderer, **changes: Any) -> Views:
         folder = tmp_path_factory.mktemp("views")
-        settings = {"resolution": 128, "views": 4, "samples": 4, **recipe}
+        settings = {"resolution": 128, "views": 4, "samples": 4, **changes}
         meta = renderer.render(asset, RenderSettings(**settings), seed, folder).meta
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.webp"))]
@@ -48,7 +48,7 @@ def render(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three boxes without a common parent: nothing is symmetric, sizes and places are arbitrary (y up)."""
+    """Return three boxes without a common parent, asymmetric, of arbitrary sizes and positions (y up)."""
     path = tmp_path_factory.mktemp("assets") / "corner.glb"
     scene = trimesh.Scene()
     for name, size, place, turn, colour in (
@@ -68,7 +68,7 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def blender_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
-    """Runs a few lines of bpy in a process of their own, to make files that only Blender can write."""
+    """Run bpy code in a separate process, to make files that only Blender can write."""
 
     def run(script: str) -> None:
         subprocess.run([sys.executable, "-c", "import bpy\n" + script], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""What strangers send ends with its own reason, reads nothing that is not its own, and leaves the others alone."""
+"""Untrusted files: each fails with its reason, reads no other files and does not affect other objects."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ TINY = {"resolution": 32, "views": 2, "samples": 1}
 
 @pytest.fixture
 def web():
-    """The address of a server, and the paths that it was asked for."""
+    """Return the address of a server and the list of paths that were requested from it."""
     calls = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,7 +45,7 @@ def folder(tmp_path):
     return tmp_path / "objects"
 
 
-def test_each_ends_with_its_own_reason_and_the_renderer_goes_on(render, corner, folder, web):
+def test_each_file_fails_with_its_reason_and_blender_keeps_running(render, corner, folder, web):
     address, calls = web
     bad = make(folder, folder.parent / "secret.png", address)
     assert len(bad) >= 40
@@ -68,7 +68,7 @@ def test_each_ends_with_its_own_reason_and_the_renderer_goes_on(render, corner, 
 
 
 @pytest.mark.slow
-def test_a_run_over_all_of_them_completes_and_good_ones_are_untouched(corner, folder, web, tmp_path):
+def test_a_run_over_all_files_completes_and_valid_ones_are_rendered(corner, folder, web, tmp_path):
     address, calls = web
     bad = {kind.name: kind for kind in make(folder, folder.parent / "secret.png", address)}
     alone = tmp_path / "alone"

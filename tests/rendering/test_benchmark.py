@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, and that it runs."""
+"""The benchmark's arithmetic and a run of it."""
 
 import re
 
@@ -11,8 +11,8 @@ from rendering.blender_process import Rendered
 from tests.support.command import command
 
 
-def test_a_finer_picture_is_composited_before_it_is_averaged():
-    """One opaque black and three transparent pixels of any colour to each pixel: three quarters of white."""
+def test_a_larger_image_is_composited_before_it_is_averaged():
+    """One opaque black and three transparent pixels average to 0.75 on white."""
     fine = np.zeros((512, 512, 4), np.uint8)
     fine[..., :3] = 77
     fine[::2, ::2] = [0, 0, 0, 255]
@@ -25,7 +25,7 @@ def test_an_object_is_imported_once_and_rendered_twelve_times():
     assert benchmark._cpu_for_all_views(three_views, 3) == pytest.approx(26)
 
 
-def test_the_table_says_what_it_means_for_all_objects():
+def test_the_table_estimates_the_cost_for_all_objects():
     rows = [
         benchmark.Comparison("shoe", 300.0, 10.0, 40.0, 43.0, 0.10),
         benchmark.Comparison("bowl", 100.0, 2.0, 36.0, 35.5, 0.20),
@@ -45,7 +45,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_compares_a_real_object(corner, tmp_path):
+def test_comparison_of_a_real_object(corner, tmp_path):
     words = [corner.parent, "--objects", 1, "--views", 1, "--reference", 64, "--output", tmp_path / "table.md"]
     done = command("rendering.benchmark", *words)
     assert done.returncode == 0, done.stderr

@@ -10,12 +10,12 @@ from rendering import cameras
 ABOVE_X = cameras.look_at_origin([2.0, 0.0, 0.0])
 
 
-def test_a_camera_on_the_x_axis():
+def test_camera_on_the_x_axis():
     # It looks along -x: y is to its right, z is up, and the object lies 2 in front of it.
     np.testing.assert_allclose(ABOVE_X, [[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, -2]], atol=1e-12)
 
 
-def test_straight_above_and_below_are_defined():
+def test_cameras_on_the_z_axis_are_defined():
     above = cameras.look_at_origin([0, 0, 1.5])
     # Azimuth 0: y stays on the right; the top of the picture points to -x.
     np.testing.assert_allclose(above, [[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, -1.5]], atol=1e-12)
@@ -35,7 +35,7 @@ def test_extrinsics_are_rigid_and_centred(centre):
 
 
 @pytest.mark.parametrize("centre", [[0, 0, 0], [math.nan, 0, 1], [math.inf, 0, 1]])
-def test_no_camera_at_the_origin_or_nowhere(centre):
+def test_a_camera_at_the_origin_or_not_finite_is_refused(centre):
     with pytest.raises(ValueError, match="centre="):
         cameras.look_at_origin(centre)
 

@@ -1,4 +1,4 @@
-"""`crop` samples only the rectangle around the object: the picture must not depend on it, whatever the asset holds."""
+"""`crop` samples only the rectangle around the object; views of any asset must not depend on it."""
 
 from pathlib import Path
 

@@ -11,33 +11,33 @@ OTHER_DIAGONALS = np.concatenate([QUADS[:, [1, 2, 3]], QUADS[:, [1, 3, 0]]])
 
 
 def mesh(*parts):
-    """Corners and starts of polygons, one array for each size of polygon."""
+    """Return corners and starts of polygons, given as one array for each size of polygon."""
     corners = np.concatenate([part.ravel() for part in parts])
     sizes = np.concatenate([np.full(len(part), part.shape[1]) for part in parts])
     return corners, np.r_[0, np.cumsum(sizes)[:-1]]
 
 
-def test_a_closed_mesh_lies_on_nothing():
+def test_a_closed_mesh_has_no_coincident_faces():
     for polygons in (TRIANGLES, QUADS):
         assert not faces.overlaps(BOX.astype(float), *mesh(polygons)).any.any()
 
 
 @pytest.mark.parametrize("copy", [TRIANGLES, OTHER_DIAGONALS, QUADS], ids=["same", "other diagonals", "quads"])
-def test_a_copy_that_faces_the_other_way_is_found(copy):
+def test_a_copy_of_opposite_orientation_is_found(copy):
     found = faces.overlaps(BOX.astype(float), *mesh(TRIANGLES, copy[:, ::-1]))
     assert found.any.all() and found.reversed.all() and not found.repeated.any()
     assert found.later.tolist() == [False] * 12 + [True] * len(copy)
 
 
 @pytest.mark.parametrize("copy", [TRIANGLES, OTHER_DIAGONALS], ids=["same", "other diagonals"])
-def test_a_copy_that_faces_the_same_way_is_found(copy):
+def test_a_copy_of_equal_orientation_is_found(copy):
     found = faces.overlaps(BOX.astype(float), *mesh(TRIANGLES, copy))
     assert found.any.all() and not found.reversed.any()
     assert found.repeated.tolist() == [False] * 12 + [True] * 12
 
 
 def test_the_two_sides_of_a_box_are_two_layers():
-    """Interleaved, with vertices of their own for each face."""
+    """The faces are interleaved and have separate vertices."""
     both = np.stack([TRIANGLES, TRIANGLES[:, ::-1]], axis=1).reshape(-1, 3)
     points, corners = BOX.astype(float)[both].reshape(-1, 3), np.arange(both.size)
     layer = faces.overlaps(points, corners, np.arange(0, both.size, 3)).layer
@@ -45,7 +45,7 @@ def test_the_two_sides_of_a_box_are_two_layers():
 
 
 def test_layers_move_apart_without_gaps():
-    """Each side as a whole: vertices in one place stay in one place."""
+    """Vertices of one layer in one place stay in one place."""
     both = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1]])
     points, corners, starts = BOX.astype(float)[both].reshape(-1, 3), np.arange(both.size), np.arange(0, both.size, 3)
     found = faces.overlaps(points, corners, starts)
@@ -55,7 +55,7 @@ def test_layers_move_apart_without_gaps():
     assert np.abs(front).min() > 0.5 > np.abs(back).max()
 
 
-def test_reversed_triangles_get_vertices_of_their_own():
+def test_reversed_triangles_get_separate_vertices():
     triangles = np.array([[0, 1, 2], [1, 2, 3], [2, 1, 0], [1, 2, 0], [2, 1, 3]])
     split, sources = faces.split_reversed(triangles, 4)
     np.testing.assert_array_equal(split[:2], triangles[:2])
@@ -64,8 +64,8 @@ def test_reversed_triangles_get_vertices_of_their_own():
     assert len(set(split[3])) == 1  # [1, 2, 0] is [0, 1, 2] once more
 
 
-def test_what_is_turned_inside_out_is_told_by_part():
-    """A box, around it a hull that is turned inside out, and an open sheet; each face has its own vertices."""
+def test_parts_that_are_turned_inside_out_are_found():
+    """A box, a hull around it that is turned inside out, and an open sheet; faces have separate vertices."""
     triangles = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1] + 8, np.array([[16, 17, 18]])])
     points = np.concatenate([BOX, 1.1 * BOX + 5, BOX[:3] + 9]).astype(float)[triangles].reshape(-1, 3)
     inward = faces.inward(points, np.arange(len(points)), np.arange(0, len(points), 3))
@@ -94,7 +94,7 @@ f 1//1 2//1 4//1
 """
 
 
-def test_a_reversed_face_of_an_obj_moves_to_vertices_of_its_own():
+def test_a_reversed_face_of_an_obj_gets_separate_vertices():
     lines = OBJ.splitlines(keepends=True)
     split = list(split_reversed(lines))
     assert b"".join(split[:11]) == OBJ.replace(b"f -1/-1 -2/-1 -3/-1\n", b"")

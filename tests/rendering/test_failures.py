@@ -1,4 +1,4 @@
-"""What cannot be rendered ends with its reason, and the renderer goes on."""
+"""Objects that cannot be rendered fail with their reason, and Blender remains usable."""
 
 import os
 import shutil
@@ -19,9 +19,9 @@ from rendering.limits import Limits
 from rendering.settings import RenderSettings
 
 
-def reason(render, path, **recipe) -> str:
+def reason(render, path, **settings) -> str:
     with pytest.raises(RenderFailure) as failure:
-        render(path, **recipe)
+        render(path, **settings)
     assert failure.value.detail
     return failure.value.reason
 
@@ -37,7 +37,7 @@ def test_a_truncated_file_is_unreadable(render, corner, tmp_path):
     assert reason(render, tmp_path / "half.glb") == "unreadable"
 
 
-def test_points_alone_are_no_mesh(render, tmp_path):
+def test_points_without_faces_are_no_mesh(render, tmp_path):
     trimesh.PointCloud(np.random.default_rng(0).normal(size=(50, 3))).export(tmp_path / "points.ply")
     assert reason(render, tmp_path / "points.ply") == "no_mesh"
 
@@ -56,18 +56,18 @@ def test_an_invisible_object_is_blank(render, tmp_path):
     assert reason(render, tmp_path / "glass.glb") == "blank"
 
 
-def test_a_file_that_is_not_there_is_missing(render, tmp_path):
+def test_a_file_that_does_not_exist_is_missing(render, tmp_path):
     assert reason(render, tmp_path / "nothing.glb") == "missing"
 
 
-def test_too_slow_is_a_timeout_and_the_next_object_renders(render, corner):
+def test_a_slow_object_is_a_timeout_and_the_next_object_renders(render, corner):
     with BlenderProcess(Limits(seconds=3)) as renderer:
         good = render(corner, renderer=renderer)
         assert reason(render, corner, renderer=renderer, samples=60000, noise=0.0) == "timeout"
         assert render(corner, renderer=renderer).files == good.files
 
 
-def test_a_killed_blender_costs_nothing_the_first_time(render, corner):
+def test_after_a_first_crash_the_object_is_rendered_again(render, corner):
     with BlenderProcess() as renderer:
         good = render(corner, renderer=renderer, samples=64, noise=0.0)
         first = renderer._process.pid
@@ -77,7 +77,7 @@ def test_a_killed_blender_costs_nothing_the_first_time(render, corner):
         assert again.files == good.files
 
 
-def test_a_blender_killed_again_is_a_crash_and_the_next_object_renders(render, corner):
+def test_a_second_crash_is_a_failure_and_the_next_object_renders(render, corner):
     def kill() -> None:
         while not over.wait(5):
             os.kill(renderer._process.pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_a_blender_killed_again_is_a_crash_and_the_next_object_renders(render, c
 
 
 def greedy(folder, pictures) -> Path:
-    """An OBJ with textures of a quarter of a gigabyte each, that are small files."""
+    """Return an OBJ with small texture files that take a quarter of a gigabyte each in memory."""
     Image.new("RGB", (8192, 8192), (200, 40, 40)).save(folder / "0.png")
     faces, materials = [], []
     for i in range(pictures):
@@ -108,14 +108,14 @@ def greedy(folder, pictures) -> Path:
     return folder / "greedy.obj"
 
 
-def test_too_much_memory_is_a_failure_of_its_own_and_the_next_object_renders(render, corner, tmp_path):
+def test_too_much_memory_is_a_failure_and_the_next_object_renders(render, corner, tmp_path):
     with BlenderProcess(Limits(gigabytes=1)) as renderer:
         good = render(corner, renderer=renderer)
         assert reason(render, greedy(tmp_path, 6), renderer=renderer) == "memory"
         assert render(corner, renderer=renderer).files == good.files
 
 
-def test_blender_is_replaced_where_it_keeps_much_memory(render, corner, tmp_path):
+def test_blender_is_restarted_if_it_keeps_much_memory(render, corner, tmp_path):
     with BlenderProcess(Limits(gigabytes=4)) as renderer:
         render(corner, renderer=renderer, resolution=16, views=1)
         assert renderer._process
@@ -123,28 +123,28 @@ def test_blender_is_replaced_where_it_keeps_much_memory(render, corner, tmp_path
         assert not renderer._process
 
 
-def test_blender_is_replaced_after_so_many_objects(render, corner):
+def test_blender_is_restarted_after_limits_objects(render, corner):
     with BlenderProcess(Limits(objects=2)) as renderer:
-        seen = []
+        pids = []
         for _ in range(5):
             render(corner, renderer=renderer, resolution=16, views=1)
-            seen.append(renderer._process.pid if renderer._process else None)
-    assert seen[0] and seen[2] and seen[4] and len({seen[0], seen[2], seen[4]}) == 3
-    assert seen[1] is None and seen[3] is None
+            pids.append(renderer._process.pid if renderer._process else None)
+    assert pids[0] and pids[2] and pids[4] and len({pids[0], pids[2], pids[4]}) == 3
+    assert pids[1] is None and pids[3] is None
 
 
 @pytest.mark.parametrize("device", ["cuda", "optix"])
-def test_a_gpu_that_is_not_there_stops_the_run(render, corner, device):
+def test_a_gpu_that_does_not_exist_is_refused(render, corner, device):
     with pytest.raises(FieldError, match=f"device={device}"):
         render(corner, device=device)
 
 
-def test_auto_says_what_it_took(render, corner):
+def test_auto_records_the_device_that_was_used(render, corner):
     assert render(corner, device="auto", views=1, resolution=16).meta["device"] == "cpu"
 
 
-def test_one_thread_takes_one_core_at_most(corner, tmp_path):
-    """TBB, left to itself, lets a thread per core spin beside the one that works."""
+def test_one_thread_uses_at_most_one_core(corner, tmp_path):
+    """Without the limit, TBB spins a thread on every core."""
     with BlenderProcess(Limits(threads=1)) as renderer:
         renderer.render(corner, RenderSettings(resolution=16, samples=1, views=1), 0, tmp_path)
         cores = os.sched_getaffinity(renderer._process.pid)

@@ -1,4 +1,4 @@
-"""Of what a file holds its meshes are seen, as they are posed at frame 1, and nothing that lies outside its folder."""
+"""Import: meshes only, in the pose of frame 1, and no file outside the allowed folders."""
 
 import json
 import socket
@@ -52,7 +52,7 @@ for frame, angle in ((1, 80), (10, -80), (20, 0)):
 
 @pytest.fixture(scope="module")
 def animated(blender_script, tmp_path_factory):
-    """A bending rod as GLB and FBX, and still: bent as in frame 1, straight."""
+    """Write a bending rod as animated GLB and FBX, and static: bent as in frame 1, and straight."""
     folder = tmp_path_factory.mktemp("animated")
     blender_script(
         ANIMATED
@@ -80,7 +80,7 @@ def overlap(first, second):
 
 
 @pytest.mark.parametrize("name", ["rod.glb", "rod.fbx"])
-def test_a_rigged_and_animated_object_is_posed_as_in_frame_1(render, animated, name):
+def test_a_rigged_and_animated_object_has_the_pose_of_frame_1(render, animated, name):
     moving = render(animated / name, **SMALL)
     assert overlap(moving, render(animated / "bent.glb", **SMALL)) > 0.95
     assert overlap(moving, render(animated / "straight.glb", **SMALL)) < 0.8
@@ -116,7 +116,7 @@ save("crowded")
 
 
 @pytest.mark.parametrize(("up", "offset"), [("Z_UP", [-0.5, -1, -1.5]), ("Y_UP", [-0.5, 1.5, -1])])
-def test_collada_knows_what_is_up_and_its_unit(render, tmp_path, up, offset):
+def test_collada_up_axis_and_unit_are_applied(render, tmp_path, up, offset):
     """A tetrahedron of 1 x 2 x 3 centimetres."""
     (tmp_path / "a.dae").write_text(dae(up=up).replace('meter="1"', 'meter="0.01"'))
     meta = render(tmp_path / "a.dae", **SMALL).meta
@@ -124,14 +124,14 @@ def test_collada_knows_what_is_up_and_its_unit(render, tmp_path, up, offset):
     np.testing.assert_allclose(meta["offset"], np.array(offset) / 100, atol=1e-6)
 
 
-def test_a_missing_picture_is_named(render, tmp_path):
+def test_a_missing_texture_is_named(render, tmp_path):
     document, data = tetrahedron(image=b"broken")
     (tmp_path / "a.glb").write_bytes(glb(document, data))
     with pytest.raises(RenderFailure, match="incomplete.*paint"):
         render(tmp_path / "a.glb", **SMALL)
 
 
-def test_a_broken_picture_that_nothing_is_drawn_with_does_not_matter(render, tmp_path):
+def test_a_damaged_image_that_is_not_drawn_is_ignored(render, tmp_path):
     document, data = tetrahedron(image=b"broken")
     del document["materials"][0]["pbrMetallicRoughness"]
     (tmp_path / "a.glb").write_bytes(glb(document, data))
@@ -140,7 +140,7 @@ def test_a_broken_picture_that_nothing_is_drawn_with_does_not_matter(render, tmp
 
 @pytest.fixture
 def painted_fbx(blender_script, tmp_path):
-    """An FBX in a folder of its own, and the picture elsewhere that it knows by its absolute path."""
+    """Write an FBX in its own folder, and its texture in another one, referred to by an absolute path."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "own").mkdir()
     secret = tmp_path / "elsewhere/paint.png"
@@ -160,7 +160,7 @@ bpy.ops.export_scene.fbx(filepath={str(tmp_path / "own/a.fbx")!r}, path_mode="AB
     return tmp_path / "own/a.fbx"
 
 
-def test_the_pictures_of_an_fbx_lie_beside_it_or_nowhere(render, painted_fbx):
+def test_textures_of_an_fbx_are_found_beside_it_only(render, painted_fbx):
     with pytest.raises(RenderFailure, match="incomplete.*paint"):
         render(painted_fbx, **SMALL)
     Image.new("RGB", (8, 8), (0, 0, 255)).save(painted_fbx.parent / "paint.png")
@@ -198,7 +198,7 @@ print(json.dumps({
 """
 
 
-def test_the_kernel_keeps_blender_to_its_folders(tmp_path, renderer):
+def test_the_sandbox_limits_blender_to_its_folders(tmp_path, renderer):
     for name in ("inside", "outside", "scratch"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "paint.png").write_bytes(picture())
@@ -217,5 +217,5 @@ def test_the_kernel_keeps_blender_to_its_folders(tmp_path, renderer):
     assert {name for name, result in found.items() if result == "done"} == allowed, found
 
 
-def test_every_format_has_its_check():
+def test_every_format_has_a_check():
     assert set(CHECKS) == set(SUFFIXES)

@@ -116,7 +116,7 @@ ONE_COLOUR = {
 
 
 @pytest.mark.parametrize("name", ONE_COLOUR)
-def test_one_colour_all_over_is_drawn_and_counts_as_one(render, tmp_path, name):
+def test_a_uniform_vertex_colour_is_drawn_and_counts_as_one_colour(render, tmp_path, name):
     (tmp_path / name).write_text(ONE_COLOUR[name])
     views = render(tmp_path / name, **TINY)
     np.testing.assert_allclose(np.median(albedo(views), axis=0), COLOUR, atol=2)
@@ -135,7 +135,7 @@ TWO_COLOURS = {
 
 
 @pytest.mark.parametrize("name", TWO_COLOURS)
-def test_colours_that_vary_are_drawn_and_count_as_many(render, tmp_path, name):
+def test_varying_vertex_colours_are_drawn_and_count_as_many(render, tmp_path, name):
     (tmp_path / name).write_text(TWO_COLOURS[name])
     views = render(tmp_path / name, **TINY)
     assert min(shares(albedo(views))) > 0.1
@@ -170,7 +170,7 @@ def test_an_fbx_shows_its_colour_layer_where_it_has_no_material(render, blender_
     np.testing.assert_allclose(np.median(albedo(render(tmp_path / "painted.fbx", **TINY)), axis=0), (0, 255, 0), atol=2)
 
 
-def test_vertex_colours_of_an_obj_show_through_materials_that_give_none(render, tmp_path):
+def test_vertex_colours_of_an_obj_show_through_default_materials(render, tmp_path):
     """MeshLab writes a white material beside vertex colours, Blender its default grey."""
     for name, colour in {"white": "1 1 1", "grey": "0.8 0.8 0.8", "green": "0 1 0"}.items():
         (tmp_path / f"{name}.mtl").write_text(f"newmtl m\nKd {colour}\n")
@@ -216,7 +216,7 @@ OBJS = {  # the text before the vertices, and the material library
 
 @pytest.fixture
 def paint(tmp_path):
-    """A picture whose left half is red and whose right half is blue."""
+    """Write a texture with a red left half and a blue right half."""
     picture = Image.new("RGB", (8, 8), BLUE)
     picture.paste(RED, (0, 0, 4, 8))
     picture.save(tmp_path / "paint.png")
@@ -248,7 +248,7 @@ def test_the_texture_of_a_ply_is_checked_like_any_other(render, paint, name, rea
 
 
 @pytest.mark.parametrize("name", OBJS)
-def test_the_library_of_an_obj_is_drawn_with(render, paint, name):
+def test_the_material_library_of_an_obj_is_drawn(render, paint, name):
     head, library = OBJS[name]
     (paint / "paint.mtl").write_text(library)
     (paint / "paint.obj").write_text(head + TEXTURED_OBJ)

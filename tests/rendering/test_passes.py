@@ -1,4 +1,4 @@
-"""Depth, normal, mask and albedo say what geometry and material say."""
+"""Depth, normal, mask and albedo agree with geometry and material."""
 
 import io
 import math
@@ -10,14 +10,14 @@ from PIL import Image
 
 from rendering import cameras
 
-EVERYTHING = ["depth", "normal", "mask", "albedo"]
+ALL_PASSES = ["depth", "normal", "mask", "albedo"]
 # From +x, and obliquely from above: a cube turned about no axis shows one face, then three.
 FACING = {"cameras": "fixed", "views": 2, "poses": [[90, 0, 2], [60, 45, 2]]}
 
 
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory):
-    """Metal, as every glTF that does not say otherwise, in linear (0.5, 0.1, 0.02)."""
+    """Return a metallic cube (the default of glTF) of linear colour (0.5, 0.1, 0.02)."""
     path = tmp_path_factory.mktemp("cube") / "cube.glb"
     material = trimesh.visual.material.PBRMaterial(
         baseColorFactor=[0.5, 0.1, 0.02, 1.0], metallicFactor=1.0, roughnessFactor=0.3
@@ -30,7 +30,7 @@ def cube(tmp_path_factory):
 
 @pytest.fixture
 def views(render, cube):
-    return render(cube, resolution=64, samples=8, passes=EVERYTHING, **FACING)
+    return render(cube, resolution=64, samples=8, passes=ALL_PASSES, **FACING)
 
 
 def picture(views, name) -> np.ndarray:
@@ -65,8 +65,8 @@ def test_normals_are_in_camera_space(views):
     facing = straight[straight[..., 3] == 255]
     np.testing.assert_allclose(np.median(facing, axis=0)[:3], [128, 128, 255], atol=1)
     # The three visible faces of the oblique view, as rows of world→camera.
-    seen = picture(views, "001.normal.webp")
-    found = seen[seen[..., 3] == 255][:, :3] / 255 * 2 - 1
+    normals = picture(views, "001.normal.webp")
+    found = normals[normals[..., 3] == 255][:, :3] / 255 * 2 - 1
     for axis in range(3):
         expected = views.cameras[1][:, axis]
         assert (np.linalg.norm(found - expected, axis=1) < 0.03).mean() > 0.15, axis
@@ -87,14 +87,14 @@ def test_albedo_is_the_base_colour_even_of_metal(views):
     assert len(np.unique(albedo[albedo[..., 3] == 255], axis=0)) < 4  # no light on it
 
 
-def test_passes_leave_the_colour_as_it_is(render, cube, views):
+def test_passes_do_not_change_the_colour(render, cube, views):
     plain = render(cube, resolution=64, samples=8, **FACING)
     assert {name: views.files[name] for name in plain.files} == plain.files
     assert len(views.files) == len(plain.files) + 2 * 4
 
 
 def test_textures_show_in_the_albedo(render, tmp_path):
-    """A box whose texture is one colour, on a file whose name says nothing."""
+    """A box with a texture of one colour."""
     box = trimesh.creation.box()
     uv = np.full((len(box.vertices), 2), 0.5)
     texture = Image.new("RGB", (8, 8), (10, 200, 60))

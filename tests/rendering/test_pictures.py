@@ -1,4 +1,4 @@
-"""No picture is drawn magenta, black or in part: the object is `incomplete`, or `unreadable` if none can decode it."""
+"""Textures that Blender would draw magenta, black or in part make the object `incomplete` or `unreadable`."""
 
 import io
 import json
@@ -18,7 +18,7 @@ OBJ = "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\
 
 
 def encoded(kind: str, **options) -> bytes:
-    """Return 64² pixels of noise in an image format: no decoder can guess what is cut off."""
+    """Return 64² pixels of noise in an image format, so that truncated data cannot be guessed."""
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind, **options)
@@ -55,7 +55,7 @@ def reason(render, path) -> str:
     return "ok"
 
 
-def test_a_picture_that_ends_early_is_incomplete(render, tmp_path):
+def test_a_truncated_texture_is_incomplete(render, tmp_path):
     found = {}
     for name, content in PICTURES.items():
         for part in (1.0, 0.95, 0.5):
@@ -65,7 +65,7 @@ def test_a_picture_that_ends_early_is_incomplete(render, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["png", "jpg", "webp"])
-def test_so_is_one_within_a_glb(render, tmp_path, name):
+def test_a_truncated_texture_within_a_glb_is_incomplete(render, tmp_path, name):
     for part, expected in ((1.0, "ok"), (0.5, "incomplete")):
         content = PICTURES[name][: int(len(PICTURES[name]) * part)]
         document, data = tetrahedron(image=content)
@@ -83,12 +83,12 @@ def dds(kind: int, size: int) -> bytes:
     return b"DDS " + struct.pack("<31I5I", *header, kind, 3, 0, 1, 0) + bytes(range(64)) * size
 
 
-def test_a_dds_of_a_kind_that_nothing_decodes_is_unreadable(render, tmp_path):
+def test_a_dds_of_an_unsupported_encoding_is_unreadable(render, tmp_path):
     half_floats = 10  # DXGI_FORMAT_R16G16B16A16_FLOAT
     assert reason(render, beside_obj(tmp_path, "paint.dds", dds(half_floats, 8))) == "unreadable"
 
 
-def test_a_dds_cannot_hide_its_size(render, tmp_path):
+def test_the_size_of_an_unsupported_dds_is_limited(render, tmp_path):
     content = bytearray(dds(10, 8))
     struct.pack_into("<II", content, 12, 100_000, 100_000)
     assert reason(render, beside_obj(tmp_path, "paint.dds", bytes(content))) == "too_large"
@@ -103,7 +103,7 @@ TEXTURES = {
 
 @pytest.mark.parametrize("name", TEXTURES)
 @pytest.mark.parametrize("required", [False, True])
-def test_a_texture_whose_picture_cannot_be_read_is_incomplete(render, tmp_path, name, required):
+def test_a_texture_with_an_unreadable_image_is_incomplete(render, tmp_path, name, required):
     document, data = tetrahedron()
     document["textures"] = [TEXTURES[name]]
     document["extensionsUsed"] = list(TEXTURES[name].get("extensions", {}))
@@ -114,7 +114,7 @@ def test_a_texture_whose_picture_cannot_be_read_is_incomplete(render, tmp_path, 
 
 @pytest.mark.parametrize(("place", "expected"), [("normalTexture", "incomplete"), ("occlusionTexture", "ok")])
 def test_only_textures_that_are_drawn_count(render, tmp_path, place, expected):
-    """Blender ignores baked occlusion."""
+    """Blender does not draw baked occlusion."""
     document, data = tetrahedron()
     document["textures"].append({})
     document["materials"][0][place] = {"index": 1}
@@ -164,7 +164,7 @@ def test_a_usd_texture_without_a_file_is_never_magenta(render, tmp_path):
     assert {found["no file"], found["empty"]} <= {"ok", "incomplete"}
 
 
-def test_faces_in_a_tile_without_a_picture_are_incomplete(render, tmp_path):
+def test_faces_in_a_udim_tile_without_an_image_are_incomplete(render, tmp_path):
     """One face lies in tile 1001, the other in 1002 (UDIM)."""
     coordinates = "[(0.1, 0), (0.9, 0), (0.9, 1), (1.1, 0), (1.8, 0), (1.8, 1)]"
     text = USD.format(

@@ -1,4 +1,4 @@
-"""The procedural objects: repeatable, varied, solid and small enough to render by the thousand."""
+"""Procedural objects are deterministic, varied, closed and small."""
 
 import json
 import struct
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def document(path: Path) -> dict:
-    """The JSON chunk of a GLB, after checking its header against the file."""
+    """Return the JSON chunk of a GLB, after checking its header against the file."""
     raw = path.read_bytes()
     magic, version, size, length, chunk = struct.unpack("<4sIII4s", raw[:20])
     assert (magic, version, size, chunk) == (b"glTF", 2, len(raw), b"JSON")
@@ -26,7 +26,7 @@ def document(path: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def objects(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One object of every kind, seed 0, built in the order of KINDS."""
+    """Build one object of every kind with seed 0, in the order of KINDS."""
     folder = tmp_path_factory.mktemp("objects")
     paths = {kind: folder / f"{kind}.glb" for kind in KINDS}
     for kind, path in paths.items():
@@ -74,7 +74,7 @@ def test_another_seed_gives_another_shape_and_other_colours(
 
 
 def _extent(path: Path) -> np.ndarray:
-    """Width, height and depth of the positions stored in the file."""
+    """Return width, height and depth of the positions in the file."""
     gltf = document(path)
     spots = [
         gltf["accessors"][part["attributes"]["POSITION"]] for mesh in gltf["meshes"] for part in mesh["primitives"]
@@ -83,7 +83,7 @@ def _extent(path: Path) -> np.ndarray:
 
 
 def _images(path: Path) -> list[bytes]:
-    """The embedded image files."""
+    """Return the embedded image files."""
     raw, gltf = path.read_bytes(), document(path)
     binary = 20 + struct.unpack("<I", raw[12:16])[0] + 8
     views = [gltf["bufferViews"][image["bufferView"]] for image in gltf["images"]]
@@ -109,7 +109,7 @@ def test_file_is_small_and_textured(kind: str, objects: dict[str, Path]) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_object_is_solid(kind: str, objects: dict[str, Path]) -> None:
+def test_the_surface_is_closed(kind: str, objects: dict[str, Path]) -> None:
     parts = list(trimesh.load_scene(objects[kind]).geometry.values())
     uvs = np.concatenate([part.visual.uv for part in parts if part.visual.uv is not None])
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
@@ -129,7 +129,7 @@ def test_the_object_is_solid(kind: str, objects: dict[str, Path]) -> None:
 
 
 def _assert_closed_and_outward(points: np.ndarray, triangles: np.ndarray) -> None:
-    """Every edge is run once in each direction, and the enclosed volume is positive."""
+    """Check that every edge occurs once in each direction and that the enclosed volume is positive."""
     _, welded = np.unique(np.round(points, 5), axis=0, return_inverse=True)
     corners = welded.reshape(-1)[triangles]
     corners = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]

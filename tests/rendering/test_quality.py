@@ -1,4 +1,4 @@
-"""Verdicts, from the pictures and the geometry."""
+"""Quality flags from views and geometry."""
 
 import numpy as np
 import pytest
@@ -14,15 +14,15 @@ def looks(*pairs):
 CUBE = trimesh.creation.box().vertices
 
 
-def test_a_picture_is_looked_at():
+def test_coverage_and_border_of_a_view():
     alpha = np.zeros((10, 10), np.uint8)
     alpha[:5, :5] = 255
-    seen = quality.view_stats(alpha)
-    assert seen.coverage == 0.25
-    assert seen.border == pytest.approx(9 / 36)
+    stats = quality.view_stats(alpha)
+    assert stats.coverage == 0.25
+    assert stats.border == pytest.approx(9 / 36)
 
 
-def test_each_verdict_has_its_cause():
+def test_each_flag_has_its_cause():
     assert quality.quality_flags(looks((0.3, 0.0), (0.2, 0.0)), CUBE, 5) == []
     assert quality.quality_flags(looks((0.004, 0.0), (0.001, 0.0)), CUBE, 5) == ["nearly_blank"]
     assert quality.quality_flags(looks((0.004, 0.0), (0.2, 0.0)), CUBE, 5) == []
@@ -31,7 +31,7 @@ def test_each_verdict_has_its_cause():
     assert quality.quality_flags(looks((0.3, 0.0)), CUBE * [1, 1, 0.001], 5) == ["flat"]
 
 
-def test_a_plane_is_flat_however_it_is_turned():
+def test_a_plane_is_flat_in_any_orientation():
     turn = trimesh.transformations.random_rotation_matrix(np.random.default_rng(0).random(3))[:3, :3]
     plane = np.random.default_rng(1).uniform(-0.5, 0.5, (500, 3)) * [1, 0.7, 0]
     assert quality.flatness(plane @ turn.T) == pytest.approx(0, abs=1e-9)
@@ -39,7 +39,7 @@ def test_a_plane_is_flat_however_it_is_turned():
     assert quality.flatness(CUBE * [1, 0.01, 0.01]) == pytest.approx(1)  # a rod is no plane
 
 
-def test_the_mesh_hash_knows_no_order_and_no_scale_but_every_vertex():
+def test_the_mesh_hash_depends_on_every_vertex_but_not_on_order_or_scale():
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (1000, 3))
     name = quality.mesh_hash(points, 7)
     assert name == quality.mesh_hash(points[::-1], 7)

@@ -1,4 +1,4 @@
-"""An asset draws with files below the folder of its source, and with no other, whatever path it names."""
+"""An asset can refer to files below the folder of its source only, by any path."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def write_glb(folder, path):
 
 @pytest.fixture
 def source(tmp_path):
-    """A folder of objects with `models/`; beside it `secret/t x.png` and `secret/pipe.png`, which blocks its reader."""
+    """Make a folder of objects with `models/`, and beside it `secret/t x.png` and `secret/pipe.png`, a pipe."""
     (tmp_path / "objects/models").mkdir(parents=True)
     paint(tmp_path / "secret/t x.png", RED)
     os.mkfifo(tmp_path / "secret/pipe.png")
@@ -144,7 +144,7 @@ WRITERS = {"obj": write_obj, "gltf": write_gltf, "glb": write_glb, "dae": write_
 
 @pytest.fixture(params=WRITERS)
 def write(request):
-    """Write a textured tetrahedron of one format into a folder, with a path to its picture; spaces as it has them."""
+    """Write a textured tetrahedron of one format into a folder, with the given path of its texture."""
 
     def write(folder, path):
         return WRITERS[request.param](folder, path if request.param in ("obj", "usda") else path.replace(" ", "%20"))
@@ -152,7 +152,7 @@ def write(request):
     return write
 
 
-def test_a_picture_in_a_sibling_folder_is_drawn_where_the_source_is_above_both(drawn, write, source):
+def test_a_texture_in_a_sibling_folder_is_drawn_if_the_source_contains_both(drawn, write, source):
     paint(source / "images/t x.png", BLUE)
     for path in ("../images/t x.png", "..\\images\\t x.png", "../Images/T x.PNG"):
         assert is_blue(drawn(write(source / "models", path), source)), path
@@ -161,7 +161,7 @@ def test_a_picture_in_a_sibling_folder_is_drawn_where_the_source_is_above_both(d
         drawn(write(source / "models", "../../images/t x.png"), source)
 
 
-def test_an_absolute_path_stands_for_the_picture_of_that_name_beside_the_asset(drawn, write, source):
+def test_an_absolute_path_stands_for_the_texture_of_that_name_beside_the_asset(drawn, write, source):
     secret = source.parent / "secret"
     paint(source / "models/t x.png", BLUE)
     paint(source / "models/pipe.png", BLUE)
@@ -179,12 +179,12 @@ def test_an_absolute_path_stands_for_the_picture_of_that_name_beside_the_asset(d
 
 
 @pytest.mark.parametrize("name", ["t x.png", "t#1.png", "t?.png", "ü&amp;100%.png", "\n  pretty.png\n"])
-def test_a_collada_may_name_pictures_as_no_uri_does(drawn, source, name):
+def test_a_collada_path_that_is_not_a_uri_is_accepted(drawn, source, name):
     paint(source / "models" / name.strip().replace("&amp;", "&"), BLUE)
     assert is_blue(drawn(write_dae(source / "models", name), source))
 
 
-def test_what_lies_outside_the_source_is_refused(drawn, write, source):
+def test_files_outside_the_source_are_refused(drawn, write, source):
     secret = source.parent / "secret"
     (source / "models/up").symlink_to("../..")
     (source / "models/t x.png").symlink_to(secret / "t x.png")
@@ -205,8 +205,8 @@ def test_a_folder_that_is_linked_into_the_source_is_part_of_it(drawn, write, sou
         drawn(source / "linked_deeper" / asset.name, source)
 
 
-def test_other_references_survive_beside_a_redirected_one(drawn, source):
-    """A library above the asset: one map is absolute, the other relative, a third not drawn and absolute."""
+def test_other_references_are_kept_beside_a_redirected_one(drawn, source):
+    """The library lies above the asset; one map is absolute, one relative, one absolute and not drawn."""
     models = source / "models"
     asset = write_obj(models, "")
     asset.write_text(asset.read_text().replace("paint.mtl", "../shared.mtl").replace("usemtl paint", "usemtl first", 1))
@@ -233,7 +233,7 @@ def test_layers_of_a_usd_are_redirected_too(drawn, source):
     assert is_blue(drawn(source / "models/b.usda", source))
 
 
-def test_the_relative_pictures_of_an_fbx_may_lie_in_a_sibling_folder(drawn, blender_script, source):
+def test_relative_textures_of_an_fbx_may_lie_in_a_sibling_folder(drawn, blender_script, source):
     paint(source / "images/paint.png", BLUE)
     blender_script(f"""
 bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -252,7 +252,7 @@ bpy.ops.export_scene.fbx(filepath={str(source / "models/a.fbx")!r}, path_mode="R
         drawn(source / "models/a.fbx", source / "models")
 
 
-def test_folders_are_those_above_the_asset_and_behind_its_links(tmp_path):
+def test_asset_folders_include_the_targets_of_links(tmp_path):
     (tmp_path / "store/chair").mkdir(parents=True)
     (tmp_path / "objects/kitchen").mkdir(parents=True)
     (tmp_path / "objects/kitchen/more").symlink_to(tmp_path / "store")

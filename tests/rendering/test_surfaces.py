@@ -1,4 +1,4 @@
-"""Which side of which face is drawn: faces that lie on each other, back faces, layers of leaves; passes agree."""
+"""Which sides of faces are drawn: coincident faces, back faces, transparent layers; passes agree."""
 
 import io
 
@@ -22,7 +22,7 @@ def share(views, colour, view=slice(None)):
 
 
 def doubled(folder, kind):
-    """Write a box that is red outside and blue inside: the blue faces first, for what comes first may win."""
+    """Write a box that is red outside and blue inside, the blue faces first in the file."""
     back, front = Part(faces=REVERSED, colour=BLUE), Part(colour=RED)
     match kind:
         case "glb":
@@ -50,18 +50,18 @@ def doubled(folder, kind):
 @pytest.mark.parametrize(
     "kind", ["glb", "two meshes", "other triangles", "shared vertices", "obj", "obj, shared vertices"]
 )
-def test_of_faces_in_one_place_the_front_one_is_drawn(render, tmp_path, kind):
+def test_of_coincident_faces_the_front_one_is_drawn(render, tmp_path, kind):
     assert share(render(doubled(tmp_path, kind), **VIEWS), RED) > 0.97
 
 
-def test_a_face_twice_the_same_way_round_is_drawn_in_the_first_colour(render, tmp_path):
+def test_a_repeated_face_is_drawn_in_the_first_colour(render, tmp_path):
     twice = write_glb(tmp_path / "a.glb", Part(colour=GREEN), Part(colour=BLUE), one_mesh=True)
     assert share(render(twice, **VIEWS), GREEN) > 0.97
 
 
 @pytest.mark.parametrize("double_sided", [True, False])
-def test_a_sheet_shows_each_side_in_its_own_colour(render, tmp_path, double_sided):
-    """Seen from above red, from below blue, as a flag or a playing card."""
+def test_a_sheet_shows_a_colour_on_each_side(render, tmp_path, double_sided):
+    """It is red from above and blue from below."""
     points = np.array([[-0.5, 0, -0.5], [0.5, 0, -0.5], [0.5, 0, 0.5], [-0.5, 0, 0.5]], dtype="<f4")  # y up
     up = np.array([[0, 2, 1], [0, 3, 2]])
     sides = [
@@ -76,15 +76,15 @@ HULL = [Part(points=0.9 * BOX), Part(faces=REVERSED, colour=BLUE, double_sided=F
 
 
 @pytest.mark.parametrize("lighting", ["zero123", "uniform"])
-def test_the_hull_of_an_outline_hides_nothing(render, tmp_path, lighting):
-    """The box inside it, lit as if there were none; around it the far side of the hull."""
+def test_the_hull_of_an_outline_does_not_hide_the_object(render, tmp_path, lighting):
+    """The box inside is lit as without the hull; around it the far side of the hull shows."""
     path = write_glb(tmp_path / "a.glb", *HULL)
     shown = render(path, lighting=lighting, **VIEWS)
     assert 0.5 < share(shown, RED) < 0.97
     assert share(render(path, lighting=lighting, cull_backfaces=False, **VIEWS), RED) == 0
 
 
-def test_passes_see_through_what_is_culled(render, tmp_path):
+def test_passes_ignore_culled_faces(render, tmp_path):
     views = render(write_glb(tmp_path / "a.glb", *HULL), passes=["depth", "mask", "albedo"], **VIEWS)
     albedo, depth, mask = (
         np.asarray(Image.open(io.BytesIO(views.files[f"000.{name}"])))
@@ -96,8 +96,8 @@ def test_passes_see_through_what_is_culled(render, tmp_path):
     assert mask[middle].all()
 
 
-def test_back_faces_are_culled_where_gltf_says_single_sided(render, tmp_path):
-    """An open box, seen into its open side; doubleSided shows the inside, single-sided nothing."""
+def test_back_faces_of_single_sided_gltf_materials_are_culled(render, tmp_path):
+    """A view into an open box: doubleSided shows its inside, single-sided does not."""
     open_box = TRIANGLES[np.abs(BOX[TRIANGLES].mean(axis=1)[:, 1] - 0.5) > 0.2]  # y up: without the lid
     assert len(open_box) == 10
     above = VIEWS | {"poses": [[0, 0, 2], [180, 0, 2]]}
@@ -108,14 +108,14 @@ def test_back_faces_are_culled_where_gltf_says_single_sided(render, tmp_path):
     assert alpha == {True: 255, False: 0}
 
 
-def test_closed_objects_look_the_same_whatever_is_culled(render, tmp_path):
+def test_closed_objects_do_not_depend_on_culling(render, tmp_path):
     box = write_glb(tmp_path / "a.glb", Part(double_sided=False))
     culled, drawn = (render(box, cull_backfaces=cull, **VIEWS) for cull in (True, False))
     assert culled.files == drawn.files
 
 
 def leaves(path, layers):
-    """Write sheets behind each other, all of them holes, before a green one."""
+    """Write fully transparent sheets behind each other, before a green one."""
     points = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]], dtype="<f4")
     sheets = [
         Part(points=(points - [0, 0, 0.02 * n]).astype("<f4"), faces=np.array([[0, 1, 2], [0, 2, 3]]), colour=GREEN)
@@ -126,7 +126,7 @@ def leaves(path, layers):
     return write_glb(path, *sheets, materials=[holes] * layers + [green])
 
 
-def test_rays_pass_many_layers_of_leaves(render, tmp_path):
+def test_rays_pass_many_transparent_layers(render, tmp_path):
     ahead = VIEWS | {"views": 1, "poses": [[90, -90, 2]]}  # a glTF's front
     path = leaves(tmp_path / "a.glb", 30)
     views = render(path, passes=["albedo", "depth"], **ahead)
@@ -139,7 +139,7 @@ def test_rays_pass_many_layers_of_leaves(render, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["glb", "obj"])
-def test_cropping_changes_no_picture(render, tmp_path, kind):
+def test_cropping_does_not_change_the_views(render, tmp_path, kind):
     path = doubled(tmp_path, kind)
     cropped, whole = (render(path, crop=crop, **VIEWS | {"denoise": "none"}).pixels for crop in (True, False))
     np.testing.assert_array_equal(cropped[..., 3] > 0, whole[..., 3] > 0)

@@ -1,4 +1,4 @@
-"""Damaged files of every format, by a fixed seed: nothing but a `RenderFailure` leaves the validation."""
+"""Validation of randomly damaged files of every format raises `RenderFailure` only; the seed is fixed."""
 
 import json
 import subprocess

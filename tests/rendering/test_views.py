@@ -1,4 +1,4 @@
-"""The pictures are of the object, from the camera that is stored, in the right colours."""
+"""Views agree with the object's geometry, the stored cameras and the colours of the materials."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ Y_UP_TO_Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # what glTF and OBJ
 
 
 def silhouette(scene: trimesh.Scene, meta: dict, extrinsics: np.ndarray, resolution: int) -> np.ndarray:
-    """The object's own triangles drawn with the stored camera: bool `[resolution, resolution]`."""
+    """Return the mask `[resolution, resolution]` of the object's triangles projected with the stored camera."""
     fine = 4 * resolution
     canvas = Image.new("1", (fine, fine))
     draw = ImageDraw.Draw(canvas)
@@ -27,7 +27,7 @@ def silhouette(scene: trimesh.Scene, meta: dict, extrinsics: np.ndarray, resolut
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two masks."""
+    """Return the intersection over union of two masks."""
     return (first & second).sum() / (first | second).sum()
 
 
@@ -55,7 +55,7 @@ def test_the_longest_side_is_one_and_the_centre_is_the_origin(render, corner):
     np.testing.assert_allclose(low + high, 0, atol=1e-5)
 
 
-def test_the_same_seed_makes_the_same_bytes_whatever_went_before(render, corner, scans_or_box):
+def test_equal_seeds_give_equal_bytes_after_any_other_object(render, corner, scans_or_box):
     first = render(corner, seed=7)
     render(scans_or_box, seed=3)
     assert render(corner, seed=7).files == first.files
@@ -90,7 +90,7 @@ bpy.ops.wm.usd_export(filepath=to + ".usda")
 
 
 def test_lights_and_cameras_of_an_asset_change_nothing(render, blender_script, tmp_path):
-    """A camera, a light, and a light that carries the mesh."""
+    """The asset has a camera, a light, and a light that is the parent of the mesh."""
     blender_script(f"""
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.mesh.primitive_monkey_add()
@@ -137,8 +137,8 @@ def test_background_is_transparent_and_edges_are_soft(render, corner):
     assert ((alpha > 0) & (alpha < 255)).sum() > 40
 
 
-def test_only_what_is_empty_is_cropped_away(render, corner):
-    """Cameras close by, so that the object reaches over the frame as well."""
+def test_cropping_removes_empty_pixels_only(render, corner):
+    """Cameras are close, so that the object also reaches over the border."""
     whole, cropped = (render(corner, radius=[1.0, 1.6], views=6, denoise="none", crop=crop) for crop in (False, True))
     np.testing.assert_array_equal(whole.pixels[..., 3] > 0, cropped.pixels[..., 3] > 0)
     assert np.abs(whole.pixels[..., 3].astype(int) - cropped.pixels[..., 3]).max() <= 1

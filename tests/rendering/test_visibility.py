@@ -1,4 +1,4 @@
-"""What a file hides is neither drawn nor measured; what its instances draw is, once."""
+"""Hidden parts are neither drawn nor measured; instances are drawn and measured once."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SMALL = {"resolution": 48, "views": 3, "samples": 1}
 
 
 def agree(first, second):
-    """Both are the same picture; float32 transforms may round differently."""
+    """Check that both results are equal up to the rounding of float32 transforms."""
     np.testing.assert_allclose(first.meta["scale"], second.meta["scale"], rtol=1e-5)
     np.testing.assert_allclose(first.meta["offset"], second.meta["offset"], atol=1e-4)
     assert first.pixels[..., 3].max() == 255
@@ -19,10 +19,10 @@ def agree(first, second):
 
 @pytest.fixture
 def usd_views(render, tmp_path):
-    def views(body: str, beside: str = "", **recipe):
+    def views(body: str, beside: str = "", **settings):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.usda"
         path.write_text(usd(body) + beside)
-        return render(path, **SMALL | recipe)
+        return render(path, **SMALL | settings)
 
     return views
 
@@ -35,8 +35,8 @@ def instance(name, reference, x):
     return f"{head}\n{{\n{MOVED.format(x)}\n}}\n"
 
 
-def test_instanceable_prims_are_drawn_where_they_are(usd_views):
-    """Far from the origin, an instance within an instance, and a mesh that is no instance."""
+def test_instanceable_prims_are_drawn_at_their_place(usd_views):
+    """They lie far from the origin, with an instance within an instance and a mesh beside them."""
     leaf = f'class Xform "leaf"\n{{\n{usd_box("leaf", place=(0, 2, 0))}\n}}\n'
     proto = f'class Xform "proto"\n{{\n{usd_box("box", place=(0, 0, 2))}\n{instance("sub", "leaf", 1)}\n}}\n'
     move = MOVED.format(100)
@@ -49,7 +49,7 @@ def test_instanceable_prims_are_drawn_where_they_are(usd_views):
 
 
 def test_a_point_instancer_draws_its_instances_and_not_its_prototypes(usd_views):
-    """Moved, turned, scaled, two prototypes, an invisible and an inactive instance, beside a mesh."""
+    """Instances are moved, rotated, scaled, of two prototypes, invisible and inactive, beside a mesh."""
     instancer = f"""
 def PointInstancer "instancer" (inactiveIds = [14])
 {{
@@ -79,7 +79,7 @@ def "prototypes"
     agree(alone, usd_views("\n".join(truth[:3])))
 
 
-def test_what_usd_hides_is_not_drawn(usd_views):
+def test_hidden_prims_of_a_usd_are_not_drawn(usd_views):
     hidden = [
         usd_box("gone", 'token visibility = "invisible"', place=(9, 0, 0)),
         usd_box("guide", 'uniform token purpose = "guide"', place=(0, 9, 0)),
@@ -91,7 +91,7 @@ def test_what_usd_hides_is_not_drawn(usd_views):
 
 @pytest.mark.parametrize("required", [False, True])
 def test_invisible_nodes_of_a_gltf_are_not_drawn(render, tmp_path, required):
-    """A node, and the child of a node."""
+    """An invisible node hides its children."""
     invisible = {"extensions": {"KHR_node_visibility": {"visible": False}}}
     far = np.array([0.0, 9.0, 0.0])
     used = {"extensionsUsed": ["KHR_node_visibility"]} | (
@@ -110,7 +110,7 @@ def test_invisible_nodes_of_a_gltf_are_not_drawn(render, tmp_path, required):
 
 @pytest.fixture(scope="module")
 def fbx(blender_script, tmp_path_factory):
-    """A box alone; beside a hidden box and a box in a hidden group; deformed by a hidden rig; hidden itself."""
+    """Write a box alone; beside a hidden box and a hidden group; deformed by a hidden rig; and hidden."""
     folder = tmp_path_factory.mktemp("fbx")
     blender_script(f"""
 bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -159,7 +159,7 @@ LINES = {
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_lines_and_loose_vertices_do_not_count(render, tmp_path, name):
+def test_lines_and_loose_vertices_are_not_measured(render, tmp_path, name):
     box = "".join(f"v {x} {y} {z}\n" for x, y, z in Part().points)
     faces = "".join(f"f {a} {b} {c} {d}\n" for a, b, c, d in QUADS + 1)
     (tmp_path / "plain.obj").write_text(box + faces)
@@ -167,7 +167,7 @@ def test_lines_and_loose_vertices_do_not_count(render, tmp_path, name):
     agree(render(tmp_path / name, **SMALL), render(tmp_path / "plain.obj", **SMALL))
 
 
-def test_points_and_curves_of_a_usd_do_not_count(usd_views):
+def test_points_and_curves_of_a_usd_are_not_measured(usd_views):
     points = 'def Points "dust"\n{\npoint3f[] points = [(9, 0, 0), (0, 9, 0)]\nfloat[] widths = [1, 1]\n}\n'
     curve = (
         'def BasisCurves "wire"\n{\nint[] curveVertexCounts = [2]\npoint3f[] points = [(9, 0, 0), (0, 9, 0)]\n'
@@ -177,7 +177,7 @@ def test_points_and_curves_of_a_usd_do_not_count(usd_views):
 
 
 @pytest.mark.parametrize(("mode", "corners"), [(0, 3), (1, 2), (2, 3), (3, 3)])
-def test_points_and_lines_of_a_gltf_do_not_count(render, tmp_path, mode, corners):
+def test_points_and_lines_of_a_gltf_are_not_measured(render, tmp_path, mode, corners):
     points = np.array([[0, 0, 0], [9, 0, 0], [0, 9, 0]], dtype="<f4")
     far = Part(points=points, faces=np.arange(corners), flat=False, mode=mode)
     lines = write_glb(tmp_path / "lines.glb", Part(), far)

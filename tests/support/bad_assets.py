@@ -1,4 +1,4 @@
-"""Assets that nobody should be able to hurt a run with, made on the spot, each with the reasons that fit it."""
+"""Malformed, oversized and malicious assets, each with the failure reasons that apply to it."""
 
 import base64
 import copy
