@@ -57,7 +57,9 @@ class Sampling:
     guidance: float = option(3.0, "classifier-free guidance scale; 1 is none")
     image_guidance: float | None = option(None, "guidance scale of the input picture; null: as of the pose")
     unconditional: Unconditional = option(
-        Unconditional.after_projection, "context of the unconditional prediction: after_projection or trained"
+        Unconditional.after_projection,
+        "context of the unconditional prediction: after_projection or trained",
+        formerly="null",
     )
     sampler: Sampler = option(Sampler.ddim, "ddim, dpm_solver or euler")
     eta: float = option(1.0, "noise of the ddim steps, from 0 (deterministic) to 1 (as DDPM)")
@@ -162,8 +164,8 @@ class DemoConfig:
     precision: Precision = option(Precision.auto, PRECISION_HELP)
     compile: bool = option(False, "compile the U-Net: takes minutes at the start and for each new number of views")
     preview_steps: int = option(8, "dpm_solver steps of the preview")
-    max_steps: int = option(200, "most denoising steps that a visitor may ask for")
-    max_views: int = option(48, "most views of an orbit that a visitor may ask for")
+    max_steps: int = option(200, "most denoising steps that a visitor may ask for", formerly="most_steps")
+    max_views: int = option(48, "most views of an orbit that a visitor may ask for", formerly="most_views")
     max_megabytes: int = option(20, "largest picture that a visitor may upload")
     queue: int = option(16, "requests that may wait; further ones are refused")
     sessions: int = option(100, "visitors whose pictures are kept; the longest inactive ones are dropped first")

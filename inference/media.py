@@ -1,4 +1,4 @@
-"""Pictures to look at: a labelled contact sheet, a film, and where several guesses differ."""
+"""Write sampled views for people: a labelled contact sheet, MP4 and GIF animations, and a variance map."""
 
 import math
 from collections.abc import Sequence
@@ -11,31 +11,33 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 FRAMES_PER_SECOND = 10
-LEAST_SIDE = 128  # pixels; smaller views are shown larger
-GAP, LABEL, COLUMNS = 4, 18, 8
+MIN_SIDE_PX = 128  # smaller views are enlarged
+GAP_PX, LABEL_PX, COLUMNS = 4, 18, 8
 
 
 def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int = COLUMNS) -> Image.Image:
-    """Square pictures in rows, each with its label below."""
-    side = max(LEAST_SIDE, *(picture.width for picture in pictures))
+    """Return square pictures in rows, each with its label below."""
+    side = max(MIN_SIDE_PX, *(picture.width for picture in pictures))
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    sheet = Image.new("RGB", (columns * (side + GAP), rows * (side + LABEL)), "white")
+    sheet = Image.new("RGB", (columns * (side + GAP_PX), rows * (side + LABEL_PX)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        x, y = i % columns * (side + GAP), i // columns * (side + LABEL)
+        x, y = i % columns * (side + GAP_PX), i // columns * (side + LABEL_PX)
         sheet.paste(enlarged(picture, side), (x, y))
         draw.text((x + 4, y + side + 2), label, fill="#555")
     return sheet
 
 
 def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """Return a square picture at `side`² pixels."""
     return picture if picture.width == side else picture.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def write_mp4(path: Path, frames: Sequence[Image.Image]) -> None:
-    """H.264 that any browser plays."""
-    side = _even(max(LEAST_SIDE, frames[0].width))
+    """Write an H.264 film that browsers play."""
+    side = max(MIN_SIDE_PX, frames[0].width)
+    side += side % 2  # yuv420p halves both sides
     with av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as film:
         stream = film.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})
         stream.width = stream.height = side
@@ -46,23 +48,21 @@ def write_mp4(path: Path, frames: Sequence[Image.Image]) -> None:
 
 
 def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
-    """The same for where no film plays, for ever."""
-    side = max(LEAST_SIDE, frames[0].width)
+    """Write a GIF that loops forever, for programs that play no films."""
+    side = max(MIN_SIDE_PX, frames[0].width)
     first, *others = [enlarged(frame, side).quantize(256, dither=Image.Dither.NONE) for frame in frames]
     first.save(path, save_all=True, append_images=others, duration=1000 // FRAMES_PER_SECOND, loop=0)
 
 
 def variance(samples_SHW3: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Per-pixel variance `[H, W]` of several guesses `[S, H, W, 3]`, mean over the channels, colours in [0, 1]
-    (figure 8 of the paper looks at such differences)."""
+    """Return the variance `[H, W]` over samples `[S, H, W, 3]`, mean over channels, for colours in [0, 1].
+
+    Figure 8 of the paper shows such differences.
+    """
     return (samples_SHW3 / 255).var(axis=0).mean(axis=-1)
 
 
-def variance_picture(variance_HW: NDArray[np.float64], most: float) -> Image.Image:
-    """Black where all guesses agree, bright where the variance reaches `most`."""
-    shown = matplotlib.colormaps["inferno"](np.clip(variance_HW / max(most, 1e-12), 0, 1))[..., :3]
-    return Image.fromarray((shown * 255).round().astype(np.uint8))
-
-
-def _even(side: int) -> int:
-    return side + side % 2
+def variance_picture(variance_HW: NDArray[np.float64], highest: float) -> Image.Image:
+    """Return a variance map as colours, from black at 0 to bright at `highest`."""
+    colours = matplotlib.colormaps["inferno"](np.clip(variance_HW / max(highest, 1e-12), 0, 1))[..., :3]
+    return Image.fromarray((colours * 255).round().astype(np.uint8))

@@ -27,7 +27,7 @@ from training.model.pretrained import load_posed
 from training.model.untrusted_file import require_finite
 from training.model.zero123 import Zero123
 
-BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together, at most
+MAX_BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class EncodedImage:
 class NovelView:
     """A loaded checkpoint. Call it with a picture and relative camera poses.
 
-    views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, seed=0)
+    Example:
+        views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, seed=0)
     """
 
     model: Zero123
@@ -55,15 +56,18 @@ class NovelView:
         precision: Precision | str = Precision.auto,
         compile: bool = False,
     ) -> Self:
-        """Read a checkpoint onto a device: a folder of training.finetune, the community's or threestudio's, or a file
-        of the original's, which is read without executing anything.
+        """Load a checkpoint onto a device. Nothing in its files is executed.
 
-        Half precision is for U-Net, autoencoder and image encoder; the steps between are in float32 always. On a CPU
-        `auto` is for the U-Net alone, which nearly all of the time goes to.
-        `compile` lets torch build a U-Net for each shape of batch, on a GPU as CUDA graphs.
+        Args:
+            checkpoint: A folder that training.finetune wrote or in the layout of the community pipeline or of
+                threestudio, a file of the original code, or org/name on the Hugging Face hub.
+            device: "auto", "cpu" or "cuda".
+            precision: Number format of U-Net, autoencoder and image encoder; the sampler computes in float32. On a CPU
+                "auto" changes the U-Net alone, which takes nearly all of the time.
+            compile: Compile the U-Net for each shape of batch, on a GPU as CUDA graphs.
 
         Raises:
-            UserError: it is no checkpoint, or the device is not there.
+            UserError: It is not a checkpoint, the device is missing, or its weights overflow in half precision.
         """
         device = resolve_device(device)
         model = load_posed(checkpoint)
@@ -74,11 +78,12 @@ class NovelView:
             if device == "cpu":
                 parts, precision = parts[:1], _fastest_on_cpu(model)
         for part in parts:
-            nn.Module.to(part, getattr(torch, Precision(precision).value))  # diffusers' own warns of nothing
+            # The method `to` of diffusers' models warns about submodules that must stay in float32; there are none.
+            nn.Module.to(part, getattr(torch, Precision(precision).value))
             if precision == Precision.float16:
                 require_finite(part, f"{checkpoint}: in half precision its", "use precision=float32")
         if compile:
-            # A CUDA graph writes each prediction over the last: guidance and samplers make their own tensors of it.
+            # A CUDA graph overwrites its last prediction; guidance and samplers copy from it before the next call.
             model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
             model.unet.compile(mode="default" if device == "cpu" else "reduce-overhead", dynamic=False)
         return cls(model)
@@ -100,13 +105,13 @@ class NovelView:
 
         Args:
             picture: A path, a PIL image or an array, which is prepared as by `inference.sample`; or the result of
-                `prepare` or `see`, which is used as it is.
+                `prepare` or `encode`, which is used as it is.
             poses: `[N, 3]`, rows `[Δpolar, Δazimuth, Δradius]` in degrees, degrees and object sizes.
             sampling: Sampler settings.
-            cutout: How the background of a picture is removed, as of `inference.preprocess.framing.prepare`.
-            fill: The object's share of the frame, as of `inference.preprocess.framing.prepare`.
+            cutout: How the background of a picture is removed, as in `inference.prepare`.
+            fill: The object's share of the frame, as in `inference.prepare`.
             elevation: Degrees of the input camera above the horizon, for checkpoints of Stable-Zero123.
-            on_step: Called with the steps made and the steps in all, in place of a progress bar.
+            on_step: Called with the numbers of steps done and in total, in place of a progress bar.
             bar: Name of the progress bar.
             settings: Fields of `Sampling` by name, which override `sampling`: `steps=50, guidance=3.0, seed=0`.
 
@@ -120,109 +125,128 @@ class NovelView:
         turns = validate_turns(np.asarray(poses).tolist())
         vectors = pose_vectors(turns, self.model.cc_projection.pose_vector, elevation)
         sampling = replace(sampling, **settings)
-        seen = picture if isinstance(picture, EncodedImage) else self.encode(picture, cutout=cutout, fill=fill)
-        views = self.sample(seen, vectors, sampling, None, on_step, bar)
-        return [to_image(view) for view in views]
+        encoded = picture if isinstance(picture, EncodedImage) else self.encode(picture, cutout=cutout, fill=fill)
+        return [to_image(view) for view in self.sample(encoded, vectors, sampling, None, on_step, bar)]
 
     def prepare(self, picture: Picture, cutout: str = "auto", fill: float | None = None) -> Prepared:
-        """Prepare a picture at the resolution of the checkpoint (`inference.preprocess.framing.prepare`)."""
+        """Prepare a picture at the resolution of the checkpoint (see `inference.prepare`)."""
         return prepare(picture, cutout, fill, self.model.resolution)
 
     @torch.no_grad()
     def encode(self, *pictures: Picture | Prepared, cutout: str = "auto", fill: float | None = None) -> EncodedImage:
-        """Encode pictures once, for any number of calls; those that are not prepared are prepared as in `__call__`."""
-        prepared = [one if isinstance(one, Prepared) else self.prepare(one, cutout, fill) for one in pictures]
+        """Encode pictures, to be sampled from several times; those that are not prepared are prepared first."""
+        prepared = [
+            picture if isinstance(picture, Prepared) else self.prepare(picture, cutout, fill) for picture in pictures
+        ]
         inputs = [to_tensor(one.image, self.model.resolution).to(self.model.device) for one in prepared]
         latents = [self.model.condition_latent(input) for input in inputs]
         return EncodedImage(torch.cat(latents), torch.cat([self.model.embed(input) for input in inputs]))
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of all weights and settings of the model, as they are on its device."""
+        """Hash of all weights and settings of the model, as they are on its device."""
         return fingerprint(self.model)
 
     @torch.no_grad()
     def sample(
         self,
-        seen: EncodedImage,
+        encoded: EncodedImage,
         poses_N4: ArrayLike,
         sampling: Sampling,
         seeds: Sequence[int] | None = None,
         on_step: Callable[[int, int], object] | None = None,
         bar: str = "sampling",
     ) -> Tensor:
-        """Pictures `[N, 3, R, R]` in [-1, 1] after each pose vector (radians), of one seen picture or of N.
+        """Sample a view after each pose vector, in batches that are halved where memory does not suffice.
 
-        `seeds` give each its noise; without them all have `sampling.seed`.
+        Args:
+            encoded: One encoded picture, or one for each pose.
+            poses_N4: Pose vectors (radians).
+            sampling: Sampler settings.
+            seeds: The seed of each view; `sampling.seed` for all by default.
+            on_step: As in `__call__`.
+            bar: As in `__call__`.
+
+        Returns:
+            Views `[N, 3, R, R]` in [-1, 1], on the CPU.
+
+        Raises:
+            UserError: A single view does not fit into memory, or a view is not finite.
         """
-        model, most, drawn = self.model, BATCH[self.model.device.type], 0
+        model, max_batch, first = self.model, MAX_BATCH[self.model.device.type], 0
         poses = torch.as_tensor(np.asarray(poses_N4), dtype=torch.float32, device=model.device)
-        condition, embedding = (part.expand(len(poses), *part.shape[1:]) for part in (seen.condition, seen.embedding))
+        condition, embedding = (
+            part.expand(len(poses), *part.shape[1:]) for part in (encoded.condition, encoded.embedding)
+        )
         seeds = [sampling.seed] * len(poses) if seeds is None else seeds
         steps, views = steps_of(model, sampling), list[Tensor]()
-        with tqdm(total=len(poses) * steps, desc=bar, unit=" steps", disable=on_step is not None) as shown:
+        with tqdm(total=len(poses) * steps, desc=bar, unit=" steps", disable=on_step is not None) as progress:
 
-            def done(count: int) -> None:
-                shown.update(count - shown.n)
+            def report(done: int) -> None:
+                progress.update(done - progress.n)
                 if on_step is not None:
-                    on_step(count, len(poses) * steps)
+                    on_step(done, len(poses) * steps)
 
-            while drawn < len(poses):
-                batch = slice(drawn, drawn + most)
+            while first < len(poses):
+                batch = slice(first, first + max_batch)
                 size = len(poses[batch])
                 denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
                 try:
-                    latents = sample(model, denoise, seeds[batch], sampling, _teller(done, drawn * steps, size))
-                    views.append(_finite(model.decode(latents).cpu()))
+                    on_batch_step = _step_counter(report, first * steps, size)
+                    latents = sample(model, denoise, seeds[batch], sampling, on_batch_step)
+                    views.append(_require_finite_views(model.decode(latents).cpu()))
                 except torch.OutOfMemoryError:
-                    if most == 1:
+                    if max_batch == 1:
                         raise UserError("the device has too little memory for a single view; try device=cpu") from None
-                    most = max(1, size // 2)
+                    max_batch = max(1, size // 2)
                     continue
-                drawn += size
+                first += size
         return torch.cat(views)
 
 
 def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: Tensor, sampling: Sampling) -> Denoiser:
-    """Guided as `sampling` says, with the null token that it names."""
-    null = None
+    """Return the model with classifier-free guidance and the unconditional context that `sampling` names."""
+    unconditional = None
     if sampling.unconditional is Unconditional.trained:
-        null = model.context(torch.zeros_like(embedding_BD), poses_B4)
+        unconditional = model.context(torch.zeros_like(embedding_BD), poses_B4)
     context = model.context(embedding_BD, poses_B4)
-    return guided(model, context, condition, sampling.guidance, sampling.image_guidance, null)
+    return guided(model, context, condition, sampling.guidance, sampling.image_guidance, unconditional)
 
 
-def _finite(views_N3RR: Tensor) -> Tensor:
+def _require_finite_views(views_N3RR: Tensor) -> Tensor:
     if not views_N3RR.isfinite().all():
-        raise UserError("the model draws no finite pictures; use precision=float32, or another checkpoint")
+        raise UserError("the model's views are not finite; use precision=float32, or another checkpoint")
     return views_N3RR
 
 
-def _teller(done: Callable[[int], None], before: int, size: int) -> Callable[[], None]:
-    """Counts the steps of a batch of `size` poses on top of those made `before`."""
+def _step_counter(report: Callable[[int], None], before: int, size: int) -> Callable[[], None]:
+    """Return a function that reports the steps of a batch of `size` poses, added to `before` of earlier batches."""
     counts = itertools.count(before + size, size)
-    return lambda: done(next(counts))
+    return lambda: report(next(counts))
 
 
 def _fastest_on_cpu(model: Zero123) -> Precision:
-    """bfloat16 where the processor multiplies in it; it spares a model of pixels nothing, and each pixel an error."""
-    able = torch.cpu.get_capabilities()
-    half = able.get("avx512_bf16") or able.get("amx_bf16")
-    return Precision.bfloat16 if half and isinstance(model.vae, AutoencoderKL) else Precision.float32
+    """Return bfloat16 where the processor has units for it, else float32.
+
+    A model of pixels stays in float32: it gains no time, and each pixel would carry the rounding error.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    has_bfloat16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return Precision.bfloat16 if has_bfloat16 and isinstance(model.vae, AutoencoderKL) else Precision.float32
 
 
 def resolve_device(device: str) -> str:
-    """The device that `auto` means here, or the one that was asked for.
+    """Return `device`, or the one that `auto` stands for on this machine.
 
     Raises:
-        UserError: it is not there.
+        UserError: The device is unknown, or missing on this machine.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
-        raise UserError(f"device={device} is none of auto, cpu, cuda")
+        raise UserError(f"device={device}: must be auto, cpu or cuda")
     if device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device={device}: this machine has no CUDA device that torch can use")
+        raise UserError(f"device={device}: this machine has no CUDA device that torch can use; use device=cpu")
     return device
 
 
@@ -235,5 +259,5 @@ def to_tensor(image: Image.Image, resolution: int) -> Tensor:
 
 
 def to_image(view_3RR: Tensor) -> Image.Image:
-    """A picture in [-1, 1] as 8-bit RGB."""
+    """Return a view in [-1, 1] as 8-bit RGB."""
     return Image.fromarray(((view_3RR + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""Turns of the camera around the object: what a user asks for, as degrees; what the model takes, as its pose vector."""
+"""Convert camera turns, as options give them in degrees, to pose vectors and camera matrices."""
 
 import json
 import math
@@ -20,25 +20,25 @@ from rendering.cameras import (
 )
 from training.model.conditioning import PoseVector
 
-MOST_POSES = 1000
-MOST_DEGREES = 36_000.0  # of one turn
+MAX_POSES = 1000
+MAX_TURN_DEGREES = 36_000.0
 Turn = tuple[float, float, float]  # [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes
-GRID_DEGREES = 30.0  # how far above and below the input the rows of a grid lie
-PLAIN_RADIUS = 1.85  # object sizes; the mean of the training renders, taken for that of the input where it is unknown
+GRID_DEGREES = 30.0  # between the input's elevation and the first and last row of a grid
+DEFAULT_RADIUS = 1.85  # object sizes; mean of the training renders, assumed for an input of unknown camera
 
 
 def parse_turns(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input_camera: int) -> list[Turn]:
-    """The turns that were asked for, in one of the four ways.
+    """Return the turns that exactly one of `poses`, `orbit`, `grid` and `cameras` asks for.
 
     Raises:
-        UserError: none or several were asked for, or what was asked for is no turn.
+        UserError: None or several of them are given, or the one given is not valid.
     """
-    asked = [
-        name for name, given in (("poses", poses), ("orbit", orbit), ("grid", grid), ("cameras", cameras)) if given
+    given = [
+        name for name, value in (("poses", poses), ("orbit", orbit), ("grid", grid), ("cameras", cameras)) if value
     ]
-    if len(asked) != 1:
+    if len(given) != 1:
         raise UserError(
-            f"give one of poses, orbit, grid and cameras, not {' and '.join(asked) or 'none'}: "
+            f"give one of poses, orbit, grid and cameras, not {' and '.join(given) or 'none'}: "
             "poses=[[20,45,0]], orbit=24, grid=3x8 or cameras=cameras.npy"
         )
     if orbit:
@@ -51,45 +51,51 @@ def parse_turns(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input
 
 
 def validate_turns(poses: Sequence[Any]) -> list[Turn]:
-    """The same, once they are known to be triples of sensible numbers, and not too many.
+    """Return `poses` as turns.
 
     Raises:
-        UserError: they are not, or one leads through the object's middle.
+        UserError: There are too many, one is not three finite numbers, or one moves the camera through the object.
     """
-    _bounded(len(poses), "poses")
+    _check_number(len(poses), "poses")
     for pose in poses:
-        numbers = isinstance(pose, (list, tuple)) and len(pose) == 3 and all(isinstance(x, (int, float)) for x in pose)
-        if not numbers or not all(abs(x) <= MOST_DEGREES for x in pose):
-            raise UserError(f"poses: {pose} is no [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes")
-        if pose[2] <= -PLAIN_RADIUS:
+        is_triple = isinstance(pose, (list, tuple)) and len(pose) == 3
+        if not is_triple or not all(isinstance(x, (int, float)) and abs(x) <= MAX_TURN_DEGREES for x in pose):
+            raise UserError(f"poses: {pose} is not [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes")
+        if pose[2] <= -DEFAULT_RADIUS:
             raise UserError(
-                f"poses: after {pose} the camera would have passed the object's middle, {PLAIN_RADIUS} sizes away"
+                f"poses: {pose} moves the camera through the object's centre; give Δradius above -{DEFAULT_RADIUS}"
             )
     return [(float(polar), float(azimuth), float(radius)) for polar, azimuth, radius in poses]
 
 
 def orbit_turns(views: int) -> list[Turn]:
-    """Once around, counter-clockwise from the input's own place."""
-    _bounded(views, "orbit")
+    """Return turns in a circle around the object, counter-clockwise from the input camera."""
+    _check_number(views, "orbit")
     return [(0.0, 360.0 * i / views, 0.0) for i in range(views)]
 
 
 def grid_turns(grid: str) -> list[Turn]:
-    """ "3x8": rows from above the input to below it, each of them once around."""
-    found = re.fullmatch(r"(\d{1,4})[x×](\d{1,4})", grid)
-    if not found:
-        raise UserError(f"grid={grid} is no ROWSxCOLUMNS, as 3x8")
-    rows, columns = int(found[1]), int(found[2])
-    _bounded(rows * columns, "grid")
+    """Return the turns of a grid such as "3x8": rows from above the input camera to below it, each row an orbit."""
+    match = re.fullmatch(r"(\d{1,4})[x×](\d{1,4})", grid)
+    if not match:
+        raise UserError(f"grid={grid}: must be ROWSxCOLUMNS, such as 3x8")
+    rows, columns = int(match[1]), int(match[2])
+    _check_number(rows * columns, "grid")
     polars = np.linspace(-GRID_DEGREES, GRID_DEGREES, rows) if rows > 1 else np.zeros(1)
     return [(float(polar), 360.0 * i / columns, 0.0) for polar in polars for i in range(columns)]
 
 
 def camera_turns(cameras: Array, input_camera: int, name: str) -> list[Turn]:
-    """From camera `input_camera` of `[N, 3, 4]` (world→camera) to each of the others."""
-    _bounded(len(cameras) - 1, f"cameras: {name} has one for the input, and of others")
+    """Return the turns from one camera to each of the others.
+
+    Args:
+        cameras: `[N, 3, 4]`, world→camera.
+        input_camera: Index of the input's camera.
+        name: Name of the cameras' file, for errors.
+    """
+    _check_number(len(cameras) - 1, f"cameras={name}: one is the input's; for the others")
     if not 0 <= input_camera < len(cameras):
-        raise UserError(f"input_camera={input_camera} is outside 0..{len(cameras) - 1}, the cameras in {name}")
+        raise UserError(f"input_camera={input_camera}: must be between 0 and {len(cameras) - 1}, the last in {name}")
     places = [cartesian_to_spherical(centre) for centre in camera_centre(cameras)]
     polar, azimuth, radius = places[input_camera]
     return validate_turns(
@@ -102,40 +108,49 @@ def camera_turns(cameras: Array, input_camera: int, name: str) -> list[Turn]:
 
 
 def camera_elevation(cameras: str, input_camera: int) -> float:
-    """Return how high camera `input_camera` of a file stands: degrees above the horizon.
+    """Return the elevation of camera `input_camera` in the file `cameras`, degrees above the horizon.
 
     Raises:
-        UserError: as `read_cameras`.
+        UserError: As `read_cameras`.
     """
     polar, _, _ = cartesian_to_spherical(camera_centre(read_cameras(cameras))[input_camera])
     return 90 - math.degrees(polar)
 
 
 def read_cameras(path: str) -> Array:
-    """Extrinsics `[N, 3, 4]`, world→camera, of an .npy file as the view shards hold, or a list of them in JSON."""
+    """Return the extrinsics `[N, 3, 4]`, world→camera, of an .npy file as in view shards, or of a JSON list.
+
+    Raises:
+        UserError: The file cannot be read, or holds no such matrices.
+    """
     try:
         if path.endswith(".npy"):
             cameras = np.load(path, allow_pickle=False)
         else:
             cameras = np.array(json.loads(Path(path).read_text()), dtype=np.float64)
     except FileNotFoundError:
-        raise UserError(f"cameras: there is no file {path}") from None
+        raise UserError(f"cameras={path}: there is no such file") from None
     except (ValueError, OSError, TypeError, EOFError, MemoryError, OverflowError, RecursionError) as error:
-        raise UserError(f"cameras: {path} is neither an .npy file nor a list in JSON of 3×4 matrices") from error
+        raise UserError(f"cameras={path}: is neither an .npy file nor a JSON list of 3×4 matrices") from error
     if cameras.ndim != 3 or cameras.shape[1:] != (3, 4) or cameras.dtype.kind not in "fiu":
-        raise UserError(f"cameras: {path} holds {cameras.dtype} {list(cameras.shape)}, not matrices [N, 3, 4]")
+        raise UserError(f"cameras={path}: holds {cameras.dtype} {list(cameras.shape)}; give matrices [N, 3, 4]")
     cameras = cameras.astype(np.float64)
     rotations = cameras[:, :, :3]
     if not np.isfinite(cameras).all() or not np.allclose(rotations @ rotations.swapaxes(1, 2), np.eye(3), atol=1e-3):
-        raise UserError(f"cameras: {path} holds matrices that are no world→camera [R|t] with R a rotation")
+        raise UserError(f"cameras={path}: a matrix is not world→camera [R|t] with R a rotation")
     return cameras
 
 
 def pose_vectors(turns: Sequence[Turn], kind: PoseVector, elevation_degrees: float | None) -> Array:
-    """What the model is told `[N, 4]`. Stable-Zero123's wants to know how high the input's camera stood.
+    """Return the pose vectors `[N, 4]` of turns (radians; docs/conventions.md).
+
+    Args:
+        turns: Turns of the camera.
+        kind: The pose vector of the checkpoint. Stable-Zero123's holds the elevation of the input camera.
+        elevation_degrees: That elevation, above the horizon.
 
     Raises:
-        UserError: it does, and nobody says.
+        UserError: The pose vector needs an elevation, and none is given.
     """
     polar, azimuth, radius = np.array(turns, dtype=np.float64).reshape(-1, 3).T
     vectors = np.stack(
@@ -144,27 +159,34 @@ def pose_vectors(turns: Sequence[Turn], kind: PoseVector, elevation_degrees: flo
     if kind is PoseVector.stable_zero123:
         if elevation_degrees is None:
             raise UserError(
-                "this checkpoint has Stable-Zero123's pose vector, which needs to know how high the input's camera "
-                "stood: give elevation=20, in degrees above the horizon"
+                "elevation: this checkpoint has Stable-Zero123's pose vector, which holds the elevation of the input "
+                "camera; give elevation=20, in degrees above the horizon"
             )
         vectors[:, 3] = math.radians(90 - elevation_degrees)
     return vectors
 
 
-def cameras_after(turns: Sequence[Turn], elevation_degrees: float, radius: float = PLAIN_RADIUS) -> Array:
-    """Extrinsics `[N, 3, 4]` after each turn of an input camera at azimuth 0, `elevation_degrees` above the horizon
-    and `radius` object sizes away; past a pole the camera comes down on the other side."""
+def cameras_after(turns: Sequence[Turn], elevation_degrees: float, radius: float = DEFAULT_RADIUS) -> Array:
+    """Return the extrinsics `[N, 3, 4]`, world→camera, after each turn of the input camera.
+
+    A camera that passes a pole comes down on the other side.
+
+    Args:
+        turns: Turns of the camera.
+        elevation_degrees: Elevation of the input camera, whose azimuth is 0.
+        radius: Distance of the input camera, object sizes.
+    """
     input_polar = 90 - elevation_degrees
     return np.stack(
         [
             look_at_origin(
-                spherical_to_cartesian(math.radians(input_polar + polar), math.radians(azimuth), radius + away)
+                spherical_to_cartesian(math.radians(input_polar + polar), math.radians(azimuth), radius + delta_radius)
             )
-            for polar, azimuth, away in turns
+            for polar, azimuth, delta_radius in turns
         ]
     )
 
 
-def _bounded(views: int, name: str) -> None:
-    if not 1 <= views <= MOST_POSES:
-        raise UserError(f"{name}: give 1 to {MOST_POSES}, not {views}")
+def _check_number(views: int, name: str) -> None:
+    if not 1 <= views <= MAX_POSES:
+        raise UserError(f"{name}: give 1 to {MAX_POSES}, not {views}")

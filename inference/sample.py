@@ -25,7 +25,7 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from inference.config import SampleConfig, ViewsConfig
-from inference.media import LEAST_SIDE, contact_sheet
+from inference.media import MIN_SIDE_PX, contact_sheet
 from inference.novel_view import NovelView
 from inference.poses import Turn, parse_turns
 from inference.preprocess.image_folder import INPUTS, pictures_in, view_folders
@@ -126,7 +126,7 @@ def require_own(output: Path, pictures: dict[str, Path], names: set[str]) -> Non
 def write_inputs(output: Path, names: list[str]) -> None:
     """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
     inputs = [Image.open(output / name / "input.png") for name in names]
-    letters = max(LEAST_SIDE, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
+    letters = max(MIN_SIDE_PX, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
     aside = output / f".part-{INPUTS}"
     note = PngInfo()
     note.add_text("Software", mark(COMMAND))

@@ -14,29 +14,36 @@ from training.model.guidance import Denoiser
 from training.model.zero123 import Zero123
 
 Solver = DPMSolverMultistepScheduler | EulerDiscreteScheduler
-# Steps of one length in log(√ᾱ / √(1 - ᾱ)), ten times closer than those of one length in t (arXiv 2206.00927).
-EVEN = {"use_lu_lambdas": True}
+# Steps of equal length in log(√ᾱ / √(1 - ᾱ)); their error is about a tenth of that of equal steps in t
+# (arXiv 2206.00927).
+EQUAL_LOG_SNR_STEPS = {"use_lu_lambdas": True}
 OnStep = Callable[[], object]
 
 
 def sample(
     model: Zero123, predict_noise: Denoiser, seeds: Sequence[int], sampling: Sampling, on_step: OnStep
 ) -> Tensor:
-    """Clean, scaled latents `[B, C, h, w]`, one for each of `seeds`; `on_step` is called `steps_of` times.
+    """Return clean, scaled latents `[B, C, h, w]`.
 
-    The noises are the CPU's, so that a seed means the same picture on every device.
+    Args:
+        model: Gives the noise schedule and the shape of its latents.
+        predict_noise: The guided model.
+        seeds: The seed of each latent's noise. It is drawn on the CPU, so that a seed means the same picture on every
+            device.
+        sampling: Sampler and number of steps.
+        on_step: Called after each of the `steps_of(model, sampling)` steps.
     """
-    noises = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     shape = (len(seeds), model.latent_channels, model.latent_size, model.latent_size)
-    x_T = randn_tensor(shape, generator=noises, device=model.device, dtype=torch.float32)
+    x_T = randn_tensor(shape, generator=generators, device=model.device, dtype=torch.float32)
     alphas, config = model.alphas_cumprod, model.scheduler.config
     clip = config["clip_sample_range"] if config["clip_sample"] else None
     match sampling.sampler:
         case Sampler.ddim:
             timesteps = ddim_timesteps(sampling.steps, len(alphas))
-            return ddim(predict_noise, x_T, timesteps, model.scheduler, sampling.eta, noises, on_step)
+            return ddim(predict_noise, x_T, timesteps, model.scheduler, sampling.eta, generators, on_step)
         case Sampler.dpm_solver:
-            solver: Solver = DPMSolverMultistepScheduler(**noise_schedule(model), **EVEN)
+            solver: Solver = DPMSolverMultistepScheduler(**noise_schedule(model), **EQUAL_LOG_SNR_STEPS)
         case Sampler.euler:
             solver = EulerDiscreteScheduler(**noise_schedule(model))
     if clip is not None:
@@ -45,15 +52,18 @@ def sample(
 
 
 def steps_of(model: Zero123, sampling: Sampling) -> int:
-    """How many steps a sampler makes of the steps that it is asked for."""
+    """Return the number of steps that a sampler takes; DDIM rounds it as the original does."""
     if sampling.sampler is Sampler.ddim:
         return len(ddim_timesteps(sampling.steps, len(model.alphas_cumprod)))
     return sampling.steps
 
 
 def noise_schedule(model: Zero123) -> dict[str, object]:
-    """What a solver of ε needs to know. Timesteps are spaced from the very last one, which few steps need: the
-    even ones of DDIM begin where a picture shows through the noise (arXiv 2305.08891, section 3.3)."""
+    """Return the schedule of a checkpoint as arguments of diffusers' solvers.
+
+    Timesteps are spaced from the last one. With few steps, those of DDIM begin where the picture already shows through
+    the noise (arXiv 2305.08891, section 3.3).
+    """
     config = model.scheduler.config
     names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     return {**{name: config[name] for name in names}, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
@@ -61,8 +71,10 @@ def noise_schedule(model: Zero123) -> dict[str, object]:
 
 @torch.no_grad()
 def solve(predict_noise: Denoiser, x_T: Tensor, solver: Solver, steps: int, on_step: OnStep) -> Tensor:
-    """Walk from noise `x_T` `[B, C, h, w]` with one of diffusers' deterministic solvers: DPM-Solver++(2M)
-    (arXiv 2211.01095) or Euler's method on the probability flow (arXiv 2206.00364)."""
+    """Integrate from noise `x_T` `[B, C, h, w]` to clean latents with a deterministic solver.
+
+    DPM-Solver++(2M) (arXiv 2211.01095), or Euler's method on the probability flow (arXiv 2206.00364).
+    """
     solver.set_timesteps(steps, device=x_T.device)
     x = x_T * solver.init_noise_sigma
     for t in solver.timesteps:
@@ -73,7 +85,7 @@ def solve(predict_noise: Denoiser, x_T: Tensor, solver: Solver, steps: int, on_s
 
 
 def clipped(predict_noise: Denoiser, alphas_cumprod: Tensor, clip: float) -> Denoiser:
-    """The same with the clean latent that the noise leaves bounded by `clip`: for models of pixels."""
+    """Return a denoiser whose clean prediction is clamped to [-clip, clip], as models of pixels need."""
 
     def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
         alpha = alphas_cumprod[timesteps][:, None, None, None]

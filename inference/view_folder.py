@@ -1,11 +1,11 @@
-"""One picture's views as a folder: every command that draws ends here.
+"""Sample the views of one picture and write them as a folder.
 
-input.png               what the model was shown
-000.png 001.png …       a view for each pose; 000-1.png … are further guesses
-views.png               all of them with their poses, and where the guesses differ
-views.mp4 views.gif     one after the other, where there are several poses
-poses.json              the poses, the cameras where the input's elevation is known, all settings; written last.
-                        The files that it names are the ones that the next run replaces
+input.png               the prepared picture
+000.png 001.png …       a view for each pose; 000-1.png … are further samples of it
+views.png               contact sheet of all views with their poses, and the variance of the samples
+views.mp4 views.gif     the views as an animation, if there are several poses
+poses.json              the poses, the cameras if the input's elevation is known, and all settings; written last.
+                        The next run replaces the files that it names
 """
 
 import functools
@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,15 +35,23 @@ from pipeline.output import not_own
 from pipeline.storage import normalised
 
 Config = TypeVar("Config", bound=ViewsConfig)
-OURS = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
-ASIDE, REPLACED = ".views.part", "replaced.json"  # within the folder, which may be a volume of its own
-PLACES = ("cutout", "text_to_image")  # options that can name a file or a folder
-QUICK = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only an estimate looks at
+VIEW_FILES = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
+STAGING = ".views.part"  # in the folder, so that files are renamed within one volume
+REPLACED = "replaced.json"  # in STAGING: the poses.json that is being replaced
+PATH_OPTIONS = ("cutout", "text_to_image")  # options that can name a file or a folder
+ELEVATION_SAMPLING = Sampling(steps=15, sampler=Sampler.dpm_solver)  # for views that only the estimate uses
 
 
 @dataclass(frozen=True)
 class ViewSet:
-    """What was drawn for one picture: `views[pose][guess]`, and the elevation of its camera where that is known."""
+    """The views of one picture.
+
+    Attributes:
+        picture: The prepared picture.
+        views: `views[pose][sample]`.
+        elevation_degrees: Elevation of the picture's camera above the horizon; None if unknown.
+        uncertainty_degrees: Standard deviation of the elevation; None unless it was estimated.
+    """
 
     picture: Image.Image
     views: list[list[Image.Image]]
@@ -52,39 +60,41 @@ class ViewSet:
 
 
 def sample_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsConfig, novel_view: NovelView) -> ViewSet:
-    """From a photograph to its views; guess k is the one of seed + k.
+    """Prepare a photograph and sample its views; sample k of a view has the seed `config.sampling.seed + k`.
 
     Raises:
-        UserError: no object is found in it, or the checkpoint needs to know an elevation that is not given.
+        UserError: No object is found in it, or the checkpoint needs an elevation that is not given.
     """
     model, elevation, uncertainty = novel_view.model, given_elevation(config.elevation), None
     prepared = novel_view.prepare(photograph, config.cutout, config.fill)
     vectors = pose_vectors(turns, model.cc_projection.pose_vector, elevation).repeat(config.samples, axis=0)
-    seeds = [config.sampling.seed + guess for guess in range(config.samples)] * len(turns)
-    seen = novel_view.encode(prepared)
+    seeds = [config.sampling.seed + sample for sample in range(config.samples)] * len(turns)
+    encoded = novel_view.encode(prepared)
     if config.elevation == "estimate":
         try:
-            estimate = estimate_elevation(lambda poses: novel_view(seen, poses, QUICK, bar="elevation"), prepared.image)
+            estimate = estimate_elevation(
+                lambda poses: novel_view(encoded, poses, ELEVATION_SAMPLING, bar="elevation"), prepared.image
+            )
             elevation, uncertainty = estimate.degrees, estimate.uncertainty_degrees
             tqdm.write(f"elevation: {elevation:.0f}° ± {uncertainty:.0f}° above the horizon, estimated")
-        except UserError as unknown:
-            warn_unknown_elevation(str(unknown))
-    views = [to_image(view) for view in novel_view.sample(seen, vectors, config.sampling, seeds)]
-    guesses = [views[i : i + config.samples] for i in range(0, len(views), config.samples)]
-    return ViewSet(prepared.image, guesses, elevation, uncertainty)
+        except UserError as error:
+            warn_unknown_elevation(str(error))
+    views = [to_image(view) for view in novel_view.sample(encoded, vectors, config.sampling, seeds)]
+    by_pose = [views[i : i + config.samples] for i in range(0, len(views), config.samples)]
+    return ViewSet(prepared.image, by_pose, elevation, uncertainty)
 
 
 @functools.cache
 def warn_unknown_elevation(reason: str) -> None:
-    """Once, however many pictures of a folder it holds for."""
+    """Print a warning, once for each reason."""
     tqdm.write(f"elevation: unknown; {reason}", sys.stderr)
 
 
 def with_cameras_elevation(config: Config) -> Config:
-    """Take the elevation of the input from `cameras`, where they are given and it would be estimated otherwise.
+    """Return `config` with the elevation of the input camera from `cameras`, if it would be estimated otherwise.
 
     Raises:
-        UserError: the file of cameras cannot be read.
+        UserError: The file of cameras cannot be read.
     """
     if not config.cameras or config.elevation != "estimate":
         return config
@@ -92,7 +102,11 @@ def with_cameras_elevation(config: Config) -> Config:
 
 
 def given_elevation(elevation: str) -> float | None:
-    """Degrees above the horizon, or nothing where it is to be estimated or left open."""
+    """Return the option `elevation` in degrees above the horizon, None for `estimate` and `none`.
+
+    Raises:
+        UserError: It is another word, or not an angle.
+    """
     if elevation in ("estimate", "none"):
         return None
     try:
@@ -100,23 +114,23 @@ def given_elevation(elevation: str) -> float | None:
     except ValueError:
         degrees = math.nan
     if not -90 <= degrees <= 90:
-        raise UserError(f"elevation={elevation} is none of estimate, none, and -90..90 degrees above the horizon")
+        raise UserError(f"elevation={elevation}: must be estimate, none, or -90 to 90 degrees above the horizon")
     return degrees
 
 
 def file_names(views: int, samples: int) -> set[str]:
-    """Return the names that `write_views` creates for so many poses and guesses of each."""
-    files = {_name(pose, guess) for pose in range(views) for guess in range(samples)}
+    """Return the names that `write_views` creates for `views` poses with `samples` each."""
+    files = {_name(pose, sample) for pose in range(views) for sample in range(samples)}
     return files | {"input.png", "views.png", "poses.json"} | ({"views.mp4", "views.gif"} if views > 1 else set())
 
 
 def own_files(folder: Path) -> set[str]:
-    """Return the names of the files that earlier runs wrote into `folder`, as its poses.json says.
+    """Return the names of the files that earlier runs wrote into `folder`, according to its poses.json.
 
-    A run that was killed while it replaced files has left its poses.json and the one before in `.views.part`.
+    A run that was killed while it replaced files has left its poses.json and the previous one in `.views.part`.
     """
     names: set[str] = set()
-    for record in (folder / "poses.json", *(folder / ASIDE).glob("*.json")):
+    for record in (folder / "poses.json", *(folder / STAGING).glob("*.json")):
         try:
             names |= {*_listed(json.loads(record.read_text())), "poses.json"}
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -125,59 +139,67 @@ def own_files(folder: Path) -> set[str]:
 
 
 def _listed(record: dict[str, Any]) -> set[str]:
-    """Return the names of the files that a poses.json names, itself excepted."""
-    record["sha256"], record["weights"]  # which a poses.json of others lacks
+    """Return the names of the files that a poses.json names, without its own.
+
+    Raises:
+        LookupError: It is a poses.json of another program.
+    """
+    record["sha256"], record["weights"]
     files = {file for view in record["views"] for file in view["files"]} | {"input.png", "views.png"}
     files |= {"views.mp4", "views.gif"} if len(record["views"]) > 1 else set()
-    return {name for name in files if OURS.fullmatch(name)}
+    return {name for name in files if VIEW_FILES.fullmatch(name)}
 
 
 def require_own_views(folder: Path, names: set[str]) -> None:
-    """Refuse a folder in which files of others have the `names` that are to be written.
+    """Check that no file with one of `names` would be replaced that this command did not write.
 
     Raises:
-        UserError: no poses.json of an earlier run names one of them.
+        UserError: A file exists that no poses.json of an earlier run names.
     """
-    there = {name for name in names if os.path.lexists(folder / name)}
-    if foreign := there - own_files(folder):
+    existing = {name for name in names if os.path.lexists(folder / name)}
+    if foreign := existing - own_files(folder):
         raise not_own(folder, foreign)
 
 
-def write_views(folder: Path, drawn: ViewSet, turns: Sequence[Turn], about: dict[str, Any]) -> None:
-    """Write the views into `folder`; `about` goes into poses.json, which comes last.
+def write_views(folder: Path, view_set: ViewSet, turns: Sequence[Turn], about: dict[str, Any]) -> None:
+    """Write views into `folder`, in place of the files that an earlier run wrote there; other files stay.
 
-    Files that an earlier run wrote there are deleted, other files stay.
+    Args:
+        folder: The output; made if missing.
+        view_set: The views of one picture.
+        turns: The turn of each pose.
+        about: Entries of poses.json beside the views and the elevation.
 
     Raises:
-        UserError: other files have names that are to be written.
+        UserError: A file exists that would be replaced and was not written by this command.
     """
-    require_own_views(folder, file_names(len(turns), len(drawn.views[0])))
+    require_own_views(folder, file_names(len(turns), len(view_set.views[0])))
     folder.mkdir(parents=True, exist_ok=True)
-    aside = _clear(folder)
-    names = [[_name(pose, guess) for guess in range(len(views))] for pose, views in enumerate(drawn.views)]
-    for files, views in zip(names, drawn.views, strict=True):
+    staging = _empty_staging(folder)
+    names = [[_name(pose, sample) for sample in range(len(views))] for pose, views in enumerate(view_set.views)]
+    for files, views in zip(names, view_set.views, strict=True):
         for file, view in zip(files, views, strict=True):
-            view.save(aside / file)
-    drawn.picture.save(aside / "input.png")
-    spread = [variance(np.stack([np.asarray(view) for view in views])) for views in drawn.views]
-    sheet(drawn, turns, spread).save(aside / "views.png")
+            view.save(staging / file)
+    view_set.picture.save(staging / "input.png")
+    variances = [variance(np.stack([np.asarray(view) for view in views])) for views in view_set.views]
+    sheet(view_set, turns, variances).save(staging / "views.png")
     if len(turns) > 1:
-        frames = [views[0] for views in drawn.views]
-        write_mp4(aside / "views.mp4", frames)
-        write_gif(aside / "views.gif", frames)
-    degrees = drawn.elevation_degrees
+        frames = [views[0] for views in view_set.views]
+        write_mp4(staging / "views.mp4", frames)
+        write_gif(staging / "views.gif", frames)
+    degrees = view_set.elevation_degrees
     cameras = [None] * len(turns) if degrees is None else cameras_after(turns, degrees).round(9).tolist()
     poses = [
         {"files": files, "pose": turn, "camera": camera} | ({"variance": float(field.mean())} if len(files) > 1 else {})
-        for files, turn, camera, field in zip(names, turns, cameras, spread, strict=True)
+        for files, turn, camera, field in zip(names, turns, cameras, variances, strict=True)
     ]
-    elevation = {"degrees": degrees, "uncertainty_degrees": drawn.uncertainty_degrees}
-    (aside / "poses.json").write_text(json.dumps({**about, "elevation": elevation, "views": poses}, indent=1) + "\n")
-    _replace(folder, aside)
+    elevation = {"degrees": degrees, "uncertainty_degrees": view_set.uncertainty_degrees}
+    (staging / "poses.json").write_text(json.dumps({**about, "elevation": elevation, "views": poses}, indent=1) + "\n")
+    _replace(folder, staging)
 
 
 def is_written(folder: Path, about: dict[str, Any]) -> bool:
-    """Whether the folder holds these views already."""
+    """Return whether the folder already holds the views that `about` describes."""
     try:
         written = json.loads((folder / "poses.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -192,13 +214,13 @@ def is_written(folder: Path, about: dict[str, Any]) -> bool:
 
 
 def _deciding(about: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of poses.json that decide the pictures.
+    """Return the entries of poses.json on which the pictures depend.
 
-    `sha256`, `weights` and `poses` identify the image, the checkpoint and the cameras, wherever their files lie; other
-    folders and files are compared in one spelling.
+    `sha256`, `weights` and `poses` stand for the files of the image, the checkpoint and the cameras, which may move.
+    Other paths are normalised.
     """
     settings = {
-        name: normalised(value) if name in PLACES and isinstance(value, str) else value
+        name: normalised(value) if name in PATH_OPTIONS and isinstance(value, str) else value
         for name, value in about["settings"].items()
         if name not in ("checkpoint", "cameras")
     }
@@ -206,57 +228,59 @@ def _deciding(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_new_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a poses.json with the present names of options that earlier versions named otherwise."""
+    """Return the settings of a poses.json, with options of `sampling` that had another name under their present one."""
     sampling = settings.get("sampling")
-    if not isinstance(sampling, dict) or "null" not in sampling:
+    if not isinstance(sampling, dict):
         return settings
-    renamed = {"unconditional" if name == "null" else name: value for name, value in sampling.items()}
-    return settings | {"sampling": renamed}
+    names = {field.metadata["formerly"]: field.name for field in fields(Sampling)}
+    return settings | {"sampling": {names.get(name, name): value for name, value in sampling.items()}}
 
 
-def sheet(drawn: ViewSet, turns: Sequence[Turn], spread: Sequence[NDArray[np.float64]]) -> Image.Image:
-    """The input and a view for each pose; with several guesses, a row for each pose that ends with where they differ,
-    all on one scale."""
+def sheet(view_set: ViewSet, turns: Sequence[Turn], variances: Sequence[NDArray[np.float64]]) -> Image.Image:
+    """Return a contact sheet of the input and a view for each pose.
+
+    With several samples, each pose has a row: the input, the samples and their variance, on one scale for all rows.
+    """
     labels = [f"{polar:+g}° {azimuth:+g}° {radius:+g}" for polar, azimuth, radius in np.round(turns, 2).tolist()]
-    if len(drawn.views[0]) == 1:
-        return contact_sheet([drawn.picture, *(views[0] for views in drawn.views)], ["input", *labels])
-    most = max(float(field.max()) for field in spread)
-    pictures, below = list[Image.Image](), list[str]()
-    for label, views, field in zip(labels, drawn.views, spread, strict=True):
-        pictures += [drawn.picture, *views, variance_picture(field, most)]
-        below += ["input", *(f"{label}  #{guess}" for guess in range(len(views))), f"variance, to {most:.2g}"]
-    return contact_sheet(pictures, below, columns=len(drawn.views[0]) + 2)
+    if len(view_set.views[0]) == 1:
+        return contact_sheet([view_set.picture, *(views[0] for views in view_set.views)], ["input", *labels])
+    highest = max(float(values.max()) for values in variances)
+    pictures, captions = list[Image.Image](), list[str]()
+    for label, views, values in zip(labels, view_set.views, variances, strict=True):
+        pictures += [view_set.picture, *views, variance_picture(values, highest)]
+        captions += ["input", *(f"{label}  #{sample}" for sample in range(len(views))), f"variance, to {highest:.2g}"]
+    return contact_sheet(pictures, captions, columns=len(view_set.views[0]) + 2)
 
 
-def _name(pose: int, guess: int) -> str:
-    return f"{pose:03d}-{guess}.png" if guess else f"{pose:03d}.png"
+def _name(pose: int, sample: int) -> str:
+    return f"{pose:03d}-{sample}.png" if sample else f"{pose:03d}.png"
 
 
-def _clear(folder: Path) -> Path:
-    """Remove what a killed run left in `folder` half replaced; return the empty folder for files not yet in place."""
-    aside = folder / ASIDE
-    if aside.exists():
+def _empty_staging(folder: Path) -> Path:
+    """Remove the files of a run that was killed while it replaced files; return the empty folder for new files."""
+    staging = folder / STAGING
+    if staging.exists():
         if not (folder / "poses.json").exists():
             _delete(folder, own_files(folder))
-        shutil.rmtree(aside)
-    aside.mkdir()
-    return aside
+        shutil.rmtree(staging)
+    staging.mkdir()
+    return staging
 
 
-def _replace(folder: Path, aside: Path) -> None:
-    """Move the files of `aside` to `folder`, poses.json last, in place of the files that the one before names.
+def _replace(folder: Path, staging: Path) -> None:
+    """Move the files of `staging` to `folder`, poses.json last, and delete the files that the previous one names.
 
-    At each moment the records in `folder` and `aside` name all files of this command, for `own_files`.
+    At each moment the records in `folder` and `staging` name all files of this command, for `own_files`.
     """
-    before, new = own_files(folder), {path.name for path in aside.iterdir()}
+    previous, new = own_files(folder), {path.name for path in staging.iterdir()}
     if (folder / "poses.json").exists():
-        (folder / "poses.json").replace(aside / REPLACED)
-    _delete(folder, before - new)
+        (folder / "poses.json").replace(staging / REPLACED)
+    _delete(folder, previous - new)
     for name in sorted(new - {"poses.json"}):
-        (aside / name).replace(folder / name)
-    (aside / REPLACED).unlink(missing_ok=True)
-    (aside / "poses.json").replace(folder / "poses.json")
-    aside.rmdir()
+        (staging / name).replace(folder / name)
+    (staging / REPLACED).unlink(missing_ok=True)
+    (staging / "poses.json").replace(folder / "poses.json")
+    staging.rmdir()
 
 
 def _delete(folder: Path, names: set[str]) -> None:

@@ -1,11 +1,14 @@
-"""How high the input's camera stood.
+"""Estimate the elevation of the input camera from views that the model samples a few degrees aside.
 
 A turn of the camera about the world's vertical axis is, in the camera's own frame, a turn about an axis that leans with
-the elevation: seen from the side, points move sideways; from above, they go around. Views that the model draws a few
-degrees aside therefore fit together for one elevation only (One-2-3-45, arXiv 2306.16928). Polar turns alone say
-nothing of it, but they tell how deep points lie, without which a turn seen from high above is ambiguous.
+the elevation: for a camera at the horizon points move sideways, for a camera above the object they circle. Views that
+the model samples a few degrees aside therefore agree for one elevation only (One-2-3-45, arXiv 2306.16928). Polar turns
+alone do not depend on the elevation, but they tell the depth of points, without which an azimuth turn seen from high
+above is ambiguous.
 
-The distance of the camera does not matter: all cameras stand on one sphere, and its radius is the scale of everything.
+The camera's distance does not matter: all cameras lie on one sphere, whose radius is the unit of length.
+
+Array suffixes: E elevations, P points, V views, K candidates per point.
 """
 
 import math
@@ -22,135 +25,157 @@ from inference.poses import Turn, cameras_after
 from rendering.cameras import FOV_DEGREES, Array
 
 TURNS: tuple[Turn, ...] = ((0, -20, 0), (0, -10, 0), (0, 10, 0), (0, 20, 0), (-10, 0, 0), (10, 0, 0))
-GRID: Array = np.arange(-84.0, 84.1, 4.0)  # degrees; elevations that are tried
-NOISE = 1.5 / 256  # of a match, one standard deviation in picture sides
-OUTLIER = 3.0  # of these deviations: farther away a match is wrong, and how far does not matter
-NEAREST, FARTHEST = 0.4, 1.6  # of a point from the camera, in radii: half a cube's diagonal at radius 1.5, and some
-FEWEST_POINTS = 10
-LEAST_SIDE = 48  # pixels; on smaller views of a painted cube SIFT never found more than four points again
-LEAST_AGREEMENT = 0.4  # of matches within OUTLIER at the best elevation; of arbitrary ones about a fifth are
+ELEVATIONS: Array = np.arange(-84.0, 84.1, 4.0)  # degrees; tried first
+MATCH_NOISE = 1.5 / 256  # standard deviation of a match, in picture sides
+OUTLIER = 3.0  # standard deviations of a match from which on it counts as wrong
+MIN_DEPTH, MAX_DEPTH = 0.4, 1.6  # of a point, in camera radii: half a cube's diagonal at radius 1.5, with a margin
+MIN_MOTION = 1 / 256  # picture sides; median motion of the matches
+MIN_POINTS = 10
+MIN_SIDE_PX = 48  # on smaller views of a painted cube SIFT never matched more than four points
+MIN_AGREEMENT = 0.4  # share of matches that are no outliers; among random matches it is about 0.2
 RESAMPLES = 200
-CELLS = 24  # a side; neighbours in a picture err together, so the points of a cell are drawn together
-SPREAD, FLOOR = 0.6, 1.0  # of the bootstrap's deviation, and degrees beside it: as measured, see docs/log.md
-UNKNOWN = 12.0  # degrees; of ten estimates with 12° to 15°, three were off by more than 10°
-WAY_OUT = "give elevation=20, in degrees above the horizon"
+CELLS = 24  # per picture side; matches in one cell have correlated errors and are resampled together
+DEVIATION_FACTOR, MIN_DEVIATION_DEGREES = 0.6, 1.0  # from bootstrap to measured errors, see docs/log.md
+MAX_DEVIATION_DEGREES = 12.0  # of ten estimates with 12° to 15°, three were off by more than 10°
+ADVICE = "give elevation=20, in degrees above the horizon"
 
 
 @dataclass(frozen=True)
 class Elevation:
-    """Degrees above the horizon, one standard deviation, and the matches that speak for it."""
+    """An estimated elevation.
+
+    Attributes:
+        degrees: Elevation above the horizon.
+        uncertainty_degrees: Standard deviation of `degrees`.
+        matches: Number of matched points that agree with it.
+    """
 
     degrees: float
     uncertainty_degrees: float
     matches: int
 
 
-def estimate_elevation(view: Callable[[Sequence[Turn]], list[Image.Image]], picture: Image.Image) -> Elevation:
-    """From the views that `view` draws of the object in `picture` after `TURNS`.
+def estimate_elevation(sample_views: Callable[[Sequence[Turn]], list[Image.Image]], picture: Image.Image) -> Elevation:
+    """Sample views of the object in `picture` after `TURNS` and estimate the elevation of the picture's camera.
 
-    The uncertainty covers wrong and inexact matches and single views that turn by more or less than they were told, not
-    a model that turns all of them wrongly in the same way.
+    The uncertainty covers wrong and inexact matches and single views with a wrong turn, but not a model that turns all
+    views wrongly in the same way.
+
+    Args:
+        sample_views: Returns a view for each turn, of the size of `picture`.
+        picture: The prepared picture, square, on white.
 
     Raises:
-        UserError: these views do not tell, or are too small to tell, in which case none is drawn.
+        UserError: The views are too small (then none is sampled), or do not determine the elevation.
     """
-    if picture.width < LEAST_SIDE:
-        raise UserError(f"views of {picture.width} × {picture.width} pixels are too small to tell; {WAY_OUT}")
-    return fit_elevation(match_views(picture, view(TURNS), TURNS), TURNS)
+    if picture.width < MIN_SIDE_PX:
+        raise UserError(
+            f"views of {picture.width} × {picture.width} pixels are too small to estimate the elevation; {ADVICE}"
+        )
+    return fit_elevation(match_views(picture, sample_views(TURNS), TURNS), TURNS)
 
 
 def fit_elevation(tracks: Array, turns: Sequence[Turn]) -> Elevation:
-    """From places `[points, 1 + views, 2]` in the picture and the views, in picture sides, NaN where unmatched.
+    """Return the elevation that agrees best with matched points.
 
-    Each point lies somewhere on its ray from the input's camera. An elevation costs what the best place for each leaves
-    of the distances to its matches, squared and cut off; the elevation that costs least is taken. Its uncertainty is
-    from a bootstrap over parts of the picture and over views.
+    The cost of an elevation is the sum of squared, truncated distances between the matches and the projections of the
+    points, each point at the depth on its ray that costs least. The uncertainty is from a bootstrap over cells of the
+    picture and over views.
+
+    Args:
+        tracks: `[P, 1 + V, 2]`, places (column, row) of each point in the picture and the views, in picture sides; NaN
+            where unmatched.
+        turns: The turn of each view.
 
     Raises:
-        UserError: too few matches, nothing moves, they contradict each other, or several elevations fit.
+        UserError: There are too few matches, nothing moves, the matches contradict each other, or several elevations
+            fit.
     """
-    seen = np.isfinite(tracks[:, 1:, 0])
-    tracks, seen = tracks[seen.any(axis=1)], seen[seen.any(axis=1)]
-    if len(tracks) < FEWEST_POINTS:
-        raise UserError(f"{len(tracks)} points of the picture were found again in views beside it, too few; {WAY_OUT}")
-    moved = np.linalg.norm(tracks[:, 1:] - tracks[:, :1], axis=2)[seen]
-    if np.median(moved) < 1 / 256:
-        raise UserError(f"nothing is seen to turn in views beside the picture, as of a sphere or a vase; {WAY_OUT}")
-    errors_EPV = np.stack([errors(tracks, turns, degrees) for degrees in GRID])
-    costs_EPV = _costs(errors_EPV, seen)
-    near = _least(costs_EPV.sum(axis=(1, 2))[None])[0]
-    fine = near + np.linspace(-4, 4, 17)
-    fine_costs = [_costs(errors(tracks, turns, degrees), seen).sum() for degrees in fine]
-    best = float(_least(np.array(fine_costs)[None], fine)[0])
-    agreeing = (errors(tracks, turns, best) < OUTLIER * NOISE) & seen
-    if agreeing.sum() < LEAST_AGREEMENT * seen.sum():
-        raise UserError(f"the views beside the picture contradict each other; {WAY_OUT}")
-    deviation = np.sqrt(np.mean((_resampled(costs_EPV, tracks[:, 0]) - near) ** 2))
-    uncertainty = float(np.hypot(SPREAD * deviation, FLOOR))
-    if uncertainty > UNKNOWN:
+    matched = np.isfinite(tracks[:, 1:, 0])
+    tracks, matched = tracks[matched.any(axis=1)], matched[matched.any(axis=1)]
+    if len(tracks) < MIN_POINTS:
+        raise UserError(f"only {len(tracks)} points of the picture were matched in the views beside it; {ADVICE}")
+    motion = np.linalg.norm(tracks[:, 1:] - tracks[:, :1], axis=2)[matched]
+    if np.median(motion) < MIN_MOTION:
+        raise UserError(f"no motion is visible in the views beside the picture, as of a sphere or a vase; {ADVICE}")
+    errors_EPV = np.stack([reprojection_errors(tracks, turns, degrees) for degrees in ELEVATIONS])
+    costs_EPV = _costs(errors_EPV, matched)
+    coarse = _argmin(costs_EPV.sum(axis=(1, 2))[None])[0]
+    fine = coarse + np.linspace(-4, 4, 17)
+    fine_costs = [_costs(reprojection_errors(tracks, turns, degrees), matched).sum() for degrees in fine]
+    best = float(_argmin(np.array(fine_costs)[None], fine)[0])
+    agreeing = (reprojection_errors(tracks, turns, best) < OUTLIER * MATCH_NOISE) & matched
+    if agreeing.sum() < MIN_AGREEMENT * matched.sum():
+        raise UserError(f"the views beside the picture contradict each other; {ADVICE}")
+    deviation = np.sqrt(np.mean((_bootstrap(costs_EPV, tracks[:, 0]) - coarse) ** 2))
+    uncertainty = float(np.hypot(DEVIATION_FACTOR * deviation, MIN_DEVIATION_DEGREES))
+    if uncertainty > MAX_DEVIATION_DEGREES:
         raise UserError(
-            f"the views beside the picture fit too many elevations, {best:.0f}° ± {uncertainty:.0f}°; {WAY_OUT}"
+            f"the views beside the picture fit too many elevations, {best:.0f}° ± {uncertainty:.0f}°; {ADVICE}"
         )
     return Elevation(best, uncertainty, int(agreeing.sum()))
 
 
-def errors(tracks: Array, turns: Sequence[Turn], degrees: float) -> Array:
-    """Distances `[points, views]`, in picture sides, between the matches and where the points would be seen if the
-    input's camera stood at `degrees`; of all places on the ray the one that fits most views is taken."""
+def reprojection_errors(tracks: Array, turns: Sequence[Turn], degrees: float) -> Array:
+    """Return the distances `[P, V]` between matches and projected points for an input camera at elevation `degrees`.
+
+    Each point lies at the depth on its ray that fits the views best. In picture sides.
+    """
     cameras = cameras_after([(0, 0, 0), *turns], degrees, radius=1.0)
     turn_V33 = cameras[1:, :, :3] @ cameras[0, :, :3].T
     step_V3 = cameras[1:, :, 3] - turn_V33 @ cameras[0, :, 3]
     focal = 1 / (2 * math.tan(math.radians(FOV_DEGREES) / 2))
     ray_P3 = np.append((tracks[:, 0] - 0.5) / [focal, -focal], np.full((len(tracks), 1), -1.0), axis=1)
     match_PV2 = (tracks[:, 1:] - 0.5) / [focal, -focal]
-    seen = np.isfinite(match_PV2[..., 0])
-    match_PV2 = np.where(seen[..., None], match_PV2, 0)
+    matched = np.isfinite(match_PV2[..., 0])
+    match_PV2 = np.where(matched[..., None], match_PV2, 0)
 
     # A point at inverse depth w is at ray + w step in a view, so (ray + w step)_xy + match (ray + w step)_z = 0.
     ray_PV3 = np.einsum("vij,pj->pvi", turn_V33, ray_P3)
-    fixed_PV2 = ray_PV3[..., :2] + match_PV2 * ray_PV3[..., 2:]
+    constant_PV2 = ray_PV3[..., :2] + match_PV2 * ray_PV3[..., 2:]
     slope_PV2 = step_V3[:, :2] + match_PV2 * step_V3[:, 2:]
 
     def inverse_depth(weights: Array) -> Array:
-        """By least squares over views."""
-        across = (fixed_PV2 * slope_PV2).sum(axis=-1) * weights
-        along = (slope_PV2**2).sum(axis=-1) * weights
-        return np.clip(-across.sum(axis=-1) / np.maximum(along.sum(axis=-1), 1e-12), 1 / FARTHEST, 1 / NEAREST)
+        """Return the weighted least-squares solution `[P]` over views."""
+        numerator = (constant_PV2 * slope_PV2).sum(axis=-1) * weights
+        denominator = (slope_PV2**2).sum(axis=-1) * weights
+        depth = -numerator.sum(axis=-1) / np.maximum(denominator.sum(axis=-1), 1e-12)
+        return np.clip(depth, 1 / MAX_DEPTH, 1 / MIN_DEPTH)
 
     def best(w_PK: Array) -> tuple[Array, Array]:
-        """Of several inverse depths for each point, and what they leave."""
+        """Return the candidate inverse depth `[P]` of least cost, and its errors `[P, V]`."""
         at_PKV3 = ray_PV3[:, None] + w_PK[..., None, None] * step_V3
         error_PKV = focal * np.linalg.norm(at_PKV3[..., :2] / -at_PKV3[..., 2:] - match_PV2[:, None], axis=-1)
-        point, k = np.arange(len(w_PK)), _costs(error_PKV, seen[:, None]).sum(axis=-1).argmin(axis=1)
+        point, k = np.arange(len(w_PK)), _costs(error_PKV, matched[:, None]).sum(axis=-1).argmin(axis=1)
         return w_PK[point, k], error_PKV[point, k]
 
-    each_PV = np.stack([inverse_depth(one * seen) for one in np.eye(len(turns))], axis=1)  # as each view alone says
-    w_P, error_PV = best(each_PV)
+    # Start from the solution of each view alone, which an outlier in another view does not disturb.
+    w_P, error_PV = best(np.stack([inverse_depth(view * matched) for view in np.eye(len(turns))], axis=1))
     for _ in range(2):
-        agreed_P = inverse_depth(1.0 * (seen & (error_PV < OUTLIER * NOISE)))
-        w_P, error_PV = best(np.stack([w_P, agreed_P], axis=1))
+        refined_P = inverse_depth(1.0 * (matched & (error_PV < OUTLIER * MATCH_NOISE)))
+        w_P, error_PV = best(np.stack([w_P, refined_P], axis=1))
     return error_PV
 
 
-def _costs(errors: Array, seen: NDArray[np.bool_]) -> Array:
-    """Squares of the errors in deviations, cut off: a wrong match cannot outweigh the others."""
-    cut: Array = np.minimum(errors / NOISE, OUTLIER)
-    return cut**2 * seen
+def _costs(errors: Array, matched: NDArray[np.bool_]) -> Array:
+    """Return squared errors in standard deviations, truncated at `OUTLIER`; 0 where unmatched."""
+    truncated: Array = np.minimum(errors / MATCH_NOISE, OUTLIER)
+    return truncated**2 * matched
 
 
-def _resampled(costs_EPV: Array, places: Array) -> Array:
-    """The best elevations `[RESAMPLES]` for samples, with replacement, of the cells of the picture and of the views."""
+def _bootstrap(costs_EPV: Array, places: Array) -> Array:
+    """Return the best elevations `[RESAMPLES]` for cells of the picture and views drawn with replacement."""
     _, cell_P = np.unique((places * CELLS).astype(int) @ [1, CELLS], return_inverse=True)
     cells, views = cell_P.max() + 1, costs_EPV.shape[2]
     rng = np.random.default_rng(0)
     cell_weights = rng.multinomial(cells, np.full(cells, 1 / cells), RESAMPLES)
     view_weights = rng.multinomial(views, np.full(views, 1 / views), RESAMPLES)
-    return _least(np.einsum("bp,epv,bv->be", cell_weights[:, cell_P], costs_EPV, view_weights, optimize=True))
+    return _argmin(np.einsum("bp,epv,bv->be", cell_weights[:, cell_P], costs_EPV, view_weights, optimize=True))
 
 
-def _least(costs: Array, degrees: Array = GRID) -> Array:
-    """Where costs `[N, elevations]` are least: the lowest of them, and a parabola through it and its neighbours."""
-    lowest = np.clip(costs.argmin(axis=1), 1, len(degrees) - 2)
-    before, here, after = (costs[np.arange(len(costs)), lowest + i] for i in (-1, 0, 1))
-    bend = np.maximum(before - 2 * here + after, 1e-12)
-    return degrees[lowest] + np.clip((before - after) / (2 * bend), -1, 1) * (degrees[1] - degrees[0])
+def _argmin(costs_NE: Array, degrees_E: Array = ELEVATIONS) -> Array:
+    """Return the elevation of least cost `[N]`, refined by a parabola through the minimum and its neighbours."""
+    lowest = np.clip(costs_NE.argmin(axis=1), 1, len(degrees_E) - 2)
+    before, here, after = (costs_NE[np.arange(len(costs_NE)), lowest + i] for i in (-1, 0, 1))
+    curvature = np.maximum(before - 2 * here + after, 1e-12)
+    return degrees_E[lowest] + np.clip((before - after) / (2 * curvature), -1, 1) * (degrees_E[1] - degrees_E[0])

@@ -1,4 +1,4 @@
-"""Decode a picture (untrusted file, PIL image or array) to an upright one of 8 bits per channel."""
+"""Decode an untrusted picture file, a PIL image or an array to an upright picture of 8 bits per channel."""
 
 import os
 import warnings
@@ -15,15 +15,32 @@ from conf.options import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # and HEIF where pillow-heif is installed
 MAX_PIXELS = 64_000_000
-MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}  # convertible to RGB
-LONG = {"I": "32-bit integers", "F": "32-bit floats"}  # modes whose range of values is unknown
+RGB_MODES = {
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "HSV",
+}  # of Pillow, convertible to RGB
+UNSCALED_MODES = {"I": "32-bit integers", "F": "32-bit floats"}  # their range of values is unknown
 BITS_PER_SAMPLE, PHOTOMETRIC, MIN_IS_WHITE = 258, 262, 0  # TIFF tags and a value of the second
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 
 class PictureError(UserError):
-    """A picture cannot be used. `reason` is the sentence without the option and the path."""
+    """A picture cannot be used.
+
+    Attributes:
+        reason: The message without the option and the path.
+    """
 
     def __init__(self, reason: str, path: str | os.PathLike[str] | None = None):
         super().__init__(f"image: the picture {reason}" if path is None else f"image={path}: {reason}")
@@ -31,14 +48,14 @@ class PictureError(UserError):
 
 
 def load_photograph(picture: Picture) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB, or RGBA with straight alpha where it has transparency.
+    """Return a picture upright, as 8-bit RGB, or as RGBA with straight alpha if it has transparency.
 
     Args:
         picture: The path of a file (its first frame is read), a PIL image (its current frame), or an array of uint8 or
             uint16, `[H, W]`, `[H, W, 3]` or `[H, W, 4]`.
 
     Raises:
-        PictureError: It is missing, not a picture, damaged, too large, or its pixels are of a kind that is not read.
+        PictureError: It is missing, not a picture, damaged, too large, or its pixel format is not supported.
     """
     if isinstance(picture, Image.Image):
         with _decoding():
@@ -51,10 +68,10 @@ def load_photograph(picture: Picture) -> Image.Image:
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Image.Image:
-    """Read the first frame of a picture file as `photograph` does.
+    """Read the first frame of a picture file as `load_photograph` does.
 
     Raises:
-        PictureError: As `photograph`.
+        PictureError: As `load_photograph`.
     """
     if not Path(path).is_file():  # a named pipe would block
         raise PictureError("there is no such picture file", path)
@@ -64,10 +81,10 @@ def read_photograph(path: str | os.PathLike[str]) -> Image.Image:
 
 @contextmanager
 def _decoding(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Turn the failures of Pillow's decoders, which have no common class, into a `PictureError`."""
+    """Convert the errors of Pillow's decoders, which have no common class, to `PictureError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's warnings about files that it reads nevertheless
+            warnings.simplefilter("ignore")  # about files that Pillow can read
             yield
     except PictureError:
         raise
@@ -82,7 +99,7 @@ def _decoding(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
 
 
 def _formats() -> tuple[str, ...]:
-    """Return the formats that Pillow reads here."""
+    """Return the formats that Pillow can read with the packages installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -92,14 +109,14 @@ def _formats() -> tuple[str, ...]:
 
 
 def _unidentified(path: Path) -> str:
-    """Return why Pillow does not know a file, and what to do."""
+    """Return why Pillow cannot identify a file, and what to do."""
     with path.open("rb") as file:
         start = file.read(1024)
     if start[4:8] == b"ftyp":
         return "is a HEIC or AVIF picture that Pillow cannot read here; pip install pillow-heif, or save it as JPEG"
     if b"<svg" in start or path.suffix.lower() in (".svg", ".svgz"):
-        return "is an SVG drawing, which is not read; export it as PNG"
-    return f"is not a picture of a kind that is read ({', '.join(FORMATS)}, 8 or 16 bits); save it as PNG"
+        return "is an SVG drawing, which is not supported; export it as PNG"
+    return f"is not a picture in a supported format ({', '.join(FORMATS)}, 8 or 16 bits); save it as PNG"
 
 
 def _upright(image: Image.Image, path: str | os.PathLike[str] | None = None) -> Image.Image:
@@ -107,23 +124,23 @@ def _upright(image: Image.Image, path: str | os.PathLike[str] | None = None) -> 
         raise PictureError(f"has {image.width} × {image.height} pixels; scale it to at most {MAX_PIXELS:,}", path)
     _load(image)
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I;16"):  # Pillow would clip it to white
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):  # Pillow would clip it to white
         bits = max(tags.get(BITS_PER_SAMPLE, (16,)))
-        turned = _grey(turned, 2**bits - 1, tags.get(PHOTOMETRIC) == MIN_IS_WHITE)
-    if turned.mode not in MODES:
-        kind = LONG.get(turned.mode, f"mode {turned.mode}")
+        upright = _grey(upright, 2**bits - 1, tags.get(PHOTOMETRIC) == MIN_IS_WHITE)
+    if upright.mode not in RGB_MODES:
+        kind = UNSCALED_MODES.get(upright.mode, f"mode {upright.mode}")
         raise PictureError(f"has pixels of {kind}; save it as RGB or grey with 8 or 16 bits", path)
-    key = turned.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:  # of a PNG with 16 bits, whose pixels Pillow reads as 8
-        turned.info["transparency"] = tuple(value >> 8 for value in key)
-    picture = turned.convert("RGBA" if turned.has_transparency_data else "RGB")
-    picture.info.clear()  # no orientation remains to be applied again
+    key = upright.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:  # of a 16-bit PNG, whose pixels Pillow reads as 8 bits
+        upright.info["transparency"] = tuple(value >> 8 for value in key)
+    picture = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    picture.info.clear()  # or the orientation would be applied again
     return picture
 
 
 def _load(image: Image.Image) -> None:
-    """Load the pixels without memory mapping: Pillow maps an uncompressed TIFF with the sides of the turned picture."""
+    """Load the pixels without memory mapping: Pillow maps an uncompressed TIFF with the rotated sides."""
     name = getattr(image, "filename", "")
     if isinstance(image, ImageFile.ImageFile):
         image.filename = ""
@@ -135,7 +152,7 @@ def _load(image: Image.Image) -> None:
 
 
 def _grey(image: Image.Image, largest: int, inverted: bool) -> Image.Image:
-    """Return 16-bit grey as 8 bits, with alpha where one value stands for transparency."""
+    """Return 16-bit grey as 8 bits, with alpha if one value stands for transparency."""
     values = np.asarray(image)
     grey = Image.fromarray(_eight_bits(largest - np.minimum(values, largest) if inverted else values, largest))
     if isinstance(image.info.get("transparency"), int):

@@ -1,8 +1,8 @@
 // The new camera on a sphere of directions around the object. gradio gives `element`, `props`, `trigger` and `watch`.
 // props.value is the turn [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes; 'release' asks for the view.
 
-const R = 100; // the sphere's radius in the drawing, that of a camera at PLAIN_RADIUS
-const PLAIN_RADIUS = 1.85; // object sizes; as in inference/poses.py
+const R = 100; // the sphere's radius in the drawing, that of a camera at DEFAULT_RADIUS
+const DEFAULT_RADIUS = 1.85; // object sizes; as in inference/poses.py
 const DRAG = 90; // degrees for a drag as long as the sphere's radius
 const EYE = { elevation: 24, azimuth: -30 }; // where we look from, degrees; azimuth 0 is the picture's camera
 const LIMITS = { polar: 90, azimuth: 180, radius: 0.7 };
@@ -14,7 +14,7 @@ const radians = (degrees) => (degrees * Math.PI) / 180;
 // A point (polar and azimuth in degrees, radius in object sizes) on the drawing: right, down, and towards us.
 function projected(polar, azimuth, radius) {
   const [p, a, e] = [radians(polar), radians(azimuth - EYE.azimuth), radians(EYE.elevation)];
-  return flat([Math.sin(p) * Math.cos(a), Math.sin(p) * Math.sin(a), Math.cos(p)].map((x) => (x * radius * R) / PLAIN_RADIUS), e);
+  return flat([Math.sin(p) * Math.cos(a), Math.sin(p) * Math.sin(a), Math.cos(p)].map((x) => (x * radius * R) / DEFAULT_RADIUS), e);
 }
 function flat([x, y, z], e) {
   return [y, Math.sin(e) * x - Math.cos(e) * z, Math.cos(e) * x + Math.sin(e) * z];
@@ -47,7 +47,7 @@ function camera(polar, azimuth, radius, kind, layers) {
   const out = [Math.sin(p) * Math.cos(a), Math.sin(p) * Math.sin(a), Math.cos(p)];
   const right = [-Math.sin(a), Math.cos(a), 0];
   const up = [-Math.cos(p) * Math.cos(a), -Math.cos(p) * Math.sin(a), Math.sin(p)];
-  const at = (along, x, y) => flat(out.map((o, i) => (o * radius * R) / PLAIN_RADIUS - o * along + right[i] * x + up[i] * y), e);
+  const at = (along, x, y) => flat(out.map((o, i) => (o * radius * R) / DEFAULT_RADIUS - o * along + right[i] * x + up[i] * y), e);
   const [apex, ...corners] = [at(0, 0, 0), at(20, -12, -9), at(20, 12, -9), at(20, 12, 9), at(20, -12, 9)];
   const layer = apex[2] >= 0 ? layers.near : layers.far;
   const group = shape("g", { class: `camera ${kind}` }, layer);
@@ -69,15 +69,15 @@ function draw() {
   layers.far.replaceChildren();
   layers.near.replaceChildren();
   for (const p of [30, 60, 90, 120, 150])
-    curve(range(0, 360, 5).map((a) => projected(p, a, PLAIN_RADIUS)), p === 90 ? "equator" : "grid", layers);
-  for (const a of range(0, 315, 45)) curve(range(0, 180, 5).map((p) => projected(p, a, PLAIN_RADIUS)), "grid", layers);
-  const way = range(0, 1, 1 / 48).map((t) => projected(inputPolar + t * polar, t * azimuth, PLAIN_RADIUS + t * radius));
+    curve(range(0, 360, 5).map((a) => projected(p, a, DEFAULT_RADIUS)), p === 90 ? "equator" : "grid", layers);
+  for (const a of range(0, 315, 45)) curve(range(0, 180, 5).map((p) => projected(p, a, DEFAULT_RADIUS)), "grid", layers);
+  const way = range(0, 1, 1 / 48).map((t) => projected(inputPolar + t * polar, t * azimuth, DEFAULT_RADIUS + t * radius));
   curve(way, "way", layers);
-  const size = R / PLAIN_RADIUS; // one object size
+  const size = R / DEFAULT_RADIUS; // one object size
   if (props.picture) shape("image", { href: props.picture, x: -size / 2, y: -size / 2, width: size, height: size }, layers.far);
   else shape("circle", { class: "nothing", r: 22 }, layers.far);
-  camera(inputPolar, 0, PLAIN_RADIUS, "input", layers);
-  camera(inputPolar + polar, azimuth, PLAIN_RADIUS + radius, "target", layers);
+  camera(inputPolar, 0, DEFAULT_RADIUS, "input", layers);
+  camera(inputPolar + polar, azimuth, DEFAULT_RADIUS + radius, "target", layers);
   [polar, azimuth, radius].forEach((number, i) => {
     knobs[i].value = number;
     knobs[i].nextElementSibling.value = (number > 0 ? "+" : number < 0 ? "−" : "") + (i < 2 ? `${Math.abs(number)}°` : Math.abs(number).toFixed(2));

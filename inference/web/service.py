@@ -18,7 +18,7 @@ from inference.poses import Turn, orbit_turns, validate_turns
 from inference.preprocess.background import NoSegmenter
 from inference.preprocess.framing import Prepared
 from inference.preprocess.photograph import PictureError
-from inference.view_folder import QUICK
+from inference.view_folder import ELEVATION_SAMPLING
 from inference.web.jobs import Progress, run_with_progress
 from training.model.conditioning import PoseVector
 
@@ -135,7 +135,7 @@ class ViewService:
         elevation = yield from run_with_progress(
             self.device,
             lambda on_step: estimate_elevation(
-                lambda poses: self.novel_view(seen, poses, QUICK, on_step=on_step), prepared.image
+                lambda poses: self.novel_view(seen, poses, ELEVATION_SAMPLING, on_step=on_step), prepared.image
             ),
             lambda: session.wish == wish and not self.closing.is_set(),
         )

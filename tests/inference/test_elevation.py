@@ -69,7 +69,7 @@ def test_pictures_of_a_painted_cube_tell_the_elevation(degrees):
     assert (np.random.get_state()[1] == before).all()
 
 
-@pytest.mark.parametrize(("shade", "reason"), [(0.0, "0 points .* too few"), (0.5, "nothing is seen to turn")])
+@pytest.mark.parametrize(("shade", "reason"), [(0.0, "0 points"), (0.5, "no motion")])
 def test_a_ball_is_unknown(shade, reason):
     """White, and with light from the camera, whose steps of grey SIFT finds again in the same place."""
     away = np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2))
@@ -82,7 +82,7 @@ def test_views_that_do_not_turn_tell_nothing():
     """As of a vase with painted rings, which would else pass for something flat that is seen from the side."""
     texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
     picture = cube(cameras_after([(0, 0, 0)], 30)[0], texture)
-    with pytest.raises(UserError, match=r"nothing is seen to turn.*give elevation=20"):
+    with pytest.raises(UserError, match=r"no motion.*; give elevation=20"):
         estimate_elevation(lambda turns: [picture] * len(turns), picture)
 
 
@@ -97,7 +97,7 @@ def test_views_too_small_to_tell_are_not_drawn():
     def never(turns):
         raise AssertionError("drawn in vain")
 
-    with pytest.raises(UserError, match="views of 32 × 32 pixels are too small to tell; give elevation=20"):
+    with pytest.raises(UserError, match=r"views of 32 × 32 pixels .*; give elevation=20"):
         estimate_elevation(never, Image.new("RGB", (32, 32)))
 
 

@@ -46,7 +46,7 @@ def test_the_pose_is_a_turn_in_degrees(novel_view, prepared):
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_solver", "euler"])
 def test_a_view_does_not_depend_on_its_company(novel_view, prepared, monkeypatch, sampler):
     together = pixels(novel_view(prepared, POSES, QUICK, sampler=sampler))
-    monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 2)
+    monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
     np.testing.assert_allclose(pixels(novel_view(prepared, POSES, QUICK, sampler=sampler)), together, atol=1)
     np.testing.assert_allclose(pixels(novel_view(prepared, POSES[:1], QUICK, sampler=sampler))[0], together[0], atol=1)
 
@@ -81,7 +81,7 @@ def test_poses_that_are_none(novel_view, prepared, poses):
 
 def test_the_picture_is_encoded_once(tiny, monkeypatch):
     """Whatever the number of poses and batches, and not again for what was seen before."""
-    monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 2)
+    monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
     model, calls, quick = NovelView.load(tiny, "cpu"), [], Sampling(steps=1)
     for part in (model.model.image_encoder, model.model.vae.encoder):
         part.register_forward_hook(lambda part, given, answer: calls.append(part))
@@ -115,7 +115,7 @@ def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
 
 
 def test_progress_is_told(novel_view, prepared, monkeypatch):
-    monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 2)
+    monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
     told = []
     novel_view(prepared, POSES[:3], QUICK, on_step=lambda done, total: told.append((done, total)))
     assert told == [(n, 12) for n in (2, 4, 6, 8, 9, 10, 11, 12)]
@@ -134,7 +134,7 @@ def test_in_half_precision_too_a_view_is_the_same_again_and_in_any_company(folde
     half = NovelView.load(folder, "cpu", "bfloat16")
     together = pixels(half(prepared, POSES, QUICK))
     np.testing.assert_array_equal(pixels(half(prepared, POSES, QUICK)), together)
-    monkeypatch.setitem(inference.novel_view.BATCH, "cpu", 1)
+    monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 1)
     company = np.abs(pixels(half(prepared, POSES, QUICK)) - together)
     assert company.mean() < 0.5 and np.abs(np.roll(together, 1, axis=0) - together).mean() > 4
 

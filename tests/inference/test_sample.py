@@ -203,10 +203,10 @@ def test_stopped_it_leaves_no_half_of_a_folder(folder, picture, tmp_path, end):
         (["orbit=4", "grid=2x2"], "give one of poses, orbit, grid and cameras, not orbit and grid"),
         (["orbit=10000"], "orbit: give 1 to 1000, not 10000"),
         (["grid=100x100"], "grid: give 1 to 1000, not 10000"),
-        (["poses=[[0,nan,0]]"], "poses: [0, nan, 0] is no [Δpolar, Δazimuth, Δradius]"),
-        (["poses=[[0,90]]"], "poses: [0, 90] is no [Δpolar, Δazimuth, Δradius]"),
-        (["poses=[[a,b,c]]"], "poses: ['a', 'b', 'c'] is no [Δpolar, Δazimuth, Δradius]"),
-        (["cameras=nothing.npy"], "cameras: there is no file nothing.npy"),
+        (["poses=[[0,nan,0]]"], "poses: [0, nan, 0] "),
+        (["poses=[[0,90]]"], "poses: [0, 90] "),
+        (["poses=[[a,b,c]]"], "poses: ['a', 'b', 'c'] "),
+        (["cameras=nothing.npy"], "cameras=nothing.npy: "),
         (["orbit=2", "sampling.steps=0"], "sampling.steps=0: "),
         (["orbit=2", "samples=0"], "samples=0: "),
         (["orbit=2", "elevation=high"], "elevation=high: "),
@@ -283,7 +283,7 @@ def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
     config = stable / "cc_projection/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "pose_vector": "stable_zero123"}))
     done = sample(stable, picture, tmp_path / "out", TWO, "elevation=none")
-    assert done.returncode == 2 and "needs to know how high the input's camera stood" in done.stderr
+    assert done.returncode == 2 and "give elevation=20" in done.stderr
     assert not (tmp_path / "out").exists()
     assert sample(stable, picture, tmp_path / "out").returncode == 0
     # Cameras say how high the input's stands: the views are those of that elevation, and of no other.
@@ -308,7 +308,7 @@ def test_views_too_small_for_an_elevation_are_told_so_once(folder, picture, tmp_
         shutil.copy(picture, tmp_path / "pictures" / name)
     done = sample(folder, tmp_path / "pictures", tmp_path / "out", TWO, "elevation=estimate")
     assert done.returncode == 0
-    assert done.stderr.count("elevation: unknown; views of 16 × 16 pixels are too small to tell") == 1
+    assert done.stderr.count("elevation: unknown; views of 16 × 16 pixels") == 1
     written = json.loads((tmp_path / "out/b/poses.json").read_text())
     assert written["elevation"]["degrees"] is None and written["views"][0]["camera"] is None
 

@@ -7,7 +7,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 
 from inference.config import Sampler, Sampling
 from inference.novel_view import denoiser
-from inference.samplers import EVEN, clipped, sample, solve
+from inference.samplers import EQUAL_LOG_SNR_STEPS, clipped, sample, solve
 from training.model.ddim import ddim, ddim_timesteps
 from training.model.guidance import guided
 from training.model.zero123 import noise_schedule
@@ -30,7 +30,7 @@ def noise(seed, *shape):
 def solver(request):
     if request.param is Sampler.euler:
         return EulerDiscreteScheduler(**SCHEDULE)
-    return DPMSolverMultistepScheduler(**SCHEDULE, **EVEN)
+    return DPMSolverMultistepScheduler(**SCHEDULE, **EQUAL_LOG_SNR_STEPS)
 
 
 def test_a_perfect_denoiser_brings_the_picture_back(solver):
