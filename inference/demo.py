@@ -1,13 +1,13 @@
-"""A web page that turns the object in a picture.
+"""Serve a web page that samples novel views of the object in a picture.
 
     python -m inference.demo checkpoint=outputs/run/model
     python -m inference.demo checkpoint=105000.ckpt port=0 sampling.sampler=dpm_solver sampling.steps=20
     python -m inference.demo checkpoint=outputs/run/model host=0.0.0.0 port=8000
 
-Drop a picture, see what the model is shown of it, and drag a camera around it: a quick view appears at once and is
-refined; a newer wish ends an older one. Views, contact sheets and films once around can be taken away.
-The page is for this machine's own browser unless `host` says otherwise. It loads nothing from elsewhere, needs no
-account, and keeps visitors' pictures in a temporary folder for about an hour. Ctrl-C ends it and removes them.
+Upload a picture and drag a camera around it: a preview appears first, then the view; a new request cancels the one
+before. Views, films of an orbit and contact sheets can be downloaded.
+The page is served to this machine alone unless `host` is given. It loads nothing from other servers, needs no account,
+and keeps visitors' pictures in a temporary folder for about an hour. Ctrl-C stops it and removes them.
 The last line printed is the address.
 """
 
@@ -34,40 +34,41 @@ from inference.web.service import ViewService
 
 
 def main(config: DemoConfig) -> int:
+    """Load the checkpoint and serve the page until Ctrl-C; return the exit code."""
     port = free_port(config.host, config.port)
     if config.host not in LOOPBACK:
         print(
-            f"warning: host={config.host} lets everyone who reaches this machine draw on it, without a password",
+            f"warning: host={config.host} lets everyone who reaches this machine sample on it, without a password",
             file=sys.stderr,
         )
     if config.cutout not in ("auto", "none"):
-        segmenter(config.cutout)  # is refused now, not when the first visitor comes
-    # One thread for everything the device does: CUDA graphs belong to the thread that recorded them.
+        segmenter(config.cutout)  # so that a wrong model is refused before the first visitor comes
+    # One thread uses the device: a CUDA graph belongs to the thread that recorded it.
     with TemporaryDirectory(prefix="zero123-demo-") as folder, ThreadPoolExecutor(1) as device:
         novel_view = device.submit(
             NovelView.load, config.checkpoint, config.device, config.precision, config.compile
         ).result()
         if config.compile:
             print("compiling …", flush=True)
-            blank, silent = Image.new("RGB", (64, 64), "white"), lambda done, total: None
-            device.submit(novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, on_step=silent).result()
+            blank, no_progress = Image.new("RGB", (64, 64), "white"), lambda done, total: None
+            device.submit(novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, on_step=no_progress).result()
         serve(ViewService(novel_view, device, config, Path(folder).resolve()), port)
     return 0
 
 
-def serve(studio: ViewService, port: int) -> None:
-    """Until Ctrl-C or SIGTERM, with all uploaded and drawn files in the studio's folder."""
-    config, files = studio.config, studio.files
+def serve(service: ViewService, port: int) -> None:
+    """Serve the page until Ctrl-C or SIGTERM, with all uploaded and sampled files in `service.files`."""
+    config, files = service.config, service.files
     # gradio reads these when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(files)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from inference.web.handlers import connect_events
     from inference.web.layout import STYLE, build_page, theme
 
-    page = build_page(studio)
+    page = build_page(service)
     blocks = page.blocks
     with blocks:
-        connect_events(page, studio)
+        connect_events(page, service)
     blocks.queue(max_size=config.queue, api_open=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -78,21 +79,21 @@ def serve(studio: ViewService, port: int) -> None:
             max_file_size=config.max_megabytes * 2**20, state_session_capacity=config.sessions,
             theme=theme(), css=STYLE, app_kwargs={"middleware": request_filters(config.host, files)},
         )  # fmt: skip
-        shown = socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
-        print(f"page: http://{f'[{shown}]' if ':' in shown else shown}:{port}", flush=True)
+        name = socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
+        print(f"page: http://{f'[{name}]' if ':' in name else name}:{port}", flush=True)
         Event().wait()
     except KeyboardInterrupt:
         pass
     finally:
-        studio.closing.set()
+        service.closing.set()
         blocks.close(verbose=False)
 
 
 def free_port(host: str, port: int) -> int:
-    """The port itself where nobody listens on it, or any for 0.
+    """Return `port` if it is free on `host`; any free port for 0.
 
     Raises:
-        UserError: it is in use, or not to be had.
+        UserError: The port is in use, or this machine has no such address.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -102,11 +103,11 @@ def free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         reason = (
-            "somebody listens there already"
+            "another process listens there already"
             if error.errno == errno.EADDRINUSE
             else (error.strerror or str(error)).lower()
         )
-        raise UserError(f"host={host} port={port}: {reason}; name another port, or port=0 for any") from None
+        raise UserError(f"host={host} port={port}: {reason}; give another port, or port=0 for any free one") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the web page answers when it is touched."""
+"""Handle the events of the web page."""
 
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -17,157 +17,174 @@ from conf.options import UserError
 from inference.media import contact_sheet, write_gif, write_mp4
 from inference.web import markup
 from inference.web.jobs import Progress, Superseded
-from inference.web.layout import Film, Page, Settings
-from inference.web.markup import WELCOME, busy, data_url, message, miniature
+from inference.web.layout import OrbitFiles, Page, Settings
 from inference.web.service import Session, ViewRequest, ViewService
 
-# None is part of a public API, and each looks itself at what comes over the network; one at a time uses the device;
-# what ends others cannot wait.
+# No event is part of a public API, and each handler validates its own input, which comes over the network.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "preprocess": False}
-DEVICE: dict[str, Any] = {**PRIVATE, "concurrency_id": "device", "concurrency_limit": 1}
+# Handlers that use the device run one at a time; those that cancel a request run at once.
+ON_DEVICE: dict[str, Any] = {**PRIVATE, "concurrency_id": "device", "concurrency_limit": 1}
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "trigger_mode": "multiple"}
-Shown = dict[Any, Any]  # parts of the page and what they show next; the others stay as they are
-Replies = Generator[Shown, None, None]
+Updates = dict[Any, Any]  # new values of components; the others stay as they are
+Responses = Generator[Updates, None, None]
 Result = TypeVar("Result")
 
 
-def connect_events(page: Page, studio: ViewService) -> None:
-    """Connect the parts of the page with the replies, inside its blocks."""
-    _fetch_nothing()
-    reply, settings, film = Handlers(page, studio), page.settings, page.film
-    asked = [page.session, page.camera, *_parts(settings)]
-    everything = [page.session, page.photo, page.cutout, page.camera, page.view, page.status]
-    drawn = [page.view, page.status]
-    page.photo.upload(reply.forget, page.session, film.box, **AT_ONCE).then(
-        reply.show, page.photo, everything, **DEVICE
-    ).success(reply.draw, asked, drawn, **DEVICE).success(
-        reply.estimate, asked, [page.camera, settings.elevation], **DEVICE
+def connect_events(page: Page, service: ViewService) -> None:
+    """Connect the components of the page with their handlers; call it inside the page's `gr.Blocks`."""
+    _forbid_downloads()
+    handlers, settings, files = Handlers(page, service), page.settings, page.files
+    request = [page.session, page.camera, *_components(settings)]
+    result = [page.view, page.status]
+    everything = [page.session, page.photo, page.cutout, page.camera, *result]
+    page.photo.upload(handlers.cancel, page.session, files.box, **AT_ONCE).then(
+        handlers.load_picture, page.photo, everything, **ON_DEVICE
+    ).success(handlers.sample, request, result, **ON_DEVICE).success(
+        handlers.estimate, request, [page.camera, settings.elevation], **ON_DEVICE
     )
-    page.photo.clear(reply.forget, page.session, film.box, **AT_ONCE).then(reply.show, page.photo, everything, **DEVICE)
-    turned = [page.camera.release, settings.seed.change, settings.guidance.release, settings.steps.release]
-    turned += [settings.sampler.change] + ([settings.elevation.release] if studio.needs_elevation else [])
-    gr.on(turned, reply.wish, asked, None, **AT_ONCE)
-    gr.on(turned, reply.draw, asked, drawn, trigger_mode="always_last", **DEVICE)
+    page.photo.clear(handlers.cancel, page.session, files.box, **AT_ONCE).then(
+        handlers.load_picture, page.photo, everything, **ON_DEVICE
+    )
+    changes = [page.camera.release, settings.seed.change, settings.guidance.release, settings.steps.release]
+    changes += [settings.sampler.change] + ([settings.elevation.release] if service.needs_elevation else [])
+    gr.on(changes, handlers.set_request, request, None, **AT_ONCE)
+    gr.on(changes, handlers.sample, request, result, trigger_mode="always_last", **ON_DEVICE)
     settings.elevation.change(lambda degrees: gr.update(elevation=degrees), settings.elevation, page.camera, **AT_ONCE)
-    page.again.click(None, settings.seed, settings.seed, js="seed => (seed + 1) % 2 ** 32", api_visibility="private")
-    page.orbit.click(reply.wish, [*asked, page.views], None, **AT_ONCE)
+    next_seed = "seed => (seed + 1) % 2 ** 32"
+    page.new_sample.click(None, settings.seed, settings.seed, js=next_seed, api_visibility="private")
+    page.orbit.click(handlers.set_request, [*request, page.views], None, **AT_ONCE)
     page.orbit.click(
-        reply.orbit, [*asked, page.views], [page.status, *_parts(film)], trigger_mode="always_last", **DEVICE
-    )
+        handlers.sample_orbit, [*request, page.views], [page.status, *_components(files)],
+        trigger_mode="always_last", **ON_DEVICE,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Handlers:
+    """The handlers of a page's events. `values` are those of the camera and the settings, as for `parse_request`."""
+
     page: Page
-    studio: ViewService
+    service: ViewService
 
-    def wish(self, session: Session, *asked: Any) -> None:
-        """Heard at once: what is being drawn for an older wish ends at its next step."""
+    def set_request(self, session: Session, *values: Any) -> None:
+        """Set the session's request at once, so that an earlier one is cancelled at its next step."""
         with shown_errors():
-            session.wish = self.studio.wish(*asked)
+            session.request = self.service.parse_request(*values)
 
-    def forget(self, session: Session) -> Shown:
-        session.wish = None
-        return {self.page.film.box: gr.update(visible=False)}
+    def cancel(self, session: Session) -> Updates:
+        """Cancel the session's request and hide the files of the last orbit."""
+        session.request = None
+        return {self.page.files.box: gr.update(visible=False)}
 
-    def show(self, photograph: dict[str, Any] | None) -> Replies:
-        """The object cut out, as the model is shown it."""
+    def load_picture(self, picture: dict[str, Any] | None) -> Responses:
+        """Prepare an uploaded picture and show the input of the model; reset the page if there is none."""
         page = self.page
-        if photograph is None:
-            yield self.nothing(WELCOME)
+        if picture is None:
+            yield self._reset(markup.WELCOME)
             return
-        yield {page.status: busy("cutting the object out")}
+        yield {page.status: markup.busy("removing the background")}
         try:
-            session = self.studio.show(str(photograph["path"]))
+            session = self.service.load_picture(str(picture["path"]))
         except UserError as error:
-            yield self.nothing(str(error)) | {page.photo: None}
+            yield self._reset(str(error)) | {page.photo: None}
             raise gr.Error(escape(str(error)), print_exception=False) from None
         assert session.prepared is not None
+        thumbnail = markup.data_url(markup.thumbnail(session.prepared.cutout))
         yield {
             page.session: session,
             page.cutout: markup.cutout(session.prepared.image),
-            page.camera: gr.update(picture=data_url(miniature(session.prepared.cutout)), note=""),
+            page.camera: gr.update(picture=thumbnail, note=""),
         }
 
-    def draw(self, session: Session, *asked: Any) -> Replies:
-        """A quick view, then the view itself."""
-        page, studio, start = self.page, self.studio, perf_counter()
+    def sample(self, session: Session, *values: Any) -> Responses:
+        """Sample a preview, then the view."""
+        page, service, start = self.page, self.service, perf_counter()
         with shown_errors():
-            session.wish = wish = studio.wish(*asked)
-            if session.seen is None:
-                yield {page.status: message(WELCOME)}
+            session.request = request = service.parse_request(*values)
+            if session.encoded is None:
+                yield {page.status: markup.message(markup.WELCOME)}
                 return
-            quick = studio.preview(wish)
-            if quick is not None:
-                (first,) = yield from reported(studio.draw(session, quick, wish), self.progress("a first look"))
-                yield {page.view: markup.view(first, wish.turn, quick=True), page.status: busy("refining")}
-            (view,) = yield from reported(studio.draw(session, wish, wish), self.progress("refining"))
-            yield {page.view: markup.view(view, wish.turn), page.status: markup.finished(wish, perf_counter() - start)}
+            preview = service.preview(request)
+            if preview is not None:
+                (view,) = yield from reported(service.sample(session, preview, request), self._progress("preview"))
+                yield {page.view: markup.view(view, request.turn, preview=True), page.status: markup.busy("sampling")}
+            (view,) = yield from reported(service.sample(session, request, request), self._progress("sampling"))
+            done = markup.finished(request, perf_counter() - start)
+            yield {page.view: markup.view(view, request.turn), page.status: done}
 
-    def orbit(self, session: Session, *asked: Any) -> Replies:
-        """A film once around, and its views on a sheet."""
+    def sample_orbit(self, session: Session, *values: Any) -> Responses:
+        """Sample the views of an orbit, and write its film and contact sheet."""
         page, start = self.page, perf_counter()
         with shown_errors():
-            session.wish = wish = self.studio.wish(*asked)
-            if session.seen is None or session.prepared is None:
-                yield {page.status: message(WELCOME)}
+            session.request = request = self.service.parse_request(*values)
+            if session.encoded is None or session.prepared is None:
+                yield {page.status: markup.message(markup.WELCOME)}
                 return
-            progress = self.progress(f"{wish.views} views once around")
-            frames = yield from reported(self.studio.draw(session, wish, wish), progress)
-            yield {page.status: busy("making the film")}
-            film = self.filmed(session.prepared.image, frames, wish)
-            done = markup.finished(wish, perf_counter() - start)
-            yield {page.status: done, page.film.box: gr.update(visible=True), **film}
+            progress = self._progress(f"orbit of {request.views} views")
+            views = yield from reported(self.service.sample(session, request, request), progress)
+            yield {page.status: markup.busy("writing the film")}
+            files = self._write_orbit(session.prepared.image, views, request)
+            done = markup.finished(request, perf_counter() - start)
+            yield {page.status: done, page.files.box: gr.update(visible=True), **files}
 
-    def estimate(self, session: Session, *asked: Any) -> Replies:
-        """How high the photograph's camera stood, for the camera control to show it there."""
-        camera, wish = self.page.camera, session.wish
-        if session.seen is None or wish is None or self.studio.needs_elevation:
+    def estimate(self, session: Session, *values: Any) -> Responses:
+        """Estimate the elevation of the picture's camera and show it in the camera control.
+
+        A checkpoint that needs the elevation keeps that of the slider. A new request cancels the estimate.
+        """
+        camera, request = self.page.camera, session.request
+        if session.encoded is None or request is None or self.service.needs_elevation:
             return
-        looking = {camera: gr.update(note="looking how high the photograph's camera stood …")}
+        waiting = {camera: gr.update(note="estimating the elevation of the picture's camera …")}
         try:
-            found = yield from reported(self.studio.estimate(session, wish), lambda progress: looking)
+            estimate = yield from reported(self.service.estimate(session, request), lambda progress: waiting)
         except (UserError, Superseded):
             yield {camera: gr.update(note="")}
             return
-        note = f"photograph's camera: {found.degrees:.0f}° ± {found.uncertainty_degrees:.0f}° above the horizon"
-        degrees = round(found.degrees)
+        degrees = round(estimate.degrees)
+        note = f"picture's camera: {degrees}° ± {estimate.uncertainty_degrees:.0f}° above the horizon"
         yield {camera: gr.update(elevation=degrees, note=note), self.page.settings.elevation: degrees}
 
-    def nothing(self, sentence: str) -> Shown:
+    def _reset(self, sentence: str) -> Updates:
+        """Return the updates that empty the page and show a message."""
         page = self.page
-        empty = {page.cutout: markup.cutout(None), page.view: markup.view(), page.status: message(sentence)}
-        return {page.session: Session(), page.camera: gr.update(picture="", note=""), **empty}
+        return {
+            page.session: Session(),
+            page.camera: gr.update(picture="", note=""),
+            page.cutout: markup.cutout(None),
+            page.view: markup.view(),
+            page.status: markup.message(sentence),
+        }
 
-    def filmed(self, picture: Image.Image, frames: list[Image.Image], wish: ViewRequest) -> Shown:
-        """The files of an orbit, where gradio deletes them in time."""
-        folder, film = Path(tempfile.mkdtemp(dir=self.studio.files)), self.page.film
-        write_mp4(folder / "orbit.mp4", frames)
-        write_gif(folder / "orbit.gif", frames)
-        labels = [f"{polar:+g}° {azimuth:+.0f}° {radius:+g}" for polar, azimuth, radius in wish.turns]
-        contact_sheet([picture, *frames], ["input", *labels]).save(folder / "views.png")
-        names = {film.video: "orbit.mp4", film.mp4: "orbit.mp4", film.gif: "orbit.gif", film.sheet: "views.png"}
-        return {part: str(folder / name) for part, name in names.items()}
+    def _write_orbit(self, picture: Image.Image, views: list[Image.Image], request: ViewRequest) -> Updates:
+        """Write the files of an orbit to a folder that gradio deletes after `layout.KEEP_S`."""
+        folder, files = Path(tempfile.mkdtemp(dir=self.service.files)), self.page.files
+        write_mp4(folder / "orbit.mp4", views)
+        write_gif(folder / "orbit.gif", views)
+        labels = [f"{polar:+g}° {azimuth:+.0f}° {radius:+g}" for polar, azimuth, radius in request.turns]
+        contact_sheet([picture, *views], ["input", *labels]).save(folder / "views.png")
+        names = {files.video: "orbit.mp4", files.mp4: "orbit.mp4", files.gif: "orbit.gif", files.sheet: "views.png"}
+        return {component: str(folder / name) for component, name in names.items()}
 
-    def progress(self, verb: str) -> Callable[[Progress], Shown]:
-        return lambda progress: {self.page.status: busy(verb, progress)}
+    def _progress(self, task: str) -> Callable[[Progress], Updates]:
+        return lambda progress: {self.page.status: markup.busy(task, progress)}
 
 
 def reported(
-    drawing: Generator[Progress, None, Result], shown: Callable[[Progress], Shown]
-) -> Generator[Shown, None, Result]:
-    """What the page shows while something is drawn, and in the end what was drawn."""
+    job: Generator[Progress, None, Result], update: Callable[[Progress], Updates]
+) -> Generator[Updates, None, Result]:
+    """Yield the updates for a job's progress, and return the job's result."""
     while True:
         try:
-            progress = next(drawing)
+            progress = next(job)
         except StopIteration as end:
             return end.value
-        yield shown(progress)
+        yield update(progress)
 
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """What a visitor can mend becomes a sentence on the page; what nobody waits for ends without a word."""
+    """Show the message of a `UserError` on the page, and end without one if the request was superseded."""
     try:
         yield
     except UserError as error:
@@ -176,14 +193,14 @@ def shown_errors() -> Iterator[None]:
         pass
 
 
-def _parts(record: Settings | Film) -> list[Any]:
-    return [getattr(record, field.name) for field in fields(record)]
+def _components(group: Settings | OrbitFiles) -> list[Any]:
+    return [getattr(group, field.name) for field in fields(group)]
 
 
-def _fetch_nothing() -> None:
-    """gradio would download what a request names by its URL."""
+def _forbid_downloads() -> None:
+    """Keep gradio from downloading a file that a request names by its URL."""
 
     async def refuse(url: str, *_: Any, **__: Any) -> str:
-        raise gr.Error("pictures are uploaded here, not fetched", print_exception=False)
+        raise gr.Error("URLs are not downloaded here; upload the picture", print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse

@@ -1,4 +1,4 @@
-"""Drawing that others watch and can call off."""
+"""Run sampling on the device with progress reports and cancellation."""
 
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor
@@ -10,56 +10,65 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 OnStep = Callable[[int, int], object]
-REFRESH = 0.1  # seconds between two reports, at least
+REPORT_INTERVAL_S = 0.1  # shortest time between two reports
 
 
 @dataclass(frozen=True)
 class Progress:
+    """Steps done and in total, and the seconds since the start."""
+
     done: int
     total: int
-    seconds: float  # since the start
+    seconds: float
 
     @property
     def seconds_left(self) -> float:
+        """Remaining time at the mean speed so far."""
         return self.seconds / self.done * (self.total - self.done)
 
 
 class Superseded(Exception):
-    """Nobody waits for it any more."""
+    """The result is no longer wanted."""
 
 
 def run_with_progress(
-    device: Executor, draw: Callable[[OnStep], Result], wanted: Callable[[], bool]
+    device: Executor, sample: Callable[[OnStep], Result], wanted: Callable[[], bool]
 ) -> Generator[Progress, None, Result]:
-    """Let `device` draw, yield how far it is, and return what was drawn.
+    """Run `sample` on `device`, yield its progress and return its result.
 
-    `draw` hands the steps made and to be made to its `on_step`. At a step where it is no longer `wanted`, or where this
-    generator was closed, it ends.
+    It is cancelled at the first step at which it is not `wanted` or this generator has been closed.
+
+    Args:
+        device: Runs one job at a time.
+        sample: Takes `on_step`, to be called with the numbers of steps done and in total.
+        wanted: Whether the result is still wanted; called on the device's thread.
 
     Raises:
-        Superseded: it was no longer wanted.
+        Superseded: The result was no longer wanted.
     """
-    steps, gone, start = SimpleQueue[tuple[int, int] | None](), Event(), perf_counter()
+    steps, closed, start = SimpleQueue[tuple[int, int] | None](), Event(), perf_counter()
+
+    def check() -> None:
+        if closed.is_set() or not wanted():
+            raise Superseded
 
     def on_step(done: int, total: int) -> None:
-        if gone.is_set() or not wanted():
-            raise Superseded
+        check()
         steps.put((done, total))
 
-    def begin() -> Result:
-        if gone.is_set() or not wanted():
-            raise Superseded
-        return draw(on_step)
+    def job() -> Result:
+        check()
+        return sample(on_step)
 
-    future = device.submit(begin)
+    future = device.submit(job)
     future.add_done_callback(lambda _: steps.put(None))
-    told = -REFRESH
+    reported = -REPORT_INTERVAL_S
     try:
         while (step := steps.get()) is not None:
             seconds = perf_counter() - start
-            if seconds - told >= REFRESH:
-                told = seconds
+            if seconds - reported >= REPORT_INTERVAL_S:
+                reported = seconds
                 yield Progress(*step, seconds)
         return future.result()
     finally:
-        gone.set()
+        closed.set()

@@ -1,4 +1,4 @@
-"""The web page: what lies where. What happens when it is touched is in replies.py."""
+"""Build the components of the web page; their events are handled in handlers.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,19 @@ import gradio as gr
 
 from inference.config import DemoConfig, Sampler
 from inference.web import markup
-from inference.web.camera_control import LIKELY_ELEVATION, camera_control
+from inference.web.camera_control import DEFAULT_ELEVATION, camera_control
 from inference.web.service import Session, ViewService
 
 STYLE = (Path(__file__).parent / "layout.css").read_text()
-KEPT = 3600  # seconds for which a visitor's picture and files are kept
+KEEP_S = 3600  # seconds for which a visitor's picture and files are kept
+DEFAULT_ORBIT_VIEWS = 24
 SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
-BARE: dict[str, Any] = {"apply_default_css": False}
+NO_DEFAULT_CSS: dict[str, Any] = {"apply_default_css": False}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Under "More"."""
+    """The settings of the sampler, in the order of `ViewService.parse_request`."""
 
     seed: gr.Number
     guidance: gr.Slider
@@ -29,8 +30,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Film:
-    """What an orbit leaves."""
+class OrbitFiles:
+    """The film of an orbit and the buttons to download its files."""
 
     box: gr.Column
     video: gr.Video
@@ -41,7 +42,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Page:
-    """The parts of the page, and what is kept of its visitor."""
+    """The components of the page, and the state of its visitor."""
 
     blocks: gr.Blocks
     session: gr.State
@@ -51,59 +52,70 @@ class Page:
     settings: Settings
     view: gr.HTML
     status: gr.HTML
-    again: gr.Button
+    new_sample: gr.Button
     views: gr.Slider
     orbit: gr.Button
-    film: Film
+    files: OrbitFiles
 
 
 def theme() -> gr.themes.Base:
+    """Return gradio's theme with fonts of the visitor's system; layout.css sets the colours."""
     return gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=SYSTEM_FONT, font_mono=("monospace",))
 
 
-def build_page(studio: ViewService) -> Page:
-    """On the left what goes in, on the right what comes out; one below the other where it is narrow."""
-    most = studio.config.max_views
-    name = "/".join(Path(studio.config.checkpoint).parts[-2:])
+def build_page(service: ViewService) -> Page:
+    """Build the page: the picture and the camera on the left, the view on the right; one column on narrow screens."""
+    max_views = service.config.max_views
+    name = "/".join(Path(service.config.checkpoint).parts[-2:])
     with gr.Blocks(
-        title="Another view", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT), fill_width=True
+        title="Novel views", analytics_enabled=False, delete_cache=(KEEP_S // 4, KEEP_S), fill_width=True
     ) as blocks:
-        session = gr.State(Session(), time_to_live=KEPT)
-        gr.HTML(markup.header(name, studio.novel_view), **BARE)
-        with gr.Row(elem_id="room"):
-            with gr.Column(elem_id="desk", min_width=0):
-                with gr.Row(elem_id="pictures"):
-                    photo = gr.Image(
-                        label="Photograph", show_label=False, type="filepath", sources=["upload", "clipboard"],
-                        buttons=[], elem_id="photo",
-                    )  # fmt: skip
-                    cutout = gr.HTML(markup.cutout(None), elem_id="cutout", **BARE)
-                    gr.HTML(markup.CAPTIONS, elem_id="captions", **BARE)
+        session = gr.State(Session(), time_to_live=KEEP_S)
+        gr.HTML(markup.header(name, service.novel_view), **NO_DEFAULT_CSS)
+        with gr.Row(elem_id="columns"):
+            with gr.Column(elem_id="input", min_width=0):
+                photo, cutout = _build_pictures()
                 camera = camera_control("camera-control")
                 with gr.Accordion("More", open=False, elem_id="more"):
-                    settings = _settings(studio.config)
-                    views = gr.Slider(2, most, min(24, most), step=1, label="Views in an orbit")
-            with gr.Column(elem_id="wall", min_width=0):
-                view = gr.HTML(markup.view(), elem_id="view", **BARE)
-                status = gr.HTML(markup.message(markup.WELCOME), elem_id="status", **BARE)
+                    settings = _build_settings(service.config)
+                    initial = min(DEFAULT_ORBIT_VIEWS, max_views)
+                    views = gr.Slider(2, max_views, initial, step=1, label="Views in an orbit")
+            with gr.Column(elem_id="output", min_width=0):
+                view = gr.HTML(markup.view(), elem_id="view", **NO_DEFAULT_CSS)
+                status = gr.HTML(markup.message(markup.WELCOME), elem_id="status", **NO_DEFAULT_CSS)
                 with gr.Row(elem_id="tools"):
                     orbit = gr.Button("Orbit", variant="primary", elem_id="orbit")
-                    again = gr.Button("Another guess", elem_id="again")
-                with gr.Column(visible=False, elem_id="film") as box:
-                    video = gr.Video(show_label=False, autoplay=True, loop=True, buttons=[], interactive=False)
-                    with gr.Row():
-                        film = Film(
-                            box, video, *map(gr.DownloadButton, ("Film, MP4", "Film, GIF", "Contact sheet"))
-                        )  # fmt: skip
-    return Page(blocks, session, photo, cutout, camera, settings, view, status, again, views, orbit, film)
+                    new_sample = gr.Button("New sample", elem_id="new-sample")
+                files = _build_orbit_files()
+    return Page(blocks, session, photo, cutout, camera, settings, view, status, new_sample, views, orbit, files)
 
 
-def _settings(config: DemoConfig) -> Settings:
+def _build_pictures() -> tuple[gr.Image, gr.HTML]:
+    """Return the components of the uploaded picture and of the input of the model."""
+    with gr.Row(elem_id="pictures"):
+        photo = gr.Image(
+            label="Picture", show_label=False, type="filepath", sources=["upload", "clipboard"], buttons=[],
+            elem_id="photo",
+        )  # fmt: skip
+        cutout = gr.HTML(markup.cutout(None), elem_id="cutout", **NO_DEFAULT_CSS)
+        gr.HTML(markup.CAPTIONS, elem_id="captions", **NO_DEFAULT_CSS)
+    return photo, cutout
+
+
+def _build_settings(config: DemoConfig) -> Settings:
     sampling = config.sampling
     return Settings(
         seed=gr.Number(sampling.seed, label="Seed", minimum=0, maximum=2**32 - 1, step=1),
         guidance=gr.Slider(1, 10, sampling.guidance, step=0.1, label="Guidance"),
         steps=gr.Slider(1, config.max_steps, sampling.steps, step=1, label="Steps"),
-        sampler=gr.Radio([one.value for one in Sampler], value=sampling.sampler.value, label="Sampler"),
-        elevation=gr.Slider(-90, 90, LIKELY_ELEVATION, step=1, label="Elevation of the photograph's camera, degrees"),
+        sampler=gr.Radio([sampler.value for sampler in Sampler], value=sampling.sampler.value, label="Sampler"),
+        elevation=gr.Slider(-90, 90, DEFAULT_ELEVATION, step=1, label="Elevation of the picture's camera, degrees"),
     )
+
+
+def _build_orbit_files() -> OrbitFiles:
+    with gr.Column(visible=False, elem_id="orbit-files") as box:
+        video = gr.Video(show_label=False, autoplay=True, loop=True, buttons=[], interactive=False)
+        with gr.Row():
+            buttons = [gr.DownloadButton(name) for name in ("Film, MP4", "Film, GIF", "Contact sheet")]
+    return OrbitFiles(box, video, *buttons)

@@ -1,4 +1,4 @@
-"""Pieces of HTML for the web page. Whatever comes from outside goes through `escape`."""
+"""Build HTML for the web page. All text that comes from outside is escaped."""
 
 import base64
 import io
@@ -12,85 +12,90 @@ from inference.poses import Turn
 from inference.web.jobs import Progress
 from inference.web.service import ViewRequest
 
-WELCOME = "Drop a picture of one object to begin."
-CAPTIONS = "<div class='captions'><p>Photograph</p><p>Shown to the model</p></div>"
+WELCOME = "Upload a picture of one object to begin."
+CAPTIONS = "<div class='captions'><p>Picture</p><p>Input of the model</p></div>"
+THUMBNAIL_PX = 256
 
 
 def header(checkpoint: str, novel_view: NovelView) -> str:
-    """What this is, and which checkpoint draws at which resolution on which device."""
+    """Return the title with the checkpoint, its resolution, the device and the number format."""
     model = novel_view.model
     cuda = model.device.type == "cuda"
     device = torch.cuda.get_device_name(model.device) if cuda else "CPU"
-    kind = str(model.unet.dtype).removeprefix("torch.")
-    facts = (checkpoint, f"{model.resolution} × {model.resolution}", f"{device}, {kind}")
-    return f"""<header><div><h1>Another view</h1><p>One picture of an object in, any other view of it out.</p></div>
+    dtype = str(model.unet.dtype).removeprefix("torch.")
+    facts = (checkpoint, f"{model.resolution} × {model.resolution}", f"{device}, {dtype}")
+    return f"""<header><div><h1>Novel views</h1><p>See the object of one picture from other cameras.</p></div>
 <ul>{"".join(f"<li>{escape(fact)}</li>" for fact in facts)}</ul></header>"""
 
 
 def cutout(picture: Image.Image | None) -> str:
-    """What the model is shown."""
+    """Return the input of the model, or an empty frame."""
     if picture is None:
         return "<figure class='card empty'></figure>"
-    return f"<figure class='card'><img src='{data_url(picture)}' alt='The object as the model is shown it'/></figure>"
+    return f"<figure class='card'><img src='{data_url(picture)}' alt='The input of the model'/></figure>"
 
 
-def view(picture: Image.Image | None = None, turn: Turn = (0, 0, 0), quick: bool = False) -> str:
-    """The large picture with a link that takes it away; without one, the place for it."""
+def view(picture: Image.Image | None = None, turn: Turn = (0, 0, 0), preview: bool = False) -> str:
+    """Return a view with its turn and, unless it is a preview, a link to download it; without one, an empty frame."""
     if picture is None:
-        return f"<figure class='card empty'>{CAMERA}<p>The object from elsewhere appears here.</p></figure>"
+        return f"<figure class='card empty'>{CAMERA_ICON}<p>The new view appears here.</p></figure>"
     polar, azimuth, radius = turn
     name = f"view_{polar:+g}_{azimuth:+g}_{radius:+g}.png"
     url = data_url(picture)
     label = f"Δpolar {signed(polar)}°, Δazimuth {signed(azimuth)}°, Δradius {signed(radius)}"
-    link = "" if quick else f"<a download='{name}' href='{url}'>PNG</a>"
-    kind = "quick" if quick else "whole"
+    link = "" if preview else f"<a download='{name}' href='{url}'>PNG</a>"
+    kind = "preview" if preview else "final"
     return f"""<figure class='card {kind}'><img src='{url}' alt='The object after {label}'/>
 <figcaption><span>{label}</span>{link}</figcaption></figure>"""
 
 
 def message(sentence: str) -> str:
+    """Return a status message."""
     return f"<p role='status'>{escape(sentence)}</p>"
 
 
-def busy(verb: str, progress: Progress | None = None) -> str:
-    """A bar, and how long it will take."""
+def busy(task: str, progress: Progress | None = None) -> str:
+    """Return a status message with a progress bar and, once steps are reported, the time left."""
     if progress is None:
-        return f"<p role='status'>{escape(verb)} …</p><div class='bar waiting'><i></i></div>"
+        return f"<p role='status'>{escape(task)} …</p><div class='bar waiting'><i></i></div>"
     percent = 100 * progress.done / progress.total
-    return f"""<p role='status'>{escape(verb)} <span>step {progress.done} of {progress.total},
+    return f"""<p role='status'>{escape(task)} <span>step {progress.done} of {progress.total},
 {duration(progress.seconds_left)} left</span></p><div class='bar'><i style='width:{percent:.1f}%'></i></div>"""
 
 
-def finished(wish: ViewRequest, seconds: float) -> str:
-    """What was done, and how long it took."""
-    sampling = wish.sampling
-    what = f"{wish.views} views in {duration(seconds)}" if wish.views > 1 else f"Drawn in {duration(seconds)}"
-    how = f"{sampling.steps} steps of {sampling.sampler}, guidance {sampling.guidance:g}, seed {sampling.seed}"
-    return f"<p role='status'>{what} <span>{how}</span></p>"
+def finished(request: ViewRequest, seconds: float) -> str:
+    """Return the status message of a finished request: its time and its settings."""
+    sampling = request.sampling
+    subject = f"{request.views} views" if request.views > 1 else "View"
+    settings = f"{sampling.steps} steps of {sampling.sampler}, guidance {sampling.guidance:g}, seed {sampling.seed}"
+    return f"<p role='status'>{subject} in {duration(seconds)} <span>{settings}</span></p>"
 
 
-def miniature(cutout: Image.Image) -> Image.Image:
-    """The object alone, small, for a camera to be moved around: a photograph's cut-out may have megabytes."""
+def thumbnail(cutout: Image.Image) -> Image.Image:
+    """Return the object's bounding box, scaled down for the camera control."""
     small = cutout.crop(cutout.getchannel("A").getbbox())
-    small.thumbnail((256, 256))
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     return small
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture itself, without loss."""
+    """Return the picture as a data URL, PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def duration(seconds: float) -> str:
+    """Return a duration such as "3.1 s" or "2 min 5 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def signed(number: float) -> str:
+    """Return a number with its sign, "0" for zero."""
     return f"{number:+.4g}".replace("-", "−") if number else "0"
 
 
-CAMERA = """<svg viewBox="0 0 120 90" aria-hidden="true"><path d="M34 26h12l6-9h26l6 9h10a8 8 0 0 1 8 8v34a8 8 0 0 1-8 8
+CAMERA_ICON = """<svg viewBox="0 0 120 90" aria-hidden="true"><path d="
+M34 26h12l6-9h26l6 9h10a8 8 0 0 1 8 8v34a8 8 0 0 1-8 8
 H26a8 8 0 0 1-8-8V34a8 8 0 0 1 8-8h8z"/><circle cx="62" cy="49" r="16"/></svg>"""

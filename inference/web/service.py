@@ -1,4 +1,4 @@
-"""What the web page lets its visitors do: show a picture, ask for a view of it, ask for views once around it."""
+"""Sample views for the visitors of the web page: load a picture, sample a view or an orbit, estimate the elevation."""
 
 import sys
 from collections.abc import Generator
@@ -25,15 +25,23 @@ from training.model.conditioning import PoseVector
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What a visitor asks for: the view after a turn, or `views` of them once around from there."""
+    """A request for the view after a turn, or for an orbit.
+
+    Attributes:
+        turn: The turn of the camera; an orbit keeps its polar angle and radius.
+        sampling: Settings of the sampler.
+        elevation: Of the picture's camera, degrees above the horizon.
+        views: Number of views; more than one are an orbit.
+    """
 
     turn: Turn
     sampling: Sampling
-    elevation: float  # of the picture's camera, degrees above the horizon
+    elevation: float
     views: int = 1
 
     @property
     def turns(self) -> list[Turn]:
+        """The turn of each view."""
         if self.views == 1:
             return [self.turn]
         polar, _, radius = self.turn
@@ -42,32 +50,40 @@ class ViewRequest:
 
 @dataclass
 class Session:
-    """What is kept of a visitor: the picture, what the model knows of it, and the latest wish, which ends others."""
+    """The state of a visitor: the prepared and encoded picture, and the latest request, which cancels earlier ones."""
 
     prepared: Prepared | None = None
-    seen: EncodedImage | None = None
-    wish: ViewRequest | None = None
+    encoded: EncodedImage | None = None
+    request: ViewRequest | None = None
 
 
 @dataclass(frozen=True)
 class ViewService:
-    """A checkpoint on a device that does one thing at a time."""
+    """Sample views on a device that runs one job at a time.
+
+    Attributes:
+        novel_view: The checkpoint.
+        device: Runs everything that uses the device.
+        config: Options of the command.
+        files: Folder of uploaded and sampled files.
+        closing: Cancels all jobs when it is set.
+    """
 
     novel_view: NovelView
     device: Executor
     config: DemoConfig
-    files: Path  # where visitors' pictures are uploaded to
-    closing: Event = field(default_factory=Event)  # ends everything
+    files: Path
+    closing: Event = field(default_factory=Event)
 
-    def show(self, path: str) -> Session:
-        """Prepare and encode a visitor's picture, which was uploaded to `files`.
+    def load_picture(self, path: str) -> Session:
+        """Prepare and encode a picture that a visitor uploaded to `files`.
 
         Raises:
-            UserError: It cannot be read, no object is found in it, or the segmentation model cannot be used; the
+            UserError: It cannot be read, no object is found in it, or the segmentation model cannot be used. The
                 message names no path of the server.
         """
         if not Path(path).resolve().is_relative_to(self.files):
-            raise UserError("upload a picture; none of this server's own is shown")
+            raise UserError("this picture was not uploaded; upload one")
         try:
             prepared = self.novel_view.prepare(path, self.config.cutout, self.config.fill)
         except NoSegmenter as error:
@@ -80,67 +96,80 @@ class ViewService:
             raise UserError(f"{Path(path).name} {error.reason}") from error
         return Session(prepared, self.device.submit(self.novel_view.encode, prepared).result())
 
-    def wish(
+    def parse_request(
         self, turn: Any, seed: Any, guidance: Any, steps: Any, sampler: Any, elevation: Any, views: Any = 1
     ) -> ViewRequest:
-        """The same as a wish, once it is known to be sound: it came over the network.
+        """Return values that came over the network as a request.
 
         Raises:
-            UserError: a number is none, or out of its range.
+            UserError: A value has a wrong type or is out of its range.
         """
-        bounds = {
+        ranges = {
             "seed": (seed, 0, 2**32 - 1),
             "guidance": (guidance, 0, 100),
             "steps": (steps, 1, self.config.max_steps),
             "elevation": (elevation, -90, 90),
             "views": (views, 1, self.config.max_views),
         }
-        for name, (number, least, most) in bounds.items():
-            if not isinstance(number, (int, float)) or not least <= number <= most:
-                raise UserError(f"{name}={number} is outside {least}..{most}")
+        for name, (number, lowest, highest) in ranges.items():
+            if not isinstance(number, (int, float)) or not lowest <= number <= highest:
+                raise UserError(f"{name}={number}: must be between {lowest} and {highest}")
         sampling = replace(
             self.config.sampling, seed=int(seed), guidance=float(guidance), steps=int(steps), sampler=sampler
         )
         return ViewRequest(validate_turns([turn])[0], sampling, float(elevation), int(views))
 
-    def preview(self, wish: ViewRequest) -> ViewRequest | None:
-        """The same in few steps, where that is less."""
+    def preview(self, request: ViewRequest) -> ViewRequest | None:
+        """Return the request for a preview in few steps; None if it would take as many steps as the request."""
         steps = self.config.preview_steps
-        if steps >= wish.sampling.steps:
+        if steps >= request.sampling.steps:
             return None
-        return replace(wish, sampling=replace(wish.sampling, steps=steps, sampler=Sampler.dpm_solver))
+        return replace(request, sampling=replace(request.sampling, steps=steps, sampler=Sampler.dpm_solver))
 
-    def draw(
-        self, session: Session, wish: ViewRequest, of: ViewRequest
+    def sample(
+        self, session: Session, request: ViewRequest, latest: ViewRequest
     ) -> Generator[Progress, None, list[Image.Image]]:
-        """What is wished for, as long as it is part of the session's latest wish, `of`."""
-        seen = session.seen
-        assert seen is not None
-        elevation = wish.elevation if self.needs_elevation else None
+        """Sample the views of a request, yielding progress, while `latest` is the session's latest request.
+
+        Args:
+            session: Has an encoded picture.
+            request: `latest` or its preview.
+            latest: The request of the visitor.
+
+        Raises:
+            Superseded: The session has another request.
+        """
+        encoded = session.encoded
+        assert encoded is not None
+        elevation = request.elevation if self.needs_elevation else None
         views = yield from run_with_progress(
             self.device,
-            lambda on_step: self.novel_view(seen, wish.turns, wish.sampling, elevation=elevation, on_step=on_step),
-            lambda: session.wish == of and not self.closing.is_set(),
+            lambda on_step: self.novel_view(
+                encoded, request.turns, request.sampling, elevation=elevation, on_step=on_step
+            ),
+            lambda: session.request == latest and not self.closing.is_set(),
         )
         return views
 
-    def estimate(self, session: Session, wish: ViewRequest) -> Generator[Progress, None, Elevation]:
-        """How high the picture's camera stood, as long as nothing else is wished for.
+    def estimate(self, session: Session, latest: ViewRequest) -> Generator[Progress, None, Elevation]:
+        """Estimate the elevation of the picture's camera, while `latest` is the session's latest request.
 
         Raises:
-            UserError: it cannot be told.
+            UserError: The elevation cannot be estimated.
+            Superseded: The session has another request.
         """
-        seen, prepared = session.seen, session.prepared
-        assert seen is not None and prepared is not None
+        encoded, prepared = session.encoded, session.prepared
+        assert encoded is not None and prepared is not None
         elevation = yield from run_with_progress(
             self.device,
             lambda on_step: estimate_elevation(
-                lambda poses: self.novel_view(seen, poses, ELEVATION_SAMPLING, on_step=on_step), prepared.image
+                lambda poses: self.novel_view(encoded, poses, ELEVATION_SAMPLING, on_step=on_step), prepared.image
             ),
-            lambda: session.wish == wish and not self.closing.is_set(),
+            lambda: session.request == latest and not self.closing.is_set(),
         )
         return elevation
 
     @property
     def needs_elevation(self) -> bool:
+        """Whether the pose vector of the checkpoint holds the elevation."""
         return self.novel_view.model.cc_projection.pose_vector is PoseVector.stable_zero123

@@ -123,9 +123,9 @@ def test_a_model_that_finds_nothing_or_all_of_the_picture_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda path: path.write_bytes(b""), "is not a model that onnxruntime runs"),
-        (lambda path: path.write_bytes(b"PK\3\4 no model" * 99), "is not a model that onnxruntime runs"),
-        (lambda path: path.write_bytes(model(path).read_bytes()[:-20]), "is not a model that onnxruntime runs"),
+        (lambda path: path.write_bytes(b""), "is not a model that onnxruntime can run"),
+        (lambda path: path.write_bytes(b"PK\3\4 no model" * 99), "is not a model that onnxruntime can run"),
+        (lambda path: path.write_bytes(model(path).read_bytes()[:-20]), "is not a model that onnxruntime can run"),
         (lambda path: model(path, shape=(1, 3, 32, 16)), r"takes \[1, 3, 32, 16\]; give .* \[1, 3, S, S\]"),
         (lambda path: model(path, shape=(2, 3, 32, 32)), r"takes \[2, 3, 32, 32\]; give .* \[1, 3, S, S\]"),
         (lambda path: model(path, shape=(1, 3, 4096, 4096)), r"takes \[1, 3, 4096, 4096\]; give"),

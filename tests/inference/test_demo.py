@@ -88,7 +88,7 @@ def tab(chromium, server):
 @pytest.fixture
 def page(tab, picture):
     """The page after a picture was dropped and its first view drawn, the camera where it was at first."""
-    if not tab.locator("#view .whole").count():
+    if not tab.locator("#view .final").count():
         tab.set_input_files("#photo input[type=file]", picture)
     turn(tab, 0, 45, 0)
     return tab
@@ -98,9 +98,9 @@ def turn(page, polar, azimuth, radius):
     """Move the sliders, as a finger would, and wait for the view."""
     for name, number in (("polar", polar), ("azimuth", azimuth), ("radius", radius)):
         page.locator(f"#camera-control input[name={name}]").evaluate(
-            "(knob, number) => { knob.value = number; knob.dispatchEvent(new Event('input')) }", str(number)
+            "(slider, number) => { slider.value = number; slider.dispatchEvent(new Event('input')) }", str(number)
         )
-    page.locator("#camera-control input[name=radius]").evaluate("knob => knob.dispatchEvent(new Event('change'))")
+    page.locator("#camera-control input[name=radius]").evaluate("slider => slider.dispatchEvent(new Event('change'))")
     view_after(page, polar, azimuth, radius)
 
 
@@ -108,12 +108,12 @@ def view_after(page, polar, azimuth, radius):
     """The picture that the browser shows once the view after that turn is drawn."""
     signed = [f"{number:+g}".replace("-", "−") if number else "0" for number in (polar, azimuth, radius)]
     caption = f"Δpolar {signed[0]}°, Δazimuth {signed[1]}°, Δradius {signed[2]}"
-    image = page.locator(f"#view .whole img[alt='The object after {caption}']")
+    image = page.locator(f"#view .final img[alt='The object after {caption}']")
     image.wait_for()
     return Image.open(io.BytesIO(base64.b64decode(image.get_attribute("src").split(",")[1])))
 
 
-def knobs(page):
+def slider_values(page):
     return [
         float(page.locator(f"#camera-control input[name={name}]").input_value())
         for name in ("polar", "azimuth", "radius")
@@ -157,7 +157,7 @@ def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
 
 
 def test_another_guess_is_the_next_seed(page, picture, novel_view):
-    page.locator("#again").click()
+    page.locator("#new-sample").click()
     page.get_by_text("seed 1").wait_for()
     shown = novel_view.prepare(picture, "none")
     (drawn,) = novel_view(shown, [[0, 45, 0]], steps=STEPS, seed=1)
@@ -179,20 +179,20 @@ def test_dragging_the_camera_turns_it(page):
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + radius / 2, y + radius / 3, steps=4)
-    assert knobs(page) == [30, 90, 0]  # at once, the view when it is let go
+    assert slider_values(page) == [30, 90, 0]  # at once, the view when it is let go
     page.mouse.up()
     view_after(page, 30, 90, 0)
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 1.5 * radius, y - 2 * radius, steps=4)
     page.mouse.up()
-    assert knobs(page) == [-90, -135, 0]  # 225° is −135°; no camera is higher than the pole
+    assert slider_values(page) == [-90, -135, 0]  # 225° is −135°; no camera is higher than the pole
     view_after(page, -90, -135, 0)
 
 
 def test_wheel_keys_and_sliders_move_the_same_camera(page):
     place = "circle => [circle.getAttribute('cx'), circle.getAttribute('cy')]"
-    grip = page.locator("#camera-control .target .grip")
+    grip = page.locator("#camera-control .target .handle")
     before = grip.evaluate(place)
     page.locator("#camera-control svg").hover()
     page.mouse.wheel(0, 100)
@@ -201,7 +201,7 @@ def test_wheel_keys_and_sliders_move_the_same_camera(page):
     page.locator("#camera-control svg").focus()
     for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "+"):
         page.keyboard.press(key)
-    assert knobs(page) == [5, 35, 0.05]
+    assert slider_values(page) == [5, 35, 0.05]
     view_after(page, 5, 35, 0.05)
     assert grip.evaluate(place) != before
     turn(page, 0, 45, 0)
@@ -234,9 +234,9 @@ def test_an_orbit_is_a_film_to_play_and_to_take_away(page, tmp_path):
     enter(page, "Views in an orbit", 6)
     page.locator("#orbit").click()
     page.get_by_text("6 views in").wait_for()
-    page.wait_for_function("document.querySelector('#film video').readyState >= 2")
-    assert page.evaluate("document.querySelector('#film video').error") is None
-    assert page.evaluate("document.querySelector('#film video').duration") == pytest.approx(0.6, abs=0.11)
+    page.wait_for_function("document.querySelector('#orbit-files video').readyState >= 2")
+    assert page.evaluate("document.querySelector('#orbit-files video').error") is None
+    assert page.evaluate("document.querySelector('#orbit-files video').duration") == pytest.approx(0.6, abs=0.11)
     files = {}
     for name in ("Film, MP4", "Film, GIF", "Contact sheet"):
         with page.expect_download() as download:
@@ -366,7 +366,7 @@ def test_a_port_in_use_is_one_sentence(folder):
         port = taken.getsockname()[1]
         done = command("inference.demo", f"checkpoint={folder}", f"port={port}")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: host=127.0.0.1 port={port}: somebody listens there already")
+    assert done.stderr.startswith(f"error: host=127.0.0.1 port={port}: another process listens there already")
     assert len(done.stderr.splitlines()) == 1
 
 

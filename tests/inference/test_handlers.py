@@ -15,20 +15,20 @@ from inference.poses import cameras_after
 from inference.preprocess.framing import Prepared
 from inference.web.handlers import Handlers
 from inference.web.layout import build_page
-from inference.web.markup import duration, miniature
+from inference.web.markup import duration, thumbnail
 from inference.web.service import Session, ViewService
 from tests.support.painted_cube import cube
 from training.model.conditioning import PoseVector
 
 
 @pytest.fixture
-def reply_of(tmp_path):
+def handlers_of(tmp_path):
     """The replies of a page that draws with a model."""
     with ThreadPoolExecutor(1) as device:
 
         def make(novel_view, **options):
-            studio = ViewService(novel_view, device, DemoConfig("run/model", **options), tmp_path)
-            return Handlers(build_page(studio), studio)
+            service = ViewService(novel_view, device, DemoConfig("run/model", **options), tmp_path)
+            return Handlers(build_page(service), service)
 
         yield make
 
@@ -51,38 +51,38 @@ class Perfect(NovelView):
         return [cube(camera, texture) for camera in cameras_after(poses, 35)]
 
 
-def test_a_known_elevation_reaches_the_camera_and_the_slider(reply_of, novel_view):
-    reply = reply_of(Perfect(novel_view.model))
-    (picture,) = reply.studio.novel_view(None, [(0, 0, 0)], on_step=lambda done, total: None)
+def test_a_known_elevation_reaches_the_camera_and_the_slider(handlers_of, novel_view):
+    handlers = handlers_of(Perfect(novel_view.model))
+    (picture,) = handlers.service.novel_view(None, [(0, 0, 0)], on_step=lambda done, total: None)
     session = Session(Prepared(picture, picture.convert("RGBA")), novel_view.encode(Prepared(picture, picture)))
-    session.wish = reply.studio.wish(*asked(20))
-    *_, last = reply.estimate(session, *asked(20))
-    degrees = last[reply.page.settings.elevation]
+    session.request = handlers.service.parse_request(*asked(20))
+    *_, last = handlers.estimate(session, *asked(20))
+    degrees = last[handlers.page.settings.elevation]
     assert degrees == pytest.approx(35, abs=4)
-    assert last[reply.page.camera]["elevation"] == degrees
-    note = last[reply.page.camera]["note"]
-    assert re.fullmatch(rf"photograph's camera: {degrees}° ± \d+° above the horizon", note)
+    assert last[handlers.page.camera]["elevation"] == degrees
+    note = last[handlers.page.camera]["note"]
+    assert re.fullmatch(rf"picture's camera: {degrees}° ± \d+° above the horizon", note)
 
 
-def test_an_unknown_elevation_leaves_the_page_as_it_is(reply_of, novel_view, front, prepared):
-    reply = reply_of(novel_view)
+def test_an_unknown_elevation_leaves_the_page_as_it_is(handlers_of, novel_view, front, prepared):
+    handlers = handlers_of(novel_view)
     session = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared))
-    session.wish = reply.studio.wish(*asked(20))
-    *_, last = reply.estimate(session, *asked(20))
-    assert list(last) == [reply.page.camera] and last[reply.page.camera]["note"] == ""
+    session.request = handlers.service.parse_request(*asked(20))
+    *_, last = handlers.estimate(session, *asked(20))
+    assert list(last) == [handlers.page.camera] and last[handlers.page.camera]["note"] == ""
 
 
-def test_stable_zero123_is_told_the_elevation_of_the_slider(reply_of, novel_view, front, prepared, monkeypatch):
+def test_stable_zero123_is_told_the_elevation_of_the_slider(handlers_of, novel_view, front, prepared, monkeypatch):
     monkeypatch.setattr(novel_view.model.cc_projection, "pose_vector", PoseVector.stable_zero123)
-    reply = reply_of(novel_view, preview_steps=50)
+    handlers = handlers_of(novel_view, preview_steps=50)
     session, seen = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared)), []
     for elevation in (20, 60):
-        *_, last = reply.draw(session, *asked(elevation))
-        seen.append(picture_in(last[reply.page.view]))
+        *_, last = handlers.sample(session, *asked(elevation))
+        seen.append(picture_in(last[handlers.page.view]))
         (drawn,) = novel_view(prepared, [[0, 45, 0]], steps=4, elevation=elevation)
         np.testing.assert_array_equal(seen[-1], np.asarray(drawn))
     assert (seen[0] != seen[1]).any()
-    assert not list(reply.estimate(session, *asked(20)))  # nor is it guessed over what the visitor says
+    assert not list(handlers.estimate(session, *asked(20)))  # nor is it guessed over what the visitor says
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_a_duration_in_words(seconds, words):
 def test_the_camera_turns_around_the_object_alone():
     cutout = Image.new("RGBA", (2000, 1000))
     cutout.paste((200, 30, 30, 255), (100, 600, 700, 900))
-    small = miniature(cutout)
+    small = thumbnail(cutout)
     assert small.size == (256, 128) and small.mode == "RGBA" and small.getextrema()[3] == (255, 255)
     assert cutout.size == (2000, 1000)
 
 
-def test_a_model_that_is_not_to_be_had_is_told_without_the_servers_folders(reply_of, novel_view, tmp_path, capsys):
-    reply = reply_of(novel_view, cutout=str(tmp_path / "secret.onnx"))
+def test_a_model_that_is_not_to_be_had_is_told_without_the_servers_folders(handlers_of, novel_view, tmp_path, capsys):
+    handlers = handlers_of(novel_view, cutout=str(tmp_path / "secret.onnx"))
     Image.effect_noise((40, 40), 90).save(tmp_path / "noise.png")
-    answers = reply.show({"path": str(tmp_path / "noise.png")})
+    answers = handlers.load_picture({"path": str(tmp_path / "noise.png")})
     next(answers)
-    told = next(answers)[reply.page.status]
+    told = next(answers)[handlers.page.status]
     assert "backgrounds cannot be removed here" in told and "secret" not in told
     assert "secret.onnx" in capsys.readouterr().err  # for whoever runs the server

@@ -55,12 +55,12 @@ def test_what_nobody_watches_any_more_is_not_drawn_on():
 
 def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
     with ThreadPoolExecutor(1) as device:
-        studio = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
-        session = studio.show(str(picture))
-        session.wish = wish = studio.wish([0, 45, 0], 0, 3, 200, "ddim", 20, 48)
-        drawing = studio.draw(session, wish, wish)
+        service = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
+        session = service.load_picture(str(picture))
+        session.request = request = service.parse_request([0, 45, 0], 0, 3, 200, "ddim", 20, 48)
+        drawing = service.sample(session, request, request)
         assert next(drawing).total == 200 * 48
-        studio.closing.set()
+        service.closing.set()
         with pytest.raises(Superseded):
             list(drawing)
 
@@ -70,10 +70,10 @@ def test_a_picture_that_was_not_uploaded_is_not_shown(novel_view, picture, tmp_p
     uploads.mkdir()
     (uploads / "link.png").symlink_to(picture)
     with ThreadPoolExecutor(1) as device:
-        studio = ViewService(novel_view, device, DemoConfig("x"), uploads)
+        service = ViewService(novel_view, device, DemoConfig("x"), uploads)
         for path in (picture, uploads / "link.png", uploads / "../front.png"):
-            with pytest.raises(UserError, match="upload a picture"):
-                studio.show(str(path))
+            with pytest.raises(UserError, match="not uploaded"):
+                service.load_picture(str(path))
 
 
 def test_time_left_follows_from_the_steps_made():
