@@ -1,14 +1,16 @@
-"""How fast views are drawn, beside as many single calls, in one run.
+"""Measure how fast views are sampled, compared with single calls and with the community pipeline of diffusers.
 
     python -m inference.benchmark checkpoint=outputs/run/model
     python -m inference.benchmark checkpoint=105000.ckpt community=pipeline_zero1to3.py compile=true
 
-*Ours* draws all views of one picture in one call of NovelView. *Single calls* draw them one after the other with
-diffusers' attention, each with its own encoding of the picture; on a CPU in float32, unless `precision` is given.
-*Community* is the pipeline of diffusers' examples/community/pipeline_zero1to3.py on the same weights, one call for each
-view, where `community` names that file: it is run, and needs the package kornia. They take turns, medians count, and
-the pictures are compared.
-The folder `output` then holds benchmark.md and benchmark.json.
+Variants, measured in turns:
+  ours          all views of one picture in one call of NovelView
+  single calls  one call per view, each of which encodes the picture, with diffusers' attention; on a CPU in float32,
+                unless `precision` is given
+  community     one call per view of diffusers' examples/community/pipeline_zero1to3.py with the same weights, if
+                `community` names that file. The file is executed and needs the package kornia.
+
+Writes benchmark.md (median times and the differences between the pictures) and benchmark.json into `output`.
 """
 
 import copy
@@ -48,96 +50,114 @@ LAYOUT = FolderLayout(
 
 
 @dataclass
-class Way:
-    """A way of drawing the views, the seconds of each round, and the views of the last."""
+class Variant:
+    """A way to sample the views.
+
+    Attributes:
+        name: Name in the report.
+        dtype: Number format of the U-Net.
+        sample: Samples all views.
+        seconds: Duration of each round.
+        views: The views of the last round.
+    """
 
     name: str
     dtype: torch.dtype
-    draw: Callable[[], list[Image.Image]]
+    sample: Callable[[], list[Image.Image]]
     seconds: list[float] = field(default_factory=list)
     views: list[Image.Image] = field(default_factory=list)
 
 
 def main(config: BenchmarkConfig) -> int:
+    """Run the benchmark in a locked output folder; return the exit code."""
     with claimed(config.output, LAYOUT):
         return benchmark(config)
 
 
 def benchmark(config: BenchmarkConfig) -> int:
-    """Measure and write the report; return the exit code."""
+    """Measure all variants and write the report; return the exit code."""
     ours = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
-    by_default = config.precision is Precision.auto and ours.model.device.type == "cpu"
-    usual = Precision.float32 if by_default else config.precision  # diffusers knows no better on a CPU
-    single = NovelView.load(config.checkpoint, config.device, usual)
+    is_default = config.precision is Precision.auto and ours.model.device.type == "cpu"
+    single_precision = Precision.float32 if is_default else config.precision  # the default of diffusers on a CPU
+    single = NovelView.load(config.checkpoint, config.device, single_precision)
     attend_to_one_token(single.model.unet, shortcut=False)
     turns, side = orbit_turns(config.views), ours.model.resolution
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
-    def draw(novel_view: NovelView, turns: list[Turn]) -> list[Image.Image]:
+    def sample(novel_view: NovelView, turns: list[Turn]) -> list[Image.Image]:
         return novel_view(Prepared(picture, picture), turns, config.sampling, on_step=lambda done, total: None)
 
-    ways = [
-        Way("ours", ours.model.unet.dtype, lambda: draw(ours, turns)),
-        Way("single calls", single.model.unet.dtype, lambda: [view for turn in turns for view in draw(single, [turn])]),
+    variants = [
+        Variant("ours", ours.model.unet.dtype, lambda: sample(ours, turns)),
+        Variant(
+            "single calls", single.model.unet.dtype, lambda: [view for turn in turns for view in sample(single, [turn])]
+        ),
     ]
     if config.community:
-        call = community(Path(config.community), single.model, config)
-        ways.append(Way("community", single.model.unet.dtype, lambda: [call(picture, turn) for turn in turns]))
-    take_turns(ways, config.rounds, ours.model.device)
-    text, output = table(ways, config, ours.model), Path(config.output)
+        call = community_pipeline(Path(config.community), single.model, config)
+        variants.append(Variant("community", single.model.unet.dtype, lambda: [call(picture, turn) for turn in turns]))
+    measure(variants, config.rounds, ours.model.device)
+    text, output = table(variants, config, ours.model), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "benchmark.json").write_text(json.dumps({way.name: way.seconds for way in ways}, indent=1) + "\n")
+    (output / "benchmark.json").write_text(
+        json.dumps({variant.name: variant.seconds for variant in variants}, indent=1) + "\n"
+    )
     (output / "benchmark.md").write_text(text)
     print(text)
     print(f"report: {output / 'benchmark.md'}")
     return 0
 
 
-def take_turns(ways: list[Way], rounds: int, device: torch.device) -> None:
-    """Measure each way in each round; on a GPU, a round before them warms up."""
+def measure(variants: list[Variant], rounds: int, device: torch.device) -> None:
+    """Measure each variant once per round; on a GPU after a warm-up round."""
     warm_up = device.type == "cuda"
-    with tqdm(total=(rounds + warm_up) * len(ways), desc="benchmark", unit=" runs") as bar:
-        for counted in [False] * warm_up + [True] * rounds:
-            for way in ways:
+    with tqdm(total=(rounds + warm_up) * len(variants), desc="benchmark", unit=" runs") as bar:
+        for measured in [False] * warm_up + [True] * rounds:
+            for variant in variants:
                 start = perf_counter()
-                way.views = way.draw()  # pictures on the CPU, so nothing is left to wait for
-                if counted:
-                    way.seconds.append(perf_counter() - start)
+                variant.views = variant.sample()  # pictures on the CPU, so the device has finished
+                if measured:
+                    variant.seconds.append(perf_counter() - start)
                 bar.update()
 
 
-def table(ways: list[Way], config: BenchmarkConfig, model: Zero123) -> str:
-    ours = ways[0]
+def table(variants: list[Variant], config: BenchmarkConfig, model: Zero123) -> str:
+    """Return the report as Markdown; the first variant is the one that the others are compared with."""
+    ours = variants[0]
     name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
     lines = [
         f"{config.views} views of one picture at {model.resolution}², {config.sampling.steps} steps of "
         f"{config.sampling.sampler}; {name}, median of {config.rounds}\n",
-        "| way | U-Net in | seconds | slowest | ours is faster | mean difference to ours, of 255 |",
+        "| variant | U-Net | median, s | maximum, s | speed-up of ours | mean difference to ours, of 255 |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for way in ways:
-        ratio = median(way.seconds) / median(ours.seconds)
-        theirs, mine = (
-            np.stack([np.asarray(view, dtype=float) for view in views]) for views in (way.views, ours.views)
+    for variant in variants:
+        speed_up = median(variant.seconds) / median(ours.seconds)
+        pixels, our_pixels = (
+            np.stack([np.asarray(view, dtype=float) for view in views]) for views in (variant.views, ours.views)
         )
-        difference = np.abs(theirs - mine).mean()
-        kind = str(way.dtype).removeprefix("torch.")
-        columns = f"{kind} | {median(way.seconds):.2f} | {max(way.seconds):.2f} | {ratio:.2f}× | {difference:.2f}"
-        lines.append(f"| {way.name} | {columns} |")
+        difference = np.abs(pixels - our_pixels).mean()
+        dtype, seconds = str(variant.dtype).removeprefix("torch."), variant.seconds
+        columns = f"{dtype} | {median(seconds):.2f} | {max(seconds):.2f} | {speed_up:.2f}× | {difference:.2f}"
+        lines.append(f"| {variant.name} | {columns} |")
     return "\n".join(lines) + "\n"
 
 
-def community(file: Path, model: Zero123, config: BenchmarkConfig) -> Callable[[Image.Image, Turn], Image.Image]:
-    """The community's pipeline of a model's parts, for one view at a time.
+def community_pipeline(
+    file: Path, model: Zero123, config: BenchmarkConfig
+) -> Callable[[Image.Image, Turn], Image.Image]:
+    """Return a function that samples one view with the community pipeline and the model's weights.
 
     Raises:
-        UserError: there is no such file, it cannot be run here, or the model has parts that it does not know.
+        UserError: The file cannot be executed, or the pipeline does not support the model or the sampler.
     """
     if not isinstance(model.vae, AutoencoderKL) or config.sampling.sampler is not Sampler.ddim:
-        raise UserError("community: its pipeline draws with ddim, from checkpoints of Stable Diffusion's parts alone")
-    # It knows one precision for all parts; diffusers' own `to` would print a warning of nothing.
+        raise UserError(
+            "community: the pipeline supports only sampling.sampler=ddim and checkpoints with Stable Diffusion's parts"
+        )
+    # The pipeline has one precision for all parts; the method `to` of diffusers' models would print a warning.
     projection = nn.Module.to(copy.deepcopy(model.cc_projection), model.unet.dtype)
-    pipeline = _module(file).Zero1to3StableDiffusionPipeline(
+    pipeline = _import_file(file).Zero1to3StableDiffusionPipeline(
         model.vae, model.image_encoder, model.unet, model.scheduler, None, None, projection,
         requires_safety_checker=False,
     )  # fmt: skip
@@ -160,20 +180,20 @@ def community(file: Path, model: Zero123, config: BenchmarkConfig) -> Callable[[
     return call
 
 
-def _module(file: Path) -> Any:
+def _import_file(file: Path) -> Any:
     if not hasattr(transformers, "CLIPFeatureExtractor"):
-        # Its name when that file was written.
+        # The name of the class when the file was written.
         transformers.CLIPFeatureExtractor = transformers.CLIPImageProcessorPil  # type: ignore[attr-defined]
     spec = importlib.util.spec_from_file_location("community_pipeline", file)
     if spec is None or spec.loader is None:
-        raise UserError(f"community={file} is no file of Python")
+        raise UserError(f"community={file}: is not a Python file")
     module = sys.modules["community_pipeline"] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except FileNotFoundError:
-        raise UserError(f"community: there is no file {file}") from None
+        raise UserError(f"community={file}: there is no such file") from None
     except ImportError as error:
-        raise UserError(f"community: {file} needs another package: {error}") from error
+        raise UserError(f"community={file}: needs another package ({error}); install it") from error
     return module
 
 

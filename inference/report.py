@@ -1,8 +1,8 @@
-"""One page about a run: what it was trained on, how the loss fell, and new views next to the truth.
+"""Write an HTML page about a training run: views of held-out objects beside the truth, loss curves, all objects.
 
     python -m inference.report views=outputs/views run=outputs/run output=outputs/report.html
 
-The views that it draws are of objects that training never saw. The page is self-contained: pictures travel inside.
+Views are sampled of objects that were held out of training. The page contains its pictures.
 """
 
 import csv
@@ -38,7 +38,8 @@ from training.model.conditioning import convert_pose
 from training.model.picture import decode
 
 COMMAND = "inference.report"
-EARLIER = b"<title>Zero-1-to-3: a run</title>"  # of pages that have no mark yet
+SEED_STRIDE = 1_000_003  # between the first seeds of two values of sampling.seed
+UNMARKED = b"<title>Zero-1-to-3: a run</title>"  # identifies reports of versions that wrote no mark
 
 
 @dataclass(frozen=True)
@@ -54,64 +55,76 @@ class Pair:
 
 @dataclass(frozen=True)
 class ScoredView:
-    """A pair with what the model made of it, and how close that is to the truth (PSNR, dB) beside how close
-    it would have been to show the input again."""
+    """A sampled view and its score.
+
+    Attributes:
+        pair: The input, the truth and the pose.
+        view: The sampled view, uint8 `[R, R, 3]`.
+        psnr_db: PSNR of the sampled view.
+        baseline_db: PSNR of the input view, taken as the prediction.
+    """
 
     pair: Pair
     view: NDArray[np.uint8]
-    score: float
-    repeated: float
+    psnr_db: float
+    baseline_db: float
 
 
 def main(config: ReportConfig) -> None:
+    """Sample and score views of held-out objects, and write the report."""
     folder = Path(config.run)
-    require_own_file(config.output, is_page(COMMAND, EARLIER))
-    markers = read_manifests(config.views, "views")
+    require_own_file(config.output, is_page(COMMAND, UNMARKED))
+    manifests = read_manifests(config.views, "views")
     novel_view = NovelView.load(folder / "model", config.device)
     held_out = read_held_out(folder)
     sheets: list[str] = []
     pairs: list[Pair] = []
-    share = -(-config.rows // len(held_out))
-    for uid, sample in _samples(config, markers):
+    pairs_per_object = -(-config.rows // len(held_out))
+    for uid, sample in _samples(config, manifests):
         if len(sheets) < config.limit:
             sheets.append(_sheet(uid, sample, uid in held_out))
         if uid in held_out:
-            pairs += itertools.islice(view_pairs(uid, sample, novel_view.model.resolution, config.sampling.seed), share)
+            all_pairs = view_pairs(uid, sample, novel_view.model.resolution, config.sampling.seed)
+            pairs += itertools.islice(all_pairs, pairs_per_object)
         if len(sheets) >= config.limit and len(pairs) >= config.rows:
             break
     if not pairs:
-        raise UserError(f"no object that {config.run} held out lies in {config.views}; name the views it was given")
-    drawn = sample_pairs(novel_view, pairs[: config.rows], config)
+        raise UserError(
+            f"views={config.views}: holds no held-out object of {config.run}; give the views of its training"
+        )
+    scored = sample_pairs(novel_view, pairs[: config.rows], config)
     body = [
-        _opening(markers, held_out, drawn),
-        "<div class='rows'>" + "".join(_row(one) for one in drawn) + "</div>",
-        "<h2>How the loss fell</h2>",
+        _summary(manifests, held_out, scored),
+        "<div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
+        "<h2>Loss</h2>",
         loss_curve(folder / "metrics.csv"),
-        "<h2>The objects</h2><p class='soft'>Random views around each, as they were rendered. "
-        "Those marked <i>held out</i> were never trained on.</p>",
+        "<h2>Objects</h2><p class='soft'>Rendered views of each object. "
+        "Objects marked <i>held out</i> were not used in training.</p>",
         *sheets,
     ]
     write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body), COMMAND))
-    score, repeated = mean_scores(drawn)
-    print(
-        f"{len(drawn)} views of unseen objects: drawn {score:.1f} dB, the input repeated {repeated:.1f} dB (mean PSNR)"
-    )
+    score, baseline = mean_scores(scored)
+    print(f"mean PSNR of {len(scored)} views of held-out objects: {score:.1f} dB; of their inputs: {baseline:.1f} dB")
     print(f"report: {config.output}")
 
 
 def read_held_out(run: Path) -> frozenset[str]:
-    """The uids that a run kept from training."""
+    """Return the uids of the objects that a run held out of training.
+
+    Raises:
+        UserError: The folder is not a run, or it held out no object.
+    """
     try:
         uids = (run / "validation.txt").read_text().split()
     except FileNotFoundError:
-        raise UserError(f"{run} is no run of training.finetune: it has no validation.txt") from None
+        raise UserError(f"run={run}: has no validation.txt; give the output of training.finetune") from None
     if not uids:
-        raise UserError(f"{run} held no object out; train with data.validation_fraction above 0 to see unseen ones")
+        raise UserError(f"run={run}: held out no object; train with data.validation_fraction above 0")
     return frozenset(uids)
 
 
 def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator[Pair]:
-    """All ordered pairs of different views, in an order that follows from the seed."""
+    """Yield all ordered pairs of different views, in an order that depends on `seed` and `uid`."""
     names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
     pairs = list(itertools.permutations(range(len(names)), 2))
     for i in np.random.default_rng([seed, *uid.encode()]).permutation(len(pairs)):
@@ -126,27 +139,29 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
 
 
 def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[ScoredView]:
+    """Sample the target view of each pair, each with its own seed, and score it."""
     inputs = [Image.fromarray(pair.condition) for pair in pairs]
-    seen = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
-    seeds = range(config.sampling.seed * 1_000_003, config.sampling.seed * 1_000_003 + len(pairs))
+    encoded = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
+    first_seed = config.sampling.seed * SEED_STRIDE
+    seeds = range(first_seed, first_seed + len(pairs))
     poses = torch.from_numpy(np.stack([pair.pose for pair in pairs]))
     polars = torch.tensor([pair.condition_polar for pair in pairs], dtype=torch.float64)
     poses = convert_pose(novel_view.model.cc_projection.pose_vector, poses, polars)
-    views = novel_view.sample(seen, poses, config.sampling, seeds)
-    drawn = []
+    views = novel_view.sample(encoded, poses, config.sampling, seeds)
+    scored = []
     for pair, view in zip(pairs, views, strict=True):
         pixels = np.array(to_image(view))
-        drawn.append(ScoredView(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
-    return drawn
+        scored.append(ScoredView(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
+    return scored
 
 
-def mean_scores(drawn: list[ScoredView]) -> tuple[float, float]:
-    """Mean PSNR of the drawn views, and of showing the input again, dB."""
-    return float(np.mean([one.score for one in drawn])), float(np.mean([one.repeated for one in drawn]))
+def mean_scores(scored: list[ScoredView]) -> tuple[float, float]:
+    """Return the mean PSNR, dB, of the sampled views and of the input views."""
+    return float(np.mean([view.psnr_db for view in scored])), float(np.mean([view.baseline_db for view in scored]))
 
 
 def loss_curve(metrics: Path) -> str:
-    """An inline SVG of training and validation loss over the steps."""
+    """Return an inline SVG of training and validation loss by step."""
     with open(metrics, newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -155,52 +170,56 @@ def loss_curve(metrics: Path) -> str:
         points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
         if points:
             steps, losses = np.array(points).T
-            axes.plot(steps, losses, label=label, linewidth=1.4, marker="o" if len(points) < 30 else None, markersize=3)
+            axes.plot(
+                steps, losses, label=label, linewidth=1.4, manifest="o" if len(points) < 30 else None, manifestsize=3
+            )
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    # Text stays text, and ids are the same each time.
+    # Keep text as text, and the same ids in each run.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "loss"}):
         svg = io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return f"<div class='paper'>{svg.getvalue()[svg.getvalue().index('<svg') :]}</div>"
 
 
-def _samples(config: ReportConfig, markers: list[ShardManifest]) -> Iterator[tuple[str, Sample]]:
-    total = sum(len(marker.uids) for marker in markers)
+def _samples(config: ReportConfig, manifests: list[ShardManifest]) -> Iterator[tuple[str, Sample]]:
+    total = sum(len(manifest.uids) for manifest in manifests)
     with tqdm(total=total, desc="reading", unit=" objects") as bar:
-        for marker in markers:
+        for manifest in manifests:
             try:
-                for sample in read_samples(config.views, marker.name):
+                for sample in read_samples(config.views, manifest.name):
                     bar.update()
                     yield sample
             except (OSError, ValueError, TarError) as error:
                 raise UserError(
-                    f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={config.views}"
+                    f"views={config.views}: shard {manifest.name} is damaged ({error!r}); "
+                    f"see python -m pipeline.verify path={config.views}"
                 ) from error
 
 
-def _opening(markers: list[ShardManifest], held_out: frozenset[str], drawn: list[ScoredView]) -> str:
-    objects = sum(len(marker.uids) for marker in markers)
-    score, repeated = mean_scores(drawn)
-    better = sum(one.score > one.repeated for one in drawn)
-    return f"""<h1>New views of objects it never saw</h1>
-<p>From one picture, the model draws the object as another camera would see it. It was trained on
-{objects - len(held_out)} of {objects} objects; those below are among the {len(held_out)} held out.</p>
-<p class="soft">Mean PSNR of the drawn views {score:.1f} dB; repeating the input instead scores {repeated:.1f} dB.
-The drawn view is the closer one in {better} of {len(drawn)} pairs.</p>"""
+def _summary(manifests: list[ShardManifest], held_out: frozenset[str], scored: list[ScoredView]) -> str:
+    objects = sum(len(manifest.uids) for manifest in manifests)
+    score, baseline = mean_scores(scored)
+    better = sum(view.psnr_db > view.baseline_db for view in scored)
+    return f"""<h1>Novel views of held-out objects</h1>
+<p>From one picture, the model samples the view of another camera. It was trained on {objects - len(held_out)} of
+{objects} objects; the objects below are among the {len(held_out)} held out.</p>
+<p class="soft">The mean PSNR of the sampled views is {score:.1f} dB, that of the input views as predictions
+{baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
 
 
-def _row(one: ScoredView) -> str:
-    polar, sine, cosine, radius = one.pair.pose
+def _row(scored: ScoredView) -> str:
+    pair = scored.pair
+    polar, sine, cosine, radius = pair.pose
     azimuth = np.arctan2(sine, cosine)
     turn = f"Δθ {np.degrees(polar):+.0f}°, Δφ {np.degrees(azimuth):+.0f}°, Δr {radius:+.2f}"
     cells = "".join(
-        f"<div>{picture(_png(pixels), 'png', f'{one.pair.uid}: {name}')}<span>{name}</span></div>"
-        for name, pixels in (("input", one.pair.condition), ("truth", one.pair.target), ("generated", one.view))
+        f"<div>{picture(_png(pixels), 'png', f'{pair.uid}: {name}')}<span>{name}</span></div>"
+        for name, pixels in (("input", pair.condition), ("truth", pair.target), ("sampled", scored.view))
     )
-    caption = f"<b>{escape(one.pair.uid)}</b> {turn} · {one.score:.1f} dB"
+    caption = f"<b>{escape(pair.uid)}</b> {turn} · {scored.psnr_db:.1f} dB"
     return f"<figure class='row'><div class='three'>{cells}</div><figcaption>{caption}</figcaption></figure>"
 
 

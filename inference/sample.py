@@ -1,4 +1,4 @@
-"""Draw new views of the object in a picture, or of every object in a folder of pictures.
+"""Sample novel views of the object in a picture, or of the object in each picture of a folder.
 
     python -m inference.sample checkpoint=outputs/run/model image=chair.png 'poses=[[20,45,0],[0,180,0]]'
     python -m inference.sample checkpoint=105000.ckpt image=photographs orbit=24 output=outputs/orbits
@@ -6,11 +6,11 @@
 
 A pose is relative to the picture's own camera: [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes.
 Δpolar > 0 lowers the camera, Δazimuth > 0 moves it counter-clockwise as seen from above, Δradius > 0 moves it back.
-The background is removed where the picture has no alpha, and the object framed as in training.
-Writes the views (000.png …), a contact sheet (views.png), a film (views.mp4, views.gif) and poses.json into `output`,
-for a folder of pictures into a folder for each, and inputs.png, a sheet of the pictures as the model was given them.
-A picture of a folder that cannot be read costs no other; it is named, and the exit code is 1. Hidden files are skipped.
-The same command continues: it draws only what is not there yet.
+The background of a picture without alpha is removed, and the object is framed as in training.
+Writes the views (000.png …), a contact sheet (views.png), an animation (views.mp4, views.gif) and poses.json into
+`output`; for a folder of pictures, into a subfolder for each, beside inputs.png, a contact sheet of the prepared
+pictures. A picture of a folder that cannot be used is named, the others are sampled, and the exit code is 1. Hidden
+files are skipped. The same command continues an interrupted run: views that exist are not sampled again.
 """
 
 import hashlib
@@ -43,99 +43,114 @@ from inference.view_folder import (
 from pipeline.output import is_marked, locked, mark, names_in, require_apart, require_own_file
 
 COMMAND = "inference.sample"
-MOST_INPUTS = 400  # on the sheet of a folder: what one can look at
+MAX_INPUTS = 400  # pictures on inputs.png
 
 
 def main(config: SampleConfig) -> int:
+    """Sample the views of a picture or of a folder of pictures; return the exit code."""
     turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = with_cameras_elevation(config)
     given_elevation(config.elevation)
     image, output = Path(config.image), Path(config.output)
     with locked(config.output):
         if image.is_dir():
-            found, not_read = pictures_in(image)
-            pictures = view_folders(found, output)
+            files, unsupported = pictures_in(image)
+            pictures = view_folders(files, output)
             for folder in (output, *(output / name for name in pictures)):
                 require_apart(str(folder), config.image, "image", nested=False)
             require_own(output, pictures, file_names(len(turns), config.samples))
-            return sample_all(pictures, not_read, output, turns, config, load(config))
+            return sample_all(pictures, unsupported, output, turns, config, load(config))
         return sample_one(image, output, turns, config)
 
 
 def sample_one(image: Path, output: Path, turns: list[Turn], config: SampleConfig) -> int:
-    """Draw the views of one picture; return the exit code."""
+    """Sample the views of one picture; return the exit code."""
     require_own_views(output, file_names(len(turns), config.samples))
     if image.name in (own := own_files(output)) or not own:
         require_apart(str(output), str(image.parent), "image", nested=False)
-    read_photograph(image)  # before the checkpoint, which takes longer
-    there = not sample_image(image, output, turns, config, load(config))
-    print(f"{len(turns) * config.samples} views of {image}{there * ', there already'}: {output / 'views.png'}")
+    read_photograph(image)  # fails before the checkpoint is loaded, which takes longer
+    existed = not sample_image(image, output, turns, config, load(config))
+    print(f"{len(turns) * config.samples} views of {image}{existed * ', which existed'}: {output / 'views.png'}")
     return 0
 
 
 def load(config: ViewsConfig) -> NovelView:
+    """Load the checkpoint with the options of a command."""
     return NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
 
 
 def sample_all(
     pictures: dict[str, Path],
-    not_read: list[Path],
+    unsupported: list[Path],
     output: Path,
     turns: list[Turn],
     config: SampleConfig,
     model: NovelView,
 ) -> int:
-    """Draw the views of each picture into its folder, and name each picture that has none.
+    """Sample the views of each picture, write inputs.png, and print each picture without views and the reason.
+
+    Args:
+        pictures: The pictures by the name of the folder of their views.
+        unsupported: Pictures of the input folder in unsupported formats.
+        output: Contains the folders of views.
+        turns: The turn of each pose.
+        config: Options of the command.
+        model: The checkpoint.
 
     Returns:
-        The exit code: 1 where a picture has no views, else 0.
+        The exit code: 1 if a picture has no views, else 0.
     """
-    failures = [f"{path}: {path.suffix} files are not read; save it as PNG or JPEG" for path in not_read]
-    shown, there, total = list[str](), 0, len(pictures) + len(not_read)
+    failures = [f"{path}: {path.suffix} files are not supported; save it as PNG or JPEG" for path in unsupported]
+    sampled, existing, total = list[str](), 0, len(pictures) + len(unsupported)
     for name, path in tqdm(pictures.items(), desc="pictures", unit=" pictures"):
         try:
-            there += not sample_image(path, output / name, turns, config, model)
-            shown.append(name)
+            existing += not sample_image(path, output / name, turns, config, model)
+            sampled.append(name)
         except PictureError as error:
             failures.append(f"{path}: {error.reason}")
         except UserError as error:
             failures.append(f"{path}: {error}")
     if failures:
         print(f"{len(failures)} of {total} pictures have no views:", *failures, sep="\n  ", file=sys.stderr)
-    if shown:
-        write_inputs(output, shown[:MOST_INPUTS])
-        print(f"what the model was shown: {output / INPUTS}")
-    if there:
-        print(f"{there} pictures had their views already")
+    if sampled:
+        write_inputs(output, sampled[:MAX_INPUTS])
+        print(f"inputs of the model: {output / INPUTS}")
+    if existing:
+        print(f"views of {existing} pictures existed")
     print(f"views of {total - len(failures)} pictures: {output}/*/views.png")
     return 1 if failures else 0
 
 
 def require_own(output: Path, pictures: dict[str, Path], names: set[str]) -> None:
-    """Refuse an output in which files of others have names that the views of a folder of pictures take.
+    """Check that the views of a folder of pictures replace no files that this command did not write.
 
-    An inputs.png without a mark is one of an earlier version where a poses.json lies in a folder beside it.
+    Earlier versions wrote inputs.png without a mark: it is accepted beside a folder with a poses.json.
+
+    Raises:
+        UserError: A file exists that this command did not write.
     """
     for name in pictures:
-        names_in(str(output / name))  # not a file
+        names_in(str(output / name))  # refuses a file of that name
         require_own_views(output / name, names)
     if not any(own_files(output / name) for name in pictures):
         require_own_file(str(output / INPUTS), is_marked(COMMAND), "output")
 
 
 def write_inputs(output: Path, names: list[str]) -> None:
-    """A sheet of the prepared pictures of all these folders, `output`/inputs.png."""
+    """Write `output`/inputs.png, a contact sheet of the prepared pictures in the folders `names`."""
     inputs = [Image.open(output / name / "input.png") for name in names]
-    letters = max(MIN_SIDE_PX, inputs[0].width) // 7  # that fit below a picture; the ends of names differ more
-    aside = output / f".part-{INPUTS}"
-    note = PngInfo()
-    note.add_text("Software", mark(COMMAND))
-    contact_sheet(inputs, [name[-letters:] for name in names]).save(aside, pnginfo=note)
-    aside.replace(output / INPUTS)
+    max_letters = (
+        max(MIN_SIDE_PX, inputs[0].width) // 7
+    )  # that fit below a picture; names are cut at their start, since their ends differ more
+    temporary = output / f".part-{INPUTS}"
+    metadata = PngInfo()
+    metadata.add_text("Software", mark(COMMAND))
+    contact_sheet(inputs, [name[-max_letters:] for name in names]).save(temporary, pnginfo=metadata)
+    temporary.replace(output / INPUTS)
 
 
 def sample_image(image: Path, folder: Path, turns: list[Turn], config: ViewsConfig, novel_view: NovelView) -> bool:
-    """Draw the views of one picture, unless the folder holds them; whether that was to be done."""
+    """Sample the views of one picture, unless the folder already holds them; return whether they were sampled."""
     settings = {name: value for name, value in asdict(config).items() if name not in ("image", "output", "device")}
     try:
         with image.open("rb") as file:

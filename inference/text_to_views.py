@@ -1,13 +1,13 @@
-"""From words to a picture, and from there to the same object from elsewhere.
+"""Generate a picture from a prompt, and sample novel views of its object.
 
     python -m inference.text_to_views prompt='a wooden toy robot' checkpoint=105000.ckpt orbit=24
     python -m inference.text_to_views prompt='a red armchair' text_to_image=folder/of/a/pipeline \
         checkpoint=outputs/run/model grid=3x8 sampling.sampler=dpm_solver sampling.steps=20
 
-`text_to_image` is any text-to-image pipeline of diffusers: a folder, or a name on the Hugging Face Hub. Its weights
-are read from safetensors alone, and one that brings code of its own is refused.
-Writes the picture (prompt.png) and all that inference.sample writes into `output`; given again, the same words keep
-their picture, and only what is not there yet is drawn.
+`text_to_image` is a text-to-image pipeline of diffusers: a folder, or org/name on the Hugging Face hub. Its weights are
+read from safetensors only, and a pipeline with its own code is refused.
+Writes the picture (prompt.png, prompt.json) and the files of inference.sample into `output`. The same command continues
+an interrupted run: a picture and views that exist are not generated again.
 """
 
 import json
@@ -33,10 +33,11 @@ from pipeline.storage import normalised
 from training.model.untrusted_file import require_finite
 
 NAMES = ("prompt.png", "prompt.json")
-set_verbosity_error()  # transformers advises those who write pipelines, not those who draw with them
+set_verbosity_error()  # the advice of transformers is for authors of pipelines
 
 
 def main(config: TextToViewsConfig) -> int:
+    """Generate a picture and sample its views; return the exit code."""
     turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = with_cameras_elevation(config)
     given_elevation(config.elevation)
@@ -45,7 +46,7 @@ def main(config: TextToViewsConfig) -> int:
 
 
 def sample_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> int:
-    """Draw the picture of the words and its views; return the exit code."""
+    """Generate the picture and sample its views into `output`; return the exit code."""
     require_own_views(output, file_names(len(turns), config.samples))
     require_own_picture(output)
     novel_view = load(config)
@@ -55,69 +56,79 @@ def sample_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> in
 
 
 def write_picture(output: Path, config: TextToViewsConfig) -> Path:
-    """Draw the picture of the words, unless it is there. `prompt.json` says what it shows, and is written first."""
+    """Write prompt.json and prompt.png into `output`, unless the same picture exists; return the path of prompt.png."""
     picture, about = (output / name for name in NAMES)
     source = config.text_to_image
-    asked = {
+    settings = {
         "prompt": config.prompt + config.suffix,
         "text_to_image": normalised(source) if os.path.isdir(source) else source,
         "steps": config.text_steps,
         "seed": config.sampling.seed,
     }
-    if picture.exists() and about.exists() and about.read_text() == json.dumps(asked) + "\n":
+    if picture.exists() and about.exists() and about.read_text() == json.dumps(settings) + "\n":
         return picture
-    drawn = picture_of(config)
+    generated = generate_picture(config)
     output.mkdir(parents=True, exist_ok=True)
     picture.unlink(missing_ok=True)
-    for path, write in ((about, lambda aside: aside.write_text(json.dumps(asked) + "\n")), (picture, drawn.save)):
-        aside = path.with_name(f".part-{path.name}")
-        write(aside)
-        aside.replace(path)
+    for path, write in ((about, lambda part: part.write_text(json.dumps(settings) + "\n")), (picture, generated.save)):
+        temporary = path.with_name(f".part-{path.name}")
+        write(temporary)
+        temporary.replace(path)
     return picture
 
 
 def require_own_picture(output: Path) -> None:
-    """Refuse a folder with a prompt.png or prompt.json that an earlier run of this command did not write."""
-    there = [name for name in NAMES if os.path.lexists(output / name)]
-    if not there:
+    """Raise `UserError` if a prompt.png or prompt.json exists that this command did not write."""
+    existing = [name for name in NAMES if os.path.lexists(output / name)]
+    if not existing:
         return
-    contents = (output / "prompt.json").read_bytes() if "prompt.json" in there else b""
+    contents = (output / "prompt.json").read_bytes() if "prompt.json" in existing else b""
     if not {"prompt", "text_to_image", "steps", "seed"} <= json_object(contents).keys():
-        raise not_own(output, there)
+        raise not_own(output, existing)
 
 
-def picture_of(config: TextToViewsConfig) -> Image.Image:
-    """What the pipeline makes of the words.
+def generate_picture(config: TextToViewsConfig) -> Image.Image:
+    """Return the pipeline's picture for the prompt.
 
     Raises:
-        UserError: there is no such pipeline, it makes no picture of words, or it withholds the one it made.
+        UserError: The pipeline cannot be loaded, needs more than a prompt, or its safety checker rejects the picture.
     """
-    pipeline = pipeline_of(config.text_to_image, resolve_device(config.device))
+    pipeline = load_pipeline(config.text_to_image, resolve_device(config.device))
     steps = {} if config.text_steps is None else {"num_inference_steps": config.text_steps}
     noise = torch.Generator().manual_seed(config.sampling.seed)
     try:
-        made = pipeline(config.prompt + config.suffix, generator=noise, **steps)
+        result = pipeline(config.prompt + config.suffix, generator=noise, **steps)
     except TypeError as error:
-        raise UserError(f"text_to_image={config.text_to_image} makes no picture of words alone: {error}") from error
-    if any(getattr(made, "nsfw_content_detected", None) or []):
-        raise UserError("the pipeline's safety checker withholds its picture; try other words or another sampling.seed")
-    return made.images[0]
+        raise UserError(
+            f"text_to_image={config.text_to_image}: does not generate from a prompt alone ({error}); use another"
+        ) from error
+    if any(getattr(result, "nsfw_content_detected", None) or []):
+        raise UserError(
+            "prompt: the pipeline's safety checker rejects the picture; try another prompt or sampling.seed"
+        )
+    return result.images[0]
 
 
-def pipeline_of(source: str, device: str) -> Any:
-    """A pipeline of diffusers from a folder or by its name on the hub; nothing in it is executed."""
+def load_pipeline(source: str, device: str) -> Any:
+    """Load a diffusers pipeline from a folder or the hub, without executing code in it.
+
+    Raises:
+        UserError: It has its own code, cannot be read, or its weights are not finite.
+    """
     dtype = torch.float32 if device == "cpu" else torch.float16
     try:
         folder = source if os.path.isdir(source) else DiffusionPipeline.download(source, use_safetensors=True)
         code = next(Path(folder).rglob("*.py"), None)
         if code is not None:
-            raise UserError(f"text_to_image={source} brings code of its own ({code.name}), which is not run")
+            raise UserError(
+                f"text_to_image={source}: has its own code ({code.name}), which is not executed; use another"
+            )
         pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, AttributeError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"text_to_image={source} cannot be read as a pipeline of diffusers: {str(error).splitlines()[0]}"
+            f"text_to_image={source}: is not a readable diffusers pipeline ({str(error).splitlines()[0]}); use another"
         ) from error
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):

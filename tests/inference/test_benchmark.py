@@ -1,4 +1,4 @@
-"""The benchmark compares ways that draw the same pictures, in one run."""
+"""The benchmark compares variants that sample the same views, in one run."""
 
 import json
 
@@ -6,7 +6,7 @@ from tests.support.command import command
 from tests.support.originals import TINY, original_state, write_original
 
 
-def test_the_ways_draw_the_same_and_a_table_says_how_fast(tmp_path):
+def test_variants_sample_the_same_views_and_are_measured(tmp_path):
     checkpoint, out = write_original(tmp_path / "105000.ckpt", original_state(TINY)), tmp_path / "out"
     words = (
         "inference.benchmark",
@@ -25,4 +25,4 @@ def test_the_ways_draw_the_same_and_a_table_says_how_fast(tmp_path):
     seconds = json.loads((out / "benchmark.json").read_text())
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in seconds.values())
     missing = command(*words, "device=cpu", "community=nothing.py", f"output={tmp_path / 'other'}")
-    assert (missing.returncode, missing.stderr) == (2, "error: community: there is no file nothing.py\n")
+    assert (missing.returncode, missing.stderr) == (2, "error: community=nothing.py: there is no such file\n")

@@ -85,7 +85,7 @@ def test_given_again_it_draws_nothing(folder, picture, tmp_path):
     for path in copied.rglob("*"):  # which is the same checkpoint, also where nothing can be written
         path.chmod(0o555 if path.is_dir() else 0o444)
     again = sample(f"{copied}/", f"{picture.parent}/./{picture.name}", f"{out}/")
-    assert again.stdout.splitlines()[-1] == f"2 views of {picture}, there already: {out / 'views.png'}"
+    assert again.stdout.splitlines()[-1] == f"2 views of {picture}, which existed: {out / 'views.png'}"
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
     (out / "001.png").unlink()
     assert "already" not in sample(folder, picture, out).stdout and (out / "001.png").exists()
@@ -147,12 +147,12 @@ def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
     shown = Image.open(tmp_path / "out/b/input.png").resize((128, 128), Image.Resampling.BICUBIC)
     assert sheet.size == (2 * (128 + 4), 128 + 18)  # two pictures, a gap after each, labels below
     assert (np.asarray(sheet.crop((132, 0, 260, 128))) == np.asarray(shown)).all()
-    assert f"what the model was shown: {tmp_path / 'out/inputs.png'}" in done.stdout
+    assert f"inputs of the model: {tmp_path / 'out/inputs.png'}" in done.stdout
     assert "1 of 3 pictures have no views:" in done.stderr and f"{pictures / 'c.jpg'}: is not a picture" in done.stderr
     assert done.stdout.splitlines()[-1] == f"views of 2 pictures: {tmp_path / 'out'}/*/views.png"
     (pictures / "c.jpg").unlink()
     again = sample(folder, pictures, tmp_path / "out")
-    assert again.returncode == 0 and "2 pictures had their views already" in again.stdout
+    assert again.returncode == 0 and "views of 2 pictures existed" in again.stdout
 
 
 def test_three_pictures_of_one_stem_have_three_folders_and_a_drawing_is_named(folder, picture, tmp_path):
@@ -167,7 +167,7 @@ def test_three_pictures_of_one_stem_have_three_folders_and_a_drawing_is_named(fo
     (pictures / "logo.svg").write_text("<svg/>")
     done = sample(folder, pictures, out)
     assert done.returncode == 1 and "1 of 4 pictures have no views:" in done.stderr
-    assert f"{pictures / 'logo.svg'}: " in done.stderr and "1 pictures had their views already" in done.stdout
+    assert f"{pictures / 'logo.svg'}: " in done.stderr and "views of 1 pictures existed" in done.stdout
     assert names(out) == ["chair", "chair.jpg", "chair.png.jpg", "inputs.png"]
     shown = {name: json.loads((out / name / "poses.json").read_text())["image"] for name in names(out)[:3]}
     assert shown == {name: str(pictures / (name if "." in name else "chair.png")) for name in shown}

@@ -82,10 +82,10 @@ def test_a_pipeline_is_never_executed_or_guessed(pipeline, folder, tmp_path):
     weights = cut / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:9999])
     for source, sentence in [
-        (strange, f"text_to_image={strange} brings code of its own (mine.py), which is not run"),
-        (tmp_path / "empty", f"text_to_image={tmp_path / 'empty'} cannot be read as a pipeline of diffusers"),
-        (cut, f"text_to_image={cut} cannot be read as a pipeline of diffusers"),
-        (folder, f"text_to_image={folder} cannot be read as a pipeline of diffusers"),
+        (strange, f"text_to_image={strange}: has its own code (mine.py)"),
+        (tmp_path / "empty", f"text_to_image={tmp_path / 'empty'}: is not a readable diffusers pipeline"),
+        (cut, f"text_to_image={cut}: is not a readable diffusers pipeline"),
+        (folder, f"text_to_image={folder}: is not a readable diffusers pipeline"),
     ]:
         done = text_to_views(source, folder, tmp_path / "out")
         assert done.returncode == 2, done.stderr
@@ -96,4 +96,4 @@ def test_a_pipeline_is_never_executed_or_guessed(pipeline, folder, tmp_path):
 
 def test_no_words_are_refused(pipeline, folder, tmp_path):
     done = text_to_views(pipeline, folder, tmp_path / "out", "prompt=''")
-    assert (done.returncode, done.stderr) == (2, "error: prompt: give 1 to 1000 characters\n")
+    assert done.returncode == 2 and done.stderr.startswith("error: prompt: ") and done.stderr.count("\n") == 1
