@@ -18,7 +18,7 @@ from rendering.cameras import (
     pose_vector,
     spherical_to_cartesian,
 )
-from training.model.conditioning import PoseVector
+from training.model.config import PoseVector
 
 MAX_POSES = 1000
 MAX_TURN_DEGREES = 36_000.0

@@ -8,10 +8,9 @@ from conf.options import UserError, option
 from conf.tracking import WandbConfig
 from pipeline.config import Cluster
 from rendering.quality import VERDICTS
-from training.model.architecture import Architecture
-from training.model.conditioning import PoseVector
-from training.model.picture import Background
+from training.model.config import Architecture, Background, PoseVector
 
+QUARTERS = 4  # ranges of timesteps with a loss of their own, least noise first
 DUPLICATE = "duplicate"  # of the mesh of an object in front of it
 UNWANTED = (*VERDICTS, DUPLICATE)
 FAILURES = ("missing", "unreadable", "overflow")  # why an object has no latents

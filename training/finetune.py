@@ -16,11 +16,7 @@ import yaml
 
 from conf.command import run
 from pipeline.output import FolderLayout, claimed, require_apart, require_own_folder
-from training.callbacks.checkpointing import Stopped
 from training.config import FinetuneConfig
-from training.distributed.ray_train import launch
-from training.distributed.topology import is_rank_zero
-from training.train import train
 
 
 def is_record(contents: bytes) -> bool:
@@ -41,6 +37,8 @@ LAYOUT = FolderLayout(
 def main(config: FinetuneConfig) -> int:
     # All processes of a run refuse a folder of others; one of them, the launcher or rank zero, has the lock.
     require_own_folder(config.output, LAYOUT)
+    from training.distributed.topology import is_rank_zero  # imports torch
+
     launcher = bool(config.ray.address) or is_rank_zero()
     if config.mirror and launcher:
         require_apart(config.mirror, config.output, "output", nested=False, name="mirror")
@@ -51,6 +49,11 @@ def main(config: FinetuneConfig) -> int:
 
 def train_here_or_on_ray(config: FinetuneConfig) -> int:
     """Train in this process, or start the processes on a Ray cluster; return the exit code."""
+    from training.callbacks.checkpointing import Stopped
+    from training.distributed.ray_train import launch
+    from training.distributed.topology import is_rank_zero
+    from training.train import train
+
     if config.ray.address:
         launch(config)
         return 0

@@ -20,8 +20,7 @@ from conf.command import run
 from conf.options import UserError
 from pipeline.output import is_marked, mark, require_own_file
 from pipeline.storage import write_atomically
-from training.callbacks.metrics import QUARTERS
-from training.config import PlotConfig
+from training.config import QUARTERS, PlotConfig
 
 COMMAND = "training.plot"
 SIZE, DPI = (13, 7), 110  # of the figure, inches, and its dots per inch

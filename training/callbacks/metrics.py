@@ -11,12 +11,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from training.config import TrainerConfig
+from training.config import QUARTERS, TrainerConfig
 from training.data.pair_stream import PairStream
 from training.model.cost import mfu
 from training.module import Finetuning
 
-QUARTERS = 4  # of the timesteps, least noise first
 SMOOTHING = 0.95  # of the running mean of the loss, per line
 COLUMNS = (
     "step",

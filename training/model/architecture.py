@@ -1,75 +1,17 @@
-"""Settings of a model's architecture, and building a model from them."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+"""Build a model from the settings of its architecture."""
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from conf.options import FieldError, option
+from conf.options import FieldError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoint import check_fit, load_image_encoder
-from training.model.conditioning import POSE_DIM, CCProjection, PoseVector
-from training.model.hub import local_path, pinned
+from training.model.conditioning import POSE_DIM, CCProjection
+from training.model.config import Architecture, PoseVector
+from training.model.hub import local_path
 from training.model.pretrained import Frozen, Pretrained, extend_input, may_be_stable, read, read_frozen
-from training.model.zero123 import Prediction, Zero123, noise_schedule
-
-
-@dataclass(frozen=True)
-class UNetShape:
-    """Shape of the U-Net; the defaults are those of Stable Diffusion v1."""
-
-    channels: list[int] = option([320, 640, 1280, 1280], "width of each level, finest first")
-    attention: list[bool] = option([True, True, True, False], "whether a level has self- and cross-attention")
-    layers: int = option(2, "residual blocks per level")
-    heads: int = option(8, "attention heads")
-    groups: int = option(32, "groups of the group normalisation; must divide every width")
-
-
-@dataclass(frozen=True)
-class ImageEncoderShape:
-    """Shape of a CLIP vision model; the defaults are those of ViT-L/14."""
-
-    image_size: int = option(224, "side of the input in pixels")
-    patch_size: int = option(14, "side of a patch in pixels")
-    width: int = option(1024, "width of the layers")
-    layers: int = option(24, "layers")
-    heads: int = option(16, "attention heads")
-    projection: int = option(768, "length of the embedding, which is that of the U-Net's context")
-    init_scale: float = option(1.0, "scale of the random weights; a larger one separates embeddings of images better")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Architecture of a model, and the checkpoints it starts from."""
-
-    resolution: int = option(256, "side of the images in pixels")
-    patch: int | None = option(
-        None, "side in pixels of the patches to denoise; null: latents of Stable Diffusion's autoencoder"
-    )
-    scaling_factor: float = option(1.0, "factor of patches before noise is added")
-    prediction: Prediction = option(Prediction.epsilon, "what the U-Net predicts: epsilon, v_prediction, sample")
-    unet: UNetShape = option(UNetShape(), "shape of the U-Net")
-    encoder: ImageEncoderShape = option(
-        ImageEncoderShape(), "shape of the image encoder, where image_encoder and pretrained are null"
-    )
-    image_encoder: str | None = option(None, "folder, or org/name on the Hugging Face hub, of a CLIP vision model")
-    pretrained: str | None = option(None, "checkpoint to start from, of any layout that training.convert reads")
-
-    def pinned(self, recorded: Mapping[str, Any] | None = None) -> "Architecture":
-        """Return the settings with sources on the Hugging Face hub resolved to commits.
-
-        Args:
-            recorded: Settings that a run recorded at its start, whose commits are kept.
-        """
-        recorded = recorded or {}
-        return replace(
-            self,
-            pretrained=self.pretrained and pinned(self.pretrained, recorded.get("pretrained")),
-            image_encoder=self.image_encoder and pinned(self.image_encoder, recorded.get("image_encoder")),
-        )
+from training.model.zero123 import Zero123, noise_schedule
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:

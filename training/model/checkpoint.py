@@ -26,8 +26,9 @@ from transformers.utils.logging import disable_progress_bar
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE_DIM, CCProjection
+from training.model.config import Prediction
 from training.model.untrusted_file import best_weights, first_line, read_weights, validate_weight
-from training.model.zero123 import Prediction, Zero123
+from training.model.zero123 import Zero123
 
 disable_progress_bar()  # saving is quick, and the bars of transformers would tear other lines apart
 

@@ -1,6 +1,5 @@
 """Conditioning of the U-Net: image embedding and relative pose of the condition view (section 3.2 of the paper)."""
 
-from enum import StrEnum
 from typing import cast
 
 import torch
@@ -9,16 +8,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from training.model.config import PoseVector
+
 POSE_DIM = 4  # [Δθ, sin Δφ, cos Δφ, Δr], rendering.cameras.relative_pose
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-class PoseVector(StrEnum):
-    """Definitions of the pose vector `[4]`."""
-
-    zero123 = "zero123"  # [Δθ, sin Δφ, cos Δφ, Δr]
-    stable_zero123 = "stable_zero123"  # [Δθ, sin Δφ, cos Δφ, radians(90 - elevation of the condition view)]
 
 
 def convert_pose(kind: PoseVector, pose_B4: Tensor, condition_polar_B: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Decode view images to the pixels that the model takes."""
 
 import io
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -9,14 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from training.model.config import Background
+
 MAX_SIDE_PX = 4096  # a larger image is treated as damaged, before it fills the memory
-
-
-class Background(StrEnum):
-    """Methods of compositing an image with transparency on white."""
-
-    composite = "composite"  # rgb·α + 1-α
-    original = "original"  # white only where α = 0, straight colours elsewhere, as in the dataset class of the original
 
 
 def decode(contents: bytes, resolution: int, background: Background = Background.composite) -> NDArray[np.uint8]:

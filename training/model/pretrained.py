@@ -22,7 +22,8 @@ from conf.options import UserError
 from training.model import checkpoint
 from training.model import ldm_names as ldm
 from training.model.autoencoder import Autoencoder
-from training.model.conditioning import POSE_DIM, CCProjection, PoseVector
+from training.model.conditioning import POSE_DIM, CCProjection
+from training.model.config import PoseVector
 from training.model.hub import FILES, hub_uri, local_path
 from training.model.mistaken import refuse_mistaken, refuse_mistaken_names
 from training.model.untrusted_file import Weights, best_weights, first_line, read_weights, validate_weight

@@ -1,6 +1,5 @@
 """The view-conditioned denoiser of Zero-1-to-3 and its training objective (section 3.2, equation 2)."""
 
-from enum import StrEnum
 from typing import NotRequired, TypedDict, final
 
 import torch
@@ -12,19 +11,12 @@ from transformers import CLIPVisionModelWithProjection
 
 from training.model.attention import attend_to_one_token
 from training.model.autoencoder import Autoencoder
-from training.model.conditioning import CCProjection, PoseVector, convert_pose, drop_out, embed
+from training.model.conditioning import CCProjection, convert_pose, drop_out, embed
+from training.model.config import PoseVector, Prediction
 from training.model.picture import as_floats
 
 CONDITIONING_DROP = 0.05
 MAX_LOSS_WEIGHT = 5.0  # of one sample, in the loss of a U-Net that predicts the clean latent
-
-
-class Prediction(StrEnum):
-    """Prediction types of the U-Net, under the names of diffusers."""
-
-    epsilon = "epsilon"  # the noise: the paper, and every released checkpoint
-    v_prediction = "v_prediction"  # √ᾱ·ε - √(1-ᾱ)·x₀ (Salimans & Ho 2022, arXiv 2202.00512)
-    sample = "sample"  # the clean latent, for a U-Net narrower than its latents (arXiv 2511.13720)
 
 
 @final
