@@ -108,7 +108,7 @@ class _Document:
 
 def copy(references: References, folder: Path) -> Path:
     """Write the document into `folder` with links to its images, and return its path."""
-    resolved = references.found[references.asset]
+    resolved = references.resolved[references.asset]
     links = link_all(resolved.values(), folder)
     tree = ElementTree.parse(references.asset)
     ElementTree.register_namespace("", tree.getroot().tag.partition("}")[0].lstrip("{"))

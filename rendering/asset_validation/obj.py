@@ -64,10 +64,10 @@ def copy(references: References, folder: Path) -> Path:
     # As deep as the asset's folder, so that `..` in the name of a library cannot leave `folder`.
     target_folder = folder.joinpath(*["_"] * len(asset.parts))
     target_folder.mkdir(parents=True)
-    links = link_all((target for found in references.found.values() for target in found.values()), target_folder)
+    links = link_all((target for files in references.resolved.values() for target in files.values()), target_folder)
     with open(target_folder / f"{asset.stem}.mtl", "w", encoding="utf-8", errors="surrogateescape") as materials:
         for library in _libraries(references):
-            resolved = references.found.get(library, {})
+            resolved = references.resolved.get(library, {})
             for line in _text(library.read_bytes()).splitlines():
                 options, reference = _map(line)
                 if not reference:
@@ -104,7 +104,7 @@ def _first_material(references: References) -> str:
 
 def _libraries(references: References) -> list[Path]:
     """Return the material libraries of the asset that exist."""
-    return sorted({file for file in references.found.get(references.asset, {}).values() if file.is_file()})
+    return sorted({file for file in references.resolved.get(references.asset, {}).values() if file.is_file()})
 
 
 def _check_materials(library: Path, used: set[str], pictures: Pictures, references: References) -> None:

@@ -46,7 +46,7 @@ class References:
         keep_reversed: Whether faces are kept that reverse another one; Blender then imports a copy of an OBJ.
 
     Attributes:
-        found: For each file that was read, its references and the path that each resolves to.
+        resolved: For each file that was read, its references and the path that each resolves to.
         redirected: Whether any reference resolves to a different path, so that Blender has to import a copy
             (`rendering.asset_validation.redirect`).
     """
@@ -55,7 +55,7 @@ class References:
         self.asset = asset
         self.keep_reversed = keep_reversed
         self.folders = asset_folders(asset, root or asset.parent)
-        self.found: dict[Path, dict[str, Path]] = {}
+        self.resolved: dict[Path, dict[str, Path]] = {}
         self.redirected = False
 
     def find(self, reference: str, file: Path, required: bool = True) -> Path:
@@ -81,7 +81,7 @@ class References:
             )
         if required and not target.is_file():
             raise RenderFailure("incomplete", f"the file refers to {reference[:200]!r}, which does not exist")
-        self.found.setdefault(file, {})[reference] = target
+        self.resolved.setdefault(file, {})[reference] = target
         return target
 
     def inside(self, path: Path) -> Path | None:

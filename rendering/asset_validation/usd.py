@@ -48,9 +48,9 @@ def copy(references: References, folder: Path) -> Path:
     """Write every layer with references into `folder`, with absolute paths, and return the path of the root layer."""
     from pxr import Sdf, UsdUtils
 
-    copies = {layer: folder / f"{number}.usdc" for number, layer in enumerate(references.found)}
+    copies = {layer: folder / f"{number}.usdc" for number, layer in enumerate(references.resolved)}
     for layer, file in copies.items():
-        content, resolved = Sdf.Layer.OpenAsAnonymous(str(layer)), references.found[layer]
+        content, resolved = Sdf.Layer.OpenAsAnonymous(str(layer)), references.resolved[layer]
 
         def absolute(reference: str, resolved: dict[str, Path] = resolved) -> str:
             target = resolved.get(_first_tile(reference))

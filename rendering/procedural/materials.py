@@ -26,9 +26,9 @@ def hsv(hue: float, saturation: float = 0.8, value: float = 0.9) -> Colour:
 
 
 def vivid(turn: float, saturation: float = 0.8, value: float = 0.92) -> Colour:
-    """Return a bright colour: red, orange, yellow, green, teal, blue, violet and pink share the circle evenly.
+    """Return a bright colour: red, orange, yellow, green, teal, blue, violet and pink at equal distances of `turn`.
 
-    Blue and violet look much darker than the rest at equal value, so they are paler.
+    Blue and violet are paler, since they look darker than other hues at equal value.
     """
     hue = float(np.interp(turn % 1.0, np.arange(9) / 8, [0, 0.07, 0.135, 0.31, 0.48, 0.58, 0.74, 0.92, 1.0]))
     paler = 1 - 0.3 * np.exp(-(((hue - 0.7) / 0.09) ** 2))
@@ -56,9 +56,9 @@ def linear(colour: Colour) -> Colour:
     return r, g, b
 
 
-# Part of its own colour that every surface gives off. The scenes these objects are meant for have one lamp
-# and a nearly dark sky; without this, half of every view would be black.
-GLOW = 0.1
+# Emission of every surface as a part of its colour: with one lamp and a nearly dark world, half of every view would be
+# black without it.
+EMISSION = 0.1
 
 
 def plain(colour: Colour, roughness: float = 0.5, metallic: float = 0.0) -> Material:
@@ -96,5 +96,5 @@ def _surface(name: str, roughness: float) -> tuple[Material, bpy.types.Node]:
     material.use_backface_culling = True
     surface = material.node_tree.nodes["Principled BSDF"]
     surface.inputs["Roughness"].default_value = roughness
-    surface.inputs["Emission Strength"].default_value = GLOW
+    surface.inputs["Emission Strength"].default_value = EMISSION
     return material, surface

@@ -30,7 +30,7 @@ def add(
     mesh = bpy.data.meshes.new("part")
     mesh.from_pydata(points.tolist(), [], faces)
     layer = mesh.uv_layers.new(name="uv")
-    # A plain colour needs no texture coordinates; equal ones let the exporter share points between faces.
+    # Constant texture coordinates of a plain colour let the exporter share vertices between faces.
     used = uvs * tile if any(node.type == "TEX_IMAGE" for node in material.node_tree.nodes) else 0 * uvs
     layer.uv.foreach_set("vector", used.astype(np.float32).ravel())
     mesh.materials.append(material)
@@ -49,7 +49,7 @@ def both(solid: Solid, material: Material, at: Vector = (0, 0, 0), turn: Vector 
 def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: float = 50.0) -> Array:
     """Return one unit normal for each face corner, smooth over edges that bend by less than `crease` degrees.
 
-    Weighting by area keeps broad flat faces flat next to the narrow faces of a softened edge.
+    Weighting by area keeps broad flat faces flat next to the narrow faces of a rounded edge.
     """
     sizes = np.fromiter(map(len, faces), int, len(faces))
     corners = np.concatenate(faces)
@@ -63,7 +63,7 @@ def corner_normals(points: Array, faces: Sequence[tuple[int, ...]], crease: floa
     order = np.argsort(corners, kind="stable")
     counts = np.bincount(corners, minlength=len(points))
     starts = np.cumsum(counts) - counts
-    # Every corner meets every corner at the same point once.
+    # All pairs of corners at one point.
     one = np.repeat(np.arange(len(corners)), counts[corners])
     offset = np.arange(len(one)) - np.repeat(np.cumsum(counts[corners]) - counts[corners], counts[corners])
     other = order[starts[corners[one]] + offset]

@@ -31,7 +31,7 @@ def placed(solid: Solid, at: Vector = (0, 0, 0), turn: Vector = (0, 0, 0), size:
             points[:, [i, j]] = np.stack(
                 [points[:, i] * cos - points[:, j] * sin, points[:, i] * sin + points[:, j] * cos], axis=1
             )
-    # A mirror image turns the faces inside out, so they and their corners run backwards.
+    # A reflection reverses the orientation of the faces, so the order of their corners is reversed.
     if np.prod(scale) < 0:
         bounds = np.cumsum([len(face) for face in solid.faces])[:-1]
         uvs = np.concatenate([part[::-1] for part in np.split(solid.uvs, bounds)])
@@ -179,7 +179,7 @@ def tube(path: ArrayLike, radii: ArrayLike, around: int = 10, aspect: float = 1.
     across = start / np.linalg.norm(start) if np.linalg.norm(start) > 0.1 else np.array([1.0, 0, 0])
     angles = 2 * np.pi * np.arange(around)[:, None] / around
     rings = []
-    # The frame is carried along the path with as little twist as possible.
+    # The frame follows the path with minimal rotation about it.
     for centre, radius, tangent in zip(centres, reach, tangents, strict=True):
         across = across - tangent * (across @ tangent)
         across /= np.linalg.norm(across)
@@ -193,7 +193,7 @@ def _cube_lattice() -> tuple[Array, Array, Array]:
     """Return corners `[faces, 4]` of a cube of 3x3 quads a side on a 4x4x4 grid, and the two axes of each face."""
     faces, axes = [], []
     for axis in range(3):
-        # Side faces read with v upwards: (u, v) is (y, z), (x, z) or (x, y).
+        # Side faces have v upwards: (u, v) is (y, z), (x, z) or (x, y).
         u, v = [(1, 2), (0, 2), (0, 1)][axis]
         for level in (0, 3):
             outward = (level == 3) != (axis == 1)
