@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from command import PROJECT
+
+from tests.support.command import PROJECT
 
 HEAVY = {"torch", "diffusers", "transformers", "lightning", "deepspeed", "ray", "gradio", "bpy", "wandb"}
 LIGHT = [
