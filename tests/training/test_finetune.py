@@ -380,7 +380,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(tmp_path):
     ("words", "sentence"),
     [
         (["data.path=tests"], "tests holds no finished views shard"),
-        (["model.unet.channels=[16]"], "model.unet.channels and model.unet.attention must be equally long"),
+        (["model.unet.channels=[16]"], r"channels=\[16\]: must have one entry per level"),
         (["data.validation_fraction=2"], "data.validation_fraction=2.0 must be at least 0 and below 1"),
         (["wandb.mode=online"], "wandb.mode=online needs an API key"),
         (["model.pretrained=nowhere"], "there is no folder nowhere/"),
