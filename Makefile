@@ -16,7 +16,7 @@ install: .venv/installed ## .venv with everything, Blender included (3 GB, a few
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11, the one that Blender's module is built for" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: this Python makes no virtual environments: apt install python3.11-venv" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --no-input --disable-pip-version-check --editable '.[render,dev]'
+	$(BIN)/pip install --no-input --disable-pip-version-check --editable '.[render,train,views,dev]'
 	@$(BIN)/python -c 'import bpy' 2>/dev/null || $(MAKE) --no-print-directory libraries
 	@touch $@
 

@@ -7,4 +7,6 @@ barrier of a small network waits for a time slice of the scheduler (docs/benchma
 
 import os
 
+__version__ = "0.1.0"
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

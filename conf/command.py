@@ -32,6 +32,12 @@ from conf.overrides import option_types, prepare, refuse_former_names, renamed_o
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
+# Main modules of each extra in pyproject.toml.
+EXTRAS = {
+    "render": ("bpy", "objaverse", "plyfile", "psutil", "pyarrow", "ray", "requests"),
+    "train": ("torch", "lightning", "deepspeed", "diffusers", "transformers", "safetensors", "matplotlib"),
+    "views": ("av", "gradio", "onnxruntime", "cv2", "pooch"),
+}
 TERMINATED = threading.Event()  # set by SIGTERM
 
 
@@ -111,6 +117,11 @@ def _sentences(schemas: Sequence[tuple[str, type]], output: str = "") -> Iterato
         _refuse(_unreadable(error.override))
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(f"{_one_line(error)} (see --help)")
+    except ModuleNotFoundError as error:
+        extra = next((name for name, modules in EXTRAS.items() if error.name in modules), None)
+        if extra is None:
+            raise
+        _refuse(f"{error.name} is not installed; pip install '.[{extra}]'")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         _refuse(f"{error.filename}: {(error.strerror or 'cannot be written').lower()}; choose another path")
     except OSError as error:

@@ -197,5 +197,10 @@ def _import_file(file: Path) -> Any:
     return module
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, BenchmarkConfig, "inference", "benchmark", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -110,5 +110,10 @@ def free_port(host: str, port: int) -> int:
         raise UserError(f"host={host} port={port}: {reason}; give another port, or port=0 for any free one") from None
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, DemoConfig, "inference", "demo", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -235,5 +235,10 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, ReportConfig, "inference", "report", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

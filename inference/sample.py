@@ -165,5 +165,10 @@ def sample_image(image: Path, folder: Path, turns: list[Turn], config: ViewsConf
     return True
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, SampleConfig, "inference", "sample", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

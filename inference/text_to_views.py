@@ -136,5 +136,10 @@ def load_pipeline(source: str, device: str) -> Any:
     return pipeline.to(device)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, TextToViewsConfig, "inference", "text_to_views", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -86,5 +86,10 @@ def _take(root: str, markers: list[ShardManifest], missing: set[str]) -> Iterato
             raise UserError(sentence) from error
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, ExportConfig, "pipeline", "export", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -61,5 +61,10 @@ def _sheet(uid: str, sample: Sample, record: ObjectRecord) -> str:
     return contact_sheet([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, InspectConfig, "pipeline", "inspect", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

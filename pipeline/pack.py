@@ -130,5 +130,10 @@ def _shard(
         shard.commit(records)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, PackConfig, "pipeline", "pack", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

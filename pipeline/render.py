@@ -76,5 +76,10 @@ def _render(config: RenderConfig, jobs: list[ShardJob], before: list[ShardManife
     print(f"{done} objects in {seconds:.0f} s: {done / seconds:.2f} objects/s, {views / seconds:.1f} views/s")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, RenderConfig, "pipeline", "render", SOURCES, help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

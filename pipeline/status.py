@@ -103,5 +103,10 @@ def _size(size: float) -> str:
     return f"{size:,.4g} TB"
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, StatusConfig, "pipeline", "status", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

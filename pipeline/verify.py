@@ -99,5 +99,10 @@ def latents_fault(sample: Sample) -> str:
     return "" if all(np.isfinite(array).all() for array in (moments, embedding, cameras)) else "not all is finite"
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, VerifyConfig, "pipeline", "verify", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,14 +1,16 @@
 """Every YAML composes; what does not fit is refused in one sentence with exit code 2; --help teaches."""
 
 import importlib
+import tomllib
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from conf.command import register
+from conf.command import register, run
 from tests.support.command import command
 from tests.support.entries import CONF, ENTRIES
+from training.config import PlotConfig
 
 # The entry of each folder of configurations that has groups, and what it cannot do without.
 GROUPED = {
@@ -17,6 +19,21 @@ GROUPED = {
     "training": ("training.finetune", ["data.path=x"]),
     "inference": ("inference.report", ["views=x", "run=x"]),
 }
+
+
+def test_every_command_has_a_console_script():
+    project = tomllib.loads((CONF.parent / "pyproject.toml").read_text())["project"]
+    assert sorted(project["scripts"].values()) == sorted(f"{stage}.{name}:command" for stage, name in ENTRIES)
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    def main(config: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("sys.argv", ["plot"])
+    with pytest.raises(SystemExit) as stopped:
+        run(main, PlotConfig, "training", "plot")
+    assert stopped.value.code == 2 and ".[train]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("stage", "name"), ENTRIES)

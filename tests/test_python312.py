@@ -27,7 +27,7 @@ def test_training_and_sampling_on_python_3_12(tmp_path):
 
     run("python3.12", "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
-    run(python, "-m", "pip", "install", "--quiet", "--no-input", "--editable", ".")
+    run(python, "-m", "pip", "install", "--quiet", "--no-input", "--editable", ".[train,views]")
     assert (
         run(python, "-c", "import importlib.util as u; print(u.find_spec('bpy'), u.find_spec('ray'))") == "None None\n"
     )

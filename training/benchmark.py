@@ -235,5 +235,10 @@ def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, BenchmarkConfig, "training", "benchmark", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

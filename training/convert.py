@@ -94,5 +94,10 @@ def _check_target(config: ConvertConfig, source: Path, target: Path) -> None:
         raise UserError(f"target={target} is there and no checkpoint of this command; choose another, or delete it")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, ConvertConfig, "training", "convert", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

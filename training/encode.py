@@ -100,5 +100,10 @@ def _encode(config: EncodeConfig, jobs: list[EncodeJob]) -> Iterator[ObjectRecor
             yield record
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, EncodeConfig, "encoding", "encode", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -65,5 +65,10 @@ def train_here_or_on_ray(config: FinetuneConfig) -> int:
         sys.exit(130)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, FinetuneConfig, "training", "finetune", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

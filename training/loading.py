@@ -120,5 +120,10 @@ def _batches(config: LoadingConfig, kind: DataKind, path: str) -> Iterator[Any]:
     return iter(training_batches(data, shards, config.resolution, seed=0))
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, LoadingConfig, "training", "loading", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()

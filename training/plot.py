@@ -114,5 +114,10 @@ def _finish(axes: Axes, title: str, logarithmic: bool) -> None:
         axes.legend(frameon=False, fontsize=8)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line."""
     run(main, PlotConfig, "training", "plot", help=__doc__)
+
+
+if __name__ == "__main__":
+    command()
