@@ -265,7 +265,7 @@ def test_real_photographs_on_a_coloured_ground_come_out_as_their_makers_cut_them
     assert (found & own).sum() / (found | own).sum() > 0.95
 
 
-def test_onnxruntime_tells_nobody(tmp_path):
+def test_onnxruntime_sends_no_telemetry(tmp_path):
     """Its telemetry would leave a session's file in the folder for temporary files, and a database in the cache."""
     script = "import sys; from inference.preprocess.background import segmenter; print(segmenter(sys.argv[1]).side)"
     home = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "aside"), "XDG_CACHE_HOME": str(tmp_path / "home")}

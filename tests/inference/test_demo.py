@@ -74,7 +74,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def tab(chromium, server):
-    """The page as it is found but for "More", which is open, with the addresses of all its requests."""
+    """The page with "More" open, and the addresses of all its requests."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
     page.set_default_timeout(PATIENCE)
     page.asked = []
@@ -87,7 +87,7 @@ def tab(chromium, server):
 
 @pytest.fixture
 def page(tab, picture):
-    """The page after a picture was dropped and its first view drawn, the camera where it was at first."""
+    """The page with a picture and its first view, the camera at its initial turn."""
     if not tab.locator("#view .final").count():
         tab.set_input_files("#photo input[type=file]", picture)
     turn(tab, 0, 45, 0)
@@ -95,7 +95,7 @@ def page(tab, picture):
 
 
 def turn(page, polar, azimuth, radius):
-    """Move the sliders, as a finger would, and wait for the view."""
+    """Move the sliders and wait for the view."""
     for name, number in (("polar", polar), ("azimuth", azimuth), ("radius", radius)):
         page.locator(f"#camera-control input[name={name}]").evaluate(
             "(slider, number) => { slider.value = number; slider.dispatchEvent(new Event('input')) }", str(number)
@@ -105,7 +105,7 @@ def turn(page, polar, azimuth, radius):
 
 
 def view_after(page, polar, azimuth, radius):
-    """The picture that the browser shows once the view after that turn is drawn."""
+    """Wait for the view after that turn and return it."""
     signed = [f"{number:+g}".replace("-", "−") if number else "0" for number in (polar, azimuth, radius)]
     caption = f"Δpolar {signed[0]}°, Δazimuth {signed[1]}°, Δradius {signed[2]}"
     image = page.locator(f"#view .final img[alt='The object after {caption}']")
@@ -134,7 +134,7 @@ def enter(page, label, number):
 
 
 @pytest.mark.parametrize(("place", "pose"), [("behind", [0, 180, 0]), ("above", [-60, 0, 0]), ("left", [0, -90, 0])])
-def test_a_button_brings_the_view_that_the_library_draws(page, picture, novel_view, place, pose):
+def test_a_preset_shows_the_view_that_the_library_samples(page, picture, novel_view, place, pose):
     page.get_by_role("button", name=place, exact=True).click()
     seen = view_after(page, *pose)
     shown = novel_view.prepare(picture, "none")
@@ -143,8 +143,8 @@ def test_a_button_brings_the_view_that_the_library_draws(page, picture, novel_vi
     assert f"{STEPS} steps of ddim, guidance 3, seed 0" in page.locator("#status").inner_text()
 
 
-def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
-    enter(page, "Steps", 50)  # longer than the haste
+def test_the_last_of_several_quick_requests_is_shown(page, picture, novel_view):
+    enter(page, "Steps", 50)  # so that the requests overlap
     page.get_by_text("50 steps of ddim").wait_for()
     for place in ("left", "right", "below", "behind"):
         page.get_by_role("button", name=place, exact=True).click()
@@ -156,7 +156,7 @@ def test_of_hasty_wishes_the_last_one_stays(page, picture, novel_view):
     page.get_by_text(f"{STEPS} steps of ddim").wait_for()
 
 
-def test_another_guess_is_the_next_seed(page, picture, novel_view):
+def test_a_new_sample_has_the_next_seed(page, picture, novel_view):
     page.locator("#new-sample").click()
     page.get_by_text("seed 1").wait_for()
     shown = novel_view.prepare(picture, "none")
@@ -166,7 +166,7 @@ def test_another_guess_is_the_next_seed(page, picture, novel_view):
     page.get_by_text("seed 0").wait_for()
 
 
-def test_what_the_model_is_shown_is_on_the_page(page, picture, novel_view):
+def test_the_input_of_the_model_is_on_the_page(page, picture, novel_view):
     source = page.locator("#cutout img").get_attribute("src")
     shown = novel_view.prepare(picture, "none").image
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))), shown)
@@ -230,7 +230,7 @@ def test_a_finger_turns_the_camera_on_a_phone_that_needs_no_scrolling_sideways(c
     context.close()
 
 
-def test_an_orbit_is_a_film_to_play_and_to_take_away(page, tmp_path):
+def test_the_film_and_the_sheet_of_an_orbit_can_be_downloaded(page, tmp_path):
     enter(page, "Views in an orbit", 6)
     page.locator("#orbit").click()
     page.get_by_text("6 views in").wait_for()
@@ -249,7 +249,7 @@ def test_an_orbit_is_a_film_to_play_and_to_take_away(page, tmp_path):
     assert Image.open(files["Contact sheet"]).width == 7 * (128 + 4)  # the input and six views
 
 
-def test_the_view_can_be_taken_away(page):
+def test_the_view_can_be_downloaded(page):
     seen = view_after(page, 0, 45, 0)
     with page.expect_download() as download:
         page.locator("#view a[download]").click()
@@ -318,7 +318,7 @@ def test_routes_that_the_page_does_not_need_are_closed(server):
 
 
 def asked(server, name, **changes):
-    """What the server says to a request that its own page would not send: handler `name` of the camera's release."""
+    """Return the response to a forged request of the camera's release event, with session hash `name`."""
     config = httpx.get(f"{server}/config").json()
     ids = {part["props"].get("label") or part["props"].get("elem_id"): part["id"] for part in config["components"]}
     (handler,) = [
@@ -355,10 +355,10 @@ def asked(server, name, **changes):
         ({"Sampler": "__import__"}, "__import__"),
     ],
 )
-def test_what_no_page_would_ask_is_refused_with_a_sentence(server, changes, sentence):
-    said = asked(server, "stranger", **changes)
-    assert not said["success"], said
-    assert sentence in said["output"]["error"] and "Traceback" not in str(said)
+def test_values_that_the_page_cannot_send_are_refused(server, changes, sentence):
+    response = asked(server, "forged", **changes)
+    assert not response["success"], response
+    assert sentence in response["output"]["error"] and "Traceback" not in str(response)
 
 
 def test_a_port_in_use_is_one_sentence(folder):
@@ -370,7 +370,7 @@ def test_a_port_in_use_is_one_sentence(folder):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_open_door_is_said_aloud():
+def test_a_public_address_is_warned_of():
     done = command("inference.demo", "checkpoint=nothing", "host=0.0.0.0", "port=0")
     assert done.returncode == 2
     warning, error = done.stderr.splitlines()
@@ -379,7 +379,7 @@ def test_an_open_door_is_said_aloud():
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(serving, aside):
-    """The last that the others' server does."""
+    """Last, since it stops the server of the other tests."""
     process, url = serving
     httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", b"mine")})
     assert list(aside.rglob("a.png"))

@@ -92,7 +92,7 @@ def test_a_picture_as_thin_as_a_line_works():
 @pytest.mark.parametrize("colour", [(255, 255, 255, 255), (254, 255, 255, 255), (70, 80, 90, 255), (70, 80, 90, 0)])
 @pytest.mark.parametrize("cutout", ["auto", "none", "u2netp"])
 @pytest.mark.parametrize("side", [1, 50])
-def test_a_picture_with_nothing_in_it_is_told_so(colour, cutout, side):
+def test_a_picture_without_an_object_is_refused(colour, cutout, side):
     with pytest.raises(UserError, match="is blank"):
         prepare(Image.new("RGBA", (side, side), colour), cutout, None, 16)
 

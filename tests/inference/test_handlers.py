@@ -1,4 +1,4 @@
-"""What the page answers, without a browser: its elevations."""
+"""The handlers of the web page, without a browser."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ from training.model.conditioning import PoseVector
 
 @pytest.fixture
 def handlers_of(tmp_path):
-    """The replies of a page that draws with a model."""
+    """Make the handlers of a page with a model."""
     with ThreadPoolExecutor(1) as device:
 
         def make(novel_view, **options):
@@ -42,7 +42,7 @@ def picture_in(html):
 
 
 class Perfect(NovelView):
-    """Draws a painted cube as it is, from a camera 35° above the horizon."""
+    """A perfect model: renders a painted cube for an input camera 35° above the horizon."""
 
     def __call__(self, image, poses, sampling=None, *, on_step=None, **settings):
         texture = np.random.default_rng(5).integers(0, 230, (6, 12, 12))
@@ -72,17 +72,17 @@ def test_an_unknown_elevation_leaves_the_page_as_it_is(handlers_of, novel_view, 
     assert list(last) == [handlers.page.camera] and last[handlers.page.camera]["note"] == ""
 
 
-def test_stable_zero123_is_told_the_elevation_of_the_slider(handlers_of, novel_view, front, prepared, monkeypatch):
+def test_stable_zero123_gets_the_elevation_of_the_slider(handlers_of, novel_view, front, prepared, monkeypatch):
     monkeypatch.setattr(novel_view.model.cc_projection, "pose_vector", PoseVector.stable_zero123)
     handlers = handlers_of(novel_view, preview_steps=50)
-    session, seen = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared)), []
+    session, shown = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared)), []
     for elevation in (20, 60):
         *_, last = handlers.sample(session, *asked(elevation))
-        seen.append(picture_in(last[handlers.page.view]))
-        (drawn,) = novel_view(prepared, [[0, 45, 0]], steps=4, elevation=elevation)
-        np.testing.assert_array_equal(seen[-1], np.asarray(drawn))
-    assert (seen[0] != seen[1]).any()
-    assert not list(handlers.estimate(session, *asked(20)))  # nor is it guessed over what the visitor says
+        shown.append(picture_in(last[handlers.page.view]))
+        (expected,) = novel_view(prepared, [[0, 45, 0]], steps=4, elevation=elevation)
+        np.testing.assert_array_equal(shown[-1], np.asarray(expected))
+    assert (shown[0] != shown[1]).any()
+    assert not list(handlers.estimate(session, *asked(20)))  # an estimate would replace the value of the slider
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_the_camera_turns_around_the_object_alone():
     assert cutout.size == (2000, 1000)
 
 
-def test_a_model_that_is_not_to_be_had_is_told_without_the_servers_folders(handlers_of, novel_view, tmp_path, capsys):
+def test_the_error_of_a_missing_segmenter_names_no_path_of_the_server(handlers_of, novel_view, tmp_path, capsys):
     handlers = handlers_of(novel_view, cutout=str(tmp_path / "secret.onnx"))
     Image.effect_noise((40, 40), 90).save(tmp_path / "noise.png")
-    answers = handlers.load_picture({"path": str(tmp_path / "noise.png")})
-    next(answers)
-    told = next(answers)[handlers.page.status]
-    assert "backgrounds cannot be removed here" in told and "secret" not in told
-    assert "secret.onnx" in capsys.readouterr().err  # for whoever runs the server
+    responses = handlers.load_picture({"path": str(tmp_path / "noise.png")})
+    next(responses)
+    status = next(responses)[handlers.page.status]
+    assert "backgrounds cannot be removed here" in status and "secret" not in status
+    assert "secret.onnx" in capsys.readouterr().err  # in the log of the server

@@ -1,4 +1,4 @@
-"""The library prepares pictures as the command does, and draws the same views."""
+"""The library prepares pictures as the command does, and samples the same views."""
 
 import importlib
 import re

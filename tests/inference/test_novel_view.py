@@ -44,7 +44,7 @@ def test_the_pose_is_a_turn_in_degrees(novel_view, prepared):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_solver", "euler"])
-def test_a_view_does_not_depend_on_its_company(novel_view, prepared, monkeypatch, sampler):
+def test_a_view_does_not_depend_on_the_other_poses(novel_view, prepared, monkeypatch, sampler):
     together = pixels(novel_view(prepared, POSES, QUICK, sampler=sampler))
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
     np.testing.assert_allclose(pixels(novel_view(prepared, POSES, QUICK, sampler=sampler)), together, atol=1)
@@ -114,7 +114,7 @@ def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
         hook.remove()
 
 
-def test_progress_is_told(novel_view, prepared, monkeypatch):
+def test_progress_is_reported(novel_view, prepared, monkeypatch):
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
     told = []
     novel_view(prepared, POSES[:3], QUICK, on_step=lambda done, total: told.append((done, total)))
@@ -130,7 +130,7 @@ def test_half_precision_draws_nearly_the_same(folder, novel_view, prepared):
     assert np.abs(np.roll(full, 1, axis=0) - full).mean() > 4 * difference  # poses differ by far more
 
 
-def test_in_half_precision_too_a_view_is_the_same_again_and_in_any_company(folder, prepared, monkeypatch):
+def test_half_precision_views_repeat_and_do_not_depend_on_the_batch(folder, prepared, monkeypatch):
     half = NovelView.load(folder, "cpu", "bfloat16")
     together = pixels(half(prepared, POSES, QUICK))
     np.testing.assert_array_equal(pixels(half(prepared, POSES, QUICK)), together)

@@ -58,7 +58,7 @@ def test_another_run_into_the_same_folder_replaces_its_own_alone(folder, picture
     assert names(out) == ["000.png", "input.png", "notes.txt", "poses.json", "views.png"]
 
 
-def test_where_nothing_can_be_written_is_told_before_anything_is_read(picture, tmp_path):
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(picture, tmp_path):
     (tmp_path / "file").touch()
     for output in (tmp_path / "file", tmp_path / "file/deep/er"):
         done = sample(tmp_path / "no checkpoint", picture, output)
@@ -187,10 +187,10 @@ def test_stopped_it_leaves_no_half_of_a_folder(folder, picture, tmp_path, end):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(end)
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     if end is not signal.SIGKILL:
-        assert process.returncode == 128 + end and "Traceback" not in said
-        assert said.splitlines()[-1] == "stopped; the same command continues"
+        assert process.returncode == 128 + end and "Traceback" not in stderr
+        assert stderr.splitlines()[-1] == "stopped; the same command continues"
     assert command("inference.sample", *words).returncode == 0
     assert names(tmp_path / "out") == [*(f"{i:02d}" for i in range(12)), "inputs.png"]
     assert all(len(names(tmp_path / "out" / f"{i:02d}")) == 7 for i in range(12))
@@ -302,7 +302,7 @@ def same_views(one, other):
     return all(np.abs(first - second).max() <= 1 for first, second in pairs)
 
 
-def test_views_too_small_for_an_elevation_are_told_so_once(folder, picture, tmp_path):
+def test_views_too_small_for_an_elevation_are_warned_of_once(folder, picture, tmp_path):
     (tmp_path / "pictures").mkdir()
     for name in ("a.png", "b.png"):
         shutil.copy(picture, tmp_path / "pictures" / name)
@@ -313,6 +313,6 @@ def test_views_too_small_for_an_elevation_are_told_so_once(folder, picture, tmp_
     assert written["elevation"]["degrees"] is None and written["views"][0]["camera"] is None
 
 
-def test_a_progress_bar_says_what_it_is_for(novel_view, prepared, capsys):
+def test_a_progress_bar_has_its_name(novel_view, prepared, capsys):
     novel_view(prepared, [[0, 0, 0]], steps=1, bar="elevation")
     assert "elevation: 100%" in capsys.readouterr().err

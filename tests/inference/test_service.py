@@ -1,4 +1,4 @@
-"""What a page draws for its visitors ends when nobody waits for it; what it shows was uploaded to it."""
+"""Requests of the web page can be cancelled, and only uploaded pictures are read."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from inference.web.jobs import Progress, Superseded, run_with_progress
 from inference.web.service import ViewService
 
 
-def test_a_newer_wish_ends_what_is_being_drawn():
+def test_a_newer_request_cancels_an_older_one():
     wanted, steps = True, []
     may_go_on = threading.Event()
 
@@ -33,7 +33,7 @@ def test_a_newer_wish_ends_what_is_being_drawn():
         assert steps == [1, 2]
 
 
-def test_what_nobody_watches_any_more_is_not_drawn_on():
+def test_a_closed_page_cancels_its_request():
     may_go_on, ended = threading.Event(), threading.Event()
 
     def draw(on_step):
@@ -53,7 +53,7 @@ def test_what_nobody_watches_any_more_is_not_drawn_on():
         assert device.submit(int).result() == 0  # the device is free
 
 
-def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
+def test_closing_the_service_cancels_requests(novel_view, picture, tmp_path):
     with ThreadPoolExecutor(1) as device:
         service = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
         session = service.load_picture(str(picture))
@@ -65,7 +65,7 @@ def test_what_is_being_drawn_ends_with_the_page(novel_view, picture, tmp_path):
             list(drawing)
 
 
-def test_a_picture_that_was_not_uploaded_is_not_shown(novel_view, picture, tmp_path):
+def test_a_picture_that_was_not_uploaded_is_refused(novel_view, picture, tmp_path):
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     (uploads / "link.png").symlink_to(picture)
