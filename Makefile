@@ -1,12 +1,12 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := outputs/demo
-# What Blender's module links to and a bare Debian lacks.
+# Libraries that Blender's module links to and a minimal Debian lacks.
 LIBRARIES := libgl1 libice6 libsm6 libx11-6 libxext6 libxfixes3 libxi6 libxkbcommon0 libxrender1
 
 .PHONY: help install demo test test-slow format clean-demo
 
-help: ## what can be made
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/installed ## .venv with everything, Blender included (3 GB, a few minutes)
@@ -43,12 +43,12 @@ test: install browser ## lint, types, import boundaries, tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-slow: install ## the proofs that take minutes or gigabytes
+test-slow: install ## tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow
 
-format: install ## put the code in shape
+format: install ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean-demo: ## forget the demo's outputs
+clean-demo: ## delete the demo's outputs
 	rm -rf $(DEMO)

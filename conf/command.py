@@ -1,8 +1,8 @@
-"""From a command line to a typed, frozen dataclass: Hydra at the door, and nothing of it behind.
+"""Compose a command line into a typed, frozen dataclass with Hydra; code below `main` sees no Hydra.
 
 Each stage has its folder of YAML here (`conf/pipeline`, `conf/training`, `conf/inference`), the dataclasses that
-type it live beside the stage. `run` composes both, refuses what does not fit, and turns what the user can mend
-into one sentence and exit code 2.
+type it live beside the stage. `run` composes both, and turns errors
+that the user can correct into one sentence and exit code 2.
 """
 
 import errno
@@ -99,11 +99,11 @@ def _end_in_order() -> None:
 
 @contextmanager
 def _sentences(schemas: Sequence[tuple[str, type]], output: str = "") -> Iterator[None]:
-    """Turn errors that the user can mend into one sentence and exit code 2, a signal into another and 128 + its number.
+    """Turn errors that the user can correct into one sentence and exit code 2, signals into 128 + number.
 
     Args:
         schemas: (prefix, dataclass) of the command's options, for errors that name a field.
-        output: where the command writes, for errors that do not say where.
+        output: Path that the command writes to, for errors that name no file.
     """
     try:
         yield
@@ -164,13 +164,13 @@ def _no_room(error: OSError, output: str) -> str:
 
 
 def _free_bytes(path: str) -> int:
-    """Free bytes on the disk of a path that need not exist."""
+    """Return the free bytes on the disk of a path that need not exist."""
     whole = Path(path).absolute()
     return shutil.disk_usage(next(folder for folder in (whole, *whole.parents) if folder.exists())).free
 
 
 def register(config: type, name: str, groups: Mapping[str, type]) -> None:
-    """Make the dataclasses known to Hydra under the names that the YAML files extend: `<name>_schema`."""
+    """Register the dataclasses with Hydra by the names that the YAML files extend: `<name>_schema`."""
     store = ConfigStore.instance()
     store.store(name=f"{name}_schema", node=_open(config))
     for option, schema in groups.items():
@@ -179,7 +179,7 @@ def register(config: type, name: str, groups: Mapping[str, type]) -> None:
 
 
 def _open(schema: type) -> Any:
-    """The structured config of a frozen dataclass, which OmegaConf would otherwise refuse to override."""
+    """Return the structured config of a frozen dataclass, made writable so that overrides apply."""
     node = OmegaConf.structured(schema)
 
     def unlock(part: Any) -> None:
@@ -210,7 +210,7 @@ NOISE = ("reference_type", "object_type", "Config search path", "provider=", "To
 
 
 def _one_line(error: Exception) -> str:
-    """The messages of Hydra and OmegaConf without their footers and without our internal schemas."""
+    """Return the message of Hydra or OmegaConf without footers and internal schema names."""
     lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(NOISE) and not line.endswith("_schema")]
     return ", ".join(kept).replace("full_key: ", "at ").replace(":,", ":")

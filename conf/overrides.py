@@ -1,7 +1,7 @@
-"""Prepare the words of a command line for Hydra, whose grammar gives a meaning to `(`, `,`, `=`, `~`, `#` and quotes.
+r"""Prepare the words of a command line for Hydra, whose grammar interprets `(`, `,`, `=`, `~`, `#` and quotes.
 
 The type of an option decides: the value of a text option (`str`) is quoted before Hydra reads it, and a list may be
-written without brackets. Values that are quoted for Hydra (`output='"a b"'`), Hydra's escapes (`\\,`), interpolations
+written without brackets. Values that are quoted for Hydra (`output='"a b"'`), Hydra's escapes (`\,`), interpolations
 (`${oc.env:HOME}`), `null`, sweeps under --multirun and options of other types keep Hydra's meaning.
 """
 
@@ -101,7 +101,7 @@ def _prepare(word: str, types: Mapping[str, Any], multirun: bool) -> str:
     try:
         word.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{word!a}: this is no text in UTF-8; rename the file or folder") from None
+        raise UserError(f"{word!a}: not UTF-8 text; rename the file or folder") from None
     found = WORD.fullmatch(word)
     kind = types.get(found["key"]) if found else None
     if not found or not kind or (multirun and "," in found["value"] and _may_sweep(word)):
@@ -117,7 +117,7 @@ def _prepare(word: str, types: Mapping[str, Any], multirun: bool) -> str:
 
 
 def _quote(value: str) -> str:
-    """The value of a text option, such as a path, in Hydra's quotes."""
+    """Return the value of a text option, such as a path, in Hydra's quotes."""
     if not value or value.lower() == "null" or HYDRA_QUOTED.fullmatch(value):
         return value
     text = HYDRA_ESCAPE.sub(r"\1", value)
@@ -132,7 +132,7 @@ def _quote(value: str) -> str:
 
 
 def _bracket(word: str, value: str, kind: Any) -> str:
-    """The value of a list option in brackets, its items quoted where they are text."""
+    """Return the value of a list option in brackets, text items quoted."""
     if kind is not str and value:
         override = _read(word)
         return f"[{value}]" if override and not isinstance(override.value(), list) else value
@@ -147,7 +147,7 @@ def _may_sweep(word: str) -> bool:
 
 
 def _read(word: str) -> Override | None:
-    """The word as Hydra reads it, or None where Hydra cannot."""
+    """Parse a word by Hydra's grammar; return None where it is invalid."""
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:

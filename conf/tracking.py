@@ -1,4 +1,4 @@
-"""Weights & Biases, switched alike in every command. Offline a run is files for `wandb sync`, nothing is sent."""
+"""Log runs to Weights & Biases. Offline, a run is files for `wandb sync` and nothing is sent."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,6 +8,8 @@ from conf.options import UserError, option
 
 
 class WandbMode(StrEnum):
+    """Where W&B keeps the run."""
+
     offline = "offline"
     online = "online"
     disabled = "disabled"
@@ -15,6 +17,8 @@ class WandbMode(StrEnum):
 
 @dataclass(frozen=True)
 class WandbConfig:
+    """Options of Weights & Biases."""
+
     mode: WandbMode = option(WandbMode.offline, "offline, online (needs an API key) or disabled")
     project: str = option("zero-1-to-3", "project of the run")
     entity: str | None = option(None, "team or user of the run")
@@ -23,12 +27,12 @@ class WandbConfig:
 def begin(
     config: WandbConfig, folder: str, job: str, name: str, settings: dict[str, Any], id: str | None = None
 ) -> Any:
-    """The run, whose files go to `folder/wandb`. One that has an `id` continues the run of that id.
+    """Start a W&B run whose files go to `folder/wandb`; with an `id`, continue the run of that id.
 
     Raises:
-        UserError: it is to be online and there is no API key, or no server answers.
+        UserError: The mode is online and there is no API key, or no server answers.
     """
-    import wandb  # a second or two that a command without W&B need not wait for
+    import wandb  # takes seconds to import
 
     if config.mode is WandbMode.online and not wandb.login(prompt=False, verify=False):
         raise UserError("wandb.mode=online needs an API key: set WANDB_API_KEY, or use wandb.mode=offline")

@@ -20,6 +20,7 @@ PHASES = ("fetch", "load", "render", "encode", "other")
 
 
 def main() -> int:
+    """Create the workspace, or print it; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entity", required=True, help="team or user")
     parser.add_argument("--project", default=WandbConfig().project, help="project (default: %(default)s)")
@@ -46,6 +47,7 @@ def main() -> int:
 
 
 def workspace(entity: str, project: str, name: str):
+    """Return the workspace with its sections for rendering and training."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
