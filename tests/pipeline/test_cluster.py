@@ -22,7 +22,7 @@ from tests.support.dots import write_dots
 from training.config import EncodeConfig
 from training.data.latents import encode_shard
 from training.encode import jobs_of
-from training.model.architecture import Architecture, ImageEncoderShape
+from training.model.config import Architecture, ImageEncoderShape
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 

@@ -13,7 +13,8 @@ from conf.options import UserError
 from training.config import ConvertConfig
 from training.convert import main
 from training.model import checkpoint
-from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
+from training.model.architecture import build
+from training.model.config import Architecture, ImageEncoderShape, UNetShape
 from training.model.ldm_export import original_tensors
 from training.model.zero123 import Zero123
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from training.model.architecture import Architecture, ImageEncoderShape, UNetShape
+from training.model.config import Architecture, ImageEncoderShape, UNetShape
 from training.model.zero123 import Pairs, Zero123
 
 SMALL = Architecture(

@@ -12,8 +12,9 @@ from tests.support.small_model import SMALL, random_pairs
 from training.data.pair_stream import collate
 from training.data.view_pairs import open_views
 from training.model import checkpoint
-from training.model.architecture import Architecture, UNetShape, build
+from training.model.architecture import build
 from training.model.conditioning import PoseVector
+from training.model.config import Architecture, UNetShape
 from training.model.pretrained import extend_input
 from training.model.zero123 import Zero123
 

@@ -12,8 +12,8 @@ from tests.support.small_model import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, SampleConfig
 from training.data.split import Split
 from training.distributed.topology import BatchPlan
-from training.model.architecture import Architecture
 from training.model.autoencoder import stable_diffusion_autoencoder
+from training.model.config import Architecture
 from training.model.ddim import novel_views
 from training.model.zero123 import CONDITIONING_DROP, Zero123, noise_schedule
 from training.module import Finetuning

@@ -13,8 +13,9 @@ from tests.support.command import command
 from tests.support.originals import State, assert_same, averaged, convert, refusal, weights, write_original
 from training.config import Dtype, Layout
 from training.model import checkpoint
-from training.model.architecture import Architecture, build
+from training.model.architecture import build
 from training.model.conditioning import PoseVector
+from training.model.config import Architecture
 from training.model.pretrained import read
 from training.model.zero123 import Prediction, Zero123, noise_schedule
 

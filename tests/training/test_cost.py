@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.support.small_model import SMALL
-from training.model.architecture import Architecture, build
+from training.model.architecture import build
 from training.model.attention import attend_to_one_token
+from training.model.config import Architecture
 from training.model.cost import encoding_flops, mfu, on_meta, peak_flops, step_flops, unet_flops
 
 

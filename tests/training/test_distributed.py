@@ -19,7 +19,8 @@ from tests.support.small_run import SMALL, losses
 from training.config import DataConfig
 from training.data.pair_stream import training_batches
 from training.data.split import split
-from training.model.architecture import Architecture, ImageEncoderShape, UNetShape, build
+from training.model.architecture import build
+from training.model.config import Architecture, ImageEncoderShape, UNetShape
 from training.model.zero123 import Prediction
 
 

@@ -13,7 +13,8 @@ from tests.support.originals import State, convert, write_original
 from training.config import Dtype
 from training.model import checkpoint
 from training.model import ldm_names as original
-from training.model.architecture import Architecture, build, build_encoders
+from training.model.architecture import build, build_encoders
+from training.model.config import Architecture
 from training.model.fingerprint import fingerprint
 from training.model.ldm_export import save_threestudio
 from training.model.pretrained import load_posed

@@ -1,0 +1,1 @@
+"""The view-conditioned diffusion model: architecture, objective, sampling, and checkpoint layouts."""

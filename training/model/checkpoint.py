@@ -30,10 +30,10 @@ from training.model.config import Prediction
 from training.model.untrusted_file import best_weights, first_line, read_weights, validate_weight
 from training.model.zero123 import Zero123
 
-disable_progress_bar()  # saving is quick, and the bars of transformers would tear other lines apart
+disable_progress_bar()  # its bars would break other lines of output
 
 PIPELINE = "Zero1to3StableDiffusionPipeline"
-# What some U-Nets want to be told besides, or instead, and this one never is.
+# Settings of U-Nets with conditioning that this model does not have.
 UNSUPPORTED_CONDITIONS = (
     "class_embed_type",
     "num_class_embeds",
@@ -43,18 +43,25 @@ UNSUPPORTED_CONDITIONS = (
 )
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
 ENTRIES = {*PARTS, "clip_camera_projection", "feature_extractor", "model_index.json", "training.yaml"}
-WRITTEN_BY, PROJECT = "_written_by", "Zero-1-to-3"  # in model_index.json, where diffusers passes such names over
+WRITTEN_BY, PROJECT = (
+    "_written_by",
+    "Zero-1-to-3",
+)  # in model_index.json, where diffusers ignores names with an underscore
 
 
 def save(model: Zero123, folder: str | Path) -> None:
-    """Write the model beside `folder` and move it into place; an earlier checkpoint there is replaced."""
+    """Write a model to a temporary folder and rename it to `folder`; an earlier checkpoint there is replaced."""
     replace_folder(Path(folder), lambda aside: write(model, aside))
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, and move that into place once it is whole.
+    """Write a temporary folder beside `folder`, and rename it once it is complete.
 
-    An earlier checkpoint there is deleted; other files that lie beside its parts stay.
+    An earlier checkpoint is deleted; other files in its folder stay.
+
+    Args:
+        folder: Path of the checkpoint.
+        write: Writes the checkpoint to the folder it is given.
     """
     aside, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("part", "old"))
     if old.exists():  # a process was killed between the two renames below, or after them
@@ -70,7 +77,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def _discard(old: Path, folder: Path) -> None:
-    """Delete the earlier checkpoint `old`; move what is not part of it to `folder`."""
+    """Delete the earlier checkpoint `old`, after moving other files in it to `folder`."""
     for path in old.iterdir():
         if path.name not in ENTRIES:
             path.rename(folder / path.name)
@@ -87,17 +94,17 @@ def is_own(folder: Path) -> bool:
         return False
     if WRITTEN_BY in index:
         return index[WRITTEN_BY] == PROJECT
-    # Earlier versions left no name; they wrote with this version of diffusers, and nothing but these entries.
+    # Earlier versions of this project wrote no name, but this version of diffusers and these entries only.
     by_us = str(index.get("_diffusers_version")).startswith("0.42.")
     return by_us and "requires_safety_checker" in index and {path.name for path in folder.iterdir()} <= ENTRIES
 
 
 @contextmanager
 def discard_on_error(aside: Path) -> Iterator[None]:
-    """Leaves nothing of a file or folder that could not be written to its end.
+    """Remove a file or folder if writing it fails.
 
     Raises:
-        UserError: the disk is full, in the words of torch.save and of safetensors.
+        UserError: torch.save or safetensors cannot write, usually because the disk is full.
     """
     try:
         yield
@@ -112,6 +119,7 @@ def discard_on_error(aside: Path) -> Iterator[None]:
 
 
 def write(model: Zero123, folder: Path) -> None:
+    """Write the parts of a model and `model_index.json` to a folder."""
     for part in tqdm(PARTS, desc=f"writing {folder.stem}", unit=" parts", delay=2, leave=False):
         getattr(model, part).save_pretrained(folder / part)
     feature_extractor(model.image_encoder.config.image_size).save_pretrained(folder / "feature_extractor")
@@ -119,10 +127,14 @@ def write(model: Zero123, folder: Path) -> None:
 
 
 def load(folder: str | Path, untrusted: bool = False) -> Zero123:
-    """Read a checkpoint folder; one that others wrote (`untrusted`) may hold half precision, or pickles of weights.
+    """Read a checkpoint folder, in float32.
+
+    Args:
+        folder: Folder in diffusers' layout.
+        untrusted: Whether another program may have written it: pickles of weights are then read too, not executed.
 
     Raises:
-        UserError: the folder is missing, incomplete, or holds another model.
+        UserError: The folder is missing, incomplete, or holds another model.
     """
     folder = Path(folder)
     _check_index(folder)
@@ -138,15 +150,17 @@ def load(folder: str | Path, untrusted: bool = False) -> Zero123:
 
 
 def load_unet(folder: Path, untrusted: bool = False) -> UNet2DConditionModel:
+    """Read the U-Net from its folder. Raises UserError as `load`."""
     return _load(UNet2DConditionModel, folder, untrusted)
 
 
 def load_autoencoder(folder: Path, untrusted: bool = False) -> Autoencoder:
+    """Read the autoencoder from its folder. Raises UserError as `load`."""
     return _load(PatchAutoencoder if "patch" in read_config(folder) else AutoencoderKL, folder, untrusted)
 
 
 def load_image_encoder(folder: Path, untrusted: bool = False) -> CLIPVisionModelWithProjection:
-    """A CLIP vision tower with its projection. Raises UserError where the folder holds something else."""
+    """Read a CLIP vision model with projection from its folder. Raises UserError as `load`."""
     config = read_config(folder)
     if config.get("model_type") not in ("clip_vision_model", "clip"):
         raise UserError(f"{folder} holds a {config.get('model_type')}, not a CLIP vision model")
@@ -154,21 +168,23 @@ def load_image_encoder(folder: Path, untrusted: bool = False) -> CLIPVisionModel
 
 
 def load_projection(folder: Path, untrusted: bool = False) -> CCProjection:
+    """Read `cc_projection` from its folder. Raises UserError as `load`."""
     return _load(CCProjection, folder, untrusted)
 
 
 def load_scheduler(folder: Path) -> DDIMScheduler:
+    """Read the scheduler from its folder. Raises UserError if it is not a DDIM scheduler."""
     config = read_config(folder, "scheduler_config.json")
     try:
         scheduler = DDIMScheduler.from_config(config)
         Prediction(scheduler.config["prediction_type"])
-    except Exception as error:  # as above
+    except Exception as error:  # damaged configurations raise many types
         raise UserError(f"{folder} cannot be read as a DDIMScheduler: {first_line(error)}") from error
     return scheduler
 
 
 def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
-    """CLIP's preprocessing as a file for other tools; this project's own is `conditioning.clip_input`."""
+    """Return the preprocessing of CLIP, written for other tools; this project uses `conditioning.clip_input`."""
     size = {"height": resolution, "width": resolution}
     return CLIPImageProcessorPil(
         size={"shortest_edge": resolution},
@@ -179,10 +195,10 @@ def feature_extractor(resolution: int) -> CLIPImageProcessorPil:
 
 
 def _load(part: Any, folder: Path, untrusted: bool = False) -> Any:
-    """Read one part from its folder, in float32. A folder that others wrote (`untrusted`) may hold pickles of weights.
+    """Read one part from its folder, in float32.
 
     Raises:
-        UserError: the configuration makes no such model, or weights are missing, misshapen or no numbers.
+        UserError: The configuration is invalid, or weights are missing, of another shape or not finite.
     """
     read_config(folder)
     name = best_weights({path.name for path in folder.iterdir() if path.is_file()}, pickles=untrusted)
@@ -190,13 +206,13 @@ def _load(part: Any, folder: Path, untrusted: bool = False) -> Any:
         raise UserError(f"{folder} is incomplete: its weights are missing (a file in safetensors)")
     weights = read_weights(folder / name)
     try:
-        # On meta, where a configuration that claims a huge model takes no memory.
+        # On the meta device a configuration of a huge model takes no memory.
         with torch.device("meta"):
             model = _from_config(part, folder)
         state: Any = dict(weights.tensors)
         if isinstance(model, ModelMixin):
-            model._fix_state_dict_keys_on_load(state)  # names that the autoencoder's attention had in 2022
-    except Exception as error:  # whatever a damaged configuration makes of the classes
+            model._fix_state_dict_keys_on_load(state)  # names of the autoencoder's attention in 2022
+    except Exception as error:  # damaged configurations raise many types
         raise UserError(f"{folder} cannot be read as {part.__name__}: {first_line(error)}") from error
     empty = model.state_dict()
     if missing := sorted(empty.keys() - state.keys()):
@@ -216,10 +232,10 @@ def _from_config(part: Any, folder: Path) -> Any:
 
 
 def fill(model: Any, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Give a model on the meta device its weights.
+    """Assign weights to a model on the meta device.
 
     Raises:
-        UserError: the model has numbers that no file of weights holds, besides CLIP's indices of positions.
+        UserError: The model has buffers that no checkpoint stores, other than the position indices of CLIP.
     """
     model.load_state_dict(state, assign=True)
     if isinstance(model, CLIPVisionModelWithProjection):
@@ -230,6 +246,7 @@ def fill(model: Any, state: Mapping[str, Tensor], source: str | Path) -> None:
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Return the JSON object in a file of a checkpoint folder. Raises UserError if it is missing or damaged."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name a checkpoint folder with {', '.join(PARTS)}")
     try:
@@ -261,7 +278,7 @@ def _index(model: Zero123) -> dict[str, Any]:
 
 
 def _check_index(folder: Path) -> None:
-    """The names in model_index.json are compared, never imported."""
+    """Raise UserError unless model_index.json names the expected classes, which are compared and not imported."""
     index = read_config(folder, "model_index.json")
     known = {
         "cc_projection": {"CCProjection"},
@@ -277,7 +294,7 @@ def _check_index(folder: Path) -> None:
 
 
 def check_fit(model: Zero123, folder: str | Path) -> None:
-    """Raises UserError where the parts do not fit each other."""
+    """Raise UserError if the parts of a model do not fit each other."""
     unet, projection = model.unet.config, model.cc_projection.config
     latent, embedding = unet["out_channels"], model.image_encoder.config.projection_dim
     if unet["in_channels"] != 2 * latent:

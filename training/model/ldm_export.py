@@ -1,4 +1,4 @@
-"""A model for other programs: the original's own checkpoint file, or the folder that threestudio reads."""
+"""Export a model for other programs: the original's checkpoint file, or the folder that threestudio reads."""
 
 import json
 import os
@@ -24,11 +24,11 @@ from training.model.untrusted_file import Weights
 from training.model.zero123 import Zero123, noise_schedule
 
 SCHEDULE = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
-INERT = ("sample_size", "force_upcast")  # what changes nothing about a picture of a given size
+INERT = ("sample_size", "force_upcast")  # without effect on images of a given size
 
 
 def save_original(model: Zero123, path: Path) -> None:
-    """Write the `.ckpt` that the original's code loads, beside `path` and then into place.
+    """Write the `.ckpt` that the original's code loads, to a temporary file that is renamed to `path`.
 
     Raises:
         UserError: the original's code would build another model from these weights.
@@ -48,7 +48,7 @@ def save_original(model: Zero123, path: Path) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Return whether `save_original` wrote the file: its note about the pose vector lies beside the tensors."""
+    """Return whether `save_original` wrote the file, which then records the pose vector."""
     try:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -58,7 +58,7 @@ def is_own(path: Path) -> bool:
 
 
 def original_tensors(model: Zero123) -> dict[str, Tensor]:
-    """The weights under the original's names. Raises UserError as `save_original`."""
+    """Return the weights under the original's names. Raises UserError as `save_original`."""
     for key in SCHEDULE:
         ours, papers = model.scheduler.config[key], noise_schedule().config[key]
         if ours != papers:
@@ -91,7 +91,7 @@ def _rename(part: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _refuse_other_architecture(part: nn.Module, weights: Weights) -> None:
-    """What names and shapes do not tell, the number of heads say, must be what readers take it for."""
+    """Raise UserError for settings that neither names nor shapes determine and that readers assume, such as heads."""
     config: Any = getattr(part, "config", {})
     with torch.device("meta"):
         if isinstance(part, UNet2DConditionModel):
@@ -112,7 +112,7 @@ def _refuse_other_architecture(part: nn.Module, weights: Weights) -> None:
 
 
 def _normalize(value: Any) -> Any:
-    """Configurations that have been files have lists for tuples, and none for no."""
+    """Return a value as read from JSON: tuples are lists; false values are None."""
     return list(value) if isinstance(value, tuple) else value or None
 
 

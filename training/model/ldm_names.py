@@ -1,8 +1,8 @@
 """The layout of the original's checkpoints: Stable Diffusion's `ldm`, with OpenAI's CLIP.
 
 `model.diffusion_model.*` U-Net; `model_ema.*` its average, names without dots; `first_stage_model.*` autoencoder;
-`cond_stage_model.model.visual.*` image encoder; `cc_projection.*`. One function for each part says what a tensor of
-diffusers (or transformers) is called there; reading and writing both follow it.
+`cond_stage_model.model.visual.*` image encoder; `cc_projection.*`. One function per part maps names of tensors in
+diffusers (or transformers) to these names, for both reading and writing.
 """
 
 import re
@@ -23,8 +23,8 @@ from training.model.untrusted_file import Weights
 UNET, EMA, VAE = "model.diffusion_model.", "model_ema.", "first_stage_model."
 CLIP, PROJECTION = "cond_stage_model.model.visual.", "cc_projection."
 
-# What released checkpoints hold besides: the noise schedule, counters of the average, the autoencoder's loss, CLIP's
-# text tower. Any other tensor is refused, since nobody knows what it would have changed.
+# Other tensors in released checkpoints: noise schedule, counters of the average, loss of the autoencoder, text tower of
+# CLIP. Any tensor that is neither here nor part of the model is refused, since its effect is unknown.
 SKIPPED = re.compile(
     r"betas|(sqrt_|log_|sqrt_recip_|sqrt_recipm1_|sqrt_one_minus_|log_one_minus_)?alphas_cumprod(_prev)?|"
     r"posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights|logvar|"
@@ -33,14 +33,16 @@ SKIPPED = re.compile(
     r"ln_final\.(weight|bias)|text_model\..+)|cond_stage_model\.model\.transformer\..+"
 )
 
-Names = Mapping[str, tuple[str, int | None]]  # ours -> theirs, and which third of it where theirs is q, k and v
+Names = Mapping[
+    str, tuple[str, int | None]
+]  # name in diffusers -> original name, and the third of it where q, k and v are stacked
 
 
 def ldm_names(part: nn.Module) -> Names:
-    """What the original calls the tensors of a part.
+    """Return the original's names of the tensors of a part.
 
     Raises:
-        UserError: a part that it has not.
+        UserError: The original's layout has no such part.
     """
     state = part.state_dict()
     match part:
@@ -59,7 +61,7 @@ def ldm_names(part: nn.Module) -> Names:
 
 
 def ema_name(name: str) -> str:
-    """What the average of a tensor of the U-Net is called."""
+    """Return the name of the moving average of a tensor of the U-Net."""
     return EMA + name.removeprefix("model.").replace(".", "")
 
 
@@ -76,7 +78,13 @@ RESNET = {
 
 
 def unet_name(key: str, layers: int, attention: list[bool]) -> str:
-    """`layers` residual blocks per level; `attention` says which levels attend, finest first."""
+    """Return the original's name of a tensor of the U-Net.
+
+    Args:
+        key: Name in diffusers.
+        layers: Residual blocks per level.
+        attention: Whether a level has attention, finest first.
+    """
     match key.split("."):
         case ["conv_in", *rest]:
             words = ["input_blocks.0.0", *rest]
@@ -105,7 +113,7 @@ def _unet_layer(kind: str, rest: list[str]) -> list[str]:
 
 
 def unet_config(unet: Weights) -> dict[str, Any]:
-    """What the shapes tell. They do not tell the number of heads: it is 8 in every Stable Diffusion v1."""
+    """Return the configuration of the U-Net that follows from the shapes; Stable Diffusion v1 has 8 heads."""
     channels, attention, i = [0], [False], 1
     while True:
         if f"input_blocks.{i}.0.op.weight" in unet:
@@ -135,12 +143,13 @@ ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_ou
 
 
 def autoencoder_name(key: str, levels: int) -> str:
+    """Return the original's name of a tensor of the autoencoder, which has so many levels."""
     match key.replace("to_out.0", "to_out").replace("conv_shortcut", "nin_shortcut").split("."):
-        case [side, ("down_blocks" | "up_blocks") as way, level, kind, i, *rest]:
+        case [side, ("down_blocks" | "up_blocks") as side_blocks, level, kind, i, *rest]:
             # The original counts the decoder's levels from the finest, diffusers from the coarsest.
-            at = int(level) if way == "down_blocks" else levels - 1 - int(level)
+            at = int(level) if side_blocks == "down_blocks" else levels - 1 - int(level)
             end = {"resnets": ["block", i], "downsamplers": ["downsample"], "upsamplers": ["upsample"]}[kind]
-            words = [side, way.removesuffix("_blocks"), str(at), *end, *rest]
+            words = [side, side_blocks.removesuffix("_blocks"), str(at), *end, *rest]
         case [side, "mid_block", "resnets", i, *rest]:
             words = [side, "mid", f"block_{int(i) + 1}", *rest]
         case [side, "mid_block", "attentions", _, layer, *rest]:
@@ -151,6 +160,7 @@ def autoencoder_name(key: str, levels: int) -> str:
 
 
 def autoencoder_config(vae: Weights) -> dict[str, Any]:
+    """Return the configuration of the autoencoder that follows from the shapes of its tensors."""
     channels: list[int] = []
     layers = 0
     while f"encoder.down.{len(channels)}.block.0.conv1.weight" in vae:
@@ -192,6 +202,7 @@ QKV = re.compile(r"\.([qkv])_proj\.")
 
 
 def image_encoder_name(key: str) -> tuple[str, int | None]:
+    """Return the original's name of a tensor of the image encoder, and its third of q, k and v stacked (else None)."""
     for ours, theirs in VISION.items():
         key = key.replace(ours, theirs)
     if found := QKV.search(key):
@@ -200,10 +211,10 @@ def image_encoder_name(key: str) -> tuple[str, int | None]:
 
 
 def rename_image_encoder(weights: Weights) -> Weights:
-    """Rename an image encoder that lies elsewhere under `cond_stage_model`, or has the names of transformers.
+    """Rename an image encoder with another prefix under `cond_stage_model`, or with the names of transformers.
 
     Raises:
-        UserError: a layer has one or two of its queries, keys and values.
+        UserError: A layer lacks some of its queries, keys and values.
     """
     tensors = dict(weights.tensors)
     if any(name.startswith(CLIP) for name in tensors):
@@ -234,7 +245,7 @@ def _is_vision_tower(name: str, prefix: str) -> bool:
 
 
 def image_encoder_config(clip: Weights) -> CLIPVisionConfig:
-    """What the shapes tell. Every CLIP of OpenAI's has heads of 64 and QuickGELU."""
+    """Return the configuration that follows from the shapes; OpenAI's CLIP has heads of width 64 and QuickGELU."""
     width, _, _, patch = clip.shape("conv1.weight", 4)
     layers = 0
     while f"transformer.resblocks.{layers}.ln_1.weight" in clip:

@@ -1,4 +1,4 @@
-"""Whatever a model can start from: a released checkpoint file, or a folder in one of diffusers' layouts.
+"""Read pretrained models: released checkpoint files, and folders in one of diffusers' layouts.
 
 105000.ckpt, zero123-xl.ckpt, stable_zero123.ckpt, sd-image-conditioned-v2.ckpt, or such a .safetensors
 unet/ vae/ image_encoder/, with cc_projection/ (the community's), clip_camera_projection/ (threestudio's) or neither
@@ -35,7 +35,7 @@ POSE_NOTE = "pose_vector"  # where a file in the original's layout that we wrote
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The parts that a source has, in float32."""
+    """Parts of a source, in float32."""
 
     unet: UNet2DConditionModel
     vae: Autoencoder | None = None
@@ -47,14 +47,18 @@ class Pretrained:
 
 
 class Frozen(NamedTuple):
-    """The parts of a source that training leaves as they are."""
+    """Parts of a source that are not trained."""
 
     vae: Autoencoder | None
     image_encoder: CLIPVisionModelWithProjection | None
 
 
 def read(source: str | Path, ema: bool = True) -> Pretrained:
-    """Read a local source or one on the Hugging Face hub. `ema` takes the U-Net's average from a file that has both.
+    """Read a local source or one on the Hugging Face hub.
+
+    Args:
+        source: Path, or model on the hub.
+        ema: Whether to read the moving average of the U-Net's weights from a file that has both.
 
     Raises:
         UserError: there is no such source, or it holds something else, or more than weights.
@@ -68,10 +72,10 @@ def read(source: str | Path, ema: bool = True) -> Pretrained:
 
 
 def load_posed(source: str | Path) -> Zero123:
-    """Read a whole model that has learnt poses, from any source.
+    """Read a complete model that was trained with poses, from any source.
 
     Raises:
-        UserError: as `read`; or it has never seen a pose, or does not say what its poses are.
+        UserError: As for `read`; or it has no `cc_projection`, or its pose vector is unknown.
     """
     local = local_path(source)
     if not _single_file(local) and not (local / "clip_camera_projection").is_dir():
@@ -92,7 +96,7 @@ def load_posed(source: str | Path) -> Zero123:
 
 
 def may_be_stable(source: str | Path) -> bool:
-    """Whether a source has the name of Stable-Zero123, in which nothing else may say what its poses are."""
+    """Return whether a source is named like Stable-Zero123, whose file does not record its pose vector."""
     name = str(source).lower()
     return ("stable" in PurePosixPath(name).stem and (Path(source).is_file() or name.endswith(FILES))) or (
         "stable" in name and "zero" in name and hub_uri(source) is not None
@@ -100,7 +104,7 @@ def may_be_stable(source: str | Path) -> bool:
 
 
 def read_frozen(source: str | Path) -> Frozen:
-    """Read the parts that never learn, without the U-Net where they lie in folders of their own.
+    """Read the frozen parts, without the U-Net if they are in folders of their own.
 
     Raises:
         UserError: as `read`.
@@ -143,11 +147,17 @@ def _missing(source: Path, part: str) -> UserError:
 
 
 def complete(parts: Pretrained, source: str | Path, pose_vector: PoseVector | None = None) -> Zero123:
-    """A model of all parts. One that has never seen a pose starts as training does: new input channels zero,
-    `cc_projection` the identity. `pose_vector` overrules what the source says of itself.
+    """Return a model of all parts.
+
+    Without a `cc_projection` it starts as in training: new input channels zero, `cc_projection` the identity.
+
+    Args:
+        parts: Parts of the source.
+        source: Name of the source for errors.
+        pose_vector: Definition of the pose vector; None for that of the source.
 
     Raises:
-        UserError: autoencoder or image encoder are missing, or the parts do not fit each other.
+        UserError: Autoencoder or image encoder are missing, or the parts do not fit each other.
     """
     for name in ("vae", "image_encoder"):
         if getattr(parts, name) is None:
@@ -168,7 +178,7 @@ def complete(parts: Pretrained, source: str | Path, pose_vector: PoseVector | No
 
 
 def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """The same U-Net with `channels` input channels, the weights of the new ones zero."""
+    """Return the U-Net with `channels` input channels, the weights of the new ones zero."""
     state = unet.state_dict()
     narrow = state["conv_in.weight"]
     state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], channels, *narrow.shape[2:])
@@ -209,7 +219,7 @@ def _from_file(weights: Weights, ema: bool) -> Pretrained:
 
 @contextmanager
 def _shape_errors(weights: Weights) -> Iterator[None]:
-    """Raises UserError for whatever shapes that belong to no model make of the classes."""
+    """Convert exceptions over shapes that belong to no model to UserError."""
     try:
         yield
     except UserError:
@@ -241,8 +251,7 @@ def _fill(part: Any, weights: Weights, ema: bool) -> None:
 
 
 def _match_layout(tensor: Tensor, like: Tensor, name: str) -> Tensor:
-    """Turn a tensor as diffusers has it: CLIP's projection is transposed there, and 1 × 1 convolutions of the
-    autoencoder are matrices."""
+    """Return a tensor in diffusers' layout: CLIP's projection transposed, 1 × 1 convolutions of the VAE as matrices."""
     if name.endswith("visual.proj"):
         return tensor.T
     if tensor.ndim == 4 and like.ndim == 2 and tensor.shape[2:] == (1, 1):
@@ -263,12 +272,12 @@ def _from_folder(folder: Path) -> Pretrained:
     watched = tqdm(there, desc=f"reading {folder.name}", unit=" parts", delay=2, leave=False)
     parts = {name: loaders[name](folder / name, untrusted=True) for name in watched}
     projection = _projection(folder)
-    said = projection.config.get("pose_vector") if projection else None
+    recorded = projection.config.get("pose_vector") if projection else None
     return Pretrained(
         **parts,
         cc_projection=projection,
         scheduler=_scheduler(folder / "scheduler"),
-        pose_vector=PoseVector(said) if said else None,
+        pose_vector=PoseVector(recorded) if recorded else None,
     )
 
 
@@ -295,8 +304,7 @@ def _projection(folder: Path) -> CCProjection | None:
 
 
 def _scheduler(folder: Path) -> DDIMScheduler | None:
-    """How the model was trained is in a DDIM scheduler of ours or of a community checkpoint alone; that of plain
-    Stable Diffusion is another class, for the same schedule."""
+    """Read a DDIM scheduler; None for other classes, as in plain Stable Diffusion, whose schedule is the default."""
     if not folder.is_dir():
         return None
     config = checkpoint.read_config(folder, "scheduler_config.json")
