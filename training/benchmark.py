@@ -1,14 +1,14 @@
-"""How fast we train, beside a plain loop of diffusers' parts, in one run.
+"""Measure training steps per second, beside a plain loop of diffusers' components.
 
     python -m training.benchmark
     python -m training.benchmark batch_sizes=64,128 output=outputs/benchmark
     python -m training.benchmark model=tiny batch_sizes=16
 
-One device, the full Stable Diffusion U-Net at 256² unless told otherwise, made-up pairs in memory: nothing is loaded,
-no shards are needed. *Ours* is the step of training.finetune from cached latents; *plain* encodes both pictures and
-runs the image encoder at every step, with diffusers' and torch's defaults, in the same precision. They take turns in
-blocks of steps; medians count. On a CPU `threads=1` counts CPU seconds, so that other work beside counts little. The
-folder then holds `benchmark.md` (tables), `.csv` and `.json`.
+Runs on one device with random pairs in memory and random weights, by default the full Stable Diffusion U-Net at 256²;
+no shards or checkpoints are needed. *Ours* is the step of training.finetune from cached latents. *Plain* runs the
+autoencoder and the image encoder at every step, with the defaults of diffusers and torch, in the same precision. The
+variants take turns in blocks of steps, and medians are reported. With `threads=1` on a CPU, CPU time is measured, which
+other load affects little. The folder then holds `benchmark.md` (tables), `.csv` and `.json`.
 """
 
 import csv
@@ -23,9 +23,9 @@ from torch._dynamo.exc import TorchDynamoException
 from tqdm import tqdm
 
 from conf.command import run
-from conf.options import UserError
 from pipeline.output import FolderLayout, claimed, json_object
-from training.config import BenchmarkConfig, Precision
+from training.config import BenchmarkConfig
+from training.device import dtype_name, resolve_device, training_dtype
 from training.memory import GB, Estimate, available_memory, estimate, largest_batch, require_fit
 from training.model.architecture import build
 from training.model.attention import attend_to_one_token
@@ -38,42 +38,52 @@ LAYOUT = FolderLayout(
     is_record=lambda contents: {"setting", "rows"} <= json_object(contents).keys(),
     writes=r"benchmark\.(md|csv|json)",
 )
-FIRST_BATCH = 8  # of those that double on a GPU
+FIRST_BATCH = 8  # on a GPU, from which the batch size doubles
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant at a batch size; milliseconds are those of a step. Compare within a table: its rows took turns."""
+    """Result of a variant at a batch size. Only rows of the same table are comparable, since they took turns."""
 
     table: str
     variant: str
     batch_size: int
     images_per_second: float | None = None
-    ms: float | None = None
-    slowest_ms: float | None = None  # of the blocks
+    ms: float | None = None  # per step
+    slowest_ms: float | None = None  # per step, in the slowest block
     mfu: float | None = None
-    peak_gb: float | None = None  # of memory, by torch's allocator
-    estimated_gb: float | None = None  # by training.memory, before it was tried
+    peak_gb: float | None = None  # memory of torch's allocator
+    estimated_gb: float | None = None  # by training.memory, without a run
     failure: str = ""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all measurements share."""
+    """Inputs of all measurements.
+
+    Attributes:
+        config: Options of the command.
+        model: The model.
+        dtype: Type that steps compute in.
+        needed: Estimated memory of a batch of one pair.
+        flops: Operations per trained image, with (True) and without the shortcut for one context token.
+    """
 
     config: BenchmarkConfig
     model: Zero123
     dtype: torch.dtype
-    needed: Estimate  # of one pair
-    flops: dict[bool, int]  # of a trained image, with and without the shortcut over one context token
+    needed: Estimate
+    flops: dict[bool, int]
 
     @property
     def device_name(self) -> str:
+        """Name of the GPU, or CPU."""
         device = self.model.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def main(config: BenchmarkConfig) -> int:
+    """Run the command; return the exit code."""
     with claimed(config.output, LAYOUT):
         return benchmark(config)
 
@@ -82,13 +92,13 @@ def benchmark(config: BenchmarkConfig) -> int:
     """Measure and write the report; return the exit code."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = _device(config.device)
-    bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = bfloat16 if config.precision is Precision.auto else config.precision is Precision.bfloat16
-    dtype = torch.bfloat16 if half else torch.float32
+    device = resolve_device(config.device)
+    dtype = training_dtype(config.precision, gpu=device.type == "cuda")
     compiled = device.type == "cuda" if config.compile is None else config.compile
     ours = replace(OURS, compile=compiled, autotune=device.type == "cuda")
-    architecture = replace(config.model, pretrained=None, image_encoder=None)  # what weights say takes no time
+    architecture = replace(
+        config.model, pretrained=None, image_encoder=None
+    )  # the values of weights do not affect the speed
     with torch.device("meta"):
         shapes = build(architecture)
     needed = estimate(shapes, 1, latents=False, compute_dtype=dtype, compiled=compiled)
@@ -104,18 +114,8 @@ def benchmark(config: BenchmarkConfig) -> int:
     return 0
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not name.startswith("cuda"):
-        raise UserError(f"device={name} is none of auto, cpu, cuda")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device={name}: this machine has no CUDA device that torch can use")
-    return torch.device(name)
-
-
 def _doubling(limit: int) -> list[int]:
-    """Up to the first that ought not to fit."""
+    """Return doubling batch sizes, up to the first one above `limit`."""
     sizes = [FIRST_BATCH]
     while sizes[-1] <= limit:
         sizes.append(2 * sizes[-1])
@@ -123,20 +123,21 @@ def _doubling(limit: int) -> list[int]:
 
 
 def _compare(bench: Bench, ours: Variant, sizes: list[int]) -> list[Row]:
-    """Ours and plain at each batch size; then all between them at the largest that both can take."""
+    """Compare ours and plain at each batch size, then all variants at the largest size that fits both."""
     parts = [ours, *ablations(ours), PLAIN] if bench.config.ablation else []
     rows: list[Row] = []
     total = bench.config.rounds * (2 * len(sizes) + len(parts))
     with tqdm(total=total, desc="benchmark", unit=" blocks") as bar:
         for size in sizes:
             rows += _take_turns(bench, "batch sizes", [ours, PLAIN], size, bar)
-        taken = {row.batch_size for row in rows} - {row.batch_size for row in rows if row.failure}
-        if taken:
-            rows += _take_turns(bench, "parts", parts, max(taken), bar)
+        fitting = {row.batch_size for row in rows} - {row.batch_size for row in rows if row.failure}
+        if fitting:
+            rows += _take_turns(bench, "parts", parts, max(fitting), bar)
     return rows
 
 
 def _take_turns(bench: Bench, table: str, variants: list[Variant], size: int, bar: Any) -> list[Row]:
+    """Measure variants in alternating blocks; return a row for each."""
     blocks: dict[str, list[Block]] = {variant.name: [] for variant in variants}
     failures: dict[str, str] = {}
     for _ in range(bench.config.rounds):
@@ -147,7 +148,7 @@ def _take_turns(bench: Bench, table: str, variants: list[Variant], size: int, ba
                     block = measure(bench.model, variant, size, bench.dtype, bench.config.steps, bench.config.seed)
                     blocks[variant.name].append(block)
                 except torch.OutOfMemoryError:
-                    failures[variant.name] = "does not fit into memory"
+                    failures[variant.name] = "out of memory"
                 except TorchDynamoException as error:
                     failures[variant.name] = f"cannot be compiled: {str(error).strip().splitlines()[0]}"
             bar.update()
@@ -161,30 +162,30 @@ def _take_turns(bench: Bench, table: str, variants: list[Variant], size: int, ba
 
 def _row(bench: Bench, table: str, variant: Variant, size: int, blocks: list[Block]) -> Row:
     seconds = median(block.seconds for block in blocks)
-    share = mfu(size / seconds, bench.flops[variant.one_token], 1, peak_flops(bench.device_name, bench.dtype))
+    utilisation = mfu(size / seconds, bench.flops[variant.one_token], 1, peak_flops(bench.device_name, bench.dtype))
     peaks = [block.peak_bytes for block in blocks if block.peak_bytes is not None]
-    guess = replace(bench.needed, batch_size=size)
+    estimated = replace(bench.needed, batch_size=size)
     return Row(
         table,
         variant.name,
         size,
-        round(size / seconds, 3),
-        round(1000 * seconds, 2),
-        round(1000 * max(block.seconds for block in blocks), 2),
-        None if share is None else round(share, 4),
-        round(max(peaks) / GB, 2) if peaks else None,
-        round((guess.state + guess.activations) / GB, 2) if variant.name == OURS.name else None,
+        images_per_second=round(size / seconds, 3),
+        ms=round(1000 * seconds, 2),
+        slowest_ms=round(1000 * max(block.seconds for block in blocks), 2),
+        mfu=None if utilisation is None else round(utilisation, 4),
+        peak_gb=round(max(peaks) / GB, 2) if peaks else None,
+        estimated_gb=round((estimated.state + estimated.activations) / GB, 2) if variant.name == OURS.name else None,
     )
 
 
 def _write(bench: Bench, rows: list[Row]) -> str:
-    """The three files of the report; returns the text of the one for people."""
+    """Write the three files of the report; return the text of `benchmark.md`."""
     output = Path(bench.config.output)
     output.mkdir(parents=True, exist_ok=True)
     setting = {
         "device": bench.device_name,
         "torch": torch.__version__,
-        "precision": str(bench.dtype).removeprefix("torch."),
+        "precision": dtype_name(bench.dtype),
         "threads": torch.get_num_threads(),
         "resolution": bench.model.resolution,
         "unet_parameters": sum(p.numel() for p in bench.model.unet.parameters()),
@@ -194,18 +195,18 @@ def _write(bench: Bench, rows: list[Row]) -> str:
         "steps": bench.config.steps,
         "rounds": bench.config.rounds,
     }
-    found = [asdict(row) for row in rows]
-    (output / "benchmark.json").write_text(json.dumps({"setting": setting, "rows": found}, indent=2) + "\n")
+    records = [asdict(row) for row in rows]
+    (output / "benchmark.json").write_text(json.dumps({"setting": setting, "rows": records}, indent=2) + "\n")
     with (output / "benchmark.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
-        writer.writerows(found)
-    text = _text(setting, rows)
+        writer.writerows(records)
+    text = _report(setting, rows)
     (output / "benchmark.md").write_text(text + "\n")
     return text
 
 
-def _text(setting: dict[str, Any], rows: list[Row]) -> str:
+def _report(setting: dict[str, Any], rows: list[Row]) -> str:
     lines = [", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items())]
     for table in dict.fromkeys(row.table for row in rows):
         lines += ["", *_table([row for row in rows if row.table == table])]
@@ -213,7 +214,7 @@ def _text(setting: dict[str, Any], rows: list[Row]) -> str:
 
 
 def _table(rows: list[Row]) -> list[str]:
-    """One line for each row, measured against the plain loop at the same batch size."""
+    """Return a Markdown table, with speeds relative to plain at the same batch size."""
     plain = {row.batch_size: row.images_per_second for row in rows if row.variant == PLAIN.name}
     lines = [
         f"| {rows[0].table} | batch | images/s | of plain | ms/step (slowest block) | MFU | peak GB | estimated GB |",
@@ -225,13 +226,13 @@ def _table(rows: list[Row]) -> list[str]:
             lines.append(f"{start} {row.failure} | | | | | |")
             continue
         times = f"{row.images_per_second / base:.2f}×" if base else "–"
-        utilised = "–" if row.mfu is None else f"{row.mfu:.1%}"
-        pace = f"{row.images_per_second:.2f} | {times} | {row.ms:.1f} ({row.slowest_ms:.1f})"
-        lines.append(f"{start} {pace} | {utilised} | {_shown(row.peak_gb)} | {_shown(row.estimated_gb)} |")
+        utilisation = "–" if row.mfu is None else f"{row.mfu:.1%}"
+        speed = f"{row.images_per_second:.2f} | {times} | {row.ms:.1f} ({row.slowest_ms:.1f})"
+        lines.append(f"{start} {speed} | {utilisation} | {_optional(row.peak_gb)} | {_optional(row.estimated_gb)} |")
     return lines
 
 
-def _shown(value: float | None) -> str:
+def _optional(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 

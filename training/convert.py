@@ -1,12 +1,12 @@
-"""Turn a checkpoint of others into ours, or ours into theirs.
+"""Convert checkpoints between the layouts of the original, diffusers, threestudio and this project.
 
     python -m training.convert source=105000.ckpt target=outputs/zero123
     python -m training.convert source=outputs/run/model target=mine.ckpt
     python -m training.convert source=org/name/105000.ckpt target=outputs/zero123      (on the Hugging Face hub)
 
 Reads released Zero-1-to-3 checkpoints, Stable-Zero123 and image-conditioned Stable Diffusion (.ckpt, .safetensors),
-and folders in diffusers' layouts. Writes a folder that `inference.sample` and the community pipeline load, or, where
-the target ends in .ckpt, a file for the original's code. Nothing in a source is executed.
+and diffusers folders. Writes a folder for `inference.sample` and diffusers' community pipeline, or a file for the
+original's code if the target ends in .ckpt. No code in a source is executed.
 """
 
 from dataclasses import replace
@@ -27,6 +27,7 @@ from training.model.untrusted_file import require_finite
 
 
 def main(config: ConvertConfig) -> int:
+    """Run the command; return the exit code."""
     target = Path(config.target)
     _check_target(config, Path(config.source), target)
     file = target.suffix == ".ckpt"
@@ -40,7 +41,9 @@ def convert_checkpoint(config: ConvertConfig, target: Path) -> int:
     source = pinned(config.source)
     parts = read(source, config.ema)
     if config.pose_vector is None and parts.cc_projection and not parts.pose_vector and may_be_stable(source):
-        raise UserError(f"{source} may be Stable-Zero123: add pose_vector=stable_zero123, or zero123 if it is not")
+        raise UserError(
+            f"source={source}: may be Stable-Zero123; set pose_vector=stable_zero123, or zero123 if it is not"
+        )
     if config.image_encoder:
         folder = local_path(config.image_encoder, parts=())
         parts = replace(parts, image_encoder=checkpoint.load_image_encoder(folder, untrusted=True))
@@ -50,7 +53,7 @@ def convert_checkpoint(config: ConvertConfig, target: Path) -> int:
     require_finite(model, f"dtype={config.dtype.value}: the", "use dtype=float32 or bfloat16")
     if source != config.source:
         print(f"source: {source}")
-    print(_what_was_taken(config, parts))
+    print(_describe_weights(config, parts))
     if target.suffix == ".ckpt":
         save_original(model, target)
         print(f"checkpoint: {target}, for the original's code")
@@ -66,32 +69,36 @@ def convert_checkpoint(config: ConvertConfig, target: Path) -> int:
     return 0
 
 
-def _what_was_taken(config: ConvertConfig, parts: Pretrained) -> str:
+def _describe_weights(config: ConvertConfig, parts: Pretrained) -> str:
     if parts.averaged is None:
-        taken = "taken: the weights in the folder"
+        text = "weights: those of the folder"
     elif config.ema and not parts.averaged:
-        taken = "taken: the U-Net's weights as they are, for there is no moving average of them"
+        text = "weights: the U-Net's last ones, because the source has no moving average"
     else:
-        taken = f"taken: the U-Net's {'moving average' if parts.averaged else 'last weights'}"
+        text = f"weights: the U-Net's {'moving average' if parts.averaged else 'last ones'}"
     if parts.cc_projection is None:
-        taken += "; it has never seen a pose: a start for training, with new input channels of zeros"
-    return taken
+        text += "; without cc_projection, so only a start for training; new input channels are zero"
+    return text
 
 
 def _check_target(config: ConvertConfig, source: Path, target: Path) -> None:
-    """Refuse a target that is neither new, nor an empty folder, nor an earlier output of this command."""
+    """Check that the target is new, an empty folder, or an earlier output of this command.
+
+    Raises:
+        UserError: It is something else.
+    """
     file = target.suffix == ".ckpt"
     if target.suffix in (".safetensors", ".bin", ".pt", ".pth"):
-        raise UserError(f"target={target}: a file is written as .ckpt; any other name is a folder")
+        raise UserError(f"target={target}: only .ckpt files are written; use that ending, or a folder")
     if file and config.layout is not Layout.community:
-        raise UserError(f"layout={config.layout} is one of folders, and target={target} a file")
+        raise UserError(f"layout={config.layout}: applies to folders only, target={target} is a file; use a folder")
     if target.resolve() in (source.resolve(), *source.resolve().parents):
-        raise UserError(f"target={target} would replace the source; choose another")
+        raise UserError(f"target={target}: would replace the source; use another")
     if not target.exists() or (not file and target.is_dir() and not names_in(str(target))):
         return
     own = export.is_own(target) if file else checkpoint.is_own(target) and not (target / "training.yaml").exists()
     if not own:
-        raise UserError(f"target={target} is there and no checkpoint of this command; choose another, or delete it")
+        raise UserError(f"target={target}: exists and is not a checkpoint of this command; use another, or delete it")
 
 
 def command() -> None:

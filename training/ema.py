@@ -1,4 +1,4 @@
-"""The moving average of the U-Net's weights, which is what a checkpoint folder holds."""
+"""The exponential moving average of the U-Net's weights, which checkpoint folders hold."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class Ema:
-    """A float32 shadow of a U-Net that follows it slowly; of this device's share of the weights under ZeRO-3.
+    """A float32 moving average of a U-Net's weights; under ZeRO-3, of the weights' shards on this device.
 
-    It is no module, so no strategy casts, shards or broadcasts it.
+    It is not an `nn.Module`, so that no strategy casts, shards or broadcasts it.
     """
 
     def __init__(self, unet: UNet2DConditionModel, decay: float) -> None:
@@ -21,23 +21,23 @@ class Ema:
         self.shadow: list[Tensor] = []
 
     def begin(self) -> None:
-        """Start from the weights as they are, or continue what was loaded; call it once they lie on their device."""
+        """Start from the current weights, or from a loaded state. Call it when the weights are on their device."""
         if self.shadow:
             pairs = zip(self.shadow, self._weights(), strict=True)
-            # In the memory layout of the weights, which may be another one than when they were saved.
+            # A loaded average may have another memory layout than the weights have now.
             self.shadow = [torch.empty_like(weight, dtype=torch.float32).copy_(shadow) for shadow, weight in pairs]
         else:
             self.shadow = [weight.detach().clone().float() for weight in self._weights()]
 
     @torch.no_grad()
     def update(self) -> None:
-        """shadow += (1 - decay)·(weight - shadow), with the warm-up of the original's LitEma."""
+        """Compute shadow += (1 - decay)·(weight - shadow), with the warm-up of the original's `LitEma`."""
         self.updates += 1
         torch._foreach_lerp_(self.shadow, self._weights(), 1 - decay_after(self.updates, self.decay))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The averaged weights in the U-Net itself, and the ones that are being trained back afterwards."""
+        """Put the averaged weights into the U-Net; restore the trained weights on exit."""
         self._swap()
         try:
             yield
@@ -45,13 +45,15 @@ class Ema:
             self._swap()
 
     def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
         return {"updates": self.updates, "shadow": self.shadow}
 
     def load(self, state: dict[str, Any]) -> None:
+        """Load the state from a checkpoint."""
         self.updates, self.shadow = state["updates"], state["shadow"]
 
     def _weights(self) -> list[Tensor]:
-        # Under ZeRO-3 a weight is empty between passes, and `ds_tensor` is this device's share of it.
+        # Under ZeRO-3 a weight is empty between passes, and `ds_tensor` is its shard on this device.
         return [getattr(weight, "ds_tensor", weight).data for weight in self.unet.parameters()]
 
     @torch.no_grad()
@@ -63,5 +65,5 @@ class Ema:
 
 
 def decay_after(updates: int, decay: float) -> float:
-    """min(decay, (1 + n) / (10 + n)): the first updates forget the random start quickly."""
+    """Return min(decay, (1 + n) / (10 + n)) for n updates, which gives the random start little weight."""
     return min(decay, (1 + updates) / (10 + updates))

@@ -2,11 +2,12 @@
 
     python -m training.finetune data.path=outputs/views model=tiny output=outputs/run
     python -m training.finetune data.path=outputs/views trainer=zero2 model.pretrained=sd-image-variations
-    torchrun --nproc-per-node=8 -m training.finetune +cluster=torchrun data.path=…      (jobs/ has the whole scripts)
+    torchrun --nproc-per-node=8 -m training.finetune +cluster=torchrun data.path=…      (scripts: jobs/)
 
-The run's folder then holds `model/` and `best/` (checkpoint folders, averaged weights: the last and those of the
-lowest validation loss), `metrics.csv`, `samples/*.png`, `validation.txt` (the objects that it is never trained on) and
-`checkpoints/`. The same command continues an interrupted run, to the step, and leaves a finished one as it is.
+The run's folder then holds `model/` and `best/` (checkpoint folders with averaged weights: the last ones and those of
+the lowest validation loss), `metrics.csv`, `samples/*.png`, `validation.txt` (the validation objects) and
+`checkpoints/`. The same command resumes an interrupted run at the step where it stopped; it does not change a finished
+run.
 """
 
 import sys
@@ -20,7 +21,7 @@ from training.config import FinetuneConfig
 
 
 def is_record(contents: bytes) -> bool:
-    """Return whether a training.yaml is the one of a run."""
+    """Return whether the contents of a `training.yaml` are the record of a run."""
     try:
         return isinstance(yaml.safe_load(contents)["trainer"]["max_steps"], int)
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
@@ -35,7 +36,8 @@ LAYOUT = FolderLayout(
 
 
 def main(config: FinetuneConfig) -> int:
-    # All processes of a run refuse a folder of others; one of them, the launcher or rank zero, has the lock.
+    """Run the command; return the exit code."""
+    # Every process checks the folder; the launcher or rank zero holds the lock.
     require_own_folder(config.output, LAYOUT)
     from training.distributed.topology import is_rank_zero  # imports torch
 

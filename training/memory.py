@@ -1,8 +1,8 @@
-"""What a training step needs of a device's memory, before it is tried.
+"""Estimate the device memory of a training step without running it.
 
-The weights are single precision, autocast computes. Per parameter that learns: 4 bytes of weight, 4 of gradient, 8 of
-AdamW's moments, 4 of the average; ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054) divides some of them among devices.
-What the backward pass needs is measured, by a step of tensors without contents whose storages are watched.
+Weights are float32 and forward passes autocast. A trained parameter takes 4 bytes of weight, 4 of gradient, 8 of
+AdamW's moments and 4 of the moving average; ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054) shards some of them.
+Activations are measured: a step runs on fake tensors, and their storages are counted.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -25,58 +25,85 @@ from conf.options import UserError
 from training.model.zero123 import Zero123
 
 GB = 10**9
-SINGLE = 4  # bytes of a number in single precision
-BUCKETS = 2 * 200_000_000  # numbers in DeepSpeed's buffers, as Lightning sets them
-LIVE = 1_000_000_000  # weights that ZeRO-3 holds gathered at a time, DeepSpeed's default
-CONTEXT = GB  # of CUDA, NCCL and the libraries' workspaces
-FRAGMENTED = 0.05  # of the activations, lost between blocks of memory
-COMPILED = 0.65  # of the activations, where kernels are fused; at full size 0.62 on an H200 (docs/benchmarks.md)
-PROBES = (64, 128)  # batch sizes that the activations are measured at: there they grow along a line
+FLOAT32_BYTES = 4
+ZERO_BUFFER_NUMBERS = 2 * 200_000_000  # in DeepSpeed's two buckets, Lightning's default
+ZERO3_LIVE_WEIGHTS = 1_000_000_000  # gathered at a time by ZeRO-3, DeepSpeed's default
+CONTEXT_BYTES = GB  # CUDA context, NCCL and workspaces of libraries
+FRAGMENTATION = 0.05  # of the activations, lost in the allocator
+COMPILED_SHARE = 0.65  # of the activations, with fused kernels; measured 0.62 on an H200 (docs/benchmarks.md)
+PROBE_BATCH_SIZES = (64, 128)  # activations are linear in the batch size between and above them
 
-# What a strategy divides among devices: gradients, moments, weights and the average.
+
+class Sharded(NamedTuple):
+    """The parts of the training state that a strategy shards among devices."""
+
+    gradients: bool
+    moments: bool
+    weights: bool  # and their moving average
+
+
 SHARDED = {
-    "single": (False, False, False),
-    "ddp": (False, False, False),
-    "zero1": (False, True, False),
-    "zero2": (True, True, False),
-    "zero3": (True, True, True),
+    "single": Sharded(gradients=False, moments=False, weights=False),
+    "ddp": Sharded(gradients=False, moments=False, weights=False),
+    "zero1": Sharded(gradients=False, moments=True, weights=False),
+    "zero2": Sharded(gradients=True, moments=True, weights=False),
+    "zero3": Sharded(gradients=True, moments=True, weights=True),
 }
+
+
+class Activations(NamedTuple):
+    """Bytes of the activations of a step: a constant and a multiple of the batch size."""
+
+    per_step: int
+    per_pair: int
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes on one device. All but the activations stay the same whatever the batch."""
+    """Bytes on one device. Only the activations depend on the batch size."""
 
     batch_size: int
     weights: int
     gradients: int
-    moments: int  # AdamW's, and the copy of its share of the weights that ZeRO keeps
+    moments: int  # AdamW's, and ZeRO's copy of its shard of the weights
     average: int
-    frozen: int  # autoencoder and image encoder, unless latents are read
-    communication: int  # ZeRO's buckets, gathered weights
-    per_step: int  # what a step holds whatever its batch: weights cast to the type that it computes in
-    per_pair: int  # what the backward pass needs of each pair
+    frozen: int  # autoencoder and image encoder
+    communication: int  # ZeRO's buckets or gathered weights
+    per_step: int  # activations for any batch size, such as weights cast by autocast
+    per_pair: int  # activations of each pair
 
     @property
     def state(self) -> int:
+        """Bytes that do not depend on the batch size, without activations."""
         return self.weights + self.gradients + self.moments + self.average + self.frozen + self.communication
 
     @property
     def activations(self) -> int:
+        """Bytes of the activations."""
         return self.per_step + self.batch_size * self.per_pair
 
     @property
     def margin(self) -> int:
-        return CONTEXT + int(FRAGMENTED * self.activations)
+        """Bytes of the CUDA context and of fragmentation."""
+        return CONTEXT_BYTES + int(FRAGMENTATION * self.activations)
 
     @property
     def total(self) -> int:
+        """Bytes of everything."""
         return self.state + self.activations + self.margin
 
     def __str__(self) -> str:
         parts = ("weights", "gradients", "moments", "average", "frozen", "communication", "activations", "margin")
         shown = ", ".join(f"{part} {_gb(getattr(self, part))}" for part in parts if getattr(self, part))
         return f"memory per device: about {_gb(self.total)} GB for {self.batch_size} pairs ({shown})"
+
+
+class Shards(NamedTuple):
+    """Number of devices that share each part of the training state."""
+
+    gradients: int
+    moments: int
+    weights: int
 
 
 def estimate(
@@ -88,79 +115,97 @@ def estimate(
     compute_dtype: torch.dtype = torch.bfloat16,
     checkpointing: bool = False,
     compiled: bool = False,
-    activations: tuple[int, int] | None = None,
+    activations: Activations | None = None,
 ) -> Estimate:
-    """The memory of a step of `batch_size` pairs per device, under one of the strategies in `SHARDED`, on so many
-    devices in all. The model may lie anywhere, on torch's meta device too.
+    """Estimate the memory of a training step.
 
-    `activations` are those of `measure_activations`, which takes seconds, if they are known already.
+    Args:
+        model: The model, on any device, torch's meta device included.
+        batch_size: Pairs per device and pass.
+        strategy: A strategy in `SHARDED`.
+        devices: Number of devices of the run.
+        latents: Cached latents are read, so that the encoders are not needed.
+        compute_dtype: Type of autocast.
+        checkpointing: Activations are recomputed in the backward pass.
+        compiled: The U-Net is compiled.
+        activations: Result of `measure_activations`, which takes seconds, if it is known.
     """
-    learns = sum(p.numel() for part in (model.unet, model.cc_projection) for p in part.parameters() if p.requires_grad)
+    trained = sum(p.numel() for part in (model.unet, model.cc_projection) for p in part.parameters() if p.requires_grad)
     unet = sum(p.numel() for p in model.unet.parameters())
-    fixed = sum(p.numel() for p in model.unet.parameters() if not p.requires_grad)
+    untrained = sum(p.numel() for p in model.unet.parameters() if not p.requires_grad)
     frozen = sum(p.numel() for part in (model.vae, model.image_encoder) for p in part.parameters())
-    share_gradients, share_moments, share_weights = (devices if shared else 1 for shared in SHARDED[strategy])
-    partition = SINGLE * learns // devices if share_moments > 1 or strategy.startswith("zero") else 0
-    # DDP's gradients are views of its buckets.
-    buffers = {"single": 0, "ddp": 0, "zero3": min(learns, LIVE)}.get(strategy, min(2 * learns, BUCKETS))
+    shards = Shards(*(devices if sharded else 1 for sharded in SHARDED[strategy]))
+    partition = FLOAT32_BYTES * trained // devices if shards.moments > 1 or strategy.startswith("zero") else 0
+    # DDP needs no buffers, because its gradients are views of its buckets.
+    buffers = {"single": 0, "ddp": 0, "zero3": min(trained, ZERO3_LIVE_WEIGHTS)}.get(
+        strategy, min(2 * trained, ZERO_BUFFER_NUMBERS)
+    )
     per_step, per_pair = activations or measure_activations(model.unet, compute_dtype, checkpointing)
     if compiled and not checkpointing:
-        per_pair = int(COMPILED * per_pair)
+        per_pair = int(COMPILED_SHARE * per_pair)
     return Estimate(
         batch_size=batch_size,
-        weights=SINGLE * (learns + fixed) // share_weights,
-        gradients=SINGLE * learns // share_gradients,
-        moments=2 * SINGLE * learns // share_moments + partition,
-        average=SINGLE * unet // share_weights,
-        frozen=0 if latents else SINGLE * frozen,
-        communication=SINGLE * buffers,
+        weights=FLOAT32_BYTES * (trained + untrained) // shards.weights,
+        gradients=FLOAT32_BYTES * trained // shards.gradients,
+        moments=2 * FLOAT32_BYTES * trained // shards.moments + partition,
+        average=FLOAT32_BYTES * unet // shards.weights,
+        frozen=0 if latents else FLOAT32_BYTES * frozen,
+        communication=FLOAT32_BYTES * buffers,
         per_step=per_step,
         per_pair=per_pair,
     )
 
 
 def largest_batch(estimate: Estimate, available: int) -> int:
-    """Pairs per device that fit into so many bytes; 0 where not even one does."""
-    left = available - estimate.state - CONTEXT - (1 + FRAGMENTED) * estimate.per_step
-    return max(0, int(left / ((1 + FRAGMENTED) * estimate.per_pair)))
+    """Return the largest number of pairs per device that fits into `available` bytes, 0 if none does."""
+    left = available - estimate.state - CONTEXT_BYTES - (1 + FRAGMENTATION) * estimate.per_step
+    return max(0, int(left / ((1 + FRAGMENTATION) * estimate.per_pair)))
 
 
 def require_fit(estimate: Estimate, available: int | None) -> None:
-    """Raises UserError where the batch does not fit into so many bytes; None is unknown and fits."""
+    """Check that a step fits into `available` bytes; None is unknown and passes.
+
+    Raises:
+        UserError: It does not fit.
+    """
     if available is None or estimate.total <= available:
         return
     fits = largest_batch(estimate, available)
-    need = f"a batch of {estimate.batch_size} needs about {_gb(estimate.total)} GB of a device's {_gb(available)}"
+    need = f"needs about {_gb(estimate.total)} GB of a device's {_gb(available)}"
     if fits:
-        raise UserError(f"data.batch_size: {need}; data.batch_size={fits} fits")
-    raise UserError(f"{need}, and not even one pair fits; use ZeRO on more devices, or a smaller model")
+        raise UserError(f"data.batch_size={estimate.batch_size}: {need}; use data.batch_size={fits}")
+    raise UserError(f"model: a step {need}, and not even one pair fits; use ZeRO on more devices, or a smaller model")
 
 
 def available_memory(device: torch.device, processes: int = 1) -> int | None:
-    """Bytes that a device has for this process: a GPU's that nobody else holds, or a share of the machine's where
-    `processes` train on its CPU. None where it cannot be asked."""
+    """Return the bytes that a device has for this process, None for an unknown kind of device.
+
+    Args:
+        device: A GPU, of which memory that other processes use is excluded, or the CPU.
+        processes: Processes that share the CPU's memory.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     if device.type != "cpu":
         return None
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+    with contextlib.suppress(OSError, ValueError):  # not in a container, or no limit
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return memory // processes
 
 
-def measure_activations(unet: UNet2DConditionModel, compute_dtype: torch.dtype, checkpointing: bool) -> tuple[int, int]:
-    """Bytes that forward and backward pass hold at most, weights and gradients apart: per step, and per pair."""
-    few, many = (_peak(unet, size, compute_dtype, checkpointing) for size in PROBES)
-    per_pair = (many - few) // (PROBES[1] - PROBES[0])
-    return max(0, many - PROBES[1] * per_pair), per_pair
+def measure_activations(unet: UNet2DConditionModel, compute_dtype: torch.dtype, checkpointing: bool) -> Activations:
+    """Measure the peak of forward and backward pass on fake tensors, without weights and gradients."""
+    few, many = (_peak(unet, size, compute_dtype, checkpointing) for size in PROBE_BATCH_SIZES)
+    per_pair = (many - few) // (PROBE_BATCH_SIZES[1] - PROBE_BATCH_SIZES[0])
+    return Activations(max(0, many - PROBE_BATCH_SIZES[1] * per_pair), per_pair)
 
 
 def _peak(unet: UNet2DConditionModel, batch: int, dtype: torch.dtype, checkpointing: bool) -> int:
-    """The most bytes that are alive at a time in a step of `batch` pairs."""
+    """Return the largest number of bytes that are alive at a time in a step of `batch` pairs."""
     shape = (batch, unet.config["in_channels"], unet.config["sample_size"], unet.config["sample_size"])
     with FakeTensorMode():
-        copied = _without_contents(unet).train()
+        copied = _fake_copy(unet).train()
         if checkpointing:
             copied.enable_gradient_checkpointing()
         else:
@@ -174,7 +219,7 @@ def _peak(unet: UNet2DConditionModel, batch: int, dtype: torch.dtype, checkpoint
 
 
 class Storages(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made under it and still alive."""
+    """Count the bytes of living tensors that are created under this mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,12 +227,12 @@ class Storages(TorchDispatchMode):
         self._alive: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._watch(tensor.untyped_storage())
         self.peak = max(self.peak, self.bytes)
-        return made
+        return result
 
     def _watch(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
@@ -200,9 +245,11 @@ class Storages(TorchDispatchMode):
         self.bytes -= size
 
 
-def _without_contents(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """A copy for FakeTensorMode that lies on the CPU but computes in the types of CUDA's autocast, and whose
-    gradients vanish: they are counted with the weights."""
+def _fake_copy(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Return a copy for FakeTensorMode on the CPU, with the types of CUDA's autocast.
+
+    Its gradients are dropped, because the estimate counts them with the weights.
+    """
     tensors: dict[int, Tensor] = {id(b): torch.empty(b.shape, dtype=b.dtype) for b in unet.buffers()}
     tensors |= {id(p): nn.Parameter(torch.empty(p.shape), p.requires_grad) for p in unet.parameters()}
     copied = copy.deepcopy(unet, tensors)
@@ -211,7 +258,7 @@ def _without_contents(unet: UNet2DConditionModel) -> UNet2DConditionModel:
             parameter.register_post_accumulate_grad_hook(_drop_gradient)
     for module in copied.modules():
         if isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            module.forward = _in_single_precision(module.forward)  # type: ignore[assignment,method-assign]
+            module.forward = _in_float32(module.forward)  # type: ignore[assignment,method-assign]
     return copied
 
 
@@ -219,8 +266,8 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _in_single_precision(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """What CUDA's autocast does to norms, and the CPU's does not."""
+def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Compute a norm in float32, as CUDA's autocast does and the CPU's does not."""
 
     def cast(x: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):

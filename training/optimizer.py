@@ -1,4 +1,4 @@
-"""AdamW with the original's two learning rates, and how they rise and fall."""
+"""AdamW with the two learning rates of the original implementation, and their schedule."""
 
 import math
 
@@ -7,11 +7,17 @@ import torch
 from training.config import OptimizerConfig
 from training.model.zero123 import Zero123
 
-CC_PROJECTION_LR = 10  # times the learning rate of the U-Net
+CC_PROJECTION_LR = 10  # learning rate of cc_projection, as a multiple of that of the U-Net
 
 
 def adamw(model: Zero123, options: OptimizerConfig, fused: bool = True) -> torch.optim.AdamW:
-    """AdamW over what learns, `cc_projection` in a group of its own; one kernel for all weights where `fused`."""
+    """Return AdamW over the trained weights, with `cc_projection` in its own parameter group.
+
+    Args:
+        model: The model to train.
+        options: Learning rate and weight decay.
+        fused: Update all weights in one kernel.
+    """
     return torch.optim.AdamW(
         [
             {"params": [p for p in model.unet.parameters() if p.requires_grad], "lr": options.lr},
@@ -22,9 +28,12 @@ def adamw(model: Zero123, options: OptimizerConfig, fused: bool = True) -> torch
     )
 
 
-def lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give the moments the memory layout of their weights. Those from a checkpoint have the layout of the run that
-    saved it, which another device or `trainer.compile` changes, and the fused kernel pairs numbers by their place."""
+def match_memory_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give AdamW's moments the memory layout of their weights.
+
+    Moments from a checkpoint have the layout of the run that saved it, which may differ on another device or with
+    another `trainer.compile`. The fused kernel pairs weights and moments by memory offset.
+    """
     for weight, state in optimizer.state.items():
         for name, moment in state.items():
             if moment.shape == weight.shape and moment.stride() != weight.stride():
@@ -32,9 +41,15 @@ def lay_out(optimizer: torch.optim.Optimizer) -> None:
 
 
 def lr_factor(step: int, warmup: int, decay: int, steps: int) -> float:
-    """What the learning rate is multiplied by at a step counted from 0: up along a line, and down along a
-    cosine over the last `decay` of all steps."""
+    """Return the factor on the learning rate: linear warm-up, constant, cosine decay to zero.
+
+    Args:
+        step: Optimiser step, counted from 0.
+        warmup: Steps of the warm-up.
+        decay: Steps of the decay, the last ones of the run.
+        steps: Steps of the run.
+    """
     if step < warmup:
         return (step + 1) / warmup
-    left = steps - step
-    return 1.0 if left >= decay else 0.5 * (1 - math.cos(math.pi * left / decay))
+    remaining = steps - step
+    return 1.0 if remaining >= decay else 0.5 * (1 - math.cos(math.pi * remaining / decay))

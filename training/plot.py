@@ -1,10 +1,10 @@
-"""The curves of one run or several, from their metrics.csv.
+"""Plot the curves of one or several runs from their metrics.csv.
 
     python -m training.plot runs=outputs/run
     python -m training.plot runs=outputs/run,outputs/other output=outputs/curves.svg
 
-Loss (smoothed, and of the averaged weights on held-out objects), loss by quarter of the timesteps, learning rates,
-norm of the gradient, images per second: for those who use no W&B. A run that is being trained can be looked at.
+Shows the loss (smoothed, and of the averaged weights on validation objects), the loss by quarter of the timesteps, the
+learning rates, the norm of the gradient and the images per second. It works during training, and without W&B.
 """
 
 import csv
@@ -23,20 +23,21 @@ from pipeline.storage import write_atomically
 from training.config import QUARTERS, PlotConfig
 
 COMMAND = "training.plot"
-SIZE, DPI = (13, 7), 110  # of the figure, inches, and its dots per inch
+SIZE_IN, DPI = (13, 7), 110
 FORMATS = (".png", ".svg", ".pdf")
 Table = dict[str, tuple[list[int], list[float]]]  # column -> steps and values
 
 
 def main(config: PlotConfig) -> None:
+    """Run the command."""
     if not config.runs:
-        raise UserError("runs=…: name the folder of a run, or several with commas")
+        raise UserError("runs: not set; use the folder of a run, or several with commas")
     output = Path(config.output or Path(config.runs[0]) / "curves.png")
     if output.suffix not in FORMATS:
-        raise UserError(f"output={output} must end in {', '.join(FORMATS)}")
+        raise UserError(f"output={output}: must end in {', '.join(FORMATS)}")
     require_own_file(str(output), is_plot)
     tables = {name: read_metrics(Path(name)) for name in config.runs}
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=SIZE_IN, layout="constrained")
     panels = figure.subplots(2, 3).flatten()
     for index, (name, table) in enumerate(tables.items()):
         colour = f"C{index % 10}"
@@ -64,24 +65,24 @@ def main(config: PlotConfig) -> None:
 
 
 def is_plot(edges: bytes) -> bool:
-    """Return whether a file is a figure of this command; those written before there were marks are known by size."""
-    pixels = struct.pack(">II", *(side * DPI for side in SIZE))  # bytes 16 to 24 of a PNG
+    """Return whether a file is a figure of this command: by its mark, or in earlier versions by its size."""
+    pixels = struct.pack(">II", *(side * DPI for side in SIZE_IN))  # bytes 16 to 24 of a PNG
     return is_marked(COMMAND)(edges) or (edges[16:24] == pixels and b"Matplotlib" in edges)
 
 
 def read_metrics(folder: Path) -> Table:
-    """The columns of a run's metrics.csv that hold numbers.
+    """Read the numeric columns of a run's `metrics.csv`.
 
     Raises:
-        UserError: there is none, or nothing in it yet.
+        UserError: The file is missing, damaged or empty.
     """
     try:
         with (folder / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UserError(f"{folder} is no run of training.finetune: it has no metrics.csv") from None
+        raise UserError(f"runs={folder}: no metrics.csv; use the folder of a training.finetune run") from None
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{folder / 'metrics.csv'} is damaged: {error!r}") from error
+        raise UserError(f"runs={folder}: metrics.csv is damaged ({error!r}); use another run") from error
     try:
         table: Table = {
             column: (
@@ -91,9 +92,9 @@ def read_metrics(folder: Path) -> Table:
             for column in (rows[0] if rows else ())
         }
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'metrics.csv'} is damaged: {error!r}") from error
+        raise UserError(f"runs={folder}: metrics.csv is damaged ({error!r}); use another run") from error
     if not table.get("loss", ([], []))[0]:
-        raise UserError(f"{folder / 'metrics.csv'} has no line yet; wait for the first steps")
+        raise UserError(f"runs={folder}: metrics.csv has no row yet; wait for the first steps")
     return table
 
 

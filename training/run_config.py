@@ -1,4 +1,4 @@
-"""What a run's folder remembers of its configuration: `training.yaml`, and whether a command fits it."""
+"""The recorded configuration of a run, `training.yaml`, and whether a command may continue the run."""
 
 from dataclasses import asdict
 from enum import Enum
@@ -13,29 +13,29 @@ from pipeline.storage import normalised, write_atomically
 from training.config import FinetuneConfig
 from training.distributed.topology import is_rank_zero
 
-# How long, where and how fast a run is trained may change when it is continued; what it learns may not.
-FREE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
+# Options that may change when a run is continued: its length, place and speed, not what it learns.
+CHANGEABLE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
     f"data.{name}" for name in ("batch_size", "workers", "cache_mb", "max_bad_rate")
 )
 
-PLACES = ("data.path", "model.pretrained", "model.image_encoder")
+PATH_OPTIONS = ("data.path", "model.pretrained", "model.image_encoder")
 
 
 def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
-    """Write `output/training.yaml`.
+    """Write `output/training.yaml`, after a comparison with the one of the run that is there.
 
     Raises:
-        UserError: the folder belongs to a run of another configuration.
+        UserError: The run there has another configuration.
     """
     path, now = output / "training.yaml", as_dict(config)
     begun = any((output / name).exists() for name in ("checkpoints", "best", "model"))
     if begun and path.exists():
         before = _with_current_names(_flat(read_record(path)))
         for key, value in _flat(now).items():
-            # An option that was not there yet says nothing about the run.
-            if not key.startswith(FREE) and not _agree(key, before.get(key, value), value):
+            # A record of an earlier version may lack the option.
+            if not key.startswith(CHANGEABLE) and not _equal(key, before.get(key, value), value):
                 raise UserError(
-                    f"{output} was begun with {key}={before[key]}, not {value}; choose another output, or delete it"
+                    f"{key}={value}: the run in {output} has {key}={before[key]}; use that, or another output"
                 )
     output.mkdir(parents=True, exist_ok=True)
     if is_rank_zero():
@@ -49,36 +49,41 @@ def _with_current_names(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def recorded_model(output: Path) -> dict[str, Any]:
-    """Return the options of the model that the run in a folder was begun with, none where there is no run."""
+    """Return the model options of the run in a folder, empty if there is no run."""
     path = output / "training.yaml"
     model = read_record(path).get("model") if path.exists() else None
     return model if isinstance(model, dict) else {}
 
 
-def _agree(key: str, before: Any, now: Any) -> bool:
-    """Whether an option has its earlier value. A folder or a URL may be written another way."""
-    if key in PLACES and isinstance(before, str) and isinstance(now, str):
+def _equal(key: str, before: Any, now: Any) -> bool:
+    """Return whether two values of an option are equal; paths and URLs are normalised."""
+    if key in PATH_OPTIONS and isinstance(before, str) and isinstance(now, str):
         return normalised(before) == normalised(now)
     return before == now
 
 
 def trained_steps(output: Path) -> int:
-    """How many steps the run's model has been trained for; 0 where there is none."""
+    """Return the number of steps of the finished model in a run's folder, 0 if there is none."""
     path = output / "model" / "training.yaml"
     return read_record(path)["trainer"]["max_steps"] if path.exists() else 0
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A training.yaml. Raises UserError where it is none."""
+    """Read a `training.yaml`.
+
+    Raises:
+        UserError: It is damaged, or not the record of a run.
+    """
     try:
         record = yaml.safe_load(path.read_text())
         assert isinstance(record["trainer"]["max_steps"], int)
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(f"{path} is no record of a run, or damaged; choose another output, or delete it") from error
+        raise UserError(f"{path}: not the record of a run, or damaged; use another output, or delete it") from error
     return record
 
 
 def as_dict(config: FinetuneConfig) -> dict[str, Any]:
+    """Return the configuration as plain values for YAML and W&B."""
     return _plain(asdict(config))
 
 

@@ -1,4 +1,4 @@
-"""What each process of a run does, whoever started it: builds what is trained, hands it to Lightning, ends."""
+"""Run one process of a training run: build the model and the data, and fit them with Lightning."""
 
 import json
 import logging
@@ -21,13 +21,15 @@ from training.callbacks.metrics import Metrics
 from training.callbacks.remote_copy import RemoteCopy, restore
 from training.callbacks.sample_grid import SampleGrid
 from training.callbacks.wandb_artifacts import ModelArtifacts
-from training.config import DataKind, FinetuneConfig, Precision, Strategy
+from training.config import DataKind, FinetuneConfig, Strategy
+from training.data.data_module import PairData
 from training.data.latents import require_fitting
 from training.data.pair_stream import NothingReadable, fixed_pairs
-from training.data.split import split
+from training.data.split import Split, split
 from training.data.workers import report_dead_workers
+from training.device import dtype_name, training_dtype
 from training.distributed.strategy import build_strategy, resolve_strategy
-from training.distributed.topology import Topology, is_rank_zero, local_rank, plan_batches, topology
+from training.distributed.topology import Topology, global_rank, is_rank_zero, local_rank, plan_batches, topology
 from training.memory import available_memory, estimate, require_fit
 from training.model.architecture import build
 from training.model.cost import peak_flops, step_flops
@@ -39,13 +41,22 @@ log = logging.getLogger(__name__)
 
 
 def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: False) -> int:
-    """What each process of a run does; it stops when it is `told` to, or by a signal."""
-    _hush()
+    """Train in this process, together with the other processes of the run; return the exit code.
+
+    Args:
+        config: Options of the run.
+        should_stop: Called after each step; true saves the state and stops, as SIGTERM and SIGINT do.
+
+    Raises:
+        Stopped: The run was stopped before its last step.
+        UserError: An option does not fit the data, the machine or the earlier run in `output`.
+    """
+    _configure_logging()
     output = Path(config.output)
     if config.mirror:
         restore(output, config.mirror)
-    markers = read_manifests(config.data.path, config.data.kind.value)
-    halves = split(markers, config.data.validation_fraction, config.data.exclude)
+    manifests = read_manifests(config.data.path, config.data.kind.value)
+    objects = split(manifests, config.data.validation_fraction, config.data.exclude)
     processes = topology(config.trainer)
     batches = plan_batches(config.data.global_batch, config.data.batch_size, processes.size)
     config = replace(
@@ -55,51 +66,52 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
         trainer=replace(config.trainer, strategy=resolve_strategy(config.trainer.strategy, processes)),
     )
     continue_or_begin(output, config)
-    if (done := trained_steps(output)) < config.trainer.max_steps:
+    if (steps := trained_steps(output)) < config.trainer.max_steps:
         saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
         last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
         if is_rank_zero():
-            held_out = [uid for shard in halves.validation for uid in shard.uids]
-            write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in held_out).encode())
-        compute = _compute(config, processes)
-        module = Finetuning(_model(config, processes, compute), halves, config, batches, compute)
+            _write_validation_uids(output, objects)
+        compute = training_dtype(config.trainer.precision, processes.gpu)
+        model = _build_model(config, processes, compute)
+        data = PairData(config, objects, model.resolution)
+        module = Finetuning(model, data, config, batches, compute)
         checkpoints = Checkpoints(output / "checkpoints", config.trainer, saved_by, should_stop)
-        trainer = _trainer(config, processes, batches.accumulate, _callbacks(module, processes, checkpoints))
+        trainer = _build_trainer(config, processes, batches.accumulate, _callbacks(module, processes, checkpoints))
         with report_dead_workers(), checkpoints.signals_restored():
-            trainer.fit(module, ckpt_path=last, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     elif is_rank_zero():
-        print(f"{output} is finished: {done} steps")
+        print(f"{output} is finished: {steps} steps")
     if is_rank_zero():
-        _point_to(output)
+        _print_next_command(output)
     return 0
 
 
-def _model(config: FinetuneConfig, processes: Topology, compute: torch.dtype) -> Zero123:
-    """As it is trained on these devices, if it fits them."""
+def _build_model(config: FinetuneConfig, processes: Topology, compute: torch.dtype) -> Zero123:
+    """Return the model, prepared for these devices, if a step fits into their memory."""
     options = config.trainer
     if options.threads:
         torch.set_num_threads(options.threads)
     model = build(config.model, config.seed)
     if config.data.kind is DataKind.latents:
         require_fitting(config.data.path, model, config.data.background)
-    whole = options.strategy is not Strategy.zero3
-    compile = processes.gpu and whole if options.compile is None else options.compile
+    unsharded = options.strategy is not Strategy.zero3
+    compile = processes.gpu and unsharded if options.compile is None else options.compile
     _require_memory(model, config, processes, compute, compile)
     allow_tensor_cores(autotune=not options.deterministic)
     channels_last = compile if options.channels_last is None else options.channels_last
-    prepare(model.unet, channels_last, compile, options.checkpointing, products=whole)
-    if options.strategy.is_zero:
-        model.unet.to(memory_format=torch.contiguous_format)  # type: ignore[call-arg]  # sent as rows of bytes
+    prepare(model.unet, channels_last, compile, options.checkpointing, products=unsharded)
+    if options.strategy.is_zero:  # ZeRO flattens weights in the order of their memory
+        model.unet.to(memory_format=torch.contiguous_format)  # type: ignore[call-arg]
     if compile and is_rank_zero():
-        print("compiling: the first step takes some minutes (trainer.compile=false: none, and slower ones)")
+        print("compiling: the first step takes minutes (trainer.compile=false starts at once, with slower steps)")
     return model
 
 
 def _callbacks(module: Finetuning, processes: Topology, checkpoints: Checkpoints) -> list[L.Callback]:
-    """What a run shows and leaves behind. The order matters: who copies comes after who writes."""
+    """Return the callbacks in order: those that copy files come after those that write them."""
     config, output, model = module.config, Path(module.config.output), module.model
     peak = peak_flops(torch.cuda.get_device_name(), module.compute) if processes.gpu else None
-    pairs = _shown_pairs(module)
+    pairs = _grid_pairs(module.data)
     return [
         Metrics(output / "metrics.csv", config.trainer, step_flops(model.unet), peak),
         SampleGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
@@ -111,18 +123,18 @@ def _callbacks(module: Finetuning, processes: Topology, checkpoints: Checkpoints
     ]
 
 
-def _shown_pairs(module: Finetuning) -> Any:
-    """Return the pairs of the picture grid, of training objects where none is held out or none of those is readable."""
-    config, resolution = module.config, module.model.resolution
-    if module.split.validation:
+def _grid_pairs(data: PairData) -> Any:
+    """Return pairs for the sample grid, of validation objects if any is readable, else of training objects."""
+    config = data.config
+    if data.split.validation:
         try:
-            return fixed_pairs(config.data, module.split.validation, resolution, config.seed, config.sample.rows)
+            return fixed_pairs(config.data, data.split.validation, data.resolution, config.seed, config.sample.rows)
         except NothingReadable:
-            log.warning("no held-out object can be read, so there is no validation loss and the pictures are of others")
-    return fixed_pairs(config.data, module.split.training, resolution, config.seed, config.sample.rows)
+            log.warning("no validation object is readable: no validation loss, and samples of training objects")
+    return fixed_pairs(config.data, data.split.training, data.resolution, config.seed, config.sample.rows)
 
 
-def _trainer(config: FinetuneConfig, processes: Topology, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
+def _build_trainer(config: FinetuneConfig, processes: Topology, accumulate: int, callbacks: list[Any]) -> L.Trainer:
     options = config.trainer
     validate = bool(options.validate_every and config.data.validation_fraction)
     return L.Trainer(
@@ -132,19 +144,19 @@ def _trainer(config: FinetuneConfig, processes: Topology, accumulate: int, callb
         devices=processes.devices,
         num_nodes=processes.nodes,
         strategy=build_strategy(options.strategy, processes, config.data.batch_size),
-        precision="32-true",
+        precision="32-true",  # Finetuning.autocast handles bfloat16
         deterministic=options.deterministic or None,
         gradient_clip_val=config.optimizer.clip_norm or None,
         val_check_interval=options.validate_every * accumulate if validate else None,
         limit_val_batches=None if validate else 0,
-        check_val_every_n_epoch=None,  # the one epoch is endless
+        check_val_every_n_epoch=None,  # the stream is one endless epoch
         num_sanity_val_steps=0,
         log_every_n_steps=options.log_every,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,  # Checkpoints is ours: Lightning would not write aside and rename
+        enable_checkpointing=False,  # Lightning's checkpoint callback does not write atomically
         use_distributed_sampler=False,
-        logger=_wandb(config, Path(config.output)),
+        logger=_wandb_logger(config, Path(config.output)),
         callbacks=callbacks,
     )
 
@@ -152,52 +164,56 @@ def _trainer(config: FinetuneConfig, processes: Topology, accumulate: int, callb
 def _require_memory(
     model: Zero123, config: FinetuneConfig, processes: Topology, compute: torch.dtype, compiled: bool
 ) -> None:
-    """Say what a step will need, before the first one; refuse a batch that cannot fit."""
+    """Print the estimated memory of a step.
+
+    Raises:
+        UserError: A step does not fit into the memory of a device.
+    """
     options = config.trainer
     needed = estimate(
         model,
         config.data.batch_size,
         options.strategy,
         processes.size,
-        latents=False,  # picture grids decode, so autoencoder and image encoder are there in any case
+        latents=False,  # sample grids decode latents, so the encoders are on the device in any case
         compute_dtype=compute,
         checkpointing=options.checkpointing,
         compiled=compiled,
     )
     if is_rank_zero():
-        passes = config.data.global_batch // (processes.size * config.data.batch_size)
-        number = str(compute).removeprefix("torch.")
-        print(f"{config.data.global_batch} pairs a step: {passes} × {config.data.batch_size} on each device, {number}")
+        size, total = config.data.batch_size, config.data.global_batch
+        passes = total // (processes.size * size)
+        print(f"{total} pairs a step: {passes} × {size} on each device, {dtype_name(compute)}")
         print(needed)
     device = torch.device(f"cuda:{local_rank()}" if processes.gpu else "cpu")
     require_fit(needed, available_memory(device, processes.devices))
 
 
-def _compute(config: FinetuneConfig, processes: Topology) -> torch.dtype:
-    """What the passes compute in; weights, optimiser and averages are float32."""
-    if config.trainer.precision is Precision.auto:
-        able = processes.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if able else torch.float32
-    return torch.bfloat16 if config.trainer.precision is Precision.bfloat16 else torch.float32
+def _wandb_logger(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
+    """Return a logger, or False without W&B; all sessions of a run share the id in `wandb.json`.
 
-
-def _wandb(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
-    """Offline a run is files under `output/wandb` for `wandb sync`; nothing is asked, nothing sent. The sessions of a
-    run that was interrupted have one id."""
+    In offline mode the run is written to `output/wandb`, for `wandb sync`, and nothing is sent.
+    """
     if config.wandb.mode is WandbMode.disabled or not is_rank_zero():
         return False
-    remembered = output / "wandb.json"
-    id = json.loads(remembered.read_text())["id"] if remembered.exists() else None
+    path = output / "wandb.json"
+    id = json.loads(path.read_text())["id"] if path.exists() else None
     experiment = begin(config.wandb, str(output), "training", output.name, as_dict(config), id)
-    write_atomically(str(remembered), json.dumps({"id": experiment.id}).encode())
+    write_atomically(str(path), json.dumps({"id": experiment.id}).encode())
     return WandbLogger(experiment=experiment)
 
 
-def _hush() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+def _write_validation_uids(output: Path, objects: Split) -> None:
+    uids = [uid for shard in objects.validation for uid in shard.uids]
+    write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in uids).encode())
+
+
+def _configure_logging() -> None:
+    """Log warnings with their level and rank, and silence messages of libraries that need no action."""
+    logging.basicConfig(level=logging.WARNING, format=f"%(levelname)s rank {global_rank()}: %(message)s")
     for name in ("lightning.pytorch", "lightning.fabric", "DeepSpeed"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The frozen parts are in eval mode on purpose; the others are between torch, Lightning and DeepSpeed.
+    # The frozen parts are in eval mode on purpose; the other messages concern torch, Lightning and DeepSpeed.
     for message in (
         ".*in eval mode at the start of training",
         ".*isinstance.treespec",
@@ -209,7 +225,7 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _point_to(output: Path) -> None:
+def _print_next_command(output: Path) -> None:
     model = output / "model"
     print(
         f"model: {model}; sample from it: python -m inference.sample checkpoint={model} image=… "

@@ -1,4 +1,4 @@
-"""Ways to take the same training step, which `training.benchmark` compares: ours, a plain loop, and those between."""
+"""Variants of the same training step for `training.benchmark`: ours, a plain loop, and those in between."""
 
 import gc
 import time
@@ -19,22 +19,22 @@ from training.model.attention import attend_to_one_token
 from training.model.zero123 import Pairs, Zero123
 from training.optimizer import adamw
 
-WARM_UP = 2  # steps that are not timed: they allocate the optimiser's state, choose convolutions, compile
+WARM_UP_STEPS = 2  # not timed: they allocate the optimiser's state, autotune convolutions and compile
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a step is made of."""
+    """The optimisations of a training step."""
 
     name: str
-    latents: bool  # pairs come encoded; else autoencoder and image encoder run at every step
+    latents: bool  # cached latents; else both encoders run at every step
     one_token: bool  # the shortcut of training.model.attention
     fused_attention: bool  # torch's scaled_dot_product_attention
     fused_optimizer: bool  # one kernel for AdamW
-    foreach_average: bool  # training.ema; else diffusers' EMAModel, a weight at a time
-    autotune: bool  # cuDNN tries its convolutions
+    foreach_average: bool  # training.ema; else diffusers' EMAModel, weight by weight
+    autotune: bool  # cuDNN times its convolution algorithms
     channels_last: bool
-    products: bool  # cut as in training.model.fused_projections
+    products: bool  # fused and split as in training.model.fused_projections
     compile: bool
     checkpointing: bool  # of activations
 
@@ -48,7 +48,7 @@ SWITCHES = (
 
 
 def ablations(ours: Variant) -> list[Variant]:
-    """Each part of ours left out alone, activations checkpointed, and the plain loop on its way to ours."""
+    """Return ours without each optimisation, ours with checkpointing, and plain with them added one by one."""
     parts = [part for part in (*SWITCHES, "fused_attention") if getattr(ours, part)]
     alone = [replace(ours, name=f"ours without {part}", **{part: False}) for part in parts]
     alone.append(replace(ours, name="ours with checkpointing", checkpointing=True))
@@ -56,13 +56,20 @@ def ablations(ours: Variant) -> list[Variant]:
     for part in parts:
         if part != "fused_attention":
             steps.append(replace(steps[-1], name=f"… + {part}", **{part: True}))
-    return [*alone, *steps[1:-1]]  # the ends are measured anyway
+    return [*alone, *steps[1:-1]]  # the first and last are plain and ours
 
 
 def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed: int) -> Callable[[int], Tensor]:
-    """The step of a variant, as a function of its number, over made-up pairs that lie on the model's device.
+    """Return the training step of a variant, a function of the step's number that returns the loss.
 
-    The model is set up in place, and changed by each step; optimiser and average are new.
+    The step trains on random pairs on the model's device. The model is set up in place; optimiser and average are new.
+
+    Args:
+        model: The model.
+        variant: The variant.
+        batch: Pairs per step.
+        dtype: Type that the step computes in.
+        seed: Seed of pairs, timesteps and noise.
     """
     options, device = OptimizerConfig(), model.device
     unet = attend_to_one_token(model.unet, shortcut=variant.one_token)
@@ -73,31 +80,31 @@ def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed
             if isinstance(block, BasicTransformerBlock):
                 block.attn1.set_processor(AttnProcessor())
     model.train()
-    model.zero_grad()  # of a block that did not fit
+    model.zero_grad()  # left by a block that ran out of memory
     optimizer = adamw(model, options, fused=variant.fused_optimizer)
-    follow = _average(unet, options.ema_decay, variant.foreach_average)
-    draw = torch.Generator(device).manual_seed(seed)
-    pairs, encoded = _pairs(model, batch, draw), _encoded(model, batch, draw)
+    update_average = _average(unet, options.ema_decay, variant.foreach_average)
+    generator = torch.Generator(device).manual_seed(seed)
+    pairs, encoded = _pairs(model, batch, generator), _encoded(model, batch, generator)
 
     def step(number: int) -> Tensor:
-        generator = torch.Generator(device).manual_seed(seed + number)
+        noise = torch.Generator(device).manual_seed(seed + number)
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             if variant.latents:
-                losses, _ = model.latent_losses(*encoded, model.pose(pairs), generator)
+                losses, _ = model.latent_losses(*encoded, model.pose(pairs), noise)
             else:
-                losses, _ = model.losses(pairs, generator)
+                losses, _ = model.losses(pairs, noise)
             loss = losses.mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        follow()
+        update_average()
         return loss.detach()
 
     return step
 
 
 def _average(unet: UNet2DConditionModel, decay: float, foreach: bool) -> Callable[[], None]:
-    """What lets the averaged weights follow the U-Net's."""
+    """Return the function that updates the moving average of the U-Net's weights."""
     if foreach:
         average = Ema(unet, decay)
         average.begin()
@@ -108,18 +115,18 @@ def _average(unet: UNet2DConditionModel, decay: float, foreach: bool) -> Callabl
 
 @dataclass(frozen=True)
 class Block:
-    """Some steps in a row."""
+    """Result of consecutive steps."""
 
-    seconds: float  # of one step
-    peak_bytes: int | None  # of memory; None where torch does not count it
+    seconds: float  # per step
+    peak_bytes: int | None  # memory of torch's allocator; None on a CPU
     loss: float  # of the last step
 
 
 def measure(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, steps: int, seed: int) -> Block:
-    """Time `steps` steps after some to warm up.
+    """Time `steps` steps of a variant, after some to warm up.
 
     Raises:
-        torch.OutOfMemoryError: the batch does not fit.
+        torch.OutOfMemoryError: The batch does not fit into memory.
     """
     device = model.device
     cuda = device.type == "cuda"
@@ -127,45 +134,45 @@ def measure(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, st
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     step = begin(model, variant, batch, dtype, seed)
-    for number in range(WARM_UP):
+    for number in range(WARM_UP_STEPS):
         step(number)
-    _wait(device)
-    begun = clock(device)
-    for number in range(WARM_UP, WARM_UP + steps):
+    _synchronize(device)
+    start = clock(device)
+    for number in range(WARM_UP_STEPS, WARM_UP_STEPS + steps):
         loss = step(number)
-    _wait(device)
-    seconds = (clock(device) - begun) / steps
+    _synchronize(device)
+    seconds = (clock(device) - start) / steps
     return Block(seconds, torch.cuda.max_memory_allocated(device) if cuda else None, float(loss))
 
 
 def clock(device: torch.device) -> float:
-    """Seconds; of one thread on a CPU those that it worked, so that other work beside it counts little."""
+    """Return a time in seconds; CPU time for a single CPU thread, which other load affects little."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time() if alone else time.perf_counter()
 
 
 def _pairs(model: Zero123, batch: int, generator: torch.Generator) -> Pairs:
     shape = (2, batch, 3, model.resolution, model.resolution)
-    pictures = torch.rand(shape, generator=generator, device=model.device) * 2 - 1
+    images = torch.rand(shape, generator=generator, device=model.device) * 2 - 1
     pose = torch.randn(batch, 4, generator=generator, device=model.device)
-    return {"target": pictures[0], "condition": pictures[1], "pose": pose, "condition_polar": pose[:, 0]}
+    return {"target": images[0], "condition": images[1], "pose": pose, "condition_polar": pose[:, 0]}
 
 
 def _encoded(model: Zero123, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """As latent shards give them; what the numbers are does not matter to the time."""
+    """Return random latents and embeddings in the shapes of latent shards."""
     shape = (2, batch, model.latent_channels, model.latent_size, model.latent_size)
     target, condition = torch.randn(shape, generator=generator, device=model.device)
     width = model.image_encoder.config.projection_dim
     return target, condition, torch.randn(batch, width, generator=generator, device=model.device)
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _release() -> None:
-    """Memory of the block before, whose graph may lie in cycles."""
+    """Free the memory of the previous block, whose graph may be held by reference cycles."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -21,7 +21,7 @@ from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from training.config import EncodeConfig
 from training.data.latents import encode_shard
-from training.encode import jobs_of
+from training.encode import plan_jobs
 from training.model.config import Architecture, ImageEncoderShape
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
@@ -156,7 +156,7 @@ def test_encoding_ships_its_code_too_and_survives_a_machine(cluster, tmp_path):
     # Slow enough to be killed in the middle.
     encoder = {"image_size": 224, "patch_size": 14, "width": 512, "layers": 8, "heads": 8, "projection": 64}
     shape = Architecture(resolution=32, patch=4, encoder=ImageEncoderShape(**encoder))
-    for job in jobs_of(EncodeConfig(str(views), str(local), model=shape), read_manifests(str(views), "views")):
+    for job in plan_jobs(EncodeConfig(str(views), str(local), model=shape), read_manifests(str(views), "views")):
         list(encode_shard(job))
 
     words = ["training.encode", f"path={views}", f"output={latents}", "model=tiny", "+cluster=aws"]

@@ -23,7 +23,7 @@ from training.config import DataConfig, DataKind, EncodeConfig
 from training.data.latents import encode_shard, require_fitting
 from training.data.pair_stream import training_batches
 from training.data.split import Shard, split
-from training.encode import jobs_of
+from training.encode import plan_jobs
 from training.model.architecture import build
 from training.model.picture import Background
 
@@ -96,7 +96,7 @@ def test_views_are_encoded_and_both_are_streamed_from_s3(bucket):
     views, latents = f"s3://{bucket}/dots", f"s3://{bucket}/latents"
     write_dots(views, objects=4, per_shard=2)
     given = EncodeConfig(views, latents, model=SMALL, device="cpu")
-    for job in jobs_of(given, read_manifests(views, "views")):
+    for job in plan_jobs(given, read_manifests(views, "views")):
         assert [record.status for record in encode_shard(job)] == ["ok", "ok"]
     require_fitting(latents, build(SMALL), Background.composite)
     batches = []

@@ -105,6 +105,17 @@ def test_while_it_is_only_looked_at_it_is_not_compiled(model):
     assert model.unet._compiled_call_impl is compiled is not None
 
 
+def test_a_convolution_under_two_names_stays_one_module(model):
+    """diffusers registers the convolution of a downsampler as `conv` and as `Conv2d_0`."""
+    prepare(model.unet, channels_last=True, compile=False)
+    names = [name for name, _ in model.unet.named_modules(remove_duplicate=False) if name.endswith(".Conv2d_0")]
+    assert names
+    for name in names:
+        convolution = model.unet.get_submodule(name)
+        assert type(convolution) is ChannelsLastConv2d
+        assert convolution is model.unet.get_submodule(name.replace("Conv2d_0", "conv"))
+
+
 @pytest.mark.slow
 def test_compiled_kernels_give_the_same_losses(model, expected):
     torch._dynamo.reset()
@@ -119,7 +130,17 @@ def test_a_copy_of_a_compiled_unet_runs_by_itself(model):
     assert copied._compiled_call_impl is None and model.unet._compiled_call_impl is not None
 
 
-def test_number_formats_of_the_hardware():
+@pytest.fixture
+def restored_number_formats() -> Iterator[None]:
+    """Restore torch's process-wide number formats and cuDNN settings after a test."""
+    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    allow_tf32, benchmark = cudnn.allow_tf32, cudnn.benchmark
+    yield
+    torch.set_float32_matmul_precision(precision)
+    cudnn.allow_tf32, cudnn.benchmark = allow_tf32, benchmark
+
+
+def test_number_formats_of_the_hardware(restored_number_formats):
     allow_tensor_cores(autotune=False)
     assert torch.get_float32_matmul_precision() == "high" and not torch.backends.cudnn.benchmark
     allow_tensor_cores()

@@ -87,8 +87,8 @@ def test_each_part_is_left_out_alone_and_added_one_by_one():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"batch_sizes": [0]}, r"batch_sizes=\[0\] must be at least 1 each"),
-        ({"device": "tpu"}, "device=tpu is none of auto, cpu, cuda"),
+        ({"batch_sizes": [0]}, r"^batch_sizes=\[0\]: "),
+        ({"device": "tpu"}, "^device=tpu: "),
         ({"model": replace(SMALL, resolution=4096, patch=1), "device": "cpu"}, "not even one pair fits"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 from inference.config import Sampling
 from tests.support.small_model import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, SampleConfig
+from training.data.data_module import PairData
 from training.data.split import Split
 from training.distributed.topology import BatchPlan
 from training.model.autoencoder import stable_diffusion_autoencoder
@@ -27,7 +28,8 @@ def test_the_optimiser_is_the_papers():
 
 
 def test_the_optimiser_is_built_from_its_options(model):
-    module = Finetuning(model, Split((), ()), FinetuneConfig(model=SMALL), BatchPlan(4, 1), torch.float32)
+    config = FinetuneConfig(model=SMALL)
+    module = Finetuning(model, PairData(config, Split((), ()), 16), config, BatchPlan(4, 1), torch.float32)
     optimizer = module.configure_optimizers()["optimizer"]
     assert type(optimizer) is torch.optim.AdamW
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]

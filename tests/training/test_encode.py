@@ -28,7 +28,7 @@ from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
 from training.data.latents import encode_shard, identity, require_fitting
 from training.data.pair_stream import PairStream, fixed_pairs, training_batches
 from training.data.split import Shard, split
-from training.encode import jobs_of, main
+from training.encode import main, plan_jobs
 from training.model.architecture import build, build_encoders
 from training.model.checkpoint import load, save
 from training.model.picture import Background, decode
@@ -58,7 +58,7 @@ def latents(views, tmp_path_factory) -> str:
 
 
 def encoded(config: EncodeConfig) -> str:
-    for job in jobs_of(config, read_manifests(config.path, "views")):
+    for job in plan_jobs(config, read_manifests(config.path, "views")):
         list(encode_shard(job))
     return config.output
 
@@ -145,7 +145,7 @@ def test_the_command_goes_on_and_makes_the_same_bytes_under_ray(views, latents, 
     words += [f"path={views}", f"output={output}", "model.encoder.projection=16", "model.encoder.width=16"]
     words += ["model.encoder.layers=1", "model.encoder.heads=2", "device=cpu", "max_failure_rate=0.2"]
     begun = EncodeConfig(views, str(output), model=SMALL, device="cpu", max_failure_rate=0.2)
-    list(encode_shard(jobs_of(begun, read_manifests(views, "views"))[0]))  # a run that was stopped after one shard
+    list(encode_shard(plan_jobs(begun, read_manifests(views, "views"))[0]))  # a run that was stopped after one shard
     done = command("training.encode", *words, "cluster.workers=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "4 objects to encode in 2 shards; starting Ray"
@@ -170,7 +170,7 @@ def test_where_all_is_there_the_same_command_says_so_and_another_is_refused(view
         ({"model": replace(SMALL, resolution=32)}, "resolution=16, now 32"),
         ({"background": Background.original}, "background=composite, now original"),
     ):
-        with pytest.raises(UserError, match=f"was begun with {named}"):
+        with pytest.raises(UserError, match=f"{named}"):
             main(replace(begun, **change))
 
 
@@ -183,12 +183,12 @@ def test_another_rendering_is_refused(views, latents, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["device=tpu"], "device=tpu is none of auto, cpu, cuda"),
-        (["retry=[slow]"], "retry=slow: there is no such reason; choose from missing, unreadable, overflow"),
-        (["batch_size=0"], "batch_size=0 must be at least 1"),
+        (["device=tpu"], "^device=tpu: "),
+        (["retry=[slow]"], "^retry=slow: .*missing, unreadable, overflow"),
+        (["batch_size=0"], "^batch_size=0: "),
         pytest.param(
             ["device=cuda"],
-            "device=cuda: this machine has no CUDA device that torch can use",
+            "^device=cuda: ",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one"),
         ),
         (["model=tiny"], "there is no folder nowhere; name the output of the stage before"),
@@ -230,9 +230,9 @@ def test_the_encoders_of_a_model_are_those_that_are_built_alone(tmp_path):
 @pytest.mark.parametrize(
     ("seed", "options", "background", "sentence"),
     [
-        (1, {}, Background.composite, "was encoded by another autoencoder or image encoder; give the model=…"),
-        (0, {"resolution": 32}, Background.composite, "was encoded at resolution=16, the model's is 32"),
-        (0, {}, Background.original, "was encoded with background=composite; set data.background to it"),
+        (1, {}, Background.composite, "^data.path=.*encoder"),
+        (0, {"resolution": 32}, Background.composite, "resolution=16.*32"),
+        (0, {}, Background.original, "^data.background=original: .*composite"),
     ],
 )
 def test_latents_of_another_encoder_are_refused(latents, seed, options, background, sentence):
@@ -244,7 +244,7 @@ def test_latents_of_another_encoder_are_refused(latents, seed, options, backgrou
 def test_latents_that_do_not_say_what_made_them_are_refused(tmp_path):
     for plan in ("{}", "[1]"):
         (tmp_path / "plan.json").write_text(plan)
-        with pytest.raises(UserError, match="was encoded at resolution=None, the model's is 16"):
+        with pytest.raises(UserError, match="resolution=None.*16"):
             require_fitting(str(tmp_path), build(SMALL), Background.composite)
 
 
@@ -362,5 +362,5 @@ def test_finetuning_on_either_begins_with_the_same_losses(views, tmp_path):
     assert len({(tmp_path / f"run-{kind}/validation.txt").read_text() for kind in ("views", "latents")}) == 1
     with pytest.raises(UserError, match="holds no finished latents shard"):
         train(tmp_path / "views", tmp_path / "other", "data.kind=latents")
-    with pytest.raises(UserError, match="was encoded by another"):
+    with pytest.raises(UserError, match="^data.path=.*encoder"):
         train(tmp_path / "latents", tmp_path / "other", "data.kind=latents", "seed=1")

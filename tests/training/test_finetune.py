@@ -22,7 +22,7 @@ from tests.support.dots import sample_of_dots, write_dots
 from tests.support.finetune import configured, train
 from tests.support.small_run import SMALL, rows
 from tests.support.tracked import artifacts, tracked
-from training.callbacks.metrics import COLUMNS, _keep_rows
+from training.callbacks.metrics import COLUMNS, _truncate_rows
 from training.config import Strategy
 from training.data.split import split
 from training.model import checkpoint
@@ -151,7 +151,7 @@ def test_a_finished_run_says_so(run, dots, capsys):
 
 
 def test_the_output_of_another_configuration_is_refused(run, dots):
-    with pytest.raises(UserError, match=r"was begun with optimizer.lr=.*, not 0.5; choose another output"):
+    with pytest.raises(UserError, match=r"optimizer.lr=0.5: "):
         train(dots, run, "trainer.max_steps=50", "optimizer.lr=0.5")
 
 
@@ -169,7 +169,7 @@ def test_a_path_written_another_way_is_the_same_run(dots, tmp_path, monkeypatch)
     for path in (f"{dots}/", os.path.relpath(dots), f"./{os.path.relpath(dots)}/.", "link", dots):
         begin(path, path)
     for option, values in (("data.path", ("other", "link")), ("model.", ("link", "other"))):
-        with pytest.raises(UserError, match=f"was begun with {option}"):
+        with pytest.raises(UserError, match=f"^{option}="):
             begin(*values)
 
 
@@ -193,7 +193,7 @@ def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
 
 @pytest.mark.parametrize("word", ["data.batch_size=0", "trainer.log_every=0", "sample.rows=-1"])
 def test_counts_are_positive(word):
-    with pytest.raises(UserError, match=f"{word} must be at least 1"):
+    with pytest.raises(UserError, match=f"^{word}: .*1"):
         configured("data.path=x", word)
 
 
@@ -203,12 +203,12 @@ def test_counts_are_positive(word):
      "optimizer.ema_decay=2.0", "optimizer.weight_decay=inf", "sample.steps=1001", "seed=-1"],
 )  # fmt: skip
 def test_numbers_have_bounds(word):
-    with pytest.raises(UserError, match=f"{word} must be at least "):
+    with pytest.raises(UserError, match=f"^{word}: "):
         configured("data.path=x", word)
 
 
 def test_a_run_is_not_written_to_a_folder_called_s3():
-    with pytest.raises(UserError, match="output=s3://bucket/run: it is written to a folder of this machine; mirror="):
+    with pytest.raises(UserError, match="^output=s3://bucket/run: .*mirror="):
         configured("data.path=x", "output=s3://bucket/run")
 
 
@@ -226,7 +226,7 @@ def test_a_run_that_diverges_says_so_and_saves_nothing_of_it(often, five, dots):
     state["state_dict"]["model.unet.conv_in.bias"][0] = float("nan")
     torch.save(state, path)
     before = (five / "best/training.yaml").read_text(), (five / "model/training.yaml").read_text()
-    with pytest.raises(UserError, match="by step 6 the loss or a weight is no finite number any more, and nothing was"):
+    with pytest.raises(UserError, match="^output=.*: at step 6 "):
         train(dots, five, "trainer.max_steps=20", "trainer.log_every=100", often)
     assert [path.name for path in (five / "checkpoints").iterdir()] == ["00000005"]
     assert ((five / "best/training.yaml").read_text(), (five / "model/training.yaml").read_text()) == before
@@ -240,14 +240,14 @@ def test_the_model_is_there_before_the_checkpoint_that_no_step_leads_on_from(fiv
     assert train(dots, five, "trainer.max_steps=3") == 0
     assert capsys.readouterr().out.startswith(f"{five} is finished: 5 steps")
     shutil.rmtree(five / "model")
-    with pytest.raises(UserError, match="00000005 is 5 steps or more already; name a larger trainer.max_steps"):
+    with pytest.raises(UserError, match="^trainer.max_steps=5: .*00000005"):
         train(dots, five, "trainer.max_steps=5")
 
 
 def test_damaged_checkpoints_and_records_are_one_sentence(five, dots):
     state = five / "checkpoints/00000005/state"
     state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(UserError, match="00000005 is damaged .*; delete it to continue from the one before it"):
+    with pytest.raises(UserError, match="00000005 is damaged"):
         train(dots, five, "trainer.max_steps=6")
     (five / "training.yaml").write_text("[1]")
     with pytest.raises(UserError, match="it holds training.yaml of another command, or a damaged one"):
@@ -273,14 +273,14 @@ def test_a_state_that_cannot_be_written_leaves_nothing_of_it(five, dots, monkeyp
 def test_a_line_of_metrics_that_was_not_written_to_its_end_is_forgotten(damage, tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text(",".join(COLUMNS) + "\n2" + ",1" * (len(COLUMNS) - 1) + "\n" + damage)
-    assert _keep_rows(path, up_to=100) == 1
+    assert _truncate_rows(path, last_step=100) == 1
     assert [row["step"] for row in rows(tmp_path)] == ["2"] and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_best_model_of_another_configuration_is_not_taken_for_this_ones(five, dots):
     for name in ("checkpoints", "model"):  # as a kill before the first checkpoint leaves it
         shutil.rmtree(five / name)
-    with pytest.raises(UserError, match="was begun with optimizer.lr="):
+    with pytest.raises(UserError, match="^optimizer.lr="):
         train(dots, five, "trainer.max_steps=5", "optimizer.lr=0.5")
 
 
@@ -350,7 +350,7 @@ def test_a_run_whose_only_held_out_object_cannot_be_read_goes_on_without_validat
     assert len(rows(tmp_path / "run")) == 3 and not any(row["val_loss"] for row in rows(tmp_path / "run"))
     assert (tmp_path / "run/samples/000006.png").exists() and not (tmp_path / "run/best").exists()
     assert checkpoint.load(tmp_path / "run/model").resolution == 16
-    with pytest.raises(UserError, match="1 of 1 objects to validate with"):
+    with pytest.raises(UserError, match="1 of 1 validation objects"):
         train(tmp_path / "data", tmp_path / "strict", *words, "data.max_bad_rate=0")
 
 
@@ -362,8 +362,8 @@ def test_too_much_damage_is_one_sentence_and_exit_code_two(tmp_path):
     words += ["data.validation_fraction=0", "wandb.mode=disabled"]
     done = command("training.finetune", f"data.path={tmp_path / 'data'}", f"output={tmp_path / 'run'}", *words)
     assert done.returncode == 2
-    error = [line for line in done.stderr.splitlines() if not line.startswith(("dropped", "views-"))]
-    assert len(error) == 1 and error[0].startswith("error: 3 of 8 objects to train on in"), done.stderr
+    error = [line for line in done.stderr.splitlines() if not line.startswith("WARNING rank 0: ")]
+    assert len(error) == 1 and error[0].startswith("error: data.max_bad_rate=0.3: 3 of 8"), done.stderr
 
 
 # ---- what a user can get wrong
@@ -381,7 +381,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(tmp_path):
     [
         (["data.path=tests"], "tests holds no finished views shard"),
         (["model.unet.channels=[16]"], r"channels=\[16\]: must have one entry per level"),
-        (["data.validation_fraction=2"], "data.validation_fraction=2.0 must be at least 0 and below 1"),
+        (["data.validation_fraction=2"], "^data.validation_fraction=2.0: "),
         (["wandb.mode=online"], "wandb.mode=online needs an API key"),
         (["model.pretrained=nowhere"], "there is no folder nowhere/"),
     ],

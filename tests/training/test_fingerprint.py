@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
 from tests.support.originals import State, convert, write_original
-from training.config import Dtype
 from training.model import checkpoint
 from training.model import ldm_names as original
 from training.model.architecture import build, build_encoders
@@ -18,6 +17,7 @@ from training.model.config import Architecture
 from training.model.fingerprint import fingerprint
 from training.model.ldm_export import save_threestudio
 from training.model.pretrained import load_posed
+from training.precision import Precision
 
 UNET = original.ema_name(original.UNET + "middle_block.0.in_layers.2.weight")
 
@@ -103,5 +103,5 @@ def test_weights_that_half_precision_cannot_hold_are_not_written(folder, tmp_pat
     model.unet.conv_out.weight.data.view(-1)[0] = 1e6
     checkpoint.save(model, tmp_path / "large")
     with pytest.raises(UserError, match=r"dtype=float16.*unet.conv_out.weight"):
-        convert(tmp_path / "large", tmp_path / "half", dtype=Dtype.float16)
+        convert(tmp_path / "large", tmp_path / "half", dtype=Precision.float16)
     assert not (tmp_path / "half").exists()

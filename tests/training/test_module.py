@@ -4,6 +4,7 @@ import torch
 
 from tests.support.small_model import SMALL
 from training.config import FinetuneConfig, OptimizerConfig, TrainerConfig
+from training.data.data_module import PairData
 from training.data.split import Split
 from training.distributed.topology import BatchPlan
 from training.ema import Ema, decay_after
@@ -45,7 +46,7 @@ def test_the_trained_weights_come_back_whatever_happens(model):
 
 
 def test_the_average_continues_from_a_checkpoint(model):
-    module = Finetuning(model, Split((), ()), CONFIG, BatchPlan(4, 1), torch.float32)
+    module = Finetuning(model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(4, 1), torch.float32)
     module.trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     module.ema.begin()
     with torch.no_grad():
@@ -54,7 +55,7 @@ def test_the_average_continues_from_a_checkpoint(model):
     saved = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     assert {name.split(".")[1] for name in saved["state_dict"]} == {"unet", "cc_projection"}, "not what is frozen"
-    again = Finetuning(model, Split((), ()), CONFIG, BatchPlan(4, 1), torch.float32)
+    again = Finetuning(model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(4, 1), torch.float32)
     again.on_load_checkpoint(saved)
     again.ema.begin()
     assert again.ema.updates == 1
@@ -62,7 +63,9 @@ def test_the_average_continues_from_a_checkpoint(model):
 
 
 def test_learning_rates(model):
-    made = Finetuning(model, Split((), ()), CONFIG, BatchPlan(4, 1), torch.float32).configure_optimizers()
+    made = Finetuning(
+        model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(4, 1), torch.float32
+    ).configure_optimizers()
     unet, projection = made["optimizer"].param_groups
     assert (unet["initial_lr"], projection["initial_lr"]) == (2e-4, pytest.approx(2e-3))
     assert unet["weight_decay"] == projection["weight_decay"] == 0.01

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.config import OptimizerConfig
-from training.optimizer import adamw, lay_out, lr_factor
+from training.optimizer import adamw, lr_factor, match_memory_layout
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -56,7 +56,7 @@ def test_moments_from_another_memory_layout_meet_their_weights():
     with torch.no_grad():
         parts.copy_(whole)
     second.load_state_dict(saved)
-    lay_out(second)
+    match_memory_layout(second)
     assert second.state[parts]["exp_avg"].stride() == parts.stride()
     step(parts, second, 1)
     step(whole, first, 1)

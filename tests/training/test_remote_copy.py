@@ -78,10 +78,10 @@ def test_an_upload_replaces_what_was_there(bucket, folder, tmp_path):
 @pytest.mark.parametrize(
     ("listed", "sentence"),
     [
-        ({"state/weights": 4}, "state/weights is not the file of 4 bytes that was uploaded"),
-        ({"nothing": 1}, "nothing is not the file of 1 bytes"),
-        ({"../../outside": 5}, "names ../../outside, which lies outside"),
-        ({"/etc/outside": 5}, "names /etc/outside, which lies outside"),
+        ({"state/weights": 4}, "state/weights: .*4 bytes"),
+        ({"nothing": 1}, "nothing: .*1 bytes"),
+        ({"../../outside": 5}, "json: ../../outside "),
+        ({"/etc/outside": 5}, "json: /etc/outside "),
     ],
 )
 def test_a_store_that_says_something_else_is_not_believed(listed, sentence, bucket, folder, tmp_path):

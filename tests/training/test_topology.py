@@ -31,9 +31,9 @@ def test_a_global_batch_is_kept_whatever_the_devices(whole, most, devices, size,
 
 
 def test_a_global_batch_that_devices_cannot_share_is_refused_with_one_that_they_can():
-    with pytest.raises(UserError, match="data.global_batch=1536 cannot be shared by 7 devices; use 1533$"):
+    with pytest.raises(UserError, match="^data.global_batch=1536: .*1533$"):
         plan_batches(1536, 32, 7)
-    with pytest.raises(UserError, match="use 8$"):
+    with pytest.raises(UserError, match="^data.global_batch=1: .*8$"):
         plan_batches(1, 32, 8)
 
 
@@ -48,7 +48,7 @@ def test_the_starter_says_how_many_there_are(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "0")
     assert topology(CPU) == Topology(2, 8, gpu=False) and is_rank_zero()
-    with pytest.raises(UserError, match="trainer.devices=4, but whoever started this process made 8"):
+    with pytest.raises(UserError, match="^trainer.devices=4: .*8"):
         topology(TrainerConfig(accelerator="cpu", devices=4))
 
 
@@ -64,5 +64,5 @@ def test_what_auto_means():
     assert resolve_strategy(Strategy.auto, Topology(2, 1, gpu=True)) is Strategy.zero2
     assert resolve_strategy(Strategy.auto, Topology(1, 2, gpu=False)) is Strategy.ddp
     assert resolve_strategy(Strategy.zero3, Topology(1, 1, gpu=False)) is Strategy.zero3
-    with pytest.raises(UserError, match="trainer=single: there are 2 processes; use trainer=zero2"):
+    with pytest.raises(UserError, match="^trainer=single: .*2"):
         resolve_strategy(Strategy.single, Topology(1, 2, gpu=True))

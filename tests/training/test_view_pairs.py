@@ -114,7 +114,7 @@ def test_split_takes_only_objects_that_were_rendered():
 
 @pytest.mark.parametrize(
     ("names", "fraction", "sentence"),
-    [((), 0.1, "hold no object"), (("a",), 0.1, "one object cannot be split"), (("a", "b"), 1.0, "below 1")],
+    [((), 0.1, "data.path"), (("a",), 0.1, "data.validation_fraction=0.1"), (("a", "b"), 1.0, "fraction=1.0")],
 )
 def test_split_refuses(names, fraction, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -145,9 +145,9 @@ def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
     assert chosen(["clipped", "flat", "duplicate"]) == chosen(["clipped", "flat", "duplicate"], 0.3) == "acf"
     assert [shard.name for shard in split(shards, 0.0, ["flat"]).training] == ["views-000000", "views-000001"]
     blank = [ShardManifest("views-000000", 0, "", (ObjectRecord("a", "ok", verdicts=("nearly_blank",)),))]
-    with pytest.raises(UserError, match="data.exclude=nearly_blank leaves no object of 1"):
+    with pytest.raises(UserError, match="^data.exclude=nearly_blank: .*1"):
         split(blank, 0.0, ["nearly_blank"])
-    with pytest.raises(UserError, match="data.exclude=ugly: there is no such word; choose from nearly_blank, "):
+    with pytest.raises(UserError, match="^data.exclude=ugly: .*nearly_blank"):
         DataConfig(path="x", exclude=["ugly"])
 
 
@@ -180,13 +180,13 @@ def test_more_workers_than_objects_do_not_hang(tmp_path):
     batches = training_batches(config(tmp_path, workers=4), shards_of(tmp_path), 32, 0)
     assert batches.num_workers == 2
     assert len(list(islice(batches, 5))) == 5
-    with pytest.raises(UserError, match="2 training objects cannot feed 3 devices"):
+    with pytest.raises(UserError, match="2 training objects .* 3 devices"):
         training_batches(config(tmp_path), shards_of(tmp_path), 32, 0, ranks=3)
 
 
 def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[StreamState]]:
     """So many batches of a rank, and where it is after each."""
-    keys, places = [], [loader.dataset.position]
+    keys, places = [], [loader.dataset.stream_state]
     for batch in islice(loader, batches):
         keys.append(key(batch))
         places.append(places[-1].after(batch["slot"], rank, ranks))
@@ -223,7 +223,7 @@ def test_no_shard_is_read_only_to_be_passed_over(dots, monkeypatch):
         "training.data.pair_stream.read_samples", lambda root, name: opened.append(name) or read_samples(root, name)
     )
     epochs = 1000 * 12 * 2  # pairs
-    stream = PairStream(config(dots), shards_of(dots), 32, 0, 2, position=StreamState(0, (epochs + 9,)))
+    stream = PairStream(config(dots), shards_of(dots), 32, 0, 2, stream_state=StreamState(0, (epochs + 9,)))
     assert next(iter(stream))["slot"] == epochs + 9
     assert len(opened) == 1
 
@@ -312,14 +312,12 @@ def test_too_much_damage_ends_the_run_in_one_sentence(torn, workers):
     assert len(sentence.splitlines()) == 1
     # A reader may have met the fifth before the fourth of another is heard of.
     counted = ("4", "5") if workers else ("4",)
-    assert sentence.startswith(
-        tuple(f"{n} of 13 objects to train on in {torn[0].path} cannot be read, more than " for n in counted)
-    )
-    assert "data.max_bad_rate=0.3 allows; delete the shards" in sentence and "render them again" in sentence
+    assert sentence.startswith(tuple(f"data.max_bad_rate=0.3: {n} of 13 training objects" for n in counted))
+    assert str(torn[0].path) in sentence and "render" in sentence
 
 
 def test_a_rate_lies_between_0_and_1():
-    with pytest.raises(UserError, match="data.max_bad_rate=2.0: a rate lies between 0 and 1"):
+    with pytest.raises(UserError, match="^data.max_bad_rate=2.0: "):
         DataConfig(path="x", max_bad_rate=2.0)
 
 
@@ -361,9 +359,7 @@ def test_held_out_objects_are_bounded_by_the_rate_rounded_up(tmp_path, objects, 
     options = config(tmp_path, max_bad_rate=rate, validation_pairs=2)
     batches = validation_batches(options, shards_of(tmp_path), 32, 0)
     if ends:
-        with pytest.raises(
-            UserError, match=f"{bad} of {objects} objects to validate with .* data.max_bad_rate={rate:g}"
-        ):
+        with pytest.raises(UserError, match=f"^data.max_bad_rate={rate:g}: {bad} of {objects} validation objects"):
             list(batches)
     else:
         assert sum(len(batch["pose"]) for batch in batches) == 2 * (objects - bad)
@@ -375,7 +371,7 @@ def test_data_without_one_readable_object_is_refused(tmp_path, workers):
     write_dots(tmp_path, objects=4)
     (tmp_path / "views-000000.tar").unlink()
     loader = training_batches(config(tmp_path, max_bad_rate=1.0, workers=workers), shards_of(tmp_path), 32, 0)
-    with pytest.raises(UserError, match="^no object of .* can be read; delete .* render them again$"):
+    with pytest.raises(UserError, match="^data.path=.*render"):
         next(iter(loader))
 
 

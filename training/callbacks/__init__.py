@@ -1,0 +1,1 @@
+"""Lightning callbacks: checkpoints, metrics, sample images, remote copy, W&B artifacts."""

@@ -1,11 +1,12 @@
-"""The state of a run on disk: written aside and renamed, pruned, found again.
+"""Save the state of a run, prune old states, and find the one to resume from.
 
-`checkpoints/00000500/` holds everything that the step after 500 depends on: weights, optimiser, averaged weights,
-schedule and the position in the data. Its `state` is one file, or a folder with the shards of DeepSpeed's ranks;
-`saved.json` says which strategy wrote it. What lies under a name with `.part` was never finished.
+`checkpoints/00000500/` holds everything that the steps after 500 depend on: weights, optimiser, moving average,
+schedule and stream state. Its `state` is one file, or under DeepSpeed a folder with one file per rank; `saved.json`
+names the strategy that wrote it. A folder whose name ends in `.part` is incomplete.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -24,49 +25,76 @@ from conf.options import UserError
 from training.config import Strategy, TrainerConfig
 from training.data.workers import WorkerLoader
 from training.distributed.strategy import gathered
+from training.divergence import require_finite_weights
 from training.model import checkpoint
 from training.module import Finetuning
 
+log = logging.getLogger(__name__)
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-WAIT_FOR_DATA_S = 10.0  # for a batch, once the process was told to stop
+MAX_DATA_WAIT_S = 10.0  # for the batch of the current step, after a stop was requested
 
 
 class Stopped(Exception):
-    """A signal (SIGTERM, SIGINT) ends the process. Its state is saved, unless Ctrl-C came twice or no data came."""
+    """A signal (SIGTERM, SIGINT) or a request stopped the run.
+
+    The state is saved, unless SIGINT came twice or no data arrived.
+    """
 
 
 class BestModel(L.Callback):
-    """Keeps the averaged weights of the lowest validation loss, as a checkpoint folder of its own."""
+    """Keep the averaged weights of the lowest validation loss as a checkpoint folder.
+
+    Args:
+        folder: Checkpoint folder to write.
+        record: Contents of its `training.yaml`.
+    """
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder, self.record = folder, record
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Write the model if its validation loss is the lowest so far."""
         if "val_loss" not in trainer.callback_metrics:
-            return  # no held-out object can be read
+            return  # no validation object is readable
         loss = float(trainer.callback_metrics["val_loss"])
-        kept = self.folder / "training.yaml"
-        best = trainer.strategy.broadcast(
-            not kept.exists() or loss < yaml.safe_load(kept.read_text())["validation"]["loss"]
+        record = self.folder / "training.yaml"
+        is_best = trainer.strategy.broadcast(
+            not record.exists() or loss < yaml.safe_load(record.read_text())["validation"]["loss"]
         )
-        if best:
+        if is_best:
+            log.info("step %d: lowest validation loss so far, %.5f", trainer.global_step, loss)
             validation = {"step": trainer.global_step, "loss": loss}
             write_model(trainer, module, self.folder, self.record | {"validation": validation})
 
 
 class FinalModel(L.Callback):
-    """Writes the checkpoint folder that the run is for."""
+    """Write the averaged weights as a checkpoint folder at the end of the run.
+
+    Args:
+        folder: Checkpoint folder to write.
+        record: Contents of its `training.yaml`.
+    """
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder, self.record = folder, record
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Write the model."""
         write_model(trainer, module, self.folder, self.record)
 
 
 class Checkpoints(L.Callback):
-    """Saves every so many steps, at the end, and, when any rank is `told` to stop or gets SIGTERM or SIGINT, after the
-    step at hand."""
+    """Save the state every `checkpoint_every` steps, at the end, and after the current step of a run that is stopped.
+
+    A run stops when `should_stop` returns true or SIGTERM or SIGINT arrives on any rank.
+
+    Args:
+        folder: The run's `checkpoints` folder.
+        options: How often to save and how many states to keep.
+        saved_by: Strategy and number of devices, written to `saved.json`.
+        should_stop: Called after each step.
+    """
 
     def __init__(
         self,
@@ -76,24 +104,24 @@ class Checkpoints(L.Callback):
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.folder, self.every, self.keep = folder, options.checkpoint_every, options.keep
-        self.saved_by, self.told = saved_by, should_stop
-        self._told = False
+        self.saved_by, self.should_stop = saved_by, should_stop
+        self._signalled = False
         self._step = 0
         self._loaders: list[WorkerLoader] = []
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Install the signal handlers."""
         self._step = trainer.global_step
         loaders = (trainer.train_dataloader, trainer.val_dataloaders)
         self._loaders = [loader for loader in loaders if isinstance(loader, WorkerLoader)]
         if threading.current_thread() is threading.main_thread():
-            # Lightning's own handler talks to the other ranks from within the signal, whatever they are doing.
+            # Lightning's handler communicates with the other ranks inside the handler, at any point of a step.
             for name in SIGNALS:
                 signal.signal(name, self._on_signal)
 
     @contextmanager
     def signals_restored(self) -> Iterator[None]:
-        """Handle signals as before once the training within has ended, in whatever way: no step follows that would
-        look at them."""
+        """Restore the previous signal handlers on exit, since no later step checks for signals."""
         before = {name: signal.getsignal(name) for name in SIGNALS}
         try:
             yield
@@ -104,92 +132,109 @@ class Checkpoints(L.Callback):
                     signal.signal(name, handler)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        """Save the state if it is due; stop if requested.
+
+        Raises:
+            Stopped: A signal or `should_stop` ended the run.
+        """
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        stop = trainer.strategy.reduce_boolean_decision(self._told or self.told(), all=False)
+        stop = trainer.strategy.reduce_boolean_decision(self._signalled or self.should_stop(), all=False)
         if self._step == trainer.max_steps:
-            return  # the model comes first: from a checkpoint of the last step no step would lead to it
+            return  # `on_train_end` saves after the final model: a resume from the last step could not write the model
         if stop or self._step % self.every == 0:
             self._save(trainer, module)
         if stop:
             raise Stopped
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Save the state."""
         self._save(trainer, module)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._told = True
+        self._signalled = True
         signal.signal(signal.SIGINT, _stop_at_once)
         signal.signal(signal.SIGALRM, self._on_alarm)
         signal.setitimer(signal.ITIMER_REAL, 1, 1)
 
     def _on_alarm(self, number: int, _: FrameType | None) -> None:
-        """Stop without a checkpoint where the step at hand waits for data that may never come."""
-        if any(loader.seconds_waited() > WAIT_FOR_DATA_S for loader in self._loaders):
+        """Stop without saving where the current step waits for data that may never arrive."""
+        if any(loader.seconds_waited() > MAX_DATA_WAIT_S for loader in self._loaders):
             raise Stopped
 
     def _save(self, trainer: L.Trainer, module: Finetuning) -> None:
         final = self.folder / f"{trainer.global_step:08d}"
-        aside = final.with_name(final.name + ".part")
+        partial = final.with_name(final.name + ".part")
         if trainer.strategy.broadcast(final.exists()):
             return
-        module.require_finite()
+        require_finite_weights(trainer, module)
         if trainer.is_global_zero:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
         trainer.strategy.barrier()
-        with checkpoint.discard_on_error(aside):
-            trainer.save_checkpoint(aside / "state")
+        with checkpoint.discard_on_error(partial):
+            trainer.save_checkpoint(partial / "state")
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            (aside / "saved.json").write_text(json.dumps(self.saved_by))
-            _flush(aside)
-            aside.rename(final)
+            (partial / "saved.json").write_text(json.dumps(self.saved_by))
+            _sync_to_disk(partial)
+            partial.rename(final)
             for old in finished(self.folder)[: -self.keep]:
                 shutil.rmtree(old)
+            log.info("saved %s", final)
         trainer.strategy.barrier()
 
 
 def _stop_at_once(number: int, _: FrameType | None) -> None:
-    """A second Ctrl-C does not wait. A KeyboardInterrupt Lightning would turn into exit code 1, without a word."""
+    """Stop at the second SIGINT without saving. Lightning would end a KeyboardInterrupt with exit code 1, silently."""
     raise Stopped
 
 
 def finished(folder: Path) -> list[Path]:
-    """The checkpoints that were written to their end, the newest last."""
+    """Return the complete checkpoints in a folder, oldest first."""
     return sorted(path for path in folder.glob("*") if path.name.isdigit())
 
 
 def latest(folder: Path, saved_by: dict[str, Any], max_steps: int) -> Path | None:
-    """The state to continue from to `max_steps`, if there is one.
+    """Return the newest state in a folder, or None if there is none.
+
+    Args:
+        folder: The run's `checkpoints` folder.
+        saved_by: Strategy and number of devices of this process.
+        max_steps: Steps of the run.
 
     Raises:
-        UserError: it was written by a strategy that the one at hand cannot read, is damaged, or too far already.
+        UserError: The state is damaged, is at `max_steps` already, or was written by an incompatible strategy.
     """
-    if not (found := finished(folder)):
+    checkpoints = finished(folder)
+    if not checkpoints:
         return None
-    if int(found[-1].name) >= max_steps:
-        raise UserError(f"{found[-1]} is {max_steps} steps or more already; name a larger trainer.max_steps")
+    newest = checkpoints[-1]
+    if int(newest.name) >= max_steps:
+        raise UserError(f"trainer.max_steps={max_steps}: {newest} has that many steps already; use a larger number")
     try:
-        before = json.loads((found[-1] / "saved.json").read_text())
-        if (found[-1] / "state").is_file():
-            zipfile.ZipFile(found[-1] / "state").close()  # what was cut off has no table of contents at its end
+        before = json.loads((newest / "saved.json").read_text())
+        if (newest / "state").is_file():
+            zipfile.ZipFile(newest / "state").close()  # a truncated file lacks the directory at its end
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{found[-1]} is damaged ({error}); delete it to continue from the one before it") from error
-    whole = {Strategy.single.value, Strategy.ddp.value}
-    if before != saved_by and not {before["strategy"], saved_by["strategy"]} <= whole:
+        raise UserError(f"{newest} is damaged ({error}); delete it to continue from the one before it") from error
+    unsharded = {Strategy.single.value, Strategy.ddp.value}
+    if before != saved_by and not {before["strategy"], saved_by["strategy"]} <= unsharded:
         raise UserError(
-            f"{found[-1]} was written under trainer={before['strategy']} by {before['devices']} devices, this is "
-            f"trainer={saved_by['strategy']} with {saved_by['devices']}; continue as it was begun, or start another "
-            "output"
+            f"trainer={saved_by['strategy']} on {saved_by['devices']} devices cannot continue {newest}, which was "
+            f"written under trainer={before['strategy']} on {before['devices']} devices; use those, or another output"
         )
-    return found[-1] / "state"
+    return newest / "state"
 
 
 def write_model(trainer: L.Trainer, module: Finetuning, folder: Path, record: dict[str, Any]) -> None:
-    """The checkpoint folder for samplers, with the averaged weights. All ranks must call it."""
-    module.require_finite()
+    """Write the averaged weights as a checkpoint folder. Every rank must call it.
+
+    Raises:
+        UserError: A weight is not finite.
+    """
+    require_finite_weights(trainer, module)
     with module.ema.applied(), gathered(module.model):
         if trainer.is_global_zero:
             checkpoint.save(module.model, folder)
@@ -197,8 +242,8 @@ def write_model(trainer: L.Trainer, module: Finetuning, folder: Path, record: di
     trainer.strategy.barrier()
 
 
-def _flush(folder: Path) -> None:
-    """To the disk, before the name says that it is there."""
+def _sync_to_disk(folder: Path) -> None:
+    """Flush all files of a folder, so that its rename does not reach the disk before its contents."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Models of a run as W&B artifacts: the files themselves, or where they lie in the run's mirror."""
+"""Log the models of a run as W&B artifacts: their files, or references to the run's remote copy."""
 
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,28 @@ from training.config import Artifacts
 
 
 class ModelArtifacts(L.Callback):
-    """Hands over `best` each time it is better, and `model` at the end; comes after the callback that writes them."""
+    """Log `best` whenever it improves, and `model` at the end. Add it after the callback that writes them.
 
-    def __init__(self, output: Path, what: Artifacts, mirror: str | None) -> None:
-        self.output, self.what, self.mirror = output, what, mirror
-        self._logged = 0
+    Args:
+        output: Folder of the run.
+        kinds: The models to log.
+        mirror: URL of the remote copy, which `s3://` artifacts refer to.
+    """
+
+    def __init__(self, output: Path, kinds: Artifacts, mirror: str | None) -> None:
+        self.output, self.kinds, self.mirror = output, kinds, mirror
+        self._logged_mtime_ns = 0
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
-        written = self.output / "best" / "training.yaml"
-        if self.what is Artifacts.all and written.exists() and written.stat().st_mtime_ns != self._logged:
-            self._logged = written.stat().st_mtime_ns
+        """Log `best` if it was written since."""
+        record = self.output / "best" / "training.yaml"
+        if self.kinds is Artifacts.all and record.exists() and record.stat().st_mtime_ns != self._logged_mtime_ns:
+            self._logged_mtime_ns = record.stat().st_mtime_ns
             self._log(trainer, "best")
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
-        if self.what is not Artifacts.none:
+        """Log `model`."""
+        if self.kinds is not Artifacts.none:
             self._log(trainer, "model")
 
     def _log(self, trainer: L.Trainer, name: str) -> None:
@@ -37,6 +45,6 @@ class ModelArtifacts(L.Callback):
             artifact.add_reference(f"{self.mirror}/{name}", checksum=False)
         else:
             for path in sorted((self.output / name).rglob("*")):
-                if path.is_file():  # add_dir would speak of it
+                if path.is_file():  # file by file, because add_dir prints a progress line
                     artifact.add_file(str(path), path.relative_to(self.output / name).as_posix())
         run.log_artifact(artifact, aliases=["latest", f"step-{trainer.global_step}"])

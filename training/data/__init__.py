@@ -1,0 +1,1 @@
+"""View pairs for training: splitting, reading, encoding and resuming."""

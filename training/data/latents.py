@@ -1,4 +1,4 @@
-"""View shards to latent shards: what the frozen encoders make of every view, once instead of at every step."""
+"""Encode view shards into latent shards, so that training does not run the frozen encoders at every step."""
 
 import hashlib
 import json
@@ -26,45 +26,55 @@ from pipeline.shards import (
     read_samples,
     view_names,
 )
-from training.config import EncodeConfig, EncodePrecision
+from training.config import EncodeConfig
 from training.data.pair_stream import UNREADABLE
+from training.device import resolve_device
 from training.model.architecture import build_encoders
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import embed
 from training.model.fingerprint import raw_bytes
 from training.model.picture import Background, as_floats, decode
 from training.model.zero123 import Zero123
+from training.precision import Precision
 
-NOT_IN_SHAPES = ("hidden_act", "image_size", "layer_norm_eps", "num_attention_heads")  # of an image encoder's config
+# Settings of an image encoder that change its output and do not follow from the shapes of its weights.
+ENCODER_SETTINGS = ("hidden_act", "image_size", "layer_norm_eps", "num_attention_heads")
 
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """What one Ray task needs to make one latent shard: the view shard, and the encoders it is to find."""
+    """Input of a Ray task that writes one latent shard.
+
+    Attributes:
+        config: Options of the command.
+        manifest: Manifest of the view shard.
+        identity: Identity of the encoders, which the task checks.
+    """
 
     config: EncodeConfig
-    marker: ShardManifest
+    manifest: ShardManifest
     identity: str
 
     @property
     def name(self) -> str:
-        return latent_name(self.marker)
+        """Name of the latent shard."""
+        return latent_name(self.manifest)
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """The frozen parts of a model on a device."""
+    """The frozen encoders of a model on a device; `half` computes in float16."""
 
     vae: Autoencoder
     image_encoder: CLIPVisionModelWithProjection
     half: bool = False
 
     @torch.no_grad()
-    def __call__(self, pictures_VHW3: NDArray[np.uint8], batch_size: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Moments `[V, 2C, h, w]` and embeddings `[V, D]` of pictures, in half precision."""
+    def __call__(self, images_VHW3: NDArray[np.uint8], batch_size: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return float16 moments `[V, 2C, h, w]` and embeddings `[V, D]` of images."""
         device = self.vae.device
         parts: list[tuple[Tensor, Tensor]] = []
-        for batch in torch.from_numpy(pictures_VHW3).permute(0, 3, 1, 2).split(batch_size):
+        for batch in torch.from_numpy(images_VHW3).permute(0, 3, 1, 2).split(batch_size):
             images = as_floats(batch.to(device))
             with torch.autocast(device.type, torch.float16, enabled=self.half):
                 moments = self.vae.encode(images).latent_dist.parameters
@@ -74,9 +84,9 @@ class Encoders:
 
 
 def identity(vae: Autoencoder, image_encoder: CLIPVisionModelWithProjection) -> str:
-    """A hash of the encoders' weights and of what the weights alone do not tell."""
+    """Return a hash of the encoders' weights and settings, 16 hexadecimal digits."""
     settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
-    settings |= {name: getattr(image_encoder.config, name) for name in NOT_IN_SHAPES}
+    settings |= {name: getattr(image_encoder.config, name) for name in ENCODER_SETTINGS}
     digest = hashlib.sha256(json.dumps([type(vae).__name__, settings], sort_keys=True).encode())
     for part in (vae, image_encoder):
         for name, weight in sorted(part.state_dict().items()):
@@ -86,57 +96,59 @@ def identity(vae: Autoencoder, image_encoder: CLIPVisionModelWithProjection) -> 
 
 
 def encode_shard(job: EncodeJob) -> Iterator[ObjectRecord]:
-    """Make and commit one latent shard; yields what became of each object of the view shard."""
+    """Write and commit one latent shard; yield the record of each object of the view shard."""
     encoders = _encoders(job)
     records: list[ObjectRecord] = []
     with ShardWriter(job.config.output, job.name) as shard:
-        for before, sample, fault in _samples(job.config.path, job.marker):
+        for view_record, sample, fault in _samples(job.config.path, job.manifest):
             if records:
                 yield records[-1]
-            latents, record = _encode(before, sample, fault, encoders, job.config)
+            latents, record = _encode(view_record, sample, fault, encoders, job.config)
             records.append(record)
             if latents:
                 shard.add(record.uid, latents)
         shard.commit(records)
-    # The last object counts as done only once the shard is.
+    # The last record is yielded after the commit, so that no shard seems done before it is.
     if records:
         yield records[-1]
 
 
-def latent_name(marker: ShardManifest) -> str:
-    """The latent shard that a view shard becomes."""
-    return marker.name.replace("views", "latents")
+def latent_name(manifest: ShardManifest) -> str:
+    """Return the name of the latent shard of a view shard."""
+    return manifest.name.replace("views", "latents")
 
 
 def require_fitting(path: str, model: Zero123, background: Background) -> None:
-    """Refuse latents that other encoders made, or pictures of another kind.
+    """Check that latent shards suit a model.
 
     Raises:
-        UserError: `path` holds latents that do not fit the model, or does not say what made them.
+        UserError: The latents at `path` are of other encoders, or of images of another resolution or background.
     """
     plan = read_plan(path)
     plan = plan if isinstance(plan, dict) else {}
-    if plan.get("resolution") != model.resolution:
-        raise UserError(f"{path} was encoded at resolution={plan.get('resolution')}, the model's is {model.resolution}")
+    if (resolution := plan.get("resolution")) != model.resolution:
+        raise UserError(f"data.path={path}: encoded at resolution={resolution}, the model's is {model.resolution}")
     if plan.get("background") != background:
-        raise UserError(f"{path} was encoded with background={plan.get('background')}; set data.background to it")
+        raise UserError(
+            f"data.background={background}: {path} was encoded with {plan.get('background')}; use that or encode again"
+        )
     if plan.get("encoders") != identity(model.vae, model.image_encoder):
         raise UserError(
-            f"{path} was encoded by another autoencoder or image encoder; give the model=…, model.…=… and seed=… that "
-            "training.encode was given, or encode the views again"
+            f"data.path={path}: encoded by another autoencoder or image encoder; use the model=…, model.…=… and seed=… "
+            "of training.encode, or encode the views again"
         )
 
 
 def _encode(
-    before: ObjectRecord, sample: Sample, fault: str, encoders: Encoders, config: EncodeConfig
+    view_record: ObjectRecord, sample: Sample, fault: str, encoders: Encoders, config: EncodeConfig
 ) -> tuple[Sample, ObjectRecord]:
-    """The latent sample of one object, empty if it has none, and its record, which keeps the views' verdicts."""
+    """Return the latent sample of an object, empty on failure, and its record with the verdicts of the views."""
     start = time.monotonic()
 
     def record(status: Any, reason: str = "", detail: str = "", size: int = 0) -> ObjectRecord:
         seconds = round(time.monotonic() - start, 3)
-        known = {"node": platform.node(), "verdicts": before.verdicts, "mesh": before.mesh}
-        return ObjectRecord(before.uid, status, reason, detail, seconds, bytes=size, **known)  # type: ignore[arg-type]
+        kept = {"node": platform.node(), "verdicts": view_record.verdicts, "mesh": view_record.mesh}
+        return ObjectRecord(view_record.uid, status, reason, detail, seconds, bytes=size, **kept)  # type: ignore[arg-type]
 
     if fault:
         return {}, record("failed", "missing", fault)
@@ -144,46 +156,43 @@ def _encode(
         names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
         if not names or cameras.shape != (len(names), 3, 4):
             raise ValueError(f"{len(names)} views with cameras of shape {cameras.shape}")
-        pictures = np.stack([decode(sample[name], config.model.resolution, config.background) for name in names])
+        images = np.stack([decode(sample[name], config.model.resolution, config.background) for name in names])
         meta = sample["meta.json"]
     except UNREADABLE as error:
         return {}, record("failed", "unreadable", f"{error!r:.300}")
-    moments, embedding = encoders(pictures, config.batch_size)
+    moments, embedding = encoders(images, config.batch_size)
     if not (np.isfinite(moments).all() and np.isfinite(embedding).all()):
-        return {}, record("failed", "overflow", "what the encoders made of it has no place in half precision")
+        return {}, record("failed", "overflow", "the latents exceed the range of float16")
     arrays = {"moments.npy": moments, "embedding.npy": embedding, "cameras.npy": cameras}
     latents = {**{name: npy_bytes(array) for name, array in arrays.items()}, "meta.json": meta}
     return latents, record("ok", size=sum(map(len, latents.values())))
 
 
-def _samples(root: str, marker: ShardManifest) -> Iterator[tuple[ObjectRecord, Sample, str]]:
-    """Every object with views, its sample, and why that is missing where it is."""
-    left = {record.uid: record for record in marker.records if record.status == "ok"}
-    fault = "it is not in its shard"
+def _samples(root: str, manifest: ShardManifest) -> Iterator[tuple[ObjectRecord, Sample, str]]:
+    """Yield each rendered object's record and sample, or an empty sample and the reason why it is missing."""
+    remaining = {record.uid: record for record in manifest.records if record.status == "ok"}
+    fault = "not in its shard"
     try:
-        for uid, sample in read_samples(root, marker.name):
-            if record := left.pop(uid, None):
+        for uid, sample in read_samples(root, manifest.name):
+            if record := remaining.pop(uid, None):
                 yield record, sample, ""
     except UNREADABLE as error:
-        fault = f"{marker.name}.tar is damaged: {error!r:.300}"
-    for record in left.values():
+        fault = f"{manifest.name}.tar is damaged: {error!r:.300}"
+    for record in remaining.values():
         yield record, {}, fault
 
 
-_loaded: list[tuple[EncodeConfig, Encoders]] = []  # one model for all the shards that this process makes
+_loaded: list[tuple[EncodeConfig, Encoders]] = []  # of this process, for all its shards
 
 
 def _encoders(job: EncodeJob) -> Encoders:
     config = job.config
     if not _loaded or _loaded[0][0] != config:
         torch.set_num_threads(config.threads)
-        gpu = torch.cuda.is_available()
-        if config.device == "cuda" and not gpu:
-            raise UserError("device=cuda: this machine has no CUDA device that torch can use")
+        device = resolve_device(config.device)
         vae, image_encoder = build_encoders(config.model, config.seed)
         if identity(vae, image_encoder) != job.identity:
-            raise UserError("a worker found other encoders than this machine has; name folders that all machines see")
-        device = "cuda" if gpu and config.device != "cpu" else "cpu"
-        half = config.precision is EncodePrecision.half or (config.precision is EncodePrecision.auto and gpu)
-        _loaded[:] = [(config, Encoders(vae.to(device), image_encoder.to(device), half and device == "cuda"))]  # type: ignore[arg-type]
+            raise UserError("model: a worker has other encoders than the driver; use folders that all machines share")
+        half = device.type == "cuda" and config.precision in (Precision.auto, Precision.float16)
+        _loaded[:] = [(config, Encoders(vae.to(device), image_encoder.to(device), half))]  # type: ignore[arg-type]
     return _loaded[0][1]

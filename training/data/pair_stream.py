@@ -1,7 +1,7 @@
-"""Shards to batches of pairs: two views of an object, condition and target, and the pose between them.
+"""Stream shards as batches of view pairs: condition, target and the relative pose.
 
-Everything is a pure function of (seed, epoch, uid), so a stream can be replayed, continued and divided among ranks
-and loader workers without talk between them.
+Every value is a pure function of (seed, epoch, uid), so that a stream can be replayed, resumed, and divided among
+ranks and loader workers without communication.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from tarfile import TarError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,22 +32,40 @@ from training.model.picture import decode
 
 log = logging.getLogger(__name__)
 
-# What PIL, numpy and tarfile raise over damaged contents.
+# Raised by PIL, numpy and tarfile for damaged contents.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, SyntaxError, TarError, Image.DecompressionBombError)
-UNSEEN, GOOD, BAD = range(3)  # what a rank has found an object to be
+UNREAD, READABLE, DROPPED = range(3)  # status of an object on a rank
 
 
 class NothingReadable(UserError):
-    """No object can be read of those that a stream was given."""
+    """No object of a stream is readable."""
+
+
+class OpenObject(NamedTuple):
+    """An object whose pairs are being read."""
+
+    views: Views
+    pairs: list[tuple[int, int]]  # indices of condition and target
 
 
 class PairStream(IterableDataset[Fields | UserError]):
-    """The pairs of one rank: endless with `epochs=None`, else so many passes.
+    """The view pairs of one rank.
 
-    A rank has as many readers as loader workers, or is its only one. A shard's objects are held in memory while
-    their pairs are dealt in random order; the order of the shards changes with the epoch. What cannot be read is
-    dropped, counted in `dropped` and named in the log, once. A worker's UserError comes as its last item, since torch
-    would make a traceback of it.
+    A rank has one reader per loader worker, or one reader without workers. A reader holds a shard's objects in memory
+    while it yields their pairs in random order; the order of shards changes with the epoch. An unreadable object is
+    dropped, counted in `dropped` and logged once. A worker yields a `UserError` as its last item, because torch would
+    turn a raised one into a traceback.
+
+    Args:
+        config: Options of the data.
+        shards: Objects to read.
+        resolution: Side of the images in pixels.
+        seed: Seed of pairs and order.
+        pairs_per_object: Pairs per object and epoch.
+        epochs: Number of passes; None for an endless stream.
+        stream_state: State to continue from, for the present number of readers or for none.
+        rank: This rank.
+        ranks: Number of ranks.
     """
 
     def __init__(
@@ -58,32 +76,32 @@ class PairStream(IterableDataset[Fields | UserError]):
         seed: int,
         pairs_per_object: int,
         epochs: int | None = None,
-        position: StreamState = StreamState(),
+        stream_state: StreamState = StreamState(),
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """The stream goes on at `position`, which is that of as many readers as there will be, or of none."""
         super().__init__()
         self.config, self.shards, self.resolution, self.seed = config, tuple(shards), resolution, seed
         self.pairs_per_object, self.epochs = pairs_per_object, epochs
-        self.position, self.rank, self.ranks = position, rank, ranks
+        self.stream_state, self.rank, self.ranks = stream_state, rank, ranks
         sizes = [len(shard.uids) for shard in self.shards]
-        self._first = dict(zip((s.name for s in self.shards), itertools.accumulate(sizes, initial=0), strict=False))
-        self._found = shared_zeros([sum(sizes)], torch.uint8)  # one byte per object
-        self._shape: tuple[tuple[int, ...], ...] = ()  # of the latents of a view
+        offsets = itertools.accumulate(sizes, initial=0)
+        self._first_index = dict(zip((shard.name for shard in self.shards), offsets, strict=False))
+        self._status = shared_zeros([sum(sizes)], torch.uint8)  # of each object
+        self._latent_shapes: tuple[tuple[int, ...], ...] = ()  # of a view of the first object
         self._cache: OrderedDict[tuple[str, str], NDArray[np.uint8]] = OrderedDict()
         self._cache_size = config.cache_mb * 2**20 // (3 * resolution**2)
 
     @property
     def dropped(self) -> int:
-        """Objects that this rank could not read, in whole or in part."""
-        return int((self._found == BAD).sum())
+        """Number of objects that this rank could not read, in whole or in part."""
+        return int((self._status == DROPPED).sum())
 
     def __iter__(self) -> Iterator[Fields | UserError]:
         worker = get_worker_info()
         workers, index = (worker.num_workers, worker.id) if worker else (1, 0)
-        # A loader asks its workers in turn, from the first: that one continues with the batch that is due.
-        role = (index + self.position.batches // self.ranks) % workers
+        # A loader asks its workers in turn, beginning with worker 0, which must continue with the next batch.
+        role = (index + self.stream_state.batches // self.ranks) % workers
         try:
             yield from self._read_as(role * self.ranks + self.rank, workers * self.ranks)
         except UserError as error:
@@ -92,72 +110,75 @@ class PairStream(IterableDataset[Fields | UserError]):
             yield error
 
     def _read_as(self, reader: int, readers: int) -> Iterator[Fields]:
-        used, slot = self.position.used[reader] if self.position.used else 0, 0
+        """Yield the pairs of one of all readers, from the stream state on."""
+        used, slot = self.stream_state.used[reader] if self.stream_state.used else 0, 0
         for epoch in itertools.count() if self.epochs is None else range(self.epochs):
-            dealt = False
+            yielded = False
             order = self._random(epoch).permutation(len(self.shards))
-            # Each epoch another share: a reader of nothing but damaged objects would wait for ever.
+            # The share changes with the epoch, so that no reader has unreadable objects only and never yields.
             for shard in share([self.shards[i] for i in order], (reader + epoch) % readers, readers):
-                after = slot + len(shard.uids) * self.pairs_per_object
-                if after > used:
-                    for pair in self._deal(shard, epoch, slot, used):
-                        dealt = True
+                next_slot = slot + len(shard.uids) * self.pairs_per_object
+                if next_slot > used:
+                    for pair in self._shuffled_pairs(shard, epoch, slot, used):
+                        yielded = True
                         yield pair
-                slot = after
-            if self.epochs is None and not dealt and self.dropped == len(self._found):
-                raise NothingReadable(f"no object of {self.config.path} can be read; {_way_out(self.config)}")
+                slot = next_slot
+            if self.epochs is None and not yielded and self.dropped == len(self._status):
+                raise NothingReadable(f"data.path={self.config.path}: no object is readable; {_remedy(self.config)}")
 
-    def _deal(self, shard: Shard, epoch: int, slot: int, used: int) -> Iterator[Fields]:
-        """The pairs of a shard whose first has the number `slot`, but for those below `used`."""
-        samples, opened = self._read(shard), dict[str, tuple[Views, list[tuple[int, int]]]]()
-        found, whole = self._found.numpy(), next(s for s in self.shards if s.name == shard.name)
-        numbers = {uid: self._first[shard.name] + i for i, uid in enumerate(whole.uids)}
+    def _shuffled_pairs(self, shard: Shard, epoch: int, slot: int, used: int) -> Iterator[Fields]:
+        """Yield the pairs of a shard, whose first slot is `slot`, except those in slots below `used`."""
+        samples, opened = self._read(shard), dict[str, OpenObject]()
+        status, whole = self._status.numpy(), next(s for s in self.shards if s.name == shard.name)
+        indices = {uid: self._first_index[shard.name] + i for i, uid in enumerate(whole.uids)}
         deck = [(uid, turn) for uid in shard.uids for turn in range(self.pairs_per_object)]
-        # By the shard's number, so that views and latents are dealt in the same order.
+        # Seeded by the shard's number and not its name, so that views and latents have the same order.
         order = self._random(epoch, shard.name.rpartition("-")[2]).permutation(len(deck))
         for place in range(max(0, used - slot), len(deck)):
             uid, turn = deck[order[place]]
+            index = indices[uid]
             try:
                 if uid not in opened:
                     opened[uid] = self._open(uid, samples[uid], epoch)
-                    found[numbers[uid]] = max(found[numbers[uid]], GOOD)
+                    status[index] = max(status[index], READABLE)
                 views, pairs = opened[uid]
                 pair = views.pair(*pairs[turn])
             except UNREADABLE as error:
-                if found[numbers[uid]] != BAD:
-                    found[numbers[uid]] = BAD
+                if status[index] != DROPPED:
+                    status[index] = DROPPED
                     self._drop(uid, error)
                 continue
             yield {**pair, "slot": np.array(slot + place)}
 
     def _read(self, shard: Shard) -> dict[str, Sample]:
-        wanted, samples = set(shard.uids), {}
+        """Return the readable samples of a shard's objects."""
+        uids, samples = set(shard.uids), {}
         try:
             for uid, sample in read_samples(self.config.path, shard.name):
-                if uid in wanted:
+                if uid in uids:
                     samples[uid] = sample
         except UNREADABLE as error:
             log.warning("%s.tar is damaged, the rest of it is lost: %s", shard.name, error)
         return samples
 
-    def _open(self, uid: str, sample: Sample, epoch: int) -> tuple[Views, list[tuple[int, int]]]:
+    def _open(self, uid: str, sample: Sample, epoch: int) -> OpenObject:
         if self.config.kind is DataKind.latents:
             views = open_latents(sample)
-            shape = tuple(part.shape for part in views.condition(0).values())
-            self._shape = self._shape or shape
-            if shape != self._shape:
-                raise ValueError(f"latents of shape {shape}, those before of {self._shape}")
+            shapes = tuple(part.shape for part in views.condition(0).values())
+            self._latent_shapes = self._latent_shapes or shapes
+            if shapes != self._latent_shapes:
+                raise ValueError(f"latents of shape {shapes}, those of other objects {self._latent_shapes}")
         else:
             views = open_views(sample, lambda name: self._decode(uid, name, sample[name]))
-        return views, choose_pairs(self._random(epoch, uid), len(views.places), self.pairs_per_object)
+        return OpenObject(views, choose_pairs(self._random(epoch, uid), len(views.centres), self.pairs_per_object))
 
     def _random(self, epoch: int, *words: str) -> np.random.Generator:
-        """A generator that follows from the seed, the epoch and the words alone."""
+        """Return a generator seeded by the seed, the epoch and the words."""
         digest = hashlib.sha256(" ".join([str(self.seed), str(epoch), *words]).encode()).digest()
         return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
 
     def _decode(self, uid: str, name: str, contents: bytes) -> NDArray[np.uint8]:
-        """Pixels of a view; those that were used last are kept."""
+        """Return the pixels `[R, R, 3]` of a view; the most recently used ones are cached."""
         pixels = self._cache.pop((uid, name), None)
         if pixels is None:
             pixels = decode(contents, self.resolution, self.config.background)
@@ -167,17 +188,22 @@ class PairStream(IterableDataset[Fields | UserError]):
         return pixels
 
     def _drop(self, uid: str, error: Exception) -> None:
+        """Log a dropped object.
+
+        Raises:
+            UserError: Too many objects are dropped.
+        """
         missing = isinstance(error, KeyError)
         log.warning("dropped %s: %s", uid, f"{error} is missing from its shard" if missing else repr(error))
-        # Of the objects that this rank has met, which are at least its share of all.
-        objects, met = len(self._found), int((self._found != UNSEEN).sum())
-        allowed, use = self.config.max_bad_rate * max(met, objects / self.ranks), "to train on"
-        if self.epochs is not None:  # validation, of objects so few that a rate is rounded up
-            allowed, use = math.ceil(allowed), "to validate with"
+        # The rate is of the objects that this rank has tried to read, which are at least its share of all.
+        objects, tried = len(self._status), int((self._status != UNREAD).sum())
+        allowed, purpose = self.config.max_bad_rate * max(tried, objects / self.ranks), "training"
+        if self.epochs is not None:  # validation has so few objects that the limit is rounded up
+            allowed, purpose = math.ceil(allowed), "validation"
         if self.dropped > allowed:
             raise UserError(
-                f"{self.dropped} of {objects} objects {use} in {self.config.path} cannot be read, more than "
-                f"data.max_bad_rate={self.config.max_bad_rate:g} allows; {_way_out(self.config)}"
+                f"data.max_bad_rate={self.config.max_bad_rate:g}: {self.dropped} of {objects} {purpose} objects in "
+                f"{self.config.path} are unreadable; {_remedy(self.config)}"
             )
 
 
@@ -186,58 +212,63 @@ def training_batches(
     shards: Sequence[Shard],
     resolution: int,
     seed: int,
-    position: StreamState = StreamState(),
+    stream_state: StreamState = StreamState(),
     rank: int = 0,
     ranks: int = 1,
 ) -> WorkerLoader:
-    """The endless batches of a rank in a run that has come to `position`.
+    """Return the endless batches of a rank, from `stream_state` on.
 
-    `loader.dataset.position` is that position as it is for the readers that there are now; `after` continues it.
-    With the same batch size and number of readers, ranks · workers, the batches of a run are the same on any number
-    of ranks.
+    `loader.dataset.stream_state` is that state for the present number of readers. With the same batch size and number
+    of readers (ranks · workers), a run has the same batches on any number of ranks.
+
+    Raises:
+        UserError: There are fewer objects than ranks.
     """
     objects = sum(len(shard.uids) for shard in shards)
     if objects < ranks:
-        raise UserError(f"{objects} training objects cannot feed {ranks} devices; render more, or use fewer")
-    workers = min(config.workers, objects // ranks)  # one without an object would have nothing to give
-    here = position.among(max(1, workers) * ranks, ranks)
-    pairs = PairStream(config, shards, resolution, seed, config.pairs_per_object, None, here, rank, ranks)
+        raise UserError(f"data.path={config.path}: {objects} training objects for {ranks} devices; use fewer devices")
+    workers = min(config.workers, objects // ranks)  # every worker needs an object
+    state = stream_state.among(max(1, workers) * ranks, ranks)
+    pairs = PairStream(config, shards, resolution, seed, config.pairs_per_object, None, state, rank, ranks)
     return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
 
 
 def validation_batches(
     config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int = 0, ranks: int = 1
 ) -> WorkerLoader:
-    """One pass over the pairs of the rank's validation objects, the same ones each time."""
+    """Return one pass over a rank's validation pairs, which are the same in every pass."""
     pairs = PairStream(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
     workers = 0 if len(shards) < 4 else config.workers
     return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
 
 
 def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, count: int) -> Any:
-    """Return the first pairs of one pass over the shards, of different objects as far as there are enough.
+    """Return a batch of the first `count` pairs of the shards, of different objects as long as there are enough.
 
     Raises:
-        NothingReadable: no object of the shards can be read.
+        NothingReadable: No object of the shards is readable.
     """
     pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
     return collate(list(itertools.islice(pairs, count)))
 
 
 def collate(pairs: list[Any]) -> Any:
-    """A batch: pictures as bytes `[B, 3, R, R]`, or moments `[B, 2C, h, w]` and embeddings `[B, D]` in half precision,
-    poses `[B, 4]` and slots `[B]`. A UserError among the pairs takes the place of their batch.
+    """Return a batch of pairs, or the first `UserError` among them.
+
+    Returns:
+        uint8 images `[B, 3, R, R]`, or float16 moments `[B, 2C, h, w]` and embeddings `[B, D]`; poses `[B, 4]`; slots
+        `[B]`.
     """
     for pair in pairs:
         if isinstance(pair, UserError):
             return pair
     batch = {name: _stack([pair[name] for pair in pairs]) for name in pairs[0]}
-    # Pictures keep the order of their bytes; the device does what arithmetic is left.
+    # A permuted view costs nothing here; the device makes the copy.
     return {name: part.permute(0, 3, 1, 2) if part.dtype is torch.uint8 else part for name, part in batch.items()}
 
 
 def _stack(arrays: list[NDArray[Any]]) -> Tensor:
-    """Stack arrays of one shape to a tensor, in a loader worker in memory that the training process maps."""
+    """Stack arrays of one shape to a tensor; in a loader worker, in memory that the training process can map."""
     if get_worker_info() is None:
         return torch.from_numpy(np.stack(arrays))
     dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
@@ -246,6 +277,6 @@ def _stack(arrays: list[NDArray[Any]]) -> Tensor:
     return stacked
 
 
-def _way_out(config: DataConfig) -> str:
-    again = "encode" if config.kind is DataKind.latents else "render"
-    return f"delete the shards that are damaged (the log and pipeline.verify name them) and {again} them again"
+def _remedy(config: DataConfig) -> str:
+    command = "encode" if config.kind is DataKind.latents else "render"
+    return f"delete the damaged shards (the log and pipeline.verify name them) and {command} them again"

@@ -1,4 +1,4 @@
-"""What an object in a shard gives as condition and as target: pictures, or what the encoders made of them."""
+"""Open an object of a shard and make pairs of its views, as images or as latents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,46 +12,64 @@ from rendering.cameras import camera_centre, cartesian_to_spherical, pose_betwee
 
 Fields = dict[str, NDArray[Any]]
 
+EXPONENT_MASK = 0x7C00  # of float16; all bits set: infinite or NaN
+MAGNITUDE_MASK = 0x7FFF
+
 
 @dataclass(frozen=True)
 class Views:
-    """One object: the places of its cameras `[views, 3]`, and what each view gives as condition and as target."""
+    """The views of one object.
 
-    places: NDArray[np.float64]
+    Attributes:
+        centres: Camera centres `[views, 3]` in the world frame.
+        condition: Return the fields of view i as condition.
+        target: Return the fields of view i as target.
+    """
+
+    centres: NDArray[np.float64]
     condition: Callable[[int], Fields]
     target: Callable[[int], Fields]
 
     def pair(self, condition: int, target: int) -> Fields:
-        """
+        """Return the fields of a pair of views, with the relative pose `[4]` and the condition's polar angle.
+
         Raises:
-            Whatever decoding raises, ValueError for cameras without a pose.
+            ValueError: The pose is not finite. Errors of decoding an image are raised as they are.
         """
-        pose = pose_between(self.places[target], self.places[condition]).astype(np.float32)
+        pose = pose_between(self.centres[target], self.centres[condition]).astype(np.float32)
         if not np.isfinite(pose).all():
-            raise ValueError("cameras that are not finite")
-        polar = np.float32(cartesian_to_spherical(self.places[condition])[0])
+            raise ValueError("the relative pose is not finite")
+        polar = np.float32(cartesian_to_spherical(self.centres[condition])[0])
         return {**self.condition(condition), **self.target(target), "pose": pose, "condition_polar": np.array(polar)}
 
 
 def open_views(sample: Sample, decode: Callable[[str], NDArray[np.uint8]]) -> Views:
-    """A sample of a view shard; `decode` gives the pixels `[R, R, 3]` of a picture by its name, when it is asked for.
+    """Open a sample of a view shard.
+
+    Args:
+        sample: Files of the object.
+        decode: Return the pixels `[R, R, 3]` of an image by its name; called when a pair is made.
 
     Raises:
-        KeyError, ValueError: the sample breaks its contract.
+        KeyError: A file is missing.
+        ValueError: The cameras do not match the views.
     """
     names = view_names(sample)
     return Views(
-        _places(sample, len(names)),
+        _centres(sample, len(names)),
         lambda view: {"condition": decode(names[view])},
         lambda view: {"target": decode(names[view])},
     )
 
 
 def open_latents(sample: Sample) -> Views:
-    """A sample of a latent shard: moments `[views, 2C, h, w]`, embeddings `[views, D]`; nothing is copied.
+    """Open a sample of a latent shard: float16 moments `[views, 2C, h, w]` and embeddings `[views, D]`.
+
+    Nothing is copied. Values that are not finite raise a ValueError when a pair is made.
 
     Raises:
-        KeyError, ValueError: the sample breaks its contract. That a number is none is found when its view is asked for.
+        KeyError: A file is missing.
+        ValueError: A shape or type is wrong.
     """
     moments, embedding = npy_array(sample["moments.npy"]), npy_array(sample["embedding.npy"])
     if moments.ndim != 4 or embedding.ndim != 2 or len(moments) != len(embedding) or moments.shape[1] % 2:
@@ -59,27 +77,27 @@ def open_latents(sample: Sample) -> Views:
     if not moments.dtype == embedding.dtype == np.float16:
         raise ValueError(f"moments of {moments.dtype} with embeddings of {embedding.dtype}, not of float16")
     return Views(
-        _places(sample, len(moments)),
-        lambda view: {"condition": _finite(moments[view]), "embedding": _finite(embedding[view])},
-        lambda view: {"target": _finite(moments[view])},
+        _centres(sample, len(moments)),
+        lambda view: {"condition": _require_finite(moments[view]), "embedding": _require_finite(embedding[view])},
+        lambda view: {"target": _require_finite(moments[view])},
     )
 
 
 def choose_pairs(rng: np.random.Generator, views: int, pairs: int) -> list[tuple[int, int]]:
-    """(condition, target) indices, two different views each time, every couple as likely as another."""
+    """Return (condition, target) indices of two different views each, uniform over all ordered pairs."""
     conditions = rng.integers(views, size=pairs)
     targets = (conditions + rng.integers(1, views, size=pairs)) % views
     return list(zip(conditions.tolist(), targets.tolist(), strict=True))
 
 
-def _finite(numbers: NDArray[np.float16]) -> NDArray[np.float16]:
-    # All bits of the exponent set: numpy's isfinite takes three times as long over half floats.
-    if (numbers.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
+def _require_finite(numbers: NDArray[np.float16]) -> NDArray[np.float16]:
+    # On the bits, because numpy's isfinite takes three times as long for float16.
+    if (numbers.view(np.uint16) & MAGNITUDE_MASK).max() >= EXPONENT_MASK:
         raise ValueError("latents that are not finite")
     return numbers
 
 
-def _places(sample: Sample, views: int) -> NDArray[np.float64]:
+def _centres(sample: Sample, views: int) -> NDArray[np.float64]:
     cameras = npy_array(sample["cameras.npy"])
     if views < 2 or cameras.shape != (views, 3, 4):
         raise ValueError(f"{views} views with cameras of shape {cameras.shape}")

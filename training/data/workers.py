@@ -1,4 +1,4 @@
-"""Loader workers: the memory through which their batches reach the training process, their signals, their death."""
+"""Loader workers: shared memory for their batches, their signal handling, and the report of a worker that died."""
 
 import math
 import os
@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader
 
 from conf.options import UserError
 
-LOCKS_FOLDER = "/dev/shm"  # where Linux keeps the locks of multiprocessing
-LOCKS_BYTES = 1 << 20  # for the locks of some ten workers, which take a page each
+LOCKS_FOLDER = "/dev/shm"  # Linux keeps the locks of multiprocessing here
+LOCKS_BYTES_PER_TEN_WORKERS = 1 << 20  # a lock takes a page
 
 
 class WorkerLoader(DataLoader[Any]):
-    """A data loader whose workers need no shared memory file system, leave signals to this process, and end with it.
+    """A data loader whose workers need no `/dev/shm` for batches, ignore signals, and end with this process.
 
-    A worker reports a `UserError` as an item in place of a batch; the loader raises it here.
+    A worker yields a `UserError` in place of a batch; the loader raises it here.
     """
 
     _waiting_since: float | None = None
@@ -41,19 +41,19 @@ class WorkerLoader(DataLoader[Any]):
             **options,
         )
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator is an iterator
         if self.num_workers:
             _require_space_for_locks(self.num_workers)
         batches = super().__iter__()
         while (batch := self._next(batches)) is not None:
             if isinstance(batch, UserError):
-                # End the workers now; within the garbage of an exception each would be waited for, for 5 s.
+                # End the workers now: collected with the exception, each would be waited for, for 5 s.
                 self._iterator = batches = None  # type: ignore[assignment]
                 raise batch
             yield batch
 
     def seconds_waited(self) -> float:
-        """Return for how long the training process has been waiting for the batch that is due; 0 if it is not."""
+        """Return how long the training process has been waiting for the next batch; 0 if it is not waiting."""
         return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
 
     def _next(self, batches: Iterator[Any]) -> Any | None:
@@ -66,7 +66,7 @@ class WorkerLoader(DataLoader[Any]):
 
 @contextmanager
 def report_dead_workers() -> Iterator[None]:
-    """Raise a `UserError` where torch reports, at any place of the main thread, that a loader worker has died."""
+    """Raise a `UserError` if torch reports, anywhere in the main thread, that a loader worker has died."""
     try:
         yield
     except RuntimeError as error:
@@ -78,13 +78,13 @@ def report_dead_workers() -> Iterator[None]:
                 "(docker run --shm-size=1g), or set data.workers=0"
             ) from error
         raise UserError(
-            f"data.workers: a worker died ({report}), as for lack of memory; give the same command to continue, with "
+            f"data.workers: a worker died ({report}), perhaps for lack of memory; run the same command to resume, with "
             "a smaller data.workers or data.cache_mb if memory is short"
         ) from error
 
 
 def _report_of_death(error: BaseException | None) -> str:
-    """Return torch's words about a dead worker, those nearest to the cause, or nothing."""
+    """Return torch's message about a dead worker, the one nearest to the cause, or an empty string."""
     report = ""
     while error is not None:
         if str(error).startswith("DataLoader worker (pid"):
@@ -96,13 +96,13 @@ def _report_of_death(error: BaseException | None) -> str:
 def shared_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return a tensor of zeros in memory that other processes can map.
 
-    On Linux the memory is an anonymous file, which `/dev/shm` does not limit (Docker gives that 64 MB); torch passes
-    it between processes by its file descriptor, as its own shared memory.
+    On Linux this is an anonymous file, which the size of `/dev/shm` does not limit (64 MB in Docker). torch passes its
+    file descriptor between processes, as for its own shared memory.
     """
     size = max(1, math.prod(shape)) * dtype.itemsize
     try:
         descriptor = os.memfd_create("batch")
-    except (AttributeError, OSError):  # another system, or a sandbox that forbids it
+    except (AttributeError, OSError):  # not Linux, or forbidden in a sandbox
         return torch.zeros(tuple(shape), dtype=dtype).share_memory_()
     try:
         os.ftruncate(descriptor, size)
@@ -118,8 +118,8 @@ def _require_space_for_locks(workers: int) -> None:
     except FileNotFoundError:
         if sys.platform != "linux":
             return
-        raise UserError(f"data.workers={workers}: this machine has no {LOCKS_FOLDER}; set data.workers=0") from None
-    needed = LOCKS_BYTES * (1 + workers // 10)
+        raise UserError(f"data.workers={workers}: this machine has no {LOCKS_FOLDER}; use data.workers=0") from None
+    needed = LOCKS_BYTES_PER_TEN_WORKERS * (1 + workers // 10)
     if status.f_blocks and status.f_bavail * status.f_frsize < needed:
         raise UserError(
             f"data.workers={workers}: {LOCKS_FOLDER} has less than {needed >> 20} MB left; free or enlarge it "
@@ -128,15 +128,14 @@ def _require_space_for_locks(workers: int) -> None:
 
 
 def _ignore_signals(_: int) -> None:
-    """Slurm and Ctrl-C signal the workers as well, without which the training process could not save its state; it ends
-    them itself."""
+    """Ignore SIGTERM and SIGINT, which Slurm and Ctrl-C send to workers too: training needs them to save its state."""
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, signal.SIG_IGN)
 
 
 class _KillingPopen(Popen):
     def terminate(self) -> None:
-        """Kill: a worker ignores SIGTERM, and Python waits without end at its exit for what it has terminated."""
+        """Kill the worker, which ignores SIGTERM; Python would wait for it at exit without end."""
         self.kill()
 
 

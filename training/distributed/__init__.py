@@ -1,0 +1,1 @@
+"""Training on several devices: topology, strategies, Ray Train."""

@@ -1,8 +1,8 @@
-"""A run on a Ray cluster: Ray Train starts its processes, and starts them anew when some are lost.
+"""Run training on a Ray cluster with Ray Train, which starts the processes and restarts them when some are lost.
 
-Every start is the same command again: it continues from the newest checkpoint in `output`, which must be a folder
-that all machines see. What the first process prints travels in a queue and comes out of the command as it is; Ray's
-own words stay in Ray's logs.
+Every start is equivalent to the same command again: it continues from the newest checkpoint in `output`, which must be
+a folder that all machines share. Rank zero's stdout and stderr travel through a queue to the driver, which prints
+them; Ray's own messages go to Ray's logs.
 """
 
 import io
@@ -15,90 +15,118 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from conf.options import UserError
 from pipeline.cluster import LOSSES, SHIPPED, connected
 from pipeline.config import Cluster
 from training.callbacks.checkpointing import Stopped, finished
 from training.config import FinetuneConfig
-from training.distributed.strategy import TIMEOUT
+from training.distributed.strategy import COLLECTIVE_TIMEOUT
 from training.distributed.topology import is_rank_zero
 
 LOCAL = "local"
-FRUITLESS = 5  # losses in a row, without a checkpoint in between, after which it is not the machines
-PATIENCE = 1800.0  # seconds in which a cluster must have found the machines
-REMIND = 60.0  # seconds between two words about waiting for them
+STOPPED = "stopped"  # returned by a process that saved its state on request
+MAX_LOSSES_PER_STEP = 5  # losses of processes without a new checkpoint in between
+MAX_START_S = 1800.0  # until the cluster must have the machines
+START_REMINDER_S = 60.0  # between messages while the cluster starts them
+
+
+class Kind(StrEnum):
+    """Kinds of messages from the processes to the driver."""
+
+    stdout = "stdout"
+    stderr = "stderr"
+    user_error = "user_error"
+    begun = "begun"  # rank zero starts, from the step in the text
+
+
+class Message(NamedTuple):
+    """A message from a process to the driver."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class Queues:
+    """Ray queues between the driver and the processes."""
+
+    messages: Any  # kind and text, to the driver
+    stop: Any  # not empty: save the state and stop
 
 
 def launch(config: FinetuneConfig) -> None:
-    """Train on the cluster at `ray.address`.
+    """Train on the Ray cluster at `ray.address`.
 
     Raises:
-        UserError: no cluster there, it was not said how many devices, it never has them, they are lost over and over,
-            or what training itself refuses.
-        KeyboardInterrupt: the command was told to end (SIGTERM, SIGINT); the state is saved. A second signal does not
-            wait for that.
+        UserError: There is no cluster, `trainer.devices` is missing, the cluster never has the devices, processes are
+            lost repeatedly, or training raised it.
+        KeyboardInterrupt: The driver got SIGTERM or SIGINT and the state is saved. A second signal does not wait.
     """
     options, local = config.trainer, config.ray.address == LOCAL
     if not options.devices:
-        raise UserError("ray.address: say how many processes: trainer.num_nodes=… trainer.devices=… (of each node)")
+        raise UserError(
+            f"ray.address={config.ray.address}: the number of processes is unknown; "
+            "set trainer.num_nodes=… and trainer.devices=… (of each node)"
+        )
     size = (options.num_nodes or 1) * options.devices
-    # Ray Train would otherwise print each word of a process a second time, and ask for the machines anew each minute.
+    # Ray Train would otherwise print every line of a process twice, and request the machines again every minute.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PATIENCE))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(MAX_START_S))
     scratch = Path(config.output).absolute() / "ray"
     cluster = Cluster(address=None if local else config.ray.address, workers=size if local else None)
     try:
-        with connected(cluster, cpus_per_task=1, packages=(*SHIPPED, "training")), _told() as told:
+        with connected(cluster, cpus_per_task=1, packages=(*SHIPPED, "training")), _stop_signals() as should_stop:
             gpus = _gpus(config, local)
-            words, stop = _queue(), _queue()
-            ended = _fit(config, size, gpus > 0, scratch, {"words": words, "stop": stop})
-            if (
-                _listen(ended, words, stop, told, needs=f"{size} processes on {'GPUs' if gpus else 'CPUs'}")
-                == "stopped"
-            ):
+            queues = Queues(_queue(), _queue())
+            result = _fit(config, size, gpus > 0, scratch, queues)
+            request = f"{size} processes on {'GPUs' if gpus else 'CPUs'}"
+            if _forward_messages(result, queues, should_stop, request) == STOPPED:
                 raise KeyboardInterrupt
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # what Ray Train remembers of itself; checkpoints are ours
+        shutil.rmtree(scratch, ignore_errors=True)  # Ray Train's own state; `output/checkpoints` is ours
 
 
 def _gpus(config: FinetuneConfig, local: bool) -> int:
-    """How many GPUs the processes take, which an autoscaler may still have to bring."""
+    """Return the number of GPUs for the processes, which an autoscaling cluster may not have yet."""
     import ray
 
-    if config.trainer.accelerator == "cpu":
+    if config.trainer.device == "cpu":
         return 0
     size = (config.trainer.num_nodes or 1) * config.trainer.devices
-    there = int(ray.cluster_resources().get("GPU", 0))
-    if config.trainer.accelerator == "gpu":
-        if local and there < size:
-            raise UserError(f"trainer.accelerator=gpu: this machine has {there} GPUs, not {size}; use cpu or auto")
+    available = int(ray.cluster_resources().get("GPU", 0))
+    if config.trainer.device == "cuda":
+        if local and available < size:
+            option = f"trainer.accelerator={config.trainer.accelerator}"
+            raise UserError(f"{option}: this machine has {available} GPUs, not {size}; use cpu or auto")
         return size
-    return size if there else 0
+    return size if available else 0
 
 
 def _queue() -> Any:
-    """On this machine, which lives as long as the run."""
+    """Return a queue on the driver's machine, which lives as long as the run."""
     import ray
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    driver_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": driver_node})
 
 
-def _fit(config: FinetuneConfig, size: int, gpu: bool, scratch: Path, queues: dict[str, Any]) -> Future[Any]:
+def _fit(config: FinetuneConfig, size: int, gpu: bool, scratch: Path, queues: Queues) -> Future[Any]:
+    """Start Ray Train in a thread; return the future of the value that rank zero returns."""
     import ray.train
     import ray.train.torch
 
-    train: Any = ray.train  # its types are still those of the version before
+    train: Any = ray.train  # its type stubs describe an earlier version
     trainer = train.torch.TorchTrainer(
         _process,
-        train_loop_config={"config": config, "folder": os.getcwd(), **queues},
+        train_loop_config={"config": config, "folder": os.getcwd(), "queues": queues},
         scaling_config=train.ScalingConfig(
             num_workers=size,
             use_gpu=gpu,
@@ -108,124 +136,143 @@ def _fit(config: FinetuneConfig, size: int, gpu: bool, scratch: Path, queues: di
         run_config=train.RunConfig(
             name=scratch.name,
             storage_path=str(scratch.parent),
-            failure_config=train.FailureConfig(max_failures=LOSSES, controller_failure_limit=FRUITLESS),
+            failure_config=train.FailureConfig(max_failures=LOSSES, controller_failure_limit=MAX_LOSSES_PER_STEP),
         ),
-        torch_config=train.torch.TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=int(TIMEOUT.total_seconds())),
+        torch_config=train.torch.TorchConfig(
+            backend="nccl" if gpu else "gloo", timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())
+        ),
     )
-    ended: Future[Any] = Future()
+    result: Future[Any] = Future()
 
     def fit() -> None:
         try:
-            ended.set_result(trainer.fit().return_value)
+            result.set_result(trainer.fit().return_value)
         except BaseException as error:
-            ended.set_exception(error)
+            result.set_exception(error)
 
-    # Not in the main thread, where Ray Train would take Ctrl-C for itself and end the processes with nothing saved.
+    # In the main thread, Ray Train would handle SIGINT itself and end the processes without saving.
     threading.Thread(target=fit, daemon=True).start()
-    return ended
+    return result
 
 
-def _listen(ended: Future[Any], words: Any, stop: Any, told: threading.Event, needs: str) -> Any:
-    """Print what the processes say until they have ended; what the first one returned."""
+def _forward_messages(result: Future[Any], queues: Queues, should_stop: threading.Event, request: str) -> Any:
+    """Print the messages of the processes until they end; return the value of `result`."""
     from ray.util.queue import Empty
 
-    asked, lost, step, since = False, 0, -1, time.monotonic()
-    reminded = since
+    losses, step = 0, -1
+    stop_sent = False
+    start = last_reminder = time.monotonic()
     while True:
-        if told.is_set() and not asked:
+        if should_stop.is_set() and not stop_sent:
             if step < 0:
-                raise KeyboardInterrupt  # there is no process yet
-            stop.put(True)
-            asked = True
-        over = ended.done()
+                raise KeyboardInterrupt  # no process has started
+            queues.stop.put(True)
+            stop_sent = True
+        ended = result.done()  # before the queue is read, so that no last message is lost
         try:
-            kind, value = words.get(timeout=0.5)
+            message = Message(*queues.messages.get(timeout=0.5))
         except Empty:
-            if over:
-                return ended.result()
-            if step < 0 and (now := time.monotonic()) - reminded > REMIND:
-                reminded = now
-                print(f"Ray is starting {needs}; its cluster has {_resources()}", file=sys.stderr)
-                if now - since > PATIENCE:
-                    raise UserError(f"Ray has not started {needs} in {PATIENCE / 60:.0f} min; ask for fewer") from None
+            if ended:
+                return result.result()
+            if step < 0 and (now := time.monotonic()) - last_reminder > START_REMINDER_S:
+                last_reminder = now
+                print(f"Ray is starting {request}; its cluster has {_resources()}", file=sys.stderr)
+                if now - start > MAX_START_S:
+                    raise UserError(
+                        f"trainer.devices: Ray has not started {request} in {MAX_START_S / 60:.0f} min; use fewer"
+                    ) from None
             continue
-        match kind:
-            case "out" | "err":
-                print(value, end="", file=sys.stdout if kind == "out" else sys.stderr, flush=True)
-            case "refused":
-                raise UserError(value)
-            case "begun":
-                lost = lost + 1 if value == step else 0
-                if lost > FRUITLESS:
-                    raise UserError(f"the processes were lost {lost} times at step {step}; see above and Ray's logs")
+        match message.kind:
+            case Kind.stdout:
+                print(message.text, end="", flush=True)
+            case Kind.stderr:
+                print(message.text, end="", file=sys.stderr, flush=True)
+            case Kind.user_error:
+                raise UserError(message.text)
+            case Kind.begun:
+                resumed = int(message.text)
+                losses = losses + 1 if resumed == step else 0
+                if losses > MAX_LOSSES_PER_STEP:
+                    raise UserError(
+                        f"ray.address: processes were lost {losses} times at step {resumed}; see above and Ray's logs"
+                    )
                 if step >= 0:
-                    print(f"processes were lost; all start again from step {value}", file=sys.stderr)
-                step = value
+                    print(f"processes were lost; all start again from step {resumed}", file=sys.stderr)
+                step = resumed
 
 
 def _resources() -> str:
     import ray
 
-    there = ray.cluster_resources()
-    return f"{there.get('CPU', 0):.0f} CPUs, {there.get('GPU', 0):.0f} GPUs"
+    resources = ray.cluster_resources()
+    return f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
 
 
 @contextmanager
-def _told() -> Iterator[threading.Event]:
-    """Set by SIGTERM and SIGINT."""
-    told = threading.Event()
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGINT set; a second signal raises KeyboardInterrupt."""
+    signalled = threading.Event()
 
     def handle(number: int, _: FrameType | None) -> None:
-        if told.is_set():
+        if signalled.is_set():
             raise KeyboardInterrupt
-        told.set()
+        signalled.set()
 
     before = {name: signal.signal(name, handle) for name in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield told
+        yield signalled
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
 
 
-class _Sent(io.TextIOBase):
-    """A stream that ends in the driver's."""
+class _QueueStream(io.TextIOBase):
+    """A text stream whose contents the driver prints."""
 
-    def __init__(self, words: Any, kind: str) -> None:
-        self.words, self.kind = words, kind
+    def __init__(self, messages: Any, kind: Kind) -> None:
+        self.messages, self.kind = messages, kind
 
     def write(self, text: str) -> int:
-        self.words.put((self.kind, text))
+        _send(self.messages, self.kind, text)
         return len(text)
 
 
-def _process(given: dict[str, Any]) -> str | None:
-    """What each process does, in a thread of a Ray actor."""
+def _process(arguments: dict[str, Any]) -> str | None:
+    """Train in one process of the run, in a thread of a Ray actor; return `STOPPED` or None."""
     from training.train import train
 
-    config, words = given["config"], given["words"]
-    if Path(given["folder"]).is_dir():
-        os.chdir(given["folder"])  # relative paths are those of the command
-    told = threading.Event()
-    threading.Thread(target=_await, args=(given["stop"], told), daemon=True).start()
+    config: FinetuneConfig = arguments["config"]
+    queues: Queues = arguments["queues"]
+    messages = queues.messages
+    if Path(arguments["folder"]).is_dir():
+        os.chdir(arguments["folder"])  # relative paths refer to the driver's folder
+    should_stop = threading.Event()
+    threading.Thread(target=_await_stop, args=(queues.stop, should_stop), daemon=True).start()
     if is_rank_zero():
-        saved = finished(Path(config.output) / "checkpoints")
-        words.put(("begun", int(saved[-1].name) if saved else 0))
-    options = replace(config.trainer, num_nodes=0, devices=0)  # where Ray placed them, it says itself
+        checkpoints = finished(Path(config.output) / "checkpoints")
+        _send(messages, Kind.begun, checkpoints[-1].name if checkpoints else "0")
+    options = replace(config.trainer, num_nodes=0, devices=0)  # the environment states where Ray placed the processes
+    stdout, stderr = _QueueStream(messages, Kind.stdout), _QueueStream(messages, Kind.stderr)
     try:
-        with redirect_stdout(_Sent(words, "out")), redirect_stderr(_Sent(words, "err")):
-            train(replace(config, trainer=options), told.is_set)
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            train(replace(config, trainer=options), should_stop.is_set)
     except Stopped:
-        return "stopped"
+        return STOPPED
     except UserError as error:
-        words.put(("refused", str(error)))
+        _send(messages, Kind.user_error, str(error))
     except Exception as error:
-        words.put(("err", f"process {os.environ['RANK']}: {type(error).__name__}: {error}".splitlines()[0] + "\n"))
+        summary = f"rank {os.environ['RANK']}: {type(error).__name__}: {error}".splitlines()[0]
+        _send(messages, Kind.stderr, f"{summary}\n")
         raise
     return None
 
 
-def _await(stop: Any, told: threading.Event) -> None:
+def _send(messages: Any, kind: Kind, text: str) -> None:
+    # As plain strings, because the actor that holds the queue may not be able to import this module.
+    messages.put((kind.value, text))
+
+
+def _await_stop(stop: Any, should_stop: threading.Event) -> None:
     while stop.empty():
         time.sleep(0.2)
-    told.set()
+    should_stop.set()

@@ -1,7 +1,7 @@
-"""How a model is trained on several devices: which of Lightning's strategies, and how it is set up.
+"""The Lightning strategies for one or several devices, and their settings.
 
-Weights stay float32 everywhere, and bfloat16 is autocast: so the averaged weights, whose steps of 1e-4 bfloat16
-would swallow, and the losses are the same under each strategy.
+Weights are float32 under every strategy, and bfloat16 is autocast: updates of the moving average are as small as
+1e-4, which bfloat16 weights would round to zero.
 """
 
 import os
@@ -25,77 +25,91 @@ from conf.options import UserError
 from training.config import Strategy as Name
 from training.distributed.topology import Topology
 
-# A rank may wait while the first one writes a checkpoint or draws pictures.
-TIMEOUT = timedelta(hours=1)
+COLLECTIVE_TIMEOUT = timedelta(hours=1)  # other ranks wait while rank zero writes a checkpoint or samples images
 
 
-def resolve_strategy(name: Name, world: Topology) -> Name:
-    """What `auto` means: nothing to share on one device, ZeRO-2 on several GPUs, DDP on several CPU processes.
+def resolve_strategy(name: Name, topology: Topology) -> Name:
+    """Return the strategy of `auto`: single on one device, ZeRO-2 on several GPUs, DDP on several CPU processes.
 
     Raises:
-        UserError: one device's strategy on several.
+        UserError: The strategy for one device is requested for several.
     """
-    if name is Name.single and world.size > 1:
-        raise UserError(f"trainer=single: there are {world.size} processes; use trainer=zero2 or trainer=ddp")
+    if name is Name.single and topology.size > 1:
+        raise UserError(f"trainer=single: there are {topology.size} processes; use trainer=zero2 or trainer=ddp")
     if name is not Name.auto:
         return name
-    return Name.single if world.size == 1 else Name.zero2 if world.gpu else Name.ddp
+    return Name.single if topology.size == 1 else Name.zero2 if topology.gpu else Name.ddp
 
 
-def build_strategy(name: Name, world: Topology, batch_size: int) -> Strategy:
-    environment = _environment()
-    backend = "nccl" if world.gpu else "gloo"
+def build_strategy(name: Name, topology: Topology, batch_size: int) -> Strategy:
+    """Return the Lightning strategy of a resolved name.
+
+    Args:
+        name: The strategy, not `auto`.
+        topology: The processes of the run.
+        batch_size: Pairs per device and pass.
+    """
+    environment = _cluster_environment()
+    backend = "nccl" if topology.gpu else "gloo"
     match name:
         case Name.single:
-            return SingleDeviceStrategy(device="cuda:0" if world.gpu else "cpu", checkpoint_io=InPlace())
+            return SingleDeviceStrategy(device="cuda:0" if topology.gpu else "cpu", checkpoint_io=DirectCheckpointIO())
         case Name.ddp:
             return DDPStrategy(
-                checkpoint_io=InPlace(),
+                checkpoint_io=DirectCheckpointIO(),
                 cluster_environment=environment,
                 process_group_backend=backend,
-                timeout=TIMEOUT,
+                timeout=COLLECTIVE_TIMEOUT,
                 gradient_as_bucket_view=True,
             )
-    if not world.gpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which DeepSpeed would find out with a warning
+    if not topology.gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed's own detection prints a warning
         import deepspeed
 
-        # Else it compiles an exchange of its own first, and waits for ever where a killed compiler left its lock.
+        # DeepSpeed would compile this operation, and hang if an interrupted compilation left its lock file.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     stage = {Name.zero1: 1, Name.zero2: 2, Name.zero3: 3}[name]
-    zero = (Zero if world.gpu else CpuZero)(
+    zero = (Zero if topology.gpu else CpuZero)(
         stage=stage,
         cluster_environment=environment,
         process_group_backend=backend,
-        timeout=TIMEOUT,
+        timeout=COLLECTIVE_TIMEOUT,
         logging_batch_size_per_gpu=batch_size,
         exclude_frozen_parameters=True,
     )
-    # A small weight would stay whole on every device, and never see that its share was exchanged for the average.
+    # Below the threshold a weight stays whole on every device, and swapping its shard for the average has no effect.
     zero.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # type: ignore[index]
     return zero
 
 
-class InPlace(TorchCheckpointIO):
-    """Writes a state where it is to lie, which is aside already. Lightning's own fills the system's temporary folder
-    with it first, which may be small, or in memory."""
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Write a state directly to its path.
+
+    Lightning's own writes it to the system's temporary folder first, which may be small or in memory. `Checkpoints`
+    makes the write atomic.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a state."""
         torch.save(checkpoint, path)
 
 
 class Zero(DeepSpeedStrategy):
-    """DeepSpeed's ZeRO as Lightning has it, but for the mean over the passes of a step, which each of them takes by
-    itself: gradients came out too small by their number, and were clipped and shown as such."""
+    """DeepSpeed's ZeRO with gradients averaged once over the passes of a step.
+
+    Lightning and DeepSpeed both divide the loss by the number of passes, which makes the gradients too small.
+    """
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the backward pass without DeepSpeed's division."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
 
 class CpuZero(Zero):
-    """ZeRO over CPU processes. DeepSpeed can; Lightning refuses in `setup_environment` alone."""
+    """ZeRO over CPU processes. DeepSpeed supports it; only Lightning's `setup_environment` refuses."""
 
     def setup_environment(self) -> None:
+        """Set up the process group for CPU devices."""
         assert self.parallel_devices
         self.parallel_devices = [torch.device("cpu", i) for i in range(len(self.parallel_devices))]
         super(DeepSpeedStrategy, self).setup_environment()
@@ -103,7 +117,7 @@ class CpuZero(Zero):
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """The whole of every weight, of which ZeRO-3 keeps a share on each device; elsewhere nothing happens."""
+    """Gather the weights that ZeRO-3 shards, for the duration of the context; without ZeRO-3, do nothing."""
     weights: list[Any] = [weight for weight in module.parameters() if hasattr(weight, "ds_tensor")]
     if not weights:
         yield
@@ -115,13 +129,13 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether a device alone cannot run the model, since it has only a share of the weights (ZeRO-3)."""
+    """Return whether each device holds only a shard of the weights (ZeRO-3), so that forward passes need all."""
     return any(hasattr(weight, "ds_tensor") for weight in module.parameters())
 
 
-def _environment() -> ClusterEnvironment | None:
-    # Within a Slurm job too, torchrun and Ray Train come first, as in training.distributed.topology.
+def _cluster_environment() -> ClusterEnvironment | None:
+    # torchrun and Ray Train take precedence over Slurm, as in training.distributed.topology.
     if "LOCAL_WORLD_SIZE" in os.environ:
         return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
-    # Lightning would otherwise write a checkpoint of its own when Slurm warns of the end, beside ours.
+    # With auto_requeue, Lightning would write its own checkpoint when Slurm signals the end of the job.
     return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None

@@ -1,0 +1,45 @@
+"""Resolve the device and the number format that options name."""
+
+import torch
+
+from conf.options import UserError
+from training.precision import Precision
+
+
+def resolve_device(name: str, option: str = "device") -> torch.device:
+    """Return the device of a name: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        UserError: The name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or name == "cpu:":
+        raise UserError(f"{option}={name}: unknown device; use auto, cpu, cuda or cuda:1")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"{option}={name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use"
+        )
+    return torch.device(name)
+
+
+def training_dtype(precision: Precision, gpu: bool) -> torch.dtype:
+    """Return the type that a training step computes in; weights, optimiser and average are float32 in any case.
+
+    `auto` is bfloat16 on a GPU with hardware for it, else float32: attention in bfloat16 is slower on CPUs.
+    """
+    if precision is Precision.auto:
+        has_bfloat16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float32
+    return torch_dtype(precision)
+
+
+def torch_dtype(precision: Precision) -> torch.dtype:
+    """Return the torch type of a precision other than `auto`."""
+    return getattr(torch, precision.value)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a type without `torch.`."""
+    return str(dtype).removeprefix("torch.")
