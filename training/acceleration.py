@@ -98,7 +98,7 @@ def uncompiled(unet: UNet2DConditionModel) -> Iterator[None]:
 
 def _replace_convolutions(module: nn.Module, kind: type[nn.Conv2d]) -> None:
     """Replace every 2D convolution in `module` by one of class `kind` with the same parameters."""
-    replacements: dict[nn.Module, nn.Conv2d] = {}  # diffusers registers some convolutions under two names
+    replacements: dict[nn.Module, nn.Conv2d] = {}  # a module may be registered under two names
     for path, child in list(module.named_modules(remove_duplicate=False)):
         if isinstance(child, nn.Conv2d) and type(child) is not kind:
             if child not in replacements:

@@ -105,17 +105,6 @@ def test_while_it_is_only_looked_at_it_is_not_compiled(model):
     assert model.unet._compiled_call_impl is compiled is not None
 
 
-def test_a_convolution_under_two_names_stays_one_module(model):
-    """diffusers registers the convolution of a downsampler as `conv` and as `Conv2d_0`."""
-    prepare(model.unet, channels_last=True, compile=False)
-    names = [name for name, _ in model.unet.named_modules(remove_duplicate=False) if name.endswith(".Conv2d_0")]
-    assert names
-    for name in names:
-        convolution = model.unet.get_submodule(name)
-        assert type(convolution) is ChannelsLastConv2d
-        assert convolution is model.unet.get_submodule(name.replace("Conv2d_0", "conv"))
-
-
 @pytest.mark.slow
 def test_compiled_kernels_give_the_same_losses(model, expected):
     torch._dynamo.reset()
