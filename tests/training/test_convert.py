@@ -201,7 +201,7 @@ def test_old_names_of_the_autoencoders_attention(folder, state, tmp_path):
 def test_stable_zero123_is_remembered_everywhere(source, tmp_path):
     stable = {"pose_vector": PoseVector.stable_zero123}
     chain = [source.rename(tmp_path / "stable_zero123.ckpt"), tmp_path / "folder"]
-    assert "may be Stable-Zero123: add pose_vector=stable_zero123" in refusal(chain[0])
+    assert "pose_vector=stable_zero123" in refusal(chain[0])
     with pytest.raises(UserError, match="may be Stable-Zero123"):
         build(Architecture(pretrained=str(chain[0])))
     convert(*chain, **stable)
@@ -230,17 +230,17 @@ def test_an_earlier_checkpoint_is_replaced_and_nothing_else_is(folder, source, t
     convert(source, mine)  # an empty folder is as good as none
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/thesis.txt").touch()
-    assert "notes is there and no checkpoint of this command" in refusal(source, tmp_path / "notes")
+    assert f"target={tmp_path}/notes: " in refusal(source, tmp_path / "notes")
     assert (tmp_path / "notes/thesis.txt").exists()
     (tmp_path / "dir.ckpt").mkdir()
-    assert "dir.ckpt is there and no checkpoint" in refusal(source, tmp_path / "dir.ckpt")
+    assert f"target={tmp_path}/dir.ckpt: " in refusal(source, tmp_path / "dir.ckpt")
 
 
 def test_a_target_that_would_harm_the_source_or_fits_no_layout_is_refused(folder, source, tmp_path):
-    assert "would replace the source" in refusal(source, source)
-    assert "would replace the source" in refusal(folder / "unet", folder)
-    assert "a file is written as .ckpt" in refusal(source, tmp_path / "x.safetensors")
-    assert "layout=threestudio is one of folders" in refusal(source, tmp_path / "x.ckpt", layout=Layout.threestudio)
+    assert f"target={source}: " in refusal(source, source)
+    assert f"target={folder}: " in refusal(folder / "unet", folder)
+    assert f"target={tmp_path}/x.safetensors: " in refusal(source, tmp_path / "x.safetensors")
+    assert "layout=threestudio: " in refusal(source, tmp_path / "x.ckpt", layout=Layout.threestudio)
 
 
 def test_what_the_originals_code_would_build_otherwise_is_refused(folder, model, tmp_path):

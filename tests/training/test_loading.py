@@ -46,7 +46,7 @@ def test_ways_are_compared_in_one_table(folders, capsys):
     assert main(LoadingConfig(**{**vars(words), "seconds": 0.02})) == 0
     torch.set_num_threads(threads)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| PNG, the original's way", "| views shards"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| PNG, as in the original", "| views shards"]
     assert lines[2].endswith("| 1.0× |")
 
 

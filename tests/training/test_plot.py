@@ -42,12 +42,12 @@ def test_what_a_user_can_get_wrong_is_one_sentence(tmp_path):
     (tmp_path / "binary").mkdir()
     (tmp_path / "binary/metrics.csv").write_bytes(b"\xff\xfe")
     for config, sentence in [
-        (PlotConfig(), "runs=…: name the folder of a run"),
-        (PlotConfig(runs=["nowhere"]), "nowhere is no run of training.finetune: it has no metrics.csv"),
-        (PlotConfig(runs=[write(tmp_path / "new")]), "has no line yet; wait for the first steps"),
+        (PlotConfig(), "^runs: "),
+        (PlotConfig(runs=["nowhere"]), "^runs=nowhere: .*metrics.csv"),
+        (PlotConfig(runs=[write(tmp_path / "new")]), "^runs=.*new: "),
         (PlotConfig(runs=[str(tmp_path / "odd")]), "metrics.csv is damaged"),
         (PlotConfig(runs=[str(tmp_path / "binary")]), "metrics.csv is damaged"),
-        (PlotConfig(runs=["x"], output="x.exe"), "output=x.exe must end in .png, .svg, .pdf"),
+        (PlotConfig(runs=["x"], output="x.exe"), "^output=x.exe: .*.png, .svg, .pdf"),
     ]:
         with pytest.raises(UserError, match=sentence):
             main(config)
