@@ -1,13 +1,13 @@
 #!/bin/bash
-# Training on machines without a scheduler: this on each of them, at about the same time, from the project's folder.
-# Words as for python -m training.finetune:
+# Train on machines without a scheduler. Run this script on each machine, at about the same time, from the project's
+# folder. Arguments are those of python -m training.finetune:
 #
-#   jobs/train-torchrun.sh data.path=/shared/views output=/shared/run                               # one machine
-#   NODES=2 HEAD=10.0.0.1 jobs/train-torchrun.sh data.path=/shared/views output=/shared/run         # on each of two
+#   jobs/train-torchrun.sh data.path=/shared/views output=/shared/run                         # one machine
+#   NODES=2 HEAD=10.0.0.1 jobs/train-torchrun.sh data.path=/shared/views output=/shared/run   # each of two machines
 #
-# HEAD is the address of one of them, where the others can reach it on PORT (29400); PROCESSES (one for each GPU) is how
-# many every machine starts. data.path and output must be what every machine sees. Ctrl-C or SIGTERM on any of them saves
-# the state and ends the run on all; the same lines continue it.
+# HEAD is the address of one machine, which the others must reach on PORT (default: 29400). PROCESSES is the number of
+# processes per machine (default: one per GPU). data.path and output must be accessible from every machine. Ctrl-C or
+# SIGTERM on any machine saves the state and ends the run on all machines; the same commands resume the run.
 set -euo pipefail
 
 [ $# -gt 0 ] || { echo "usage: [NODES=2 HEAD=10.0.0.1] jobs/train-torchrun.sh data.path=… output=… (as python -m training.finetune)" >&2; exit 2; }
@@ -17,7 +17,7 @@ bin=${BIN:-$PWD/.venv/bin}
 nodes=${NODES:-1}
 [ "$nodes" = 1 ] || [ -n "${HEAD:-}" ] || { echo "error: NODES=$nodes: say which machine the others meet at: HEAD=address" >&2; exit 2; }
 
-# What the processes say is printed by them, the first alone; torchrun's own is about them, not from them.
+# Disable torchrun's error file, because the first process prints the error of the run itself.
 export TORCHELASTIC_ERROR_FILE=/dev/null
 exec "$bin/torchrun" --nnodes="$nodes" --nproc-per-node="${PROCESSES:-gpu}" \
     --rdzv-backend=c10d --rdzv-endpoint="${HEAD:-localhost}:${PORT:-29400}" --rdzv-id="${RUN:-zero123}" \

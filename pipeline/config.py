@@ -1,4 +1,4 @@
-"""The typed configuration of the stage's commands; the YAML lies in conf/pipeline."""
+"""Options of the pipeline commands; their YAML is in conf/pipeline."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,13 @@ from rendering.settings import RenderSettings
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where Ray runs. Without `+cluster=…`, on this machine."""
+    """Ray cluster to use; without `+cluster=…`, this machine."""
 
-    address: str | None = option(None, "a running Ray cluster (auto: the one this machine belongs to)")
+    address: str | None = option(None, "running Ray cluster; auto: the cluster of this machine; null: start Ray here")
     workers: int | None = option(
-        None, "shards made at a time; by default as many as there are cores for (threads of each)"
+        None, "shards to process at a time; null: as many as the cores allow, given the threads per shard"
     )
-    workers_per_gpu: int = option(2, "shards that share one GPU, where they are made on one")
+    workers_per_gpu: int = option(2, "shards that share one GPU, where a GPU is used")
 
     def __post_init__(self) -> None:
         for name in ("workers", "workers_per_gpu"):
@@ -28,8 +28,8 @@ class Cluster:
 
 @dataclass(frozen=True)
 class RenderWandb(WandbConfig):
-    log_every: float = option(15.0, "seconds between two points of the curves")
-    pictures_every: int = option(20, "shards between two contact sheets of sample views")
+    log_every: float = option(15.0, "seconds between points of the metric curves")
+    pictures_every: int = option(20, "shards between contact sheets of sample views")
 
     def __post_init__(self) -> None:
         for name in ("log_every", "pictures_every"):
@@ -39,12 +39,12 @@ class RenderWandb(WandbConfig):
 
 @dataclass(frozen=True)
 class RenderConfig:
-    objects: Any = option("???", "the source of objects: objects=objaverse|folder|procedural")
+    objects: Any = option("???", "source of objects: objects=objaverse|folder|procedural")
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
-    seed: int = option(0, "cameras, lights and noise follow from it and the object's uid")
-    objects_per_shard: int | None = option(None, "by default a sixteenth of the objects, 256 at most")
-    max_failure_rate: float = option(0.2, "exit with 1 when a larger part of the objects has no views")
-    retry: list[str] = option([], "reasons of failures to render again, as retry=timeout,crashed")
+    seed: int = option(0, "seed; with the uid of an object it determines cameras, lights and noise")
+    objects_per_shard: int | None = option(None, "objects per shard; null: a sixteenth of the objects, at most 256")
+    max_failure_rate: float = option(0.2, "exit with 1 when a larger share of the objects has no views")
+    retry: list[str] = option([], "render again objects that failed for these reasons, e.g. retry=timeout,crashed")
     renderer: RenderSettings = RenderSettings()
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
@@ -67,20 +67,20 @@ class VerifyConfig:
 @dataclass(frozen=True)
 class InspectConfig:
     path: str = option("???", "folder or URL of view shards")
-    output: str | None = option(None, "the page to write; by default <path>/index.html")
-    limit: int = option(200, "show so many objects at most")
+    output: str | None = option(None, "HTML page to write; null: <path>/index.html")
+    limit: int = option(200, "maximum number of objects to show")
 
 
 @dataclass(frozen=True)
 class PackConfig:
-    path: str = option("???", "a local folder of <uid>/000.png, 000.npy …, or a tar(.gz) of such: a file or a URL")
+    path: str = option("???", "local folder of <uid>/000.png, 000.npy …, or path or URL of a tar(.gz) of such folders")
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
-    resolution: int | None = option(None, "side of the pictures to come out, pixels; by default as they are")
-    valid: str | None = option(None, "the valid_paths.json whose objects are taken; by default that of the folder")
-    limit: int | None = option(None, "take only the first so many objects")
-    objects_per_shard: int = option(256, "objects in a shard")
-    workers: int | None = option(None, "processes that convert pictures; by default one per core")
-    max_failure_rate: float = option(0.2, "exit with 1 when a larger part of the objects has no views")
+    resolution: int | None = option(None, "side of the output images in pixels; null: unchanged")
+    valid: str | None = option(None, "valid_paths.json that lists the objects to pack; null: the file in the folder")
+    limit: int | None = option(None, "maximum number of objects to pack, in order; null: all")
+    objects_per_shard: int = option(256, "objects per shard")
+    workers: int | None = option(None, "processes that convert images; null: one per core")
+    max_failure_rate: float = option(0.2, "exit with 1 when a larger share of the objects has no views")
 
     def __post_init__(self) -> None:
         for name in ("resolution", "limit", "objects_per_shard", "workers"):
@@ -93,8 +93,8 @@ class PackConfig:
 @dataclass(frozen=True)
 class ExportConfig:
     path: str = option("???", "folder or URL of view shards")
-    output: str = option("???", "the folder to write, in the layout of the original's renders")
-    workers: int | None = option(None, "processes that convert pictures; by default one per core")
+    output: str = option("???", "folder to write, in the layout of the original's renders")
+    workers: int | None = option(None, "processes that convert images; null: one per core")
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -103,8 +103,8 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class StatusConfig:
-    path: str = option("???", "the output of pipeline.render, a folder or URL")
-    watch: float | None = option(None, "show it anew every so many seconds until the run ends")
+    path: str = option("???", "folder or URL of the output of pipeline.render")
+    watch: float | None = option(None, "seconds between updates, until the run ends; null: show once")
 
     def __post_init__(self) -> None:
         if self.watch is not None and not self.watch > 0:

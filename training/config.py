@@ -34,9 +34,9 @@ class DataConfig:
 
     path: str = option("???", "folder or s3:// URL of view shards, the output of pipeline.render")
     kind: DataKind = option(DataKind.views, "views, or latents: the output of training.encode")
-    global_batch: int = option(1536, "view pairs per optimiser step, over all devices and passes")
+    global_batch: int = option(1536, "view pairs per optimiser step, over all devices and accumulation passes")
     batch_size: int = option(
-        32, "largest number of view pairs per device and pass; the number of passes follows from it"
+        32, "maximum view pairs per device and pass; it determines the number of accumulation passes"
     )
     pairs_per_object: int = option(4, "view pairs per object and epoch")
     validation_fraction: float = option(
@@ -69,11 +69,9 @@ class OptimizerConfig:
     lr: float = option(1e-4, "learning rate of the U-Net; cc_projection learns 10 times as fast")
     weight_decay: float = option(0.01, "AdamW's weight decay")
     warmup_steps: int = option(100, "steps of linear warm-up of the learning rate")
-    decay: float = option(
-        0.0, "share of the steps, at the end, in which the learning rate decays to zero along a cosine"
-    )
+    decay: float = option(0.0, "final share of the steps, in which the learning rate decays to zero along a cosine")
     ema_decay: float = option(0.9999, "decay of the moving average of the U-Net's weights")
-    clip_norm: float = option(0.0, "largest norm of the gradient; 0: unlimited, as in the original")
+    clip_norm: float = option(0.0, "maximum norm of the gradient; 0: no clipping, as in the original")
 
     def __post_init__(self) -> None:
         unbounded, share = (0, math.inf), (0, 1)
@@ -102,7 +100,7 @@ class TrainerConfig:
     """Length, devices and intervals of a run."""
 
     max_steps: int = option(100_000, "optimiser steps")
-    strategy: Strategy = option(Strategy.auto, f"what devices shard: {', '.join(Strategy)}")
+    strategy: Strategy = option(Strategy.auto, f"how devices share the training state: {', '.join(Strategy)}")
     accelerator: str = option("auto", "auto, cpu or cuda (or gpu, its earlier name)")
     devices: int = option(0, "processes per machine; 0: one per GPU, or as many as torchrun or Slurm started")
     num_nodes: int = option(0, "machines; 0: as many as torchrun or Slurm started, else one")
@@ -112,7 +110,7 @@ class TrainerConfig:
     compile: bool | None = option(None, "compile the U-Net, which takes minutes; null: on a GPU, except under ZeRO-3")
     channels_last: bool | None = option(None, "channels-last memory layout of the U-Net; null: where it is compiled")
     checkpointing: bool = option(
-        False, "recompute activations in the backward pass: a third more work, a fraction of the memory"
+        False, "recompute activations in the backward pass: a third more computation, a fraction of the memory"
     )
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
     keep: int = option(2, "checkpoints to keep, besides the model of the lowest validation loss")
@@ -176,7 +174,7 @@ class FinetuneConfig:
     trainer: TrainerConfig = option(TrainerConfig(), "length, devices and intervals")
     sample: SampleConfig = option(SampleConfig(), "sample image")
     mirror: str | None = option(None, "s3:// URL of a copy of the run, from which another machine can resume")
-    artifacts: Artifacts = option(Artifacts.model, "W&B artifacts: none, model or all; references if there is a mirror")
+    artifacts: Artifacts = option(Artifacts.model, "W&B artifacts: none, model or all; references if mirror is set")
     ray: RayConfig = option(RayConfig(), "Ray Train")
     wandb: WandbConfig = option(WandbConfig(), "Weights & Biases")
 
@@ -253,9 +251,11 @@ class ConvertConfig:
     target: str = option("???", "folder to write, or a file whose name ends in .ckpt, for the original's code")
     layout: Layout = option(Layout.community, "layout of a folder: community (also this project's) or threestudio")
     ema: bool = option(True, "use the moving average of the U-Net if the source has it; false: its last weights")
-    pose_vector: PoseVector | None = option(None, "zero123 or stable_zero123; null: that of the source, else zero123")
-    image_encoder: str | None = option(None, "folder of a CLIP vision model, in place of the source's")
-    dtype: Precision = option(Precision.float32, "precision to write: float32, float16 or bfloat16; any is read")
+    pose_vector: PoseVector | None = option(
+        None, "zero123 or stable_zero123; null: as in the source, otherwise zero123"
+    )
+    image_encoder: str | None = option(None, "folder of a CLIP vision model that replaces the encoder of the source")
+    dtype: Precision = option(Precision.float32, "precision of the written weights: float32, float16 or bfloat16")
 
     def __post_init__(self) -> None:
         require_local("target", self.target, "copy it afterwards")
@@ -272,12 +272,12 @@ class BenchmarkConfig:
     device: str = option("auto", "auto, cpu, cuda or cuda:1")
     precision: Precision = option(Precision.auto, "auto, float32 or bfloat16 (autocast)")
     batch_sizes: list[int] = option(
-        [], "pairs per step; none: 1 on a CPU; on a GPU from 8, doubling until its memory is full"
+        [], "pairs per step; empty: 1 on a CPU; on a GPU from 8, doubling until its memory is full"
     )
-    ablation: bool = option(True, "also measure without each optimisation, and with them added one by one")
-    compile: bool | None = option(None, "compile our step; null: on a GPU")
-    steps: int = option(10, "steps per block, all of one variant")
-    rounds: int = option(3, "blocks of each variant, in turns; the median is reported")
+    ablation: bool = option(True, "also measure without each optimisation, and with optimisations added one by one")
+    compile: bool | None = option(None, "compile the training step of this project; null: on a GPU")
+    steps: int = option(10, "steps per block of a variant")
+    rounds: int = option(3, "blocks per variant, alternating between variants; the median is reported")
     threads: int = option(0, "CPU threads of torch; 0: torch's default")
 
     def __post_init__(self) -> None:
