@@ -1,0 +1,1 @@
+"""Pipeline from 3D objects to WebDataset shards of views: render, pack, inspect, verify and export."""

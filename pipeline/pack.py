@@ -1,13 +1,13 @@
-"""Turn the original's released renders into view shards, without unpacking them.
+"""Convert the released Zero-1-to-3 renders to view shards without extracting them.
 
     python -m pipeline.pack path=views_release.tar.gz valid=valid_paths.json output=outputs/zero123
     python -m pipeline.pack path=s3://bucket/views_release.tar.gz resolution=256 output=s3://bucket/views
     python -m pipeline.pack path=views_release output=outputs/zero123
 
-Objects are folders <uid> with pictures 000.png … (RGBA, straight alpha) and cameras 000.npy … ([3, 4], world to
-camera), in a folder or, at any depth, in a tar that is read once from its beginning to its end. Pixels and cameras
-stay what they are, unless `resolution` averages the pictures down. An object that breaks the layout is recorded
-with its reason, and the run goes on. To resume, run the same command again: what is packed is passed over.
+Objects are folders <uid> with images 000.png … (RGBA, straight alpha) and cameras 000.npy … ([3, 4], world to
+camera), in a folder or, at any depth, in a tar, which is read once from start to end. Pixels and cameras are copied
+unchanged, unless `resolution` downsamples the images by averaging. An object with an invalid layout is recorded with
+its reason, and the run continues. To resume, run the same command again: finished shards are skipped.
 """
 
 import hashlib
@@ -39,6 +39,11 @@ LAYOUT = FolderLayout(
 
 
 def main(config: PackConfig) -> int:
+    """Pack the renders at `config.path` into shards at `config.output`; return the exit code.
+
+    Raises:
+        UserError: The input is missing or holds no objects, or the output belongs to another run.
+    """
     folder = Path(config.path)
     if "://" not in config.path and not folder.exists():
         raise UserError(f"path: there is no {config.path}; name the folder or the tar of the renders")
@@ -49,7 +54,18 @@ def main(config: PackConfig) -> int:
 
 
 def pack_all(config: PackConfig, folder: Path) -> int:
-    """Pack the objects that the output does not hold yet; return the exit code."""
+    """Pack the objects that the output does not contain yet.
+
+    Args:
+        config: Settings of the command.
+        folder: `config.path` as a local path; it does not exist for a URL.
+
+    Returns:
+        Exit code: 1 where more than `max_failure_rate` of the objects failed, else 0.
+
+    Raises:
+        UserError: The input holds no objects, or the output was begun with other settings or objects.
+    """
     valid = config.valid or (str(folder / LISTING) if (folder / LISTING).is_file() else None)
     listed = read_listing(valid) if valid else None
     found = objects_of_folder(folder, listed)[: config.limit] if folder.is_dir() else None
@@ -74,7 +90,7 @@ def pack_all(config: PackConfig, folder: Path) -> int:
                 bar.update(1 if found else 0)
         if not records:
             raise UserError(f"path: {config.path} holds no folders <uid> with pictures 000.png … and cameras 000.npy …")
-        # How many shards a tar fills is known at its end only.
+        # The number of shards of a tar is unknown until the whole tar is read.
         plan |= _extent(len(records), config)
         write_atomically(f"{config.output}/plan.json", json.dumps(plan, indent=1).encode())
     return summarise(config.output, records, config.max_failure_rate, "the shards' .json files say more")
@@ -85,18 +101,18 @@ def _extent(objects: int, config: PackConfig) -> dict[str, object]:
 
 
 def _size(url: str) -> int | None:
-    """Bytes of a file, where its place tells."""
+    """Return the size of a file in bytes, or None where the file system does not report it."""
     fs, path = locate(url)
     try:
         return fs.size(path)
-    except Exception:  # each file system has its own; whoever opens the file says it better
+    except Exception:  # exception types differ by file system; opening the file later raises a clearer error
         return None
 
 
 def _pack(
     config: PackConfig, objects: Iterable[ReleasedObject], done: dict[str, tuple[ObjectRecord, ...]]
 ) -> Iterator[ObjectRecord]:
-    """Make and commit the shards that are not done; the record of each object as it is known."""
+    """Write and commit the missing shards; yield the record of each object when it is complete."""
     stream = iter(objects)
     with process_pool(config.workers) as spread:
         for index in count():

@@ -1,4 +1,7 @@
-"""Work on pictures spread over this machine's cores. Pillow codes them under Python's lock: threads would not help."""
+"""Parallel map over the cores of this machine, for image coding.
+
+Processes are used, because Pillow codes images while it holds Python's global lock and threads would not run faster.
+"""
 
 import ctypes
 import multiprocessing
@@ -18,17 +21,27 @@ Result = TypeVar("Result")
 
 
 class ParallelMap(Protocol):
-    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]: ...
+    """Signature of the parallel `map` that `process_pool` provides."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in the order of `items`."""
+        ...
 
 
 @contextmanager
 def process_pool(count: int | None) -> Iterator[ParallelMap]:
-    """A `map` over so many processes, by default one per core; they end with this process, however it ends.
+    """Provide a `map` over worker processes, which end when this process ends, even if it is killed.
 
-    Results come in the order of the items, of which two per process are taken ahead. One process is this one itself.
+    Results keep the order of the items. Up to two items per process are submitted ahead of the result in use.
+
+    Args:
+        count: Number of processes, by default one per core. With 1 the calls are made in this process.
+
+    Yields:
+        The parallel `map`.
 
     Raises:
-        UserError: a process was killed.
+        UserError: A worker process was killed.
     """
     count = count or len(os.sched_getaffinity(0))
 
@@ -55,7 +68,8 @@ def process_pool(count: int | None) -> Iterator[ParallelMap]:
 
 
 def _begin(parent: int) -> None:
-    # A parent that is killed cannot stop its children, so the kernel is asked to; it may have been too late for that.
+    # A killed parent cannot stop its children, so prctl(PR_SET_PDEATHSIG) makes the kernel kill this process with the
+    # parent. The check after it covers a parent that ended before the call.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

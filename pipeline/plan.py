@@ -1,6 +1,7 @@
-"""A run's plan: which objects go into which shard, and with what. It is written before the first picture.
+"""Plan of a run: assignment of objects to shards, and the settings that determine the views.
 
-The same command reads it again, so that a run continues only with what it began with.
+The plan is written before the first view is rendered. A resumed run reads it and continues only with equal objects and
+settings.
 """
 
 import hashlib
@@ -23,7 +24,18 @@ LAYOUT = FolderLayout(
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What one Ray task needs to make one shard. `kept` are the records of objects that it takes over as they are."""
+    """Input of the Ray task that makes one shard.
+
+    Attributes:
+        root: Output folder or URL.
+        name: Name of the shard, such as "views-000000".
+        assets: Objects of the shard, in order.
+        source: Source that fetches the objects.
+        recipe: Settings of the renderer.
+        limits: Limits of the Blender process.
+        seed: Seed of the run.
+        kept: Records of objects whose committed samples are copied instead of rendered.
+    """
 
     root: str
     name: str
@@ -36,16 +48,32 @@ class ShardJob:
 
 
 def split(assets: list[Asset], per_shard: int | None) -> list[tuple[Asset, ...]]:
-    """Assets of each shard. The layout follows from the assets alone, never from the machine."""
+    """Split the assets into shards; the result does not depend on the machine.
+
+    Args:
+        assets: All objects, in order.
+        per_shard: Objects per shard. By default a sixteenth of the objects, between 1 and 256.
+
+    Returns:
+        The assets of each shard.
+    """
     size = per_shard or min(256, max(1, -(-len(assets) // 16)))
     return [tuple(assets[i : i + size]) for i in range(0, len(assets), size)]
 
 
 def make_jobs(config: RenderConfig) -> list[ShardJob]:
-    """All the shards of a run, after its plan is found equal to the one at its output or written there.
+    """Return the jobs of all shards of a run.
+
+    The plan of the run is written to the output, or compared with the plan that is there.
+
+    Args:
+        config: Settings of the run.
+
+    Returns:
+        One job per shard, finished shards included.
 
     Raises:
-        UserError: the source has no objects, or the output was begun with another plan.
+        UserError: The source has no objects, or the output was begun with another plan.
     """
     assets = config.objects.find()
     shards = split(assets, config.objects_per_shard)
@@ -63,7 +91,16 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
 
 
 def unfinished(jobs: Iterable[ShardJob], markers: Iterable[ShardManifest], retry: Collection[str]) -> list[ShardJob]:
-    """What remains to be done: shards without a marker, and of the others the objects that failed for `retry`."""
+    """Return the jobs that remain: shards that are not committed, and committed shards with objects to retry.
+
+    Args:
+        jobs: Jobs of all shards.
+        markers: Manifests of the committed shards.
+        retry: Failure reasons; objects that failed for one of them are rendered again.
+
+    Returns:
+        The remaining jobs, in order. A job that retries objects keeps the records of the others in `kept`.
+    """
     done = {marker.name: marker.records for marker in markers}
     todo = []
     for job in jobs:

@@ -1,6 +1,7 @@
-"""How far a rendering is: figures added up from records alone, and `progress.json`, where they lie beside the shards.
+"""Progress of a rendering: statistics computed from object records, stored as `progress.json` next to the shards.
 
-Times are seconds since the epoch. Nothing here asks a worker or looks at a clock.
+Times are seconds since the epoch. The caller passes the current time; this module reads no clock and contacts no
+worker.
 """
 
 import json
@@ -14,13 +15,18 @@ from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_plan
 from pipeline.storage import read_file, write_atomically
 
 State = Literal["running", "finished", "stopped", "stale"]
-WINDOW, BUCKET = 300.0, 10.0  # seconds that "recent" spans, and the grain in which they are kept
-SILENCE = 60.0  # seconds without a word after which a run is taken for dead; it writes every few seconds
+WINDOW, BUCKET = 300.0, 10.0  # seconds: window of the recent rates, and resolution of its counts
+SILENCE = 60.0  # seconds without an update after which a run counts as stale; a live run writes every few seconds
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Mean seconds per object, and the share of all seconds."""
+    """Time of one phase of the work.
+
+    Attributes:
+        seconds: Mean seconds per object.
+        share: Fraction of the time of all phases.
+    """
 
     seconds: float
     share: float
@@ -28,7 +34,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Node:
-    """`busy`: seconds with objects; `utilisation`: their share of the time that its workers had a shard in hand."""
+    """Work of one node in the current session.
+
+    Attributes:
+        objects: Number of processed objects.
+        busy: Seconds spent on objects, summed over the workers.
+        utilisation: `busy` as a fraction of the time in which the workers had a shard assigned.
+    """
 
     objects: int
     busy: float
@@ -37,8 +49,29 @@ class Node:
 
 @dataclass(frozen=True)
 class Progress:
-    """`total`, `ok`, `failed`, `views`, `bytes` and `phases` are of all sessions of a run, the rates, `seconds` and
-    `nodes` of the current one. `seconds_left` is None where nothing is known yet."""
+    """Progress of a run.
+
+    Counts, `bytes` and `phases` cover all sessions of the run. Rates, `seconds` and `nodes` cover the current session.
+
+    Attributes:
+        state: "running", "finished", "stopped", or "stale" for a run that ended without an update.
+        started: Start of the first session, in seconds since the epoch.
+        updated: Time of this progress, in seconds since the epoch.
+        total: Number of objects of the run.
+        ok: Number of objects with views.
+        failed: Number of failed objects by reason, most frequent first.
+        views: Number of views written.
+        bytes: Size of the samples in bytes.
+        seconds: Duration of the session in seconds.
+        objects_per_second: Mean rate of objects.
+        views_per_second: Mean rate of views.
+        recent_objects_per_second: Rate of objects over the last `WINDOW` seconds.
+        recent_views_per_second: Rate of views over the last `WINDOW` seconds.
+        seconds_left: Estimated remaining time in seconds, None where it is unknown.
+        phases: Time of each phase of the work.
+        nodes: Work of each node.
+        wandb: Id of the W&B run, empty without one.
+    """
 
     state: State
     started: float
@@ -60,14 +93,18 @@ class Progress:
 
     @property
     def done(self) -> int:
+        """Return the number of processed objects, the failed ones included."""
         return self.ok + sum(self.failed.values())
 
 
 class Tally:
-    """Adds up records, each at the same small cost.
+    """Accumulator of object records, with constant cost per record.
 
-    `shards` names the shard of each object that is still to come, `earlier` are the records of former sessions,
-    `views` is how many an object that succeeded has.
+    Args:
+        shards: Shard name of each remaining object, by uid.
+        earlier: Records of earlier sessions.
+        views: Number of views of an object that succeeded.
+        now: Start of the session, in seconds since the epoch.
     """
 
     def __init__(self, shards: dict[str, str], earlier: Iterable[ObjectRecord], views: int, now: float) -> None:
@@ -79,14 +116,22 @@ class Tally:
         for record in earlier:
             self._count(record)
         self._before = self._ok, self._failed.total()
-        self._last: dict[str, float] = {}  # shard in hand -> when its last record came
-        self._nodes: dict[str, list[float]] = {}  # name -> objects, busy seconds, seconds with a shard in hand
-        self._recent: deque[list[float]] = deque()  # start of a bucket, objects, those of them with views
+        self._last: dict[str, float] = {}  # shard in progress -> time of its latest record
+        self._nodes: dict[str, list[float]] = {}  # name -> objects, busy seconds, seconds with a shard assigned
+        self._recent: deque[list[float]] = deque()  # start of the bucket, objects, objects with views
 
     def add(self, record: ObjectRecord, now: float) -> str | None:
-        """Count a record as it comes; the name of its shard where it is the last of it."""
+        """Count a record.
+
+        Args:
+            record: Record of an object that was just processed.
+            now: Current time, in seconds since the epoch.
+
+        Returns:
+            Name of the shard that this record completes, or None.
+        """
         shard = self._shards.pop(record.uid, None)
-        if shard is None:  # a shard that was begun anew tells of its first objects twice
+        if shard is None:  # a restarted shard yields its first records a second time
             return None
         self._count(record)
         node = self._nodes.setdefault(record.node, [0, 0.0, 0.0])
@@ -106,9 +151,18 @@ class Tally:
 
     @property
     def complete(self) -> bool:
+        """Return whether all objects are counted."""
         return not self._shards
 
     def progress(self, now: float, state: State, started: float | None = None, wandb: str = "") -> Progress:
+        """Return the progress at the time `now`.
+
+        Args:
+            now: Current time, in seconds since the epoch.
+            state: State of the run.
+            started: Start of the first session, by default the start of this one.
+            wandb: Id of the W&B run, empty without one.
+        """
         done = self._ok + self._failed.total()
         seconds = now - self._begun
         ok, failed = self._ok - self._before[0], self._failed.total() - self._before[1]
@@ -147,7 +201,7 @@ class Tally:
         self._phases.update(record.phases)
 
     def _lately(self, now: float) -> tuple[float, float, float]:
-        """Objects and objects with views of the last WINDOW, and how many seconds that is."""
+        """Return the objects and the objects with views of the last `WINDOW` seconds, and the seconds covered."""
         since = now // BUCKET * BUCKET - WINDOW + BUCKET
         while self._recent and self._recent[0][0] < since:
             self._recent.popleft()
@@ -156,14 +210,21 @@ class Tally:
 
 
 def write(root: str, progress: Progress) -> None:
+    """Write `progress.json` at `root` atomically."""
     write_atomically(f"{root}/progress.json", json.dumps(asdict(progress), indent=1).encode())
 
 
 def read(root: str, now: float) -> Progress:
-    """What `progress.json` says; where there is none, or its run has died, what the committed shards say.
+    """Return the progress of the run at `root`.
+
+    The counts come from `progress.json`, or from the committed shards where the file is missing or its run is stale.
+
+    Args:
+        root: Output folder or URL of the run.
+        now: Current time, in seconds since the epoch.
 
     Raises:
-        UserError: the root is no run.
+        UserError: `root` is not the output of a rendering, or its `progress.json` is invalid.
     """
     fields = read_fields(root)
     if fields is None:
@@ -176,7 +237,7 @@ def read(root: str, now: float) -> Progress:
         raise UserError(f"{root}/progress.json is none of this program's ({error!r}); delete it") from error
     if progress.state != "running" or now - progress.updated <= SILENCE:
         return progress
-    # What had not been committed when it died is lost, whatever was written last.
+    # Objects of uncommitted shards were lost with the run, so the counts of progress.json are too high.
     known = _committed(root, now)
     return replace(
         known,
@@ -188,7 +249,11 @@ def read(root: str, now: float) -> Progress:
 
 
 def read_fields(root: str) -> dict[str, Any] | None:
-    """The bare contents of `progress.json`, or None where there is none."""
+    """Return the fields of `progress.json` at `root`, or None where the file is missing.
+
+    Raises:
+        UserError: The file is not valid JSON or lacks a field.
+    """
     contents = read_file(f"{root}/progress.json")
     if contents is None:
         return None
@@ -211,6 +276,7 @@ def _committed(root: str, now: float) -> Progress:
 
 
 def records(markers: Iterable[ShardManifest]) -> Iterable[ObjectRecord]:
+    """Return the records of all objects in the shards, in order."""
     return (record for marker in markers for record in marker.records)
 
 

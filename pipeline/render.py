@@ -1,11 +1,11 @@
-"""Render every object's views into WebDataset shards.
+"""Render views of each object into WebDataset shards.
 
     python -m pipeline.render objects=folder objects.path=my_objects output=outputs/views
     python -m pipeline.render objects=objaverse objects.limit=1000 output=outputs/objaverse
     python -m pipeline.render objects=objaverse output=s3://bucket/views +cluster=aws
 
-Each object gets `renderer.views` pictures from random cameras around it (paper, section 4.1). An object that
-cannot be rendered is recorded with its reason, and the run goes on. To resume, run the same command again.
+Each object gets `renderer.views` images from random cameras around it (paper, section 4.1). An object that
+cannot be rendered is recorded with its reason, and the run continues. To resume, run the same command again.
 Watch it from another terminal with `python -m pipeline.status path=… watch=5`, or on W&B (wandb.mode=online).
 Look at the result with `python -m pipeline.inspect path=…`, check it with `python -m pipeline.verify path=…`.
 """
@@ -31,6 +31,11 @@ from rendering.blender_process import require_blender
 
 
 def main(config: RenderConfig) -> int:
+    """Render the objects of `config.objects` into shards at `config.output`; return the exit code.
+
+    Raises:
+        UserError: The source has no objects, or the output belongs to another run.
+    """
     if isinstance(config.objects, FolderObjects):
         require_apart(config.output, config.objects.path, "objects.path", nested=not is_own(config.output, LAYOUT))
     with claimed(config.output, LAYOUT):
@@ -38,7 +43,11 @@ def main(config: RenderConfig) -> int:
 
 
 def render_all(config: RenderConfig) -> int:
-    """Render the objects that the output does not hold yet; return the exit code."""
+    """Render the objects that the output does not contain yet, and write its tables.
+
+    Returns:
+        Exit code: 1 where more than `max_failure_rate` of the objects failed, else 0.
+    """
     jobs = make_jobs(config)
     done = find_markers(config.output, "views")
     records = {record.uid: record for marker in done for record in marker.records}
@@ -56,7 +65,7 @@ def render_all(config: RenderConfig) -> int:
 
 
 def _render(config: RenderConfig, jobs: list[ShardJob], before: list[ShardManifest]) -> Iterator[ObjectRecord]:
-    """The record of each object as it is known, with a progress bar beside."""
+    """Render the shards of `jobs` with a progress bar; yield the record of each object when it is complete."""
     start, ok, failed = time.monotonic(), 0, 0
     count = sum(len(job.assets) - len(job.kept) for job in jobs)
     share = gpu_share(config.renderer, config.cluster)

@@ -1,4 +1,4 @@
-"""One shard of views, object by object: fetch, render, pack, commit."""
+"""Task that makes one shard of views: fetch and render each object, write its sample, commit the shard."""
 
 import functools
 import hashlib
@@ -21,13 +21,22 @@ from rendering.blender_process import BlenderProcess, Rendered
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
 
-DOWNLOADS = 8  # at a time and ahead of the renderer, per worker
+DOWNLOADS = 8  # per worker: concurrent downloads, and objects fetched ahead of the renderer
 
 
 def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
-    """Make and commit one shard; yields what became of each object as soon as it is known.
+    """Make and commit one shard; yield the record of each rendered object when it is complete.
 
-    Objects in `job.kept` are not rendered; what the committed shard holds of them is copied.
+    Objects in `job.kept` are not rendered; their samples are copied from the committed shard.
+
+    Args:
+        job: Objects and settings of the shard.
+
+    Yields:
+        Record of each object that is not in `job.kept`; the last one after the shard is committed.
+
+    Raises:
+        UserError: The committed shard to copy from is damaged.
     """
     kept = {record.uid: record for record in job.kept}
     todo = [asset for asset in job.assets if asset.uid not in kept]
@@ -50,15 +59,20 @@ def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
                 shard.add(asset.uid, sample)
             shutil.rmtree(Path(scratch) / asset.uid)
         shard.commit(records)
-    # The last object counts as done only once the shard is.
+    # The last record is held back until the commit, so that a shard counts as complete only when it is committed.
     if last:
         yield last
 
 
 def fetch_ahead(job: ShardJob, assets: Iterable[Asset], scratch: Path) -> Iterator[Callable[[], Path]]:
-    """For each asset in turn a call that returns its local file, or raises RenderFailure.
+    """Yield for each asset a function that returns its local file or raises RenderFailure.
 
-    Where a source downloads, the next ones are already on their way.
+    If the source downloads its files, up to `DOWNLOADS` of the following assets are fetched in the background.
+
+    Args:
+        job: Source and limits.
+        assets: Objects to fetch, in order.
+        scratch: Folder that receives one folder per object, named by its uid.
     """
 
     def fetch(asset: Asset) -> Path:
@@ -82,7 +96,16 @@ def fetch_ahead(job: ShardJob, assets: Iterable[Asset], scratch: Path) -> Iterat
 
 
 def fetch_and_render(asset: Asset, fetch: Callable[[], Path], job: ShardJob) -> tuple[Sample, ObjectRecord]:
-    """The sample of one object, empty if it has no views, and its record."""
+    """Fetch and render one object.
+
+    Args:
+        asset: Object to render.
+        fetch: Function that returns the object's local file or raises RenderFailure.
+        job: Settings of the shard.
+
+    Returns:
+        Sample of the object, empty if it failed, and its record.
+    """
     start = time.monotonic()
     phases: dict[str, float] = {}
     node = platform.node()
@@ -106,10 +129,19 @@ def fetch_and_render(asset: Asset, fetch: Callable[[], Path], job: ShardJob) -> 
 
 
 def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProcess) -> tuple[Sample, Rendered]:
-    """The sample of one object.
+    """Render one object from its local file.
+
+    Args:
+        asset: Object to render.
+        path: Local file of the object.
+        job: Settings of the shard.
+        renderer: Blender process to use.
+
+    Returns:
+        Sample of the object, and the result of the renderer.
 
     Raises:
-        RenderFailure: it has no views.
+        RenderFailure: The object cannot be rendered.
     """
     with tempfile.TemporaryDirectory(prefix="views-") as folder:
         seed = object_seed(job.seed, asset.uid)
@@ -124,12 +156,16 @@ def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProce
 
 
 def object_seed(seed: int, uid: str) -> int:
-    """A seed of 48 bits from the run's seed and the object's name alone, whatever the order of work."""
+    """Return the 48-bit seed of an object, which depends only on the seed of the run and the object's uid."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{uid}".encode()).digest()[:6], "big")
 
 
 def _copies(job: ShardJob) -> Iterator[tuple[str, Sample]]:
-    """The samples that the committed shard holds, in its order."""
+    """Yield the samples of the committed shard, in order.
+
+    Raises:
+        UserError: The shard is damaged.
+    """
     try:
         yield from read_samples(job.root, job.name)
     except (OSError, ValueError, TarError) as error:
@@ -138,5 +174,5 @@ def _copies(job: ShardJob) -> Iterator[tuple[str, Sample]]:
 
 @functools.cache
 def _renderer(limits: Limits) -> BlenderProcess:
-    """One Blender for all the shards that this process makes."""
+    """Return the Blender process that all shards of this worker share."""
     return BlenderProcess(limits)

@@ -1,9 +1,9 @@
-"""Shards: the contract between the stages.
+"""Shard format shared by all stages of the pipeline.
 
-A shard is a WebDataset tar `<kind>-NNNNNN.tar`, one sample per object, and its commit marker
-`<kind>-NNNNNN.json`, written last. The marker holds the tar's size and sha256 and one record per object, the
-failed ones included. A tar without a matching marker does not exist: whoever finds one writes it anew.
-A root is a folder or any URL that fsspec reads (`s3://bucket/folder`).
+A shard is a WebDataset tar `<kind>-NNNNNN.tar` with one sample per object, and a manifest `<kind>-NNNNNN.json`, the
+commit marker, which is written last. The manifest holds the size and sha256 of the tar and one record per object,
+the failed ones included. A tar without a matching manifest is not part of the data and is overwritten by the next
+run. A root is a folder or any URL that fsspec reads (`s3://bucket/folder`).
 """
 
 import functools
@@ -31,16 +31,25 @@ Kind = Literal["views", "latents"]
 Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.npy", "meta.json"
 
 VIEW = re.compile(r"\d{3}\.webp")
-NPY_HEADER = 128  # bytes of an array's header, of any array with fewer dimensions than a dozen
-UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # a tar member is named <uid>.<extension>, so a uid has no dot
+NPY_HEADER = 128  # bytes of a .npy header; enough for any array with fewer than twelve dimensions
+UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # no dot, because a tar member is named <uid>.<extension>
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:
-    """What became of one object. `reason` is one word of the stage's vocabulary, `detail` a sentence.
+    """Outcome of one object.
 
-    `phases` are the seconds by phase of the work, `bytes` the size of the sample. `verdicts` are the words of
-    `rendering.quality` that apply, `mesh` a hash of the geometry: two objects that share it are duplicates.
+    Attributes:
+        uid: Key of the object in its shard.
+        status: "ok", or "failed" for an object without a sample.
+        reason: Failure reason, one word of the stage's vocabulary; empty on success.
+        detail: Sentence that explains the failure; empty on success.
+        seconds: Total time of the object in seconds.
+        phases: Seconds by phase of the work.
+        bytes: Size of the sample in bytes.
+        node: Host name of the node that processed the object.
+        verdicts: Quality flags of the object, as `rendering.quality` names them.
+        mesh: Hash of the geometry; objects with equal hashes are duplicates.
     """
 
     uid: str
@@ -57,7 +66,14 @@ class ObjectRecord:
 
 @dataclass(frozen=True)
 class ShardManifest:
-    """A committed shard."""
+    """Manifest of a committed shard.
+
+    Attributes:
+        name: Name of the shard, such as "views-000000".
+        size: Size of the tar in bytes.
+        sha256: Hexadecimal sha256 of the tar.
+        records: Record of each object of the shard, the failed ones included.
+    """
 
     name: str
     size: int
@@ -66,21 +82,28 @@ class ShardManifest:
 
     @property
     def uids(self) -> list[str]:
+        """Return the uids of the objects that have a sample, in order."""
         return [record.uid for record in self.records if record.status == "ok"]
 
 
 def shard_name(kind: Kind, index: int) -> str:
+    """Return the name of the shard `index`, without a suffix."""
     return f"{kind}-{index:06d}"
 
 
 class ShardWriter:
-    """Writes one shard; used as a context manager. Until `commit` there is nothing at the root but a tar at most.
+    """Context manager that writes one shard.
 
-    Equal samples in equal order make equal bytes.
+    The tar is written to a temporary file, and `commit` copies it to the root. Equal samples in equal order produce
+    equal bytes.
+
+    Args:
+        root: Folder or URL of the shards.
+        name: Name of the shard.
     """
 
     def __init__(self, root: str, name: str):
-        import webdataset as wds  # imports torch where it is installed: seconds that few who read markers need
+        import webdataset as wds  # imported late: it imports torch, which takes seconds
 
         self._root, self._name = root, name
         self._file = tempfile.NamedTemporaryFile(suffix=".tar")
@@ -92,15 +115,28 @@ class ShardWriter:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self._tar.close()
-        finally:  # on a full disk the end of the tar cannot be written
+        finally:  # closing the tar fails on a full disk
             self._file.close()
 
     def add(self, uid: str, sample: Sample) -> None:
+        """Append the sample of one object.
+
+        Args:
+            uid: Key of the object; must match `UID`.
+            sample: Contents of the sample's files by extension.
+        """
         assert UID.fullmatch(uid), f"uid {uid!r} cannot name a tar member"
         self._tar.write({"__key__": uid, **sample})
 
     def commit(self, records: Iterable[ObjectRecord]) -> ShardManifest:
-        """Bring the tar to the root, then the marker."""
+        """Copy the tar to the root, then write the manifest.
+
+        Args:
+            records: Record of each object of the shard, the failed ones included.
+
+        Returns:
+            The manifest.
+        """
         self._tar.close()
         self._file.flush()
         self._file.seek(0)
@@ -108,7 +144,7 @@ class ShardWriter:
         url = f"{self._root}/{self._name}"
         fs, path = locate(url)
         before = _parse_marker(f"{path}.json", fs.cat_file(f"{path}.json")) if fs.exists(f"{path}.json") else None
-        # A worker that was believed lost may commit the same shard a second time: then its tar is there already.
+        # A worker that was considered lost may commit the shard a second time; an equal tar is not copied again.
         if before is None or before.sha256 != marker.sha256:
             if before:
                 fs.rm_file(f"{path}.json")
@@ -120,7 +156,17 @@ class ShardWriter:
 def write_shard(
     root: str, name: str, samples: Iterable[tuple[str, Sample]], records: Iterable[ObjectRecord]
 ) -> ShardManifest:
-    """A whole shard at once; `records` is read after `samples` is used up."""
+    """Write and commit a whole shard.
+
+    Args:
+        root: Folder or URL of the shards.
+        name: Name of the shard.
+        samples: Uid and sample of each object.
+        records: Record of each object; iterated after `samples` is exhausted.
+
+    Returns:
+        The manifest.
+    """
     with ShardWriter(root, name) as shard:
         for uid, sample in samples:
             shard.add(uid, sample)
@@ -128,10 +174,10 @@ def write_shard(
 
 
 def read_manifests(root: str, kind: Kind) -> list[ShardManifest]:
-    """The committed shards of a root, in order.
+    """Return the manifests of the committed shards at `root`, in order.
 
     Raises:
-        UserError: the root is missing, or holds no committed shard of this kind.
+        UserError: The root is missing, or holds no committed shard of this kind.
     """
     markers = find_markers(root, kind)
     if not markers:
@@ -143,20 +189,35 @@ def read_manifests(root: str, kind: Kind) -> list[ShardManifest]:
 
 
 def find_markers(root: str, kind: Kind) -> list[ShardManifest]:
-    """As `read_markers`, but a root without shards has none."""
+    """Return the manifests of the committed shards at `root`, in order; an empty list where there are none.
+
+    Raises:
+        UserError: A manifest is invalid.
+    """
     return [
         _parse_marker(path, contents) for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
     ]
 
 
 def read_plan(root: str) -> dict[str, Any] | None:
-    """What the shards at `root` were begun with (`plan.json`), or None where nothing says so."""
+    """Return the plan of the shards at `root` (`plan.json`), or None where the file is missing."""
     contents = read_file(f"{root}/plan.json")
     return None if contents is None else json.loads(contents)
 
 
 def require_same_plan(root: str, plan: Mapping[str, object], kind: Kind = "views") -> None:
-    """Refuse to continue shards that were made with another plan; write it where there are none."""
+    """Check that the shards at `root` were made with `plan`; write the plan where there are no shards.
+
+    Partial files of killed writers are removed first.
+
+    Args:
+        root: Folder or URL of the shards.
+        plan: Settings that determine the contents of the shards.
+        kind: Kind of the shards.
+
+    Raises:
+        UserError: The shards were made with another plan, or have none.
+    """
     sweep(root)
     if not find_markers(root, kind):
         write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
@@ -171,15 +232,17 @@ def require_same_plan(root: str, plan: Mapping[str, object], kind: Kind = "views
 
 
 def find_tars(root: str, kind: Kind) -> list[str]:
-    """Names of the shards of which there is a tar, committed or not."""
+    """Return the sorted names of the shards that have a tar, committed or not."""
     return sorted(path.rsplit("/", 1)[-1].removesuffix(".tar") for path in _list(root, rf"{kind}-\d{{6}}\.tar"))
 
 
 def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
-    """Stream (uid, sample) from one shard.
+    """Yield (uid, sample) of each object in one shard, read as a stream.
 
     Raises:
-        OSError, ValueError, tarfile.TarError: the tar is missing or damaged.
+        OSError: The tar is missing or cannot be read.
+        ValueError: The tar is damaged.
+        tarfile.TarError: The tar is damaged.
     """
     fs, path = locate(f"{root}/{name}.tar")
     with fs.open(path, "rb") as stream:
@@ -191,7 +254,12 @@ def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
 
 
 def _files(tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, str, bytes]]:
-    """(uid, extension, contents) of each file, none of which can have more than `most` bytes."""
+    """Yield (uid, extension, contents) of each file in the tar, whose size is `most` bytes.
+
+    Raises:
+        ValueError: A file announces more bytes than the tar has.
+        tarfile.TarError: The tar is damaged.
+    """
     for member in tar:
         uid, _, extension = member.name.partition(".")
         if member.isreg() and extension:
@@ -205,7 +273,7 @@ def _files(tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, str, bytes]]:
 
 
 def duplicates(markers: Iterable[ShardManifest]) -> dict[str, str]:
-    """The objects that have the mesh of one before them, each with the uid of the first that has it."""
+    """Return the duplicate objects, each with the uid of the first object that has an equal mesh hash."""
     firsts: dict[str, str] = {}
     found = {}
     for record in (record for marker in markers for record in marker.records):
@@ -215,7 +283,7 @@ def duplicates(markers: Iterable[ShardManifest]) -> dict[str, str]:
 
 
 def integrity_error(root: str, marker: ShardManifest) -> str:
-    """What is wrong with a committed shard's tar: one sentence, or an empty string when nothing is."""
+    """Return a message that describes the damage of a committed shard's tar, or an empty string if it is intact."""
     fs, path = locate(f"{root}/{marker.name}.tar")
     try:
         with fs.open(path, "rb") as tar:
@@ -230,21 +298,27 @@ def integrity_error(root: str, marker: ShardManifest) -> str:
 
 
 def view_names(sample: Sample) -> list[str]:
-    """The colour pictures of a view sample, in the order of its cameras; passes lie beside as `NNN.<pass>.<suffix>`."""
+    """Return the extensions of the colour images of a view sample, in the order of its cameras.
+
+    Other render passes are stored as `NNN.<pass>.<suffix>` and are not included.
+    """
     return sorted(filter(VIEW.fullmatch, sample))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
+    """Return the contents of a .npy file that holds `array`."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def npy_array(contents: bytes) -> NDArray[Any]:
-    """The array in a .npy file of format 1.0, a view of `contents` that cannot be written to.
+    """Return the array in a .npy file of format 1.0, as a read-only view of `contents`.
+
+    The size in the header is checked before use, so an untrusted header cannot cause a large allocation.
 
     Raises:
-        ValueError: it is none, or its header does not fit the bytes that are there: no memory is taken on its word.
+        ValueError: The contents are not a .npy file of format 1.0, or the header does not match their size.
     """
     shape, columns_first, dtype, begin = _npy_header(contents[:NPY_HEADER])
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(contents) - begin:
@@ -254,7 +328,7 @@ def npy_array(contents: bytes) -> NDArray[Any]:
 
 @functools.lru_cache(maxsize=256)
 def _npy_header(contents: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether columns come first, type, and where the data begin. All the arrays of a shard share a few."""
+    """Return the shape, the Fortran-order flag, the type and the offset of the data; cached, as few headers differ."""
     stream = io.BytesIO(contents)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("a .npy file of another format than 1.0")
@@ -268,7 +342,7 @@ def _list(root: str, pattern: str) -> list[str]:
 def _cat_all(root: str, pattern: str) -> dict[str, bytes]:
     paths = _list(root, pattern)
     fs, _ = locate(root)
-    # fs.cat would expand `[`, `*` and `?` in the paths; this reads as many at a time.
+    # fs.cat would expand `[`, `*` and `?` in the paths; cat_ranges does not, and is as concurrent.
     return dict(zip(paths, fs.cat_ranges(paths, None, None, on_error="raise"), strict=True))
 
 

@@ -1,10 +1,10 @@
-"""How far a rendering is, from the `progress.json` beside its shards.
+"""Show the progress of a rendering from the `progress.json` next to its shards.
 
     python -m pipeline.status path=outputs/views
     python -m pipeline.status path=s3://bucket/views watch=5
 
-It can be asked from any machine that reads the output, while the rendering runs and afterwards. Of a run that was
-killed, or that left no progress.json, it shows what the committed shards hold.
+The command works on any machine that can read the output, during the rendering and afterwards. For a run that was
+killed or has no progress.json, it shows the contents of the committed shards.
 """
 
 import sys
@@ -16,11 +16,16 @@ from pipeline.config import StatusConfig
 from pipeline.progress import Progress, read
 
 BAR = 24  # columns
-NODES = 20  # that are listed; a cluster's others are summed up
-CLEAR = "\x1b[H\x1b[J"
+NODES = 20  # maximum number of listed nodes; the others are summed in one line
+CLEAR = "\x1b[H\x1b[J"  # ANSI: move the cursor to the top left and clear the screen
 
 
 def main(config: StatusConfig) -> None:
+    """Print the progress of the run at `config.path`, every `config.watch` seconds while it runs.
+
+    Raises:
+        UserError: The path is not the output of a rendering.
+    """
     while True:
         now = time.time()
         progress = read(config.path, now)
@@ -35,7 +40,13 @@ def main(config: StatusConfig) -> None:
 
 
 def lines(progress: Progress, path: str, now: float) -> list[str]:
-    """The whole picture, at most 80 columns wide but for the path."""
+    """Return the lines of the status report, at most 80 columns wide except for the path.
+
+    Args:
+        progress: Progress to report.
+        path: Output of the run, as the user named it.
+        now: Current time, in seconds since the epoch.
+    """
     share = progress.done / progress.total if progress.total else 1.0
     counts = f"{progress.done:,} of {progress.total:,} objects"
     text = [f"{path}: {_state(progress, now)}", f"{_bar(share)} {share:4.0%}  {counts}{_left(progress)}", ""]

@@ -1,4 +1,4 @@
-"""Where a stage's output lies: a folder, or any URL that fsspec reads (`s3://bucket/folder`)."""
+"""Access to the output of a stage: a local folder, or any URL that fsspec reads (`s3://bucket/folder`)."""
 
 import os
 import re
@@ -13,28 +13,28 @@ from fsspec.implementations.local import LocalFileSystem
 
 from conf.options import UserError
 
-# Object stores: what is put there appears whole or not at all, folders need not be made, and making one would make
-# a bucket of a misspelt name.
+# Object stores write a file atomically and need no folders. Creating a folder there could create a bucket with a
+# misspelt name.
 STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
-ASIDE = re.compile(r"\.[0-9a-f]{8}\.part$")  # end of the name of a file that is not whole yet
+ASIDE = re.compile(r"\.[0-9a-f]{8}\.part$")  # suffix of a file that is still being written
 
 
 def locate(url: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of `url` and the absolute path on it.
 
-    A name without `://` is a path of this machine as it stands: fsspec would expand `~user` and split at `::`.
+    A name without `://` is used as a local path unchanged, because fsspec would expand `~user` and split at `::`.
     """
     if "://" not in url:
         return LocalFileSystem(), os.path.abspath(url)
     fs, path = fsspec.core.url_to_fs(normalised(url))
-    fs.invalidate_cache()  # others write there too
+    fs.invalidate_cache()  # other processes write to the file system too
     return fs, path
 
 
 def normalised(url: str) -> str:
-    """Return the one spelling of a place that all its spellings have.
+    """Return the canonical form of a path or URL.
 
-    A path of this machine becomes absolute, with links followed; a URL loses slashes at its end and doubled ones.
+    A local path becomes absolute, with links resolved. A URL loses trailing and repeated slashes.
     """
     scheme, separator, path = url.partition("://")
     if not separator or scheme == "file":
@@ -43,10 +43,10 @@ def normalised(url: str) -> str:
 
 
 def list_folder(url: str) -> list[str]:
-    """Paths on the file system of what lies in the folder `url`, none where there is no such folder.
+    """Return the paths of the entries of the folder `url`, or an empty list where the folder is missing.
 
     Raises:
-        UserError: the store refuses or does not answer.
+        UserError: The store denies access or does not respond.
     """
     fs, path = locate(url)
     with clear_errors(fs, url):
@@ -57,37 +57,49 @@ def list_folder(url: str) -> list[str]:
 
 
 def read_file(url: str) -> bytes | None:
-    """The contents of a small file, or None where there is none."""
+    """Return the contents of a small file, or None where it is missing.
+
+    Raises:
+        UserError: The store denies access or does not respond.
+    """
     fs, path = locate(url)
     with clear_errors(fs, url):
         return fs.cat_file(path) if fs.exists(path) else None
 
 
 def open_file(url: str) -> Any:
-    """Open a file of any size to read its bytes; raises what its file system raises."""
+    """Open a file of any size for reading in binary mode; exceptions of the file system are passed on unchanged."""
     fs, path = locate(url)
     return fs.open(path, "rb")
 
 
 def is_local(url: str) -> bool:
-    """Whether `url` is a folder of this machine."""
+    """Return whether `url` is on the local file system."""
     return isinstance(locate(url)[0], LocalFileSystem)
 
 
 def write_atomically(url: str, contents: bytes) -> None:
-    """Write a small file so that no reader ever sees half of it."""
+    """Write a small file atomically, so that no reader gets a partial file.
+
+    Raises:
+        UserError: The store denies access or does not respond.
+    """
     with _appearing(url) as (fs, path):
         fs.pipe_file(path, contents)
 
 
 def put_atomically(file: str, url: str) -> None:
-    """Copy a local file of any size (several parts at a time on S3) so that no reader ever sees half of it."""
+    """Copy a local file of any size to `url` atomically, on S3 as a concurrent multipart upload.
+
+    Raises:
+        UserError: The store denies access or does not respond.
+    """
     with _appearing(url) as (fs, path):
         fs.put_file(file, path)
 
 
 def sweep(url: str) -> None:
-    """Remove the files that killed writers left half written in the folder `url`; other files named .part stay."""
+    """Remove the partial files of killed writers in the folder `url`; other files with the suffix .part are kept."""
     fs, _ = locate(url)
     for path in list_folder(url):
         if ASIDE.search(path):
@@ -96,7 +108,10 @@ def sweep(url: str) -> None:
 
 @contextmanager
 def _appearing(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
-    """Where to write what shall appear at `url` at once. Two may write the same file at a time: the later one stays."""
+    """Yield the file system and path to write to; the file is renamed to `url` when the block ends.
+
+    If two processes write one file concurrently, the later one replaces the earlier one.
+    """
     fs, path = locate(url)
     with clear_errors(fs, url):
         if STORES & set([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
@@ -115,7 +130,15 @@ def _appearing(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
 
 @contextmanager
 def clear_errors(fs: AbstractFileSystem, url: str) -> Iterator[None]:
-    """Turn a store's own exceptions (no such bucket, no credentials, no network) into one sentence."""
+    """Convert exceptions of a remote store (no such bucket, no credentials, no network) to a UserError.
+
+    Args:
+        fs: File system in use; exceptions of the local file system are passed on unchanged.
+        url: Address for the message.
+
+    Raises:
+        UserError: The store raised an exception.
+    """
     try:
         yield
     except UserError:

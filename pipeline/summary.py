@@ -1,4 +1,4 @@
-"""What a run that makes shards ends with: its failures by reason, where the shards are, and the exit code."""
+"""Summary at the end of a run that makes shards: failures by reason, location of the shards, exit code."""
 
 import sys
 from collections import Counter
@@ -10,9 +10,17 @@ from pipeline.shards import Kind, ObjectRecord
 def summarise(
     output: str, records: Collection[ObjectRecord], max_failure_rate: float, hint: str, kind: Kind = "views"
 ) -> int:
-    """Print it; 1 where more than `max_failure_rate` of the objects have no views (or latents), else 0.
+    """Print the summary of a run and return its exit code.
 
-    `hint` says where to read more about failures; "{reasons}" in it becomes theirs, with commas.
+    Args:
+        output: Folder or URL of the shards.
+        records: Record of each object.
+        max_failure_rate: Allowed fraction of failed objects.
+        hint: Sentence printed after failures; "{reasons}" in it is replaced by the comma-separated reasons.
+        kind: Kind of the shards.
+
+    Returns:
+        1 where the fraction of failed objects exceeds `max_failure_rate`, else 0.
     """
     failed = Counter(record.reason for record in records if record.status == "failed")
     rate = failed.total() / len(records)

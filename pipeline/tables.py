@@ -1,4 +1,4 @@
-"""What became of each object, and whose work it is, as tables beside the shards: objects.csv and licenses.csv."""
+"""Tables next to the shards: outcome of each object (objects.csv), and licences and authors (licenses.csv)."""
 
 import csv
 import io
@@ -15,9 +15,13 @@ LICENSES = ("uid", "license", "author", "source")
 
 
 def write_tables(root: str, jobs: Iterable[ShardJob]) -> None:
-    """Write both anew from the committed shards at `root` and the assets of `jobs`; CSV as of RFC 4180, UTF-8.
+    """Write objects.csv and licenses.csv, as CSV of RFC 4180 in UTF-8.
 
-    objects.csv has every object, licenses.csv those that have views: the ones to give credit for.
+    objects.csv lists all objects. licenses.csv lists the objects with views, whose authors need credit.
+
+    Args:
+        root: Folder or URL of the committed shards.
+        jobs: Jobs of all shards, for the assets.
     """
     assets = {asset.uid: asset for job in jobs for asset in job.assets}
     markers = find_markers(root, "views")

@@ -1,10 +1,10 @@
-"""Check shards against their markers and their contract; exit code 1 and a list where one is damaged or missing.
+"""Check shards against their manifests and the shard format; list damaged or missing shards and exit with code 1.
 
     python -m pipeline.verify path=outputs/views
 
-Every tar is read in full: its size and sha256, one sample per object that succeeded, and in each sample pictures
-that decode (or the latents of as many views) and as many cameras. To mend a damaged shard, delete its .tar and .json
-and run the command that made it again.
+Every tar is read in full. The checks cover its size and sha256, one sample per object that succeeded, and in each
+sample images that can be decoded (or latents) and one camera per view. To repair a damaged shard, delete its .tar and
+.json and run the command that made it again.
 """
 
 import io
@@ -33,6 +33,14 @@ from pipeline.shards import (
 
 
 def main(config: VerifyConfig) -> int:
+    """Check all shards at `config.path` and print the result.
+
+    Returns:
+        Exit code: 1 where a shard is damaged or missing, else 0.
+
+    Raises:
+        UserError: The path holds no committed shard.
+    """
     kind: Kind = "latents" if find_markers(config.path, "latents") else "views"
     markers = read_manifests(config.path, kind)
     damaged = 0
@@ -53,7 +61,7 @@ def main(config: VerifyConfig) -> int:
 
 
 def _missing(root: str, markers: list[ShardManifest]) -> int | None:
-    """How many shards the run's plan has that are not committed; None while a run does not know how many it makes."""
+    """Return the number of planned shards that are not committed, or None where the plan has no number of shards."""
     plan = read_plan(root)
     if plan is None:
         return 0
@@ -62,7 +70,7 @@ def _missing(root: str, markers: list[ShardManifest]) -> int | None:
 
 
 def _contents_fault(root: str, marker: ShardManifest) -> str:
-    """What breaks the contract inside a tar whose bytes are the ones that were written."""
+    """Return a message that describes the first invalid sample of a tar with the correct sha256, or an empty string."""
     try:
         found = []
         for uid, sample in read_samples(root, marker.name):
@@ -75,6 +83,10 @@ def _contents_fault(root: str, marker: ShardManifest) -> str:
 
 
 def sample_fault(sample: Sample) -> str:
+    """Return a message that describes the fault of a view sample, or an empty string if it is valid.
+
+    A valid sample has `N` images in RGBA or RGB that can be decoded, finite cameras `[N, 3, 4]` and metadata.
+    """
     views = view_names(sample)
     if missing := {"cameras.npy", "meta.json"} - set(sample):
         return f"no {' and no '.join(sorted(missing))}"
@@ -84,12 +96,16 @@ def sample_fault(sample: Sample) -> str:
     for name in views:
         with Image.open(io.BytesIO(sample[name])) as image:
             image.load()
-            if image.mode not in ("RGBA", "RGB"):  # WebP leaves alpha out where no pixel is transparent
+            if image.mode not in ("RGBA", "RGB"):  # WebP omits the alpha channel of an opaque image
                 return f"{name} is {image.mode}, not RGBA"
     return ""
 
 
 def latents_fault(sample: Sample) -> str:
+    """Return a message that describes the fault of a latent sample, or an empty string if it is valid.
+
+    A valid sample has finite cameras `[N, 3, 4]`, moments `[N, …]` and embeddings `[N, …]`, and metadata.
+    """
     if missing := {"embedding.npy", "cameras.npy", "meta.json"} - set(sample):
         return f"no {' and no '.join(sorted(missing))}"
     moments, embedding, cameras = (npy_array(sample[f"{name}.npy"]) for name in ("moments", "embedding", "cameras"))

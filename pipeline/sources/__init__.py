@@ -1,4 +1,4 @@
-"""Where objects come from. Each source is a dataclass that is also its configuration (`objects=<name>`)."""
+"""Sources of 3D objects. Each source is a dataclass that is also its configuration (`objects=<name>`)."""
 
 from pipeline.sources.folder import FolderObjects
 from pipeline.sources.objaverse import ObjaverseObjects

@@ -1,4 +1,4 @@
-"""A folder of downloads that is kept below a size: what was not used for longest makes room."""
+"""Size-limited folder of downloads that evicts the least recently used files."""
 
 import contextlib
 import fcntl
@@ -7,16 +7,26 @@ import shutil
 import time
 from pathlib import Path
 
-LEDGER = "bytes"  # the file that holds how many bytes there are, and that is locked while they change
-ABANDONED = 3600.0  # seconds after which nobody is writing a .part any more
+LEDGER = "bytes"  # file with the total size of the cache in bytes; locked while the total changes
+ABANDONED = 3600.0  # seconds without a change after which a .part file counts as abandoned
 
 
 def take(cached: Path, folder: Path) -> Path:
-    """`cached` under its name in `folder`, where it stays whatever becomes of the cache.
+    """Link `cached` into `folder`, so that the file survives eviction from the cache.
 
-    A hard link; a copy where the file systems differ. Raises FileNotFoundError where it is not cached.
+    The file is copied where a hard link is impossible, for example across file systems.
+
+    Args:
+        cached: File in the cache. Its modification time is set to now, as the time of last use.
+        folder: Folder that receives the file under its own name.
+
+    Returns:
+        Path of the file in `folder`.
+
+    Raises:
+        FileNotFoundError: `cached` does not exist.
     """
-    os.utime(cached)  # the time of its last use
+    os.utime(cached)  # eviction orders files by this time
     taken = folder / cached.name
     try:
         os.link(cached, taken)
@@ -28,10 +38,16 @@ def take(cached: Path, folder: Path) -> Path:
 
 
 def make_room(root: Path, added: int, capacity: int) -> None:
-    """Count `added` new bytes below `root`; above `capacity` remove the least recently used down to nine tenths.
+    """Add `added` to the recorded size of the cache and evict files when the size exceeds `capacity`.
 
-    To look through all files after every download would take longer than the download: a ledger keeps the sum, and
-    is put right by a look at the files whenever it exceeds the capacity.
+    Eviction removes the least recently used files until nine tenths of `capacity` remain. A ledger file keeps the
+    total, because listing all files after every download would take longer than the download. The total is
+    recomputed from the files whenever the ledger exceeds `capacity` or cannot be read.
+
+    Args:
+        root: Folder of the cache.
+        added: Size of the new file in bytes.
+        capacity: Maximum size of the cache in bytes.
     """
     root.mkdir(parents=True, exist_ok=True)
     with open(root / LEDGER, "a+") as ledger:
@@ -47,10 +63,10 @@ def make_room(root: Path, added: int, capacity: int) -> None:
 
 
 def _evict(root: Path, capacity: int) -> int:
-    """Remove files if there are more bytes than `capacity`; returns the bytes that remain."""
+    """Remove the least recently used files if the cache exceeds `capacity` bytes; return its size in bytes."""
     files = []
     for path in root.glob("**/*.glb*"):
-        with contextlib.suppress(FileNotFoundError):  # a .part that has just been moved into place
+        with contextlib.suppress(FileNotFoundError):  # another process may just have renamed a .part file
             stat = path.stat()
             if path.suffix == ".glb" or stat.st_mtime < time.time() - ABANDONED:
                 files.append((stat.st_mtime_ns, stat.st_size, path))

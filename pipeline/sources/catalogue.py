@@ -1,7 +1,7 @@
-"""Objaverse's catalogue: where each object lies, its LVIS category, and what its annotation says.
+"""Objaverse catalogue: path, LVIS category and annotation of each object.
 
-The files are brought into the cache of the `objaverse` package as the package keeps them itself, so that a cache
-that is there already is used, and the package reads them from there without a network.
+The catalogue files are downloaded into the cache of the `objaverse` package, in the package's own layout. An existing
+cache is therefore reused, and the package reads the files without network access.
 """
 
 import gzip
@@ -23,13 +23,21 @@ from pipeline.sources.download import Transport, download
 from rendering.failure import RenderFailure
 
 Value = TypeVar("Value")
-DOWNLOADS = 8  # annotation files at a time
+DOWNLOADS = 8  # annotation files downloaded concurrently
 OBJECT_PATH = re.compile(r"glbs/[\w-]+/([\w-]{1,200})\.glb", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an object's annotation says that matters here; None and "" where it says nothing."""
+    """Fields of an object's annotation that filters and tables use.
+
+    Attributes:
+        license: Licence, empty if unknown.
+        author: Name of the author, empty if unknown.
+        triangles: Number of triangles of the GLB, None if unknown.
+        bytes: Size of the GLB in bytes, None if unknown.
+        likes: Number of likes on Sketchfab, None if unknown.
+    """
 
     license: str = ""
     author: str = ""
@@ -40,34 +48,56 @@ class Note:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The dataset at `url`, with its files in `folder`, the package's `hf-objaverse-v1`."""
+    """Catalogue of the Objaverse dataset.
+
+    Attributes:
+        folder: Local folder of the catalogue files, in the layout of the package's `hf-objaverse-v1`.
+        url: Base URL of the dataset.
+        transport: Limits and retries of the downloads.
+    """
 
     folder: Path
     url: str
     transport: Transport
 
     def paths(self) -> dict[str, str]:
-        """Path in the dataset by uid, of all 800,000 objects.
+        """Return the path in the dataset of each of the 800,000 objects, by uid.
 
         Raises:
-            UserError: it cannot be had, or is not what it should be; so do the others.
+            UserError: The file cannot be downloaded, is damaged, or lists an invalid path.
         """
         paths = self._read("object-paths.json.gz", lambda package: package._load_object_paths())
         for uid, path in paths.items():
-            # It names files to write and addresses to ask for.
+            # The path becomes a local file name and part of a URL, so it must not contain anything else.
             if not (found := OBJECT_PATH.fullmatch(path)) or found[1] != uid:
                 raise UserError(f"{self.folder / 'object-paths.json.gz'} lists {uid!r} at {path!r}, which is no object")
         return paths
 
     def categories(self) -> dict[str, list[str]]:
-        """Uids by LVIS category."""
+        """Return the uids of each LVIS category.
+
+        Raises:
+            UserError: The file cannot be downloaded or is damaged.
+        """
         return self._read("lvis-annotations.json.gz", lambda package: package.load_lvis_annotations())
 
     def notes(self, folders: list[str]) -> Iterator[dict[str, Any]]:
-        """The annotations of each of `folders` ("000-023"), by uid: one file at a time, since all fill the memory."""
+        """Yield the annotations of each folder, by uid.
+
+        One file is in use at a time, because all annotations together do not fit into memory.
+
+        Args:
+            folders: Names of folders of the dataset, such as "000-023".
+
+        Yields:
+            Annotations by uid, one dictionary per folder, in the order of `folders`.
+
+        Raises:
+            UserError: A file cannot be downloaded or is damaged.
+        """
 
         def read(path: Path) -> dict[str, Any]:
-            # Not by the package's load_annotations: for every file it reads the paths of all objects again.
+            # The package's load_annotations reads the paths of all objects again for every file.
             with gzip.open(path) as file:
                 return json.load(file)
 
@@ -81,11 +111,11 @@ class Catalogue:
                 pool.shutdown(cancel_futures=True)
 
     def _read(self, name: str, read: Callable[[Any], Value]) -> Value:
-        """What the package makes of one of its files, after the file is there."""
-        import objaverse  # an import of half a second that only this source needs
+        """Download the file `name` if it is missing and return its contents as `read` parses them with the package."""
+        import objaverse  # imported late: the import takes 0.5 s and only this source needs it
 
         path = self._bring(name)
-        objaverse._VERSIONED_PATH = str(self.folder)  # it has no other way to be told
+        objaverse._VERSIONED_PATH = str(self.folder)  # the package has no public setting for this path
         return self._sound(path, lambda: read(objaverse))
 
     def _bring(self, name: str) -> Path:
@@ -110,7 +140,14 @@ class Catalogue:
 
 
 def note(annotation: dict[str, Any]) -> Note:
-    """An annotation as Sketchfab writes it. Triangles and bytes are those of the GLB."""
+    """Return the fields of a Sketchfab annotation that filters and tables use.
+
+    Args:
+        annotation: Annotation of one object; any field may be missing.
+
+    Returns:
+        The fields, with the triangles and bytes of the GLB file.
+    """
     user = annotation.get("user") or {}
     glb = (annotation.get("archives") or {}).get("glb") or {}
     return Note(
@@ -123,10 +160,13 @@ def note(annotation: dict[str, Any]) -> Note:
 
 
 def _text(value: Any) -> str:
-    """One copy of each; half a surrogate pair, which JSON can hold and a file cannot, becomes a question mark."""
+    """Return `value` as an interned string, with each lone surrogate replaced by a question mark.
+
+    JSON can hold a lone surrogate, but a UTF-8 file cannot.
+    """
     return sys.intern(str(value or "").encode(errors="replace").decode())
 
 
 def _number(*values: Any) -> int | None:
-    """The first that is one."""
+    """Return the first of `values` that is a number, as an integer, or None."""
     return next((int(value) for value in values if isinstance(value, int | float)), None)

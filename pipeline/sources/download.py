@@ -1,4 +1,13 @@
-"""One file over HTTP: streamed aside, continued where it broke off, tried again, checked, moved into place."""
+"""Resumable download of one file over HTTP with retries, limits and an integrity check.
+
+The body is streamed to `<path>.part`, checked, and renamed to `path`. huggingface_hub's download is not used, because
+this module enforces the following for any URL, not for the Hugging Face Hub alone:
+
+- a total deadline for the file, including all attempts and waits,
+- a read timeout for each attempt,
+- a byte limit, applied to the announced size and to the bytes received,
+- removal of the partial file when a download fails.
+"""
 
 import fcntl
 import functools
@@ -24,30 +33,46 @@ from urllib3.exceptions import HTTPError
 from rendering.failure import RenderFailure
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-LONGEST_WAIT = 60.0  # seconds, unless the server asks for more
-BLOCK = 1 << 16
+LONGEST_WAIT = 60.0  # seconds; a longer Retry-After of the server takes precedence
+BLOCK = 1 << 16  # bytes per read
 
 
 @dataclass(frozen=True)
 class Transport:
-    """How hard a file is tried for. The n-th wait is drawn from [0, backoff · 2ⁿ] (full jitter)."""
+    """Retries and limits of a download.
+
+    Attributes:
+        retries: Number of attempts after the first one.
+        backoff: Base of the wait in seconds; the n-th wait is drawn from [0, backoff · 2ⁿ] (full jitter).
+        timeout: Seconds without a received byte after which an attempt fails.
+        deadline: Seconds for the file, including all attempts and waits.
+        max_bytes: Maximum size of the file in bytes.
+    """
 
     retries: int = 6
-    backoff: float = 1.0  # seconds
-    timeout: float = 30.0  # seconds without a byte
-    deadline: float = 900.0  # seconds for the file, all attempts and waits together
+    backoff: float = 1.0
+    timeout: float = 30.0
+    deadline: float = 900.0
     max_bytes: int = 2 * 10**9
 
 
 def download(url: str, path: Path, transport: Transport = Transport()) -> int:
-    """Bring `url` to `path`; returns the bytes of the file, or 0 when somebody else has brought it meanwhile.
+    """Download `url` to `path`.
 
-    `<path>.part` holds what there is so far. A killed download is continued from it, one that is given up removes it.
-    Threads and processes that want the same file wait for the one that is at it. The size is checked against what
-    the server announces, the sha256 where Hugging Face says it (X-Linked-Etag).
+    `<path>.part` holds the bytes received so far. A download that was killed resumes from this file; a download that
+    fails removes it. Threads and processes that download the same file wait for the first of them. The size is checked
+    against the size that the server announces, and the sha256 where Hugging Face sends one (X-Linked-Etag).
+
+    Args:
+        url: Address of the file.
+        path: Local path of the file; missing folders are created.
+        transport: Retries and limits.
+
+    Returns:
+        Size of the file in bytes, or 0 when `path` already exists.
 
     Raises:
-        RenderFailure: `download`, and why it cannot be had.
+        RenderFailure: The download failed (reason `download`, with the cause as its detail).
         OSError: `path` cannot be written.
     """
     until = time.monotonic() + transport.deadline
@@ -70,7 +95,12 @@ def download(url: str, path: Path, transport: Transport = Transport()) -> int:
 
 @dataclass
 class _Part:
-    """A file under way, open for appending. `etag` is that of the body that its bytes come from, if known."""
+    """Partial file, open for appending.
+
+    Attributes:
+        file: The open file.
+        etag: Strong ETag of the response that the bytes come from, empty if unknown.
+    """
 
     file: BufferedRandom
     etag: str = ""
@@ -81,7 +111,7 @@ class _Part:
 
 
 class _Again(Exception):
-    """An attempt failed, and another may not. `wait` are the seconds that the server asked for."""
+    """Failed attempt that may be retried. `wait` is the delay in seconds that the server requested."""
 
     def __init__(self, sentence: str, wait: float = 0.0):
         super().__init__(sentence)
@@ -89,7 +119,7 @@ class _Again(Exception):
 
 
 def _persist(url: str, part: _Part, transport: Transport, until: float) -> None:
-    jitter = random.SystemRandom()  # no state that anybody's seed rules
+    jitter = random.SystemRandom()  # independent of the seed of `random`, so that workers do not wait in step
     for attempt in count():
         try:
             _receive(url, part, transport, until)
@@ -106,7 +136,7 @@ def _persist(url: str, part: _Part, transport: Transport, until: float) -> None:
 
 
 def _receive(url: str, part: _Part, transport: Transport, until: float) -> None:
-    """One attempt: the rest of the file, or all of it where the server cannot or must not continue."""
+    """Make one attempt: request the rest of the file, or all of it where it cannot be resumed."""
     offset = part.file.seek(0, os.SEEK_END)
     headers = {"Accept-Encoding": "identity"}
     if offset:
@@ -132,7 +162,7 @@ def _append(
     url: str, answer: requests.Response, part: _Part, transport: Transport, until: float, total: int | None
 ) -> None:
     size = part.file.seek(0, os.SEEK_END)
-    # As much as one call to the socket gives: to wait for a whole block would be to wait without a deadline.
+    # read1 returns after one read of the socket. Waiting for a whole block could exceed the deadline.
     while block := answer.raw.read1(BLOCK, decode_content=False):
         size += len(block)
         if max(size, total or 0) > transport.max_bytes:
@@ -154,14 +184,14 @@ def _check_status(url: str, answer: requests.Response, part: _Part) -> None:
 
 
 def _total(answer: requests.Response, part: _Part, offset: int, sha256: str) -> int | None:
-    """The size of the whole file, if the server says it. A body from the start begins the file anew."""
+    """Return the announced size of the whole file in bytes, or None; truncate the partial file for a full response."""
     if answer.status_code == 200:
         part.file.truncate(0)
         length = answer.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
     if not span or int(span[1]) != offset or not (part.etag or sha256):
-        # Without anything to know the file by, the two halves might be of different files.
+        # Without an ETag or a sha256 the two parts could come from different versions of the file.
         part.start_over()
         raise _Again("the server cannot continue the file")
     return int(span[2])
@@ -180,7 +210,7 @@ def _check(part: _Part, total: int | None, sha256: str) -> None:
 
 
 def _promised_sha256(answer: requests.Response) -> str:
-    """Hugging Face says it on the answer that points to where the file lies."""
+    """Return the sha256 that Hugging Face sends with its redirect (X-Linked-Etag), or an empty string."""
     for step in (*answer.history, answer):
         if found := re.fullmatch(r'"?([0-9a-f]{64})"?', step.headers.get("X-Linked-Etag", "")):
             return found[1]
@@ -189,11 +219,11 @@ def _promised_sha256(answer: requests.Response) -> str:
 
 def _strong_etag(answer: requests.Response) -> str:
     etag = answer.headers.get("ETag", "")
-    return etag if etag.startswith('"') else ""  # a weak one, W/"…", promises no equal bytes
+    return etag if etag.startswith('"') else ""  # a weak ETag, W/"…", does not guarantee equal bytes
 
 
 def _seconds(retry_after: str) -> float:
-    """Retry-After is a number of seconds or a date; nonsense is no wish at all."""
+    """Return the delay in seconds of a Retry-After header, a number or a date; 0 if the header is invalid."""
     if retry_after.isdigit():
         return float(retry_after)
     try:
@@ -204,7 +234,7 @@ def _seconds(retry_after: str) -> float:
 
 
 def _in_short(error: Exception) -> str:
-    """The innermost reason; requests wraps it in a page."""
+    """Return the message of the innermost exception, without the long text that requests puts around it."""
     inner: Any = error
     while True:
         reason = getattr(inner, "reason", None) or next(iter(getattr(inner, "args", ())), None)
@@ -215,7 +245,11 @@ def _in_short(error: Exception) -> str:
 
 @contextmanager
 def _locked(path: Path, until: float) -> Iterator[BufferedRandom]:
-    """`path`, created where it is not, open for appending and reading and held against all others."""
+    """Open `path` for appending and reading, created if missing, with an exclusive lock.
+
+    Raises:
+        RenderFailure: Another process still holds the lock at `until` (monotonic clock, seconds).
+    """
     while True:
         with open(path, "a+b") as file:
             try:
@@ -230,7 +264,7 @@ def _locked(path: Path, until: float) -> Iterator[BufferedRandom]:
 
 
 def _same_file(file: BufferedRandom, path: Path) -> bool:
-    """Whether `path` still is the file that was opened, and was not moved into place meanwhile."""
+    """Return whether `path` still is the opened file; another process may have renamed it in the meantime."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
@@ -239,7 +273,10 @@ def _same_file(file: BufferedRandom, path: Path) -> bool:
 
 @functools.cache
 def _session() -> requests.Session:
-    """Connections of this process, kept open: most objects are small. Without cookies, threads may share it."""
+    """Return the HTTP session of this process.
+
+    Connections stay open, because most objects are small. The session accepts no cookies, so threads can share it.
+    """
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.max_redirects = 5

@@ -1,4 +1,4 @@
-"""Objects from a folder of any depth."""
+"""Source of objects in a local folder of any depth."""
 
 import csv
 import hashlib
@@ -19,15 +19,15 @@ from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
 
 MANIFEST = "objects.csv"
-NO_OBJECTS = ("__MACOSX", "$RECYCLE.BIN")  # folders of operating systems; names with a leading dot are skipped as well
+NO_OBJECTS = ("__MACOSX", "$RECYCLE.BIN")  # system folders; names with a leading dot are skipped as well
 
 
 @dataclass(frozen=True)
 class FolderObjects:
-    """Every file below `path` in a format that Blender reads, or those that its `objects.csv` lists.
+    """Source of all files below `path` in a format that Blender reads, or of the files that `objects.csv` lists.
 
-    The manifest has the columns uid and path, and optionally license and author. Without one, linked folders are
-    searched too, and hidden files and folders are skipped.
+    The manifest `objects.csv` has the columns uid and path, and optionally license and author. Without a manifest,
+    linked folders are searched too, and hidden files and folders are skipped.
     """
 
     downloads: ClassVar[bool] = False
@@ -35,6 +35,11 @@ class FolderObjects:
     limit: int | None = option(None, "take only the first so many objects")
 
     def find(self) -> list[Asset]:
+        """Return the objects of the folder: in the order of the manifest, or sorted by path without one.
+
+        Raises:
+            UserError: The folder is missing or has no objects, the manifest is invalid, or `limit` is below 1.
+        """
         root = Path(self.path)
         if self.limit is not None and self.limit < 1:
             raise UserError(f"objects.limit={self.limit}: ask for at least one object")
@@ -46,9 +51,15 @@ class FolderObjects:
         return assets[: self.limit]
 
     def folder(self) -> Path:
+        """Return the absolute path of the folder, which Blender reads directly."""
         return Path(self.path).absolute()
 
     def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
+        """Return the path of the object's file in the source folder.
+
+        Raises:
+            RenderFailure: The path is not UTF-8 (`unreadable`), or lies outside the source folder (`missing`).
+        """
         if asset.fault:
             raise RenderFailure("unreadable", asset.fault)
         # Links are followed: a user who places a link in the folder means its target.
@@ -70,14 +81,14 @@ def _walked(root: Path) -> list[Asset]:
 def _files(root: Path) -> list[Path]:
     """Return the paths, relative to `root` and sorted, of all files in a supported format below it.
 
-    Linked folders are searched after all others, and no folder twice: neither a cycle of links nor two links to one
-    folder repeats a file. A link to a folder that contains `root` is not followed. A linked file that does not exist
-    is listed, so that it is recorded as missing.
+    Linked folders are searched after all others. No folder is searched twice, so neither a cycle of links nor two
+    links to one folder repeat a file. A link to a folder that contains `root` is not followed. A link to a missing
+    file is listed, so that the object is recorded as missing.
     """
     found: list[Path] = []
     searched: set[str] = set()
     starts = [root]
-    for start in starts:  # grows by the linked folders below it
+    for start in starts:  # the loop appends the linked folders that it finds
         for folder, names, files in os.walk(start, onerror=_report_unreadable):
             names[:] = sorted(name for name in names if not name.startswith(".") and name not in NO_OBJECTS)
             if (real := os.path.realpath(folder)) in searched:
@@ -93,7 +104,7 @@ def _files(root: Path) -> list[Path]:
 
 def _is_followed(folder: Path, root: Path) -> bool:
     if not folder.is_symlink():
-        return False  # os.walk enters it
+        return False  # os.walk already enters plain folders
     if root.resolve().is_relative_to(folder.resolve()):
         print(f"objects.path: skipped the link {str(folder)!r}, which leads to a folder around it", file=sys.stderr)
         return False
@@ -101,7 +112,7 @@ def _is_followed(folder: Path, root: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether `path` is a regular file, or a link to none that can be read."""
+    """Return whether `path` is a regular file or a broken link."""
     return os.path.isfile(path) or not os.path.exists(path)
 
 
@@ -112,8 +123,8 @@ def _report_unreadable(error: OSError) -> None:
 def _uids(paths: list[Path]) -> list[str]:
     """Return a uid for each path: its folders and stem joined by dashes.
 
-    Files that differ in the suffix alone get it too. Paths that still share a uid, such as `a/b.glb` and `a-b.glb`,
-    get a hash.
+    Paths that differ only in the suffix get the suffix appended. Paths that still share a uid, such as `a/b.glb` and
+    `a-b.glb`, get a hash.
     """
     stems = ["-".join(path.with_suffix("").parts) for path in paths]
     uids = [_uid(stem, _bytes(path)) for stem, path in zip(stems, paths, strict=True)]
@@ -154,7 +165,7 @@ def _listed(manifest: Path) -> list[Asset]:
 def _uid(name: str, source: bytes) -> str:
     """Return `name` if it can be the key of a shard, else its valid characters and a hash of `source`.
 
-    The uid of an object decides its cameras and its split, so it follows from its own path alone.
+    The uid of an object determines its cameras and its split, so it depends on the object's own path only.
     """
     return name if UID.fullmatch(name) else _hashed(name, source)
 

@@ -1,4 +1,4 @@
-"""Objects of Objaverse 1.0: what to take of its 800,000, and how they get here."""
+"""Source of Objaverse 1.0 objects: selection among 800,000 objects, download and cache."""
 
 import difflib
 import json
@@ -25,10 +25,11 @@ LICENSES = ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd", "cc0")
 
 @dataclass(frozen=True)
 class ObjaverseObjects:
-    """The catalogue's objects that pass all filters, in a seeded order so that any `limit` is a fair sample.
+    """Source of the Objaverse objects that pass all filters, in a seeded order so that any `limit` is a random sample.
 
-    What was downloaded by the `objaverse` package is used and left alone; own downloads lie beside it in `rendered`,
-    and the least recently used of them make room for new ones. On a cluster every node has its own cache.
+    Files that the `objaverse` package downloaded are used and never removed. Downloads of this source are kept next to
+    them in the folder `rendered`, where the least recently used files are evicted. Each node of a cluster has its own
+    cache.
     """
 
     downloads: ClassVar[bool] = True
@@ -53,6 +54,11 @@ class ObjaverseObjects:
     deadline: float = option(900.0, "seconds after which a download is given up")
 
     def find(self) -> list[Asset]:
+        """Return the objects that pass all filters, in the seeded order, up to `limit`.
+
+        Raises:
+            UserError: An option is invalid, the catalogue cannot be read, or no object passes a filter.
+        """
         self._check()
         catalogue = Catalogue(self.folder(), self._url(), self._transport())
         paths = catalogue.paths()
@@ -69,6 +75,7 @@ class ObjaverseObjects:
         return [assets[uid] for uid in uids if uid in assets][: self.limit]
 
     def folder(self) -> Path:
+        """Return the folder of the catalogue and of the files that the `objaverse` package downloaded."""
         if self.cache is not None:
             return Path(self.cache).expanduser().absolute() / "hf-objaverse-v1"
         import objaverse
@@ -76,6 +83,14 @@ class ObjaverseObjects:
         return Path(objaverse.BASE_PATH) / "hf-objaverse-v1"
 
     def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
+        """Return the local file of the object, downloaded first if no cache has it.
+
+        A file of this source's own cache is linked into the scratch `folder`, so that eviction cannot remove it.
+
+        Raises:
+            RenderFailure: The download failed.
+            UserError: The cache cannot be written.
+        """
         theirs = self.folder() / asset.origin
         if theirs.is_file():
             return theirs
@@ -86,7 +101,7 @@ class ObjaverseObjects:
                 try:
                     taken = take(ours / asset.origin, folder)
                     break
-                except FileNotFoundError:  # not there yet, or made room for another the moment it was
+                except FileNotFoundError:  # not downloaded yet, or evicted right after the download
                     added = download(f"{self._url()}/{asset.origin}", ours / asset.origin, self._transport())
             if added:
                 make_room(ours, added, int(self.cache_gigabytes * 10**9))
@@ -116,7 +131,7 @@ class ObjaverseObjects:
                 raise UserError(f"objects.{name}={getattr(self, name)} must not be negative")
 
     def _filters(self) -> dict[str, Callable[[Note], bool]]:
-        """What a note has to pass, by the option that asks for it. A count that is not known passes no bound."""
+        """Return the active filters by option. An object with an unknown count does not pass a bound on this count."""
         fewest, most, likes = self.min_triangles, self.max_triangles, self.min_likes
         licenses, megabytes = self.licenses, self.max_megabytes
         filters: dict[str, Callable[[Note], bool]] = {}
@@ -140,7 +155,11 @@ class ObjaverseObjects:
 def _annotated(
     uids: list[str], paths: dict[str, str], catalogue: Catalogue, filters: dict[str, Callable[[Note], bool]]
 ) -> dict[str, Asset]:
-    """Those of `uids` that pass all `filters`, as assets with their rights."""
+    """Return the assets, with licence and author, of the `uids` that pass all `filters`.
+
+    Raises:
+        UserError: No object passes a filter.
+    """
 
     def folder(uid: str) -> str:
         return paths[uid].split("/")[1]
@@ -180,7 +199,11 @@ def _categories(names: list[str], categories: dict[str, list[str]]) -> set[str]:
 
 
 def _listed(path: str, known: Container[str]) -> set[str]:
-    """The uids that a file names: one per line, or a JSON list; folders and .glb about them do not matter."""
+    """Return the uids in a file with one uid per line or a JSON list; folders and the suffix .glb are ignored.
+
+    Raises:
+        UserError: The file cannot be read, or names an object that is not in `known`.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         names = json.loads(text) if text.lstrip().startswith("[") else text.split()

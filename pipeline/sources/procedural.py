@@ -1,4 +1,4 @@
-"""Objects that Blender builds on the spot: furniture, vessels, vehicles, creatures. No download, no licence."""
+"""Source of objects that Blender generates: furniture, vessels, vehicles, creatures. No download, no licence."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -13,7 +13,7 @@ from rendering.procedural import KINDS
 
 @dataclass(frozen=True)
 class ProceduralObjects:
-    """`count` seeded objects that take the kinds in turn."""
+    """Source of `count` seeded procedural objects that cycle through the kinds."""
 
     downloads: ClassVar[bool] = False
     count: int = option(96, "how many objects")
@@ -21,6 +21,11 @@ class ProceduralObjects:
     kinds: list[str] = option([], f"kinds to take in turn, as [chair,car]; by default all {len(KINDS)}")
 
     def find(self) -> list[Asset]:
+        """Return the objects; the seed and the kind of each follow from its index.
+
+        Raises:
+            UserError: `count` is below 1, or a kind is unknown.
+        """
         if self.count < 1:
             raise UserError(f"objects.count={self.count}: ask for at least one object")
         if unknown := set(self.kinds) - set(KINDS):
@@ -29,9 +34,11 @@ class ProceduralObjects:
         return [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in enumerate(kinds)]
 
     def folder(self) -> None:
+        """Return None, because all files are made in the scratch folder."""
         return None
 
     def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
+        """Build the object in Blender and return its GLB file in the scratch `folder`."""
         _, kind, seed = asset.origin.split(":")
         path = folder / f"{asset.uid}.glb"
         renderer.build(kind, int(seed), path)

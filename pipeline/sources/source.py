@@ -1,4 +1,4 @@
-"""What a source of 3D objects is: a list of assets, each of which can be brought to a local file."""
+"""Interface of a source of 3D objects: a list of assets, each of which can be fetched as a local file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from rendering.blender_process import BlenderProcess
 
 @dataclass(frozen=True)
 class Asset:
-    """One object.
+    """One 3D object of a source.
 
     Attributes:
-        uid: Its key in the shards.
-        origin: Its path inside the source, its URL or its recipe.
-        license: Its licence, empty if unknown.
-        author: Its author, empty if unknown.
-        fault: Why the source cannot provide it; empty for most.
+        uid: Key of the object in the shards.
+        origin: Path inside the source, URL, or parameters of a procedural object.
+        license: Licence, empty if unknown.
+        author: Author, empty if unknown.
+        fault: Reason why the source cannot provide the object, empty if it can.
     """
 
     uid: str
@@ -27,32 +27,42 @@ class Asset:
 
 
 class Source(Protocol):
-    """A frozen dataclass that is its own configuration; it travels to the Ray workers.
+    """Source of 3D objects: a frozen dataclass that is its own configuration and is sent to the Ray workers.
 
-    Where it `downloads`, `fetch` waits for a network, uses no renderer, and is called from several threads at a time.
+    Attributes:
+        downloads: Whether `fetch` uses the network. Such a source does not use the renderer, and its `fetch` is called
+            from several threads concurrently.
     """
 
     downloads: ClassVar[bool]
 
     def find(self) -> list[Asset]:
-        """All objects, in an order that is always the same.
+        """Return all objects in a deterministic order.
 
         Raises:
-            UserError: there are none, and why.
+            UserError: The source has no objects, or its options are invalid.
         """
         ...
 
     def folder(self) -> Path | None:
-        """Where the files lie that `fetch` hands out without bringing them to its scratch folder, if there are such.
+        """Return the folder of the files that `fetch` returns in place, or None if all are in the scratch folder.
 
-        Blender can read nothing else.
+        Blender can read this folder and the scratch folder only.
         """
         ...
 
     def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
-        """A local file of `asset`, in the scratch `folder` where it has to be made or downloaded.
+        """Return a local file of `asset`.
+
+        Args:
+            asset: Object to fetch.
+            folder: Scratch folder for a file that is made or downloaded.
+            renderer: Blender process, for sources that build their objects.
+
+        Returns:
+            Path of the file, in the scratch folder or in `folder()` of the source.
 
         Raises:
-            RenderFailure: it cannot be had.
+            RenderFailure: The object cannot be fetched.
         """
         ...
