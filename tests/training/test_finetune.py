@@ -168,7 +168,7 @@ def test_a_path_written_another_way_is_the_same_run(dots, tmp_path, monkeypatch)
     begin(dots)
     for path in (f"{dots}/", os.path.relpath(dots), f"./{os.path.relpath(dots)}/.", "link", dots):
         begin(path, path)
-    for option, values in (("data.path", ("other", "link")), ("model.", ("link", "other"))):
+    for option, values in (("data.path", ("other", "link")), ("model.image_encoder", ("link", "other"))):
         with pytest.raises(UserError, match=f"^{option}="):
             begin(*values)
 
@@ -186,7 +186,7 @@ def test_a_run_recorded_with_an_options_former_name_is_continued(dots, tmp_path)
 
 
 def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
-    with pytest.raises(UserError, match="equally long"):
+    with pytest.raises(UserError, match=r"channels=\[16\]"):
         train(dots, tmp_path / "run", "model.unet.channels=[16]")
     assert train(dots, tmp_path / "run", "trainer.max_steps=1") == 0
 

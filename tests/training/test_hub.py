@@ -292,7 +292,7 @@ def test_a_stable_zero123_on_the_hub_must_say_so_once(models, source):
     for name in ("org/stable-zero123", "org/stable-zero123-diffusers"):
         with pytest.raises(UserError, match=f"training.convert source={name} .*pose_vector=stable_zero123"):
             load_posed(name)
-        with pytest.raises(UserError, match="add pose_vector=stable_zero123"):
+        with pytest.raises(UserError, match="pose_vector=stable_zero123"):
             main_of(name, "out")
         assert main_of(name, "out", pose_vector=PoseVector.stable_zero123) == 0
         assert load_posed("out").cc_projection.pose_vector == PoseVector.stable_zero123
