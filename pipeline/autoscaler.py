@@ -1,4 +1,4 @@
-"""What Ray's autoscaler can bring to the cluster that this process is connected to."""
+"""Query which resources Ray's autoscaler can add to the connected cluster."""
 
 import json
 import time
@@ -7,15 +7,18 @@ from typing import Any
 
 import yaml
 
-REPORT_WAIT_S = 15.0  # the autoscaler reports every five seconds
-STATIC = "node_"  # the names that Ray gives to machines of a cluster without an autoscaler begin so
+REPORT_WAIT_S = 15.0  # the autoscaler reports every 5 s
+STATIC = "node_"  # prefix of node type names in a cluster without an autoscaler
 
 
 def may_get_gpus() -> bool:
-    """Return whether the autoscaler may bring a machine with a GPU.
+    """Return whether the autoscaler may add a machine with a GPU.
 
-    False where there is no autoscaler, or none of its machine types has a GPU; True where the types are not known. Ray
-    keeps them itself or, on the head of a cluster that `ray up` made, in `~/ray_bootstrap_config.yaml`.
+    The machine types come from Ray or, on the head of a cluster started by `ray up`, from
+    `~/ray_bootstrap_config.yaml`.
+
+    Returns:
+        False if there is no autoscaler or none of its machine types has a GPU; True if the types are unknown.
     """
     import ray._private.state
 
@@ -41,11 +44,11 @@ def _has_autoscaler() -> bool:
     from ray.experimental.internal_kv import _internal_kv_get
 
     if is_autoscaler_v2():
-        return True  # it reports elsewhere
+        return True  # version 2 does not write the key that is read below
     end = time.monotonic() + REPORT_WAIT_S
     while time.monotonic() < end:
         if report := json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report"):
-            types = report.get("active_nodes") or ()  # none before the autoscaler knows of the head
+            types = report.get("active_nodes") or ()  # empty until the autoscaler has registered the head
             return not types or not all(name.startswith(STATIC) for name in types)
         time.sleep(0.5)
     return False

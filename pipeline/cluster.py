@@ -1,4 +1,4 @@
-"""Ray: start or join a cluster, run shard tasks with a bounded number in flight."""
+"""Start or join a Ray cluster and run shard tasks with a bounded number in flight."""
 
 import logging
 import os
@@ -21,15 +21,15 @@ from pipeline.config import Cluster
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# A task starts again so often when its worker or its machine is lost, as spot machines are; one that loses a hundred
-# of them is itself what kills them. What a task raises is never tried again.
+# Maximum retries of a task whose worker or machine is lost. Spot machines are lost often, but a task that loses 100 of
+# them is likely the cause. Exceptions raised by a task are never retried.
 LOSSES = 100
-LOOK_ROUND = 5.0  # seconds between looks at how large the cluster has become
-REMIND_S = 60.0  # between two words about waiting for a machine that tasks fit on
-MAX_GPU_WAIT_S = 1800.0  # for the first machine with a GPU
+LOOK_ROUND = 5.0  # seconds between queries of the cluster's size
+REMIND_S = 60.0  # interval between messages about waiting for a suitable machine
+MAX_GPU_WAIT_S = 1800.0  # maximum wait for the first machine with a GPU
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ("conf", "rendering", "pipeline")  # what a task that renders imports, and Blender's process in turn
+SHIPPED = ("conf", "rendering", "pipeline")  # packages imported by render tasks and by the Blender process
 
 
 @contextmanager
@@ -38,12 +38,19 @@ def connected(
 ) -> Iterator[None]:
     """Join the cluster at `cluster.address`, or start Ray on this machine and stop it afterwards.
 
-    A cluster that is joined gets the `packages` of this very process; its machines need Python and what those import.
+    A joined cluster receives the source of `packages` from this process; its machines need Python and the
+    dependencies of these packages.
+
+    Args:
+        cluster: Address and task limits.
+        cpus_per_task: CPU cores that each task reserves.
+        packages: Top-level packages to send to a joined cluster.
+        log_to_driver: Whether to print the output of tasks in this process.
 
     Raises:
-        UserError: no cluster at `cluster.address`.
+        UserError: There is no cluster at `cluster.address`.
     """
-    # Ray phones home unless it is told not to before it is imported.
+    # Ray reads these variables on import; the first disables its usage statistics.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -56,7 +63,9 @@ def connected(
     if cluster.address:
         _require_listener(cluster.address)
     elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one to the home folder
+        os.environ.setdefault(
+            "RAY_AUTH_TOKEN", secrets.token_hex(32)
+        )  # otherwise Ray writes a token to the home folder
     code = {"py_modules": [str(ROOT / package) for package in packages], "excludes": ["__pycache__"]}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
@@ -69,7 +78,7 @@ def connected(
     except ConnectionError as error:
         raise _nobody(cluster.address) from error
     if on_sigterm and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a C++ stack
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's handler prints a C++ stack trace
     try:
         yield
     finally:
@@ -83,14 +92,24 @@ def run_tasks(
     cpus_per_task: int,
     gpus_per_task: float = 0.0,
 ) -> Iterator[Result]:
-    """Yield what `task` yields for each of `jobs`, as it comes.
+    """Run `task` on each of `jobs` and yield the results in order of completion.
 
-    A task whose machine is lost starts again elsewhere and what it had yielded before is not yielded twice: it must
-    yield as many results each time. Without `cluster.workers` as many tasks run as the cluster has room for, which
-    may grow and shrink.
+    A task whose machine is lost restarts on another machine. Results yielded before the loss are not yielded again,
+    so a task must yield an equal number of results on each attempt. Without `cluster.workers`, the number of
+    concurrent tasks follows the cluster's size. Exceptions raised by a task propagate unchanged.
+
+    Args:
+        task: Generator function that processes one job.
+        jobs: Arguments of the tasks.
+        cluster: Address and task limits.
+        cpus_per_task: CPU cores that each task reserves.
+        gpus_per_task: Fraction of a GPU that each task reserves.
+
+    Yields:
+        Results of all tasks.
 
     Raises:
-        UserError: a task was lost `LOSSES` times, or no machine with a GPU came. What a task raises comes out as it is.
+        UserError: A task was lost `LOSSES` times, or no machine with a GPU joined within `MAX_GPU_WAIT_S`.
     """
     import ray
 
@@ -128,18 +147,18 @@ def run_tasks(
 
 
 class DeviceSettings(Protocol):
-    """Settings of a task that runs on `device`, as `rendering.settings` has it."""
+    """Describe settings with a `device` field, as in `rendering.settings`."""
 
     @property
     def device(self) -> str:
-        """Return cpu, auto, or the kind of GPU."""
+        """Return `cpu`, `auto` or the GPU backend."""
 
 
 def gpu_share(settings: DeviceSettings, cluster: Cluster) -> float:
-    """Return the part of a GPU that each task takes; needs the connection to Ray.
+    """Return the fraction of a GPU that each task reserves; requires a connection to Ray.
 
     Raises:
-        FieldError: `settings.device` asks for a GPU, which the cluster has not and cannot get.
+        FieldError: `settings.device` requires a GPU, but the cluster has none and cannot add one.
     """
     import ray
 
@@ -157,7 +176,7 @@ def gpu_share(settings: DeviceSettings, cluster: Cluster) -> float:
 
 
 def _require_listener(address: str) -> None:
-    """Ray itself waits for ever for a head that does not answer."""
+    """Raise an error if nothing listens at `address`, because Ray itself would wait without a timeout."""
     if "://" in address:
         raise UserError(
             f"cluster.address={address}: a shard's records cannot come through Ray's client; give the same command on "
@@ -179,5 +198,5 @@ def _nobody(address: str | None) -> UserError:
 
 
 def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
-    """How many tasks the cluster runs at a time."""
+    """Return the number of tasks that `resources` can run concurrently."""
     return int(resources.get("GPU", 0) / gpus + 1e-6) if gpus else int(resources.get("CPU", 0)) // cpus

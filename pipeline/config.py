@@ -28,6 +28,8 @@ class Cluster:
 
 @dataclass(frozen=True)
 class RenderWandb(WandbConfig):
+    """W&B options of `pipeline.render`."""
+
     log_every: float = option(15.0, "seconds between points of the metric curves")
     pictures_every: int = option(20, "shards between contact sheets of sample views")
 
@@ -39,6 +41,8 @@ class RenderWandb(WandbConfig):
 
 @dataclass(frozen=True)
 class RenderConfig:
+    """Options of `pipeline.render`."""
+
     objects: Any = option("???", "source of objects: objects=objaverse|folder|procedural")
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
     seed: int = option(0, "seed; with the uid of an object it determines cameras, lights and noise")
@@ -61,11 +65,15 @@ class RenderConfig:
 
 @dataclass(frozen=True)
 class VerifyConfig:
+    """Options of `pipeline.verify`."""
+
     path: str = option("???", "folder or URL of view shards or latent shards")
 
 
 @dataclass(frozen=True)
 class InspectConfig:
+    """Options of `pipeline.inspect`."""
+
     path: str = option("???", "folder or URL of view shards")
     output: str | None = option(None, "HTML page to write; null: <path>/index.html")
     limit: int = option(200, "maximum number of objects to show")
@@ -73,6 +81,8 @@ class InspectConfig:
 
 @dataclass(frozen=True)
 class PackConfig:
+    """Options of `pipeline.pack`."""
+
     path: str = option("???", "local folder of <uid>/000.png, 000.npy …, or path or URL of a tar(.gz) of such folders")
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
     resolution: int | None = option(None, "side of the output images in pixels; null: unchanged")
@@ -92,6 +102,8 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
+    """Options of `pipeline.export`."""
+
     path: str = option("???", "folder or URL of view shards")
     output: str = option("???", "folder to write, in the layout of the original's renders")
     workers: int | None = option(None, "processes that convert images; null: one per core")
@@ -103,6 +115,8 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class StatusConfig:
+    """Options of `pipeline.status`."""
+
     path: str = option("???", "folder or URL of the output of pipeline.render")
     watch: float | None = option(None, "seconds between updates, until the run ends; null: show once")
 

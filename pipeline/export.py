@@ -1,10 +1,10 @@
-"""Write view shards in the layout of the original's released renders, for whatever reads that.
+"""Write view shards in the layout of the original's released renders.
 
     python -m pipeline.export path=outputs/views output=outputs/views_release
 
-Per object a folder <uid> with pictures 000.png … (RGBA, straight alpha) and cameras 000.npy … ([3, 4], world to
-camera), and last of all valid_paths.json, the uids in the order of the shards. Pixels and cameras are those of the
-shards, bit for bit. To resume, run the same command again: objects that are there are passed over.
+Each object has a folder <uid> with images 000.png … (RGBA, straight alpha) and cameras 000.npy … ([3, 4], world to
+camera). valid_paths.json, written last, lists the uids in the order of the shards. Pixels and cameras are bit-identical
+to the shards. To resume, run the same command again: existing objects are skipped.
 """
 
 import json
@@ -30,11 +30,16 @@ PLAN = "export.json"
 LAYOUT = FolderLayout(
     record=PLAN,
     is_record=lambda contents: all(re.fullmatch(r"views-\d{6}", name) for name in json_object(contents) or [""]),
-    writes=".*",  # objects may have any name
+    writes=".*",  # an object may have any name
 )
 
 
 def main(config: ExportConfig) -> None:
+    """Export the shards at `config.path` to the folder `config.output`.
+
+    Raises:
+        UserError: An object's uid cannot name a folder, a shard is damaged, or the output holds other files.
+    """
     markers = read_manifests(config.path, "views")
     uids = list(dict.fromkeys(uid for marker in markers for uid in marker.uids))
     if strange := [uid for uid in uids if not UID.fullmatch(uid)]:
@@ -44,7 +49,7 @@ def main(config: ExportConfig) -> None:
 
 
 def export_all(config: ExportConfig, markers: list[ShardManifest], uids: list[str]) -> None:
-    """Write the objects that the output does not hold yet."""
+    """Write the objects that are missing in the output, then the list of all uids."""
     output = Path(config.output)
     _agree(output, {marker.name: marker.sha256 for marker in markers})
     missing = {uid for uid in uids if not (output / uid).exists()}
@@ -64,7 +69,7 @@ def export_all(config: ExportConfig, markers: list[ShardManifest], uids: list[st
 
 
 def _agree(output: Path, shards: dict[str, str]) -> None:
-    """Refuse to mix in objects of other shards; more shards of the same run may follow."""
+    """Raise an error if the output was begun from other shards; a run may add shards later."""
     plan = output / PLAN
     if plan.is_file() and not json_object(plan.read_bytes()).items() <= shards.items():
         raise UserError(f"{output} was begun from other shards; choose another output, or delete that folder")
@@ -72,7 +77,7 @@ def _agree(output: Path, shards: dict[str, str]) -> None:
 
 
 def _take(root: str, markers: list[ShardManifest], missing: set[str]) -> Iterator[tuple[str, Sample]]:
-    """The samples of the objects in `missing`, out of which they are taken; shards with none of them are not read."""
+    """Yield the samples of the objects in `missing` and remove their uids from it; skip shards without such objects."""
     for marker in markers:
         if missing.isdisjoint(marker.uids):
             continue

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: pictures travel inside as data URLs, so that one file can be mailed and opened."""
+"""Build self-contained HTML pages with images embedded as data URLs."""
 
 import base64
 from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px soli
 
 
 def page(title: str, body: str, command: str) -> bytes:
-    """Return a whole document that carries the mark of the command that writes it; `body` is HTML."""
+    """Return a complete HTML document with the mark of `command`; `body` is HTML and is not escaped."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -42,25 +42,27 @@ def page(title: str, body: str, command: str) -> bytes:
 
 
 def is_page(command: str, earlier: bytes) -> Callable[[bytes], bool]:
-    """Return a check whether a file is a page of `command`; pages written before there were marks hold `earlier`."""
+    """Return a check for pages of `command`; pages written before marks were introduced contain `earlier`."""
     marked = is_marked(command)
     return lambda edges: marked(edges) or (earlier in edges and STYLE.strip().splitlines()[0].encode() in edges)
 
 
 def picture(contents: bytes, kind: str, alt: str) -> str:
-    """An `<img>` that holds the encoded picture `contents`; `kind` is its format: webp, png."""
+    """Return an `<img>` element with the encoded image `contents`; `kind` is its format (webp or png)."""
     data = base64.b64encode(contents).decode()
     return f'<img alt="{escape(alt)}" loading="lazy" src="data:image/{kind};base64,{data}">'
 
 
 def contact_sheet(views: Iterable[bytes], name: str, caption: str) -> str:
-    """One object's views (WebP) in a row of a dozen, and what is to be said about them."""
+    """Return a figure with the WebP views of one object, 12 per row, and a caption."""
     images = "".join(picture(view, "webp", f"{name}, view {i}") for i, view in enumerate(views))
     text = f"<b>{escape(name)}</b> {escape(caption)}"
     return f'<figure><div class="sheet">{images}</div><figcaption>{text}</figcaption></figure>'
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return an HTML table; the cells are converted to text and escaped."""
+
     def line(cells: Iterable[object], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 

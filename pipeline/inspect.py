@@ -1,4 +1,4 @@
-"""Look at the views: a contact sheet of every object as one self-contained HTML page.
+"""Write a contact sheet of every object as one self-contained HTML page.
 
 python -m pipeline.inspect path=outputs/views
 python -m pipeline.inspect path=s3://bucket/views output=sheet.html limit=50
@@ -18,10 +18,15 @@ from pipeline.shards import ObjectRecord, Sample, ShardManifest, read_manifests,
 from pipeline.storage import write_atomically
 
 COMMAND = "pipeline.inspect"
-EARLIER = b"<title>Views in "  # of pages that have no mark yet
+EARLIER = b"<title>Views in "  # identifies pages written before marks were introduced
 
 
 def main(config: InspectConfig) -> None:
+    """Write the contact sheets of the shards at `config.path` to one HTML page.
+
+    Raises:
+        UserError: A shard is damaged, or the output is a file that this command did not write.
+    """
     markers = read_manifests(config.path, "views")
     output = config.output or f"{config.path}/index.html"
     require_own_file(output, is_page(COMMAND, EARLIER))

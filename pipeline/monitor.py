@@ -1,6 +1,7 @@
-"""Watch a rendering: `progress.json` beside the shards and a W&B run, both made from records and committed shards.
+"""Report the progress of a rendering in `progress.json` and in a W&B run.
 
-No worker is asked anything, so that watching costs the same with one worker and with a thousand.
+Both are computed from object records and committed shards. Workers are not queried, so the cost does not depend on
+their number.
 """
 
 import hashlib
@@ -27,16 +28,24 @@ from rendering.failure import REASONS
 
 HEARTBEAT = 5.0  # seconds between two writes of progress.json
 PICTURES = "pictures"
-ROWS, COLUMNS, SIDE = 8, 6, 128  # of a contact sheet: objects, views of each, pixels of a view
+ROWS, COLUMNS, SIDE = 8, 6, 128  # contact sheet: objects, views per object, pixels per side of a view
 
 
 @contextmanager
 def monitored(
     config: RenderConfig, jobs: Sequence[ShardJob], done: Iterable[ShardManifest]
 ) -> Iterator[Callable[[ObjectRecord], None]]:
-    """Hands out what is to be called with every record of `jobs`; `done` are the shards committed before.
+    """Publish progress periodically until the block ends.
 
-    The last word is written however the block ends. What cannot be written costs its figures, never the rendering.
+    The final state is published even if the block raises. A failed write is reported and does not stop the rendering.
+
+    Args:
+        config: Configuration of the rendering.
+        jobs: Shards still to render.
+        done: Shards committed in earlier sessions.
+
+    Yields:
+        Callback to call with each object record of `jobs`.
     """
     began = time.time()
     before = read_fields(config.output) or {}
@@ -66,7 +75,7 @@ def monitored(
             progress = tally.progress(now, state, started, run_id if run else "")
         _going_on("progress.json", lambda: write(config.output, progress))
         if run and (state != "running" or now - logged >= config.wandb.log_every):
-            # Seconds since the first start: they rise over all sessions, as the steps of a W&B run must.
+            # W&B steps must increase over all sessions, so a step counts seconds since the first start.
             logged, step = now, int(now - started)
             run.log(figures(progress), step=step)
             if len(committed) > shown:
@@ -92,7 +101,7 @@ def monitored(
 
 
 def figures(progress: Progress) -> dict[str, float]:
-    """What W&B logs of a rendering, one number for each key."""
+    """Return the W&B metrics of a rendering by name."""
     failed = sum(progress.failed.values())
     nodes = progress.nodes.values()
     reasons: dict[str, int] = {**dict.fromkeys(REASONS, 0), **progress.failed}
@@ -113,9 +122,9 @@ def figures(progress: Progress) -> dict[str, float]:
 
 
 def contact_sheet(root: str, name: str) -> Image.Image | None:
-    """The first views of the first objects of a committed shard, an object a row, on white; None if it has none."""
+    """Return the first views of a committed shard on white, one object per row, or None if the shard has no views."""
     rows: dict[str, list[Image.Image]] = {}
-    # Not through webdataset, which would bring torch into the driver; no more of the tar is read than is shown.
+    # webdataset would import torch into the driver; a stream also stops after the last view shown.
     with open_file(f"{root}/{name}.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             uid, _, extension = member.name.partition(".")

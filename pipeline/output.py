@@ -1,9 +1,9 @@
-"""Protect the folders and files that commands write: no file of others is replaced, no two commands write one folder.
+"""Protect output folders and files from foreign overwrites and concurrent writers.
 
-A command checks its output before it reads or writes anything else. A folder is the command's own where the record
-that the command writes there first (`plan.json`, `training.yaml`, …) is present and valid; a single file is its own
-where it carries the command's mark. The lock of a folder is a POSIX record lock: the kernel drops it with the process,
-so that a killed command can be given again at once, and processes that this one forks do not inherit it.
+A command checks its output before it reads or writes anything else. A folder belongs to a command if it contains a
+valid record that the command writes first (`plan.json`, `training.yaml`, …); a file belongs to a command if it contains
+the command's mark. The lock of a folder is a POSIX record lock: the kernel releases it when the process ends, so a
+killed command can be restarted immediately, and forked processes do not inherit it.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from pipeline.storage import clear_errors, is_local, list_folder, locate, read_f
 
 LOCK = ".lock"
 MARK = "Zero-1-to-3"
-EDGE = 4096  # bytes at either end of a file among which its mark lies
+EDGE = 4096  # bytes at each end of a file that are searched for its mark
 BUSY = (errno.EACCES, errno.EAGAIN)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 NOT_WRITABLE = (FileExistsError, NotADirectoryError, PermissionError)
@@ -33,11 +33,11 @@ NOT_WRITABLE = (FileExistsError, NotADirectoryError, PermissionError)
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """The names in a command's output folder.
+    """Describe the file names in a command's output folder.
 
     Attributes:
         record: Name of the file that the command writes first.
-        is_record: Whether the contents of such a file are this command's.
+        is_record: Check whether the contents of that file were written by this command.
         writes: Regular expression of the names that the command creates or replaces.
     """
 
@@ -48,10 +48,10 @@ class FolderLayout:
 
 @contextmanager
 def claimed(url: str, layout: FolderLayout, option: str = "output") -> Iterator[None]:
-    """Check that the folder `url` is new or this command's own, and lock it until the block ends.
+    """Check that the folder `url` is new or belongs to this command, and lock it until the block ends.
 
     Raises:
-        UserError: files of others have names that the command writes, or another process is writing there.
+        UserError: Foreign files have names that the command writes, or another process holds the lock.
     """
     require_own_folder(url, layout, option)
     with locked(url, option):
@@ -59,7 +59,7 @@ def claimed(url: str, layout: FolderLayout, option: str = "output") -> Iterator[
 
 
 def require_own_folder(url: str, layout: FolderLayout, option: str = "output") -> None:
-    """Refuse a folder, local or remote, where the command would write over files that it did not make."""
+    """Raise an error if the command would overwrite foreign files in the local or remote folder `url`."""
     found = [name for name in names_in(url, option) if re.fullmatch(layout.writes, name)]
     if found and not is_own(url, layout):
         if layout.record in found:
@@ -70,7 +70,7 @@ def require_own_folder(url: str, layout: FolderLayout, option: str = "output") -
 
 
 def is_own(url: str, layout: FolderLayout) -> bool:
-    """Return whether the folder `url`, local or remote, holds the record of this command."""
+    """Return whether the local or remote folder `url` contains the record of this command."""
     if layout.record not in names_in(url):
         return False
     contents = read_file(f"{url.rstrip('/')}/{layout.record}")
@@ -78,7 +78,7 @@ def is_own(url: str, layout: FolderLayout) -> bool:
 
 
 def require_own_file(url: str, is_own: Callable[[bytes], bool], option: str = "output") -> None:
-    """Refuse a file, local or remote, that exists and whose first and last bytes are not the command's own."""
+    """Raise an error if the local or remote file `url` exists and `is_own` rejects its first and last bytes."""
     fs, path = locate(url)
     with clear_errors(fs, url):
         if not fs.exists(path):
@@ -92,17 +92,17 @@ def require_own_file(url: str, is_own: Callable[[bytes], bool], option: str = "o
 
 
 def mark(command: str) -> str:
-    """Return the text that a file of `command` carries in its metadata."""
+    """Return the text that files of `command` contain in their metadata."""
     return f"{MARK} {command}"
 
 
 def is_marked(command: str) -> Callable[[bytes], bool]:
-    """Return a check for `require_own_file`: whether the file carries the mark of `command`."""
+    """Return a check for `require_own_file` that searches for the mark of `command`."""
     return lambda edges: mark(command).encode() in edges
 
 
 def not_own(url: str | Path, names: Collection[str], option: str = "output") -> UserError:
-    """Return the error for a folder that holds files of others with names that the command writes."""
+    """Return the error for a folder with foreign files whose names the command writes."""
     more = f" and {len(names) - 1} others" if len(names) > 1 else ""
     return UserError(
         f"{option}={url}: it holds {min(names)}{more}, which this command did not write there; choose another folder"
@@ -110,13 +110,13 @@ def not_own(url: str | Path, names: Collection[str], option: str = "output") -> 
 
 
 def require_apart(output: str, source: str, option: str, nested: bool = True, name: str = "output") -> None:
-    """Refuse an output that is the folder `source`, links followed; with `nested` also one inside or around it.
+    """Raise an error if `output` and `source` are one folder or, with `nested`, if either contains the other.
 
     Args:
-        output: Folder or URL to be written.
+        output: Folder or URL to write; symbolic links are resolved.
         source: Folder or URL that the command reads.
         option: Name of the option that gave `source`.
-        nested: Whether either folder must not lie in the other.
+        nested: Whether to reject nested folders too.
         name: Name of the option that gave `output`.
     """
     one, two = _parts(output), _parts(source)
@@ -128,10 +128,10 @@ def require_apart(output: str, source: str, option: str, nested: bool = True, na
 
 
 def names_in(url: str, option: str = "output") -> list[str]:
-    """Return the sorted names in the folder `url`, none where there is no such folder.
+    """Return the sorted names in the folder `url`, or an empty list if it does not exist.
 
     Raises:
-        UserError: a file lies there.
+        UserError: `url` is a file.
     """
     if is_local(url) and (path := Path(locate(url)[1])).exists() and not path.is_dir():
         raise UserError(f"{option}={url}: {path} is no folder that can be written to; choose another path")
@@ -140,7 +140,7 @@ def names_in(url: str, option: str = "output") -> list[str]:
 
 
 def json_object(contents: bytes) -> dict[str, Any]:
-    """Return the JSON object in `contents`, an empty one where they hold something else."""
+    """Return the JSON object in `contents`, or an empty one if they are not a JSON object."""
     try:
         found = json.loads(contents)
     except (ValueError, RecursionError):
@@ -150,13 +150,17 @@ def json_object(contents: bytes) -> dict[str, Any]:
 
 @contextmanager
 def locked(url: str, option: str = "output", name: str = LOCK) -> Iterator[None]:
-    """Lock the local folder `url` for this process until the block ends; a URL of a store has no locks.
+    """Lock the local folder `url` for this process until the block ends; remote URLs are not locked.
 
-    The folder is made. Where it is still empty at the end, it is removed again with the parents that were made.
-    `name` is the name of the lock file, which another lock in the same folder must not have.
+    The folder is created if missing. Created folders that are still empty at the end are removed.
+
+    Args:
+        url: Folder or URL to lock.
+        option: Name of the option that gave `url`.
+        name: Name of the lock file, unique among the locks of the folder.
 
     Raises:
-        UserError: another process holds the lock, or the folder cannot be written to.
+        UserError: Another process holds the lock, or the folder is not writable.
     """
     if not is_local(url):
         yield
@@ -171,19 +175,19 @@ def locked(url: str, option: str = "output", name: str = LOCK) -> Iterator[None]
     try:
         yield
     finally:
-        if os.getpid() == owner:  # a forked process that unwinds this block leaves the folder to its parent
+        if os.getpid() == owner:  # a forked process must not remove its parent's lock
             with contextlib.suppress(FileNotFoundError):
                 (folder / name).unlink()
             os.close(lock)
             for path in new:
                 try:
                     path.rmdir()
-                except OSError:  # something was written there
+                except OSError:  # the folder is not empty
                     break
 
 
 def _acquire(path: Path, output: str) -> int:
-    """Return the descriptor of the file `path`, locked."""
+    """Lock the file `path` and return its descriptor."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -199,9 +203,9 @@ def _acquire(path: Path, output: str) -> int:
                 os.close(file)
                 raise
             print(f"{output}: its file system has no locks; give no second command there meanwhile", file=sys.stderr)
-        # Its holder may have removed the file between the two calls above.
+        # The previous holder may have removed the file between `os.open` and `lockf`.
         if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-            with contextlib.suppress(PermissionError):  # another user made it
+            with contextlib.suppress(PermissionError):  # another user owns the file
                 os.fchmod(file, 0o666)
             os.ftruncate(file, 0)
             os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -210,7 +214,7 @@ def _acquire(path: Path, output: str) -> int:
 
 
 def _parts(url: str) -> tuple[str, ...]:
-    """Return the file system and the folders of a path or URL, with links followed on this machine."""
+    """Return the protocol and path components of `url`; local symbolic links are resolved."""
     fs, path = locate(url)
     if is_local(url):
         return Path(os.path.realpath(path)).parts

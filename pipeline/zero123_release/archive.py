@@ -1,4 +1,4 @@
-"""A stranger's tar as a stream: file after file, from any place that fsspec reads, never extracted."""
+"""Stream the files of an untrusted tar from any fsspec URL without extraction to disk."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ from pipeline.storage import open_file
 from rendering.failure import Reason
 
 BLOCK = 1 << 20
-HEADER_BYTES = 1 << 16  # of a long name or of pax records, which tarfile holds in memory
+HEADER_BYTES = 1 << 16  # limit for long names and pax records, which tarfile holds in memory
 HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -23,7 +23,7 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class File:
-    """A member of a tar: its contents, or why it is not read."""
+    """Hold the contents of a tar member, or the reason why it was not read."""
 
     path: PurePosixPath
     contents: bytes = b""
@@ -33,13 +33,19 @@ class File:
 def read_tar(
     url: str, wanted: Callable[[PurePosixPath], bool], most: int, advance: Callable[[int], object]
 ) -> Iterator[File]:
-    """The wanted files of a tar or tar.gz, in its order; folders are none.
+    """Yield the wanted files of a tar or tar.gz in archive order.
 
-    What has more than `most` bytes, is no plain file, or claims a place outside the tar has a fault in place of
-    contents. `advance` is told the bytes that were read of `url`.
+    Args:
+        url: Path or URL of the archive.
+        wanted: Predicate on member paths; folders are always skipped.
+        most: Maximum size of a file in bytes.
+        advance: Callback that receives the number of bytes read from `url` since the last call.
+
+    Yields:
+        Files with contents, or with a fault if they are too large, not plain, or have a path outside the tar.
 
     Raises:
-        UserError: there is no such file, it is no tar, or it is damaged or cut off.
+        UserError: The archive is missing, not a tar, damaged or truncated.
     """
     try:
         with open_file(url) as stream, _open(url, io.BufferedReader(_Counted(stream, advance), BLOCK)) as tar:
@@ -47,7 +53,7 @@ def read_tar(
                 path = PurePosixPath(member.name)
                 if wanted(path) and not member.isdir():
                     yield _file(path, member, tar, most)
-                tar.members.clear()  # type: ignore[attr-defined]  # which would hold all of them in the end
+                tar.members.clear()  # type: ignore[attr-defined]  # otherwise the list grows with every member
     except FileNotFoundError as error:
         raise UserError(f"path: there is no {url}; name the folder or the tar of the renders") from error
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError) as error:
@@ -67,7 +73,7 @@ def _file(path: PurePosixPath, member: tarfile.TarInfo, tar: tarfile.TarFile, mo
 
 def _open(url: str, stream: io.BufferedReader) -> tarfile.TarFile:
     try:
-        # tarfile's own decompression takes as much memory as a block of input asks for.
+        # The decompression in tarfile has no memory limit per input block.
         packed = stream.peek(2)[:2] == b"\x1f\x8b"
         plain: Any = gzip.GzipFile(fileobj=stream) if packed else stream
         return tarfile.open(fileobj=plain, mode="r|", bufsize=BLOCK, tarinfo=_Member)
@@ -76,7 +82,7 @@ def _open(url: str, stream: io.BufferedReader) -> tarfile.TarFile:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that says how much was read of it."""
+    """Report the number of bytes read from a stream."""
 
     def __init__(self, stream: Any, advance: Callable[[int], object]):
         self._stream, self._advance = stream, advance
@@ -87,7 +93,7 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             block = self._stream.read(len(buffer))
-        except Exception as error:  # each of fsspec's file systems has its own
+        except Exception as error:  # each fsspec file system raises its own exception types
             raise OSError(repr(error)) from error
         self._advance(len(block))
         buffer[: len(block)] = block
@@ -95,7 +101,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is broken raises, where tarfile would take it for the end; none takes memory without bound."""
+    """Raise an error for broken or oversized headers, where tarfile would stop silently or exhaust memory."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:

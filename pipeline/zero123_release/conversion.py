@@ -1,8 +1,8 @@
-"""One object between the original's layout and a view sample: PNG and WebP hold the same pixels.
+"""Convert objects between the original's layout (PNG) and view samples (lossless WebP) with identical pixels.
 
-The cameras need no conversion. The original stores the rotation and translation of Blender's own camera, world to
-camera (`get_3x4_RT_matrix_from_blender`, in which the step to OpenCV's axes is commented out), and those are this
-project's axes: x right, y up, the camera looks along -z.
+Cameras need no conversion. The original stores the world-to-camera rotation and translation of Blender's camera
+(`get_3x4_RT_matrix_from_blender`, in which the conversion to OpenCV's axes is commented out). This project uses these
+axes too: x right, y up, the camera looks along -z.
 """
 
 import io
@@ -25,12 +25,17 @@ from rendering.failure import RenderFailure
 from rendering.quality import ViewStats, view_stats
 from rendering.webp import save_lossless
 
-MOST_PIXELS = 4096**2  # of a picture
+MOST_PIXELS = 4096**2  # per image
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, TokenError)
 
 
 def to_sample(item: ReleasedObject, resolution: int | None) -> tuple[Sample, ObjectRecord]:
-    """A view sample and the record of an object; the sample is empty where it has no views."""
+    """Return the view sample and the record of an object; the sample is empty if the conversion failed.
+
+    Args:
+        item: Object in the original's layout.
+        resolution: Side of the output images in pixels, or None to keep their size.
+    """
     start = time.monotonic()
     try:
         sample = _sample(item, resolution)
@@ -41,10 +46,10 @@ def to_sample(item: ReleasedObject, resolution: int | None) -> tuple[Sample, Obj
 
 
 def write_object(named: tuple[str, Sample], root: Path) -> None:
-    """Write the pictures and cameras of a (uid, view sample) into the folder `root/<uid>`, which is whole or absent.
+    """Write the images and cameras of a (uid, view sample) pair to the folder `root/<uid>` atomically.
 
     Raises:
-        UserError: the sample breaks its contract.
+        UserError: The sample is damaged.
     """
     uid, sample = named
     part = root / f"{uid}.part"
@@ -55,7 +60,7 @@ def write_object(named: tuple[str, Sample], root: Path) -> None:
         if cameras.shape != (len(names), 3, 4) or not names:
             raise ValueError(f"{len(names)} views with cameras of shape {list(cameras.shape)}")
         for i, (name, camera) in enumerate(zip(names, cameras, strict=True)):
-            # The quickest level: files are a sixth larger than with Pillow's own, at half the time.
+            # Level 1 takes half the time of Pillow's default; files are a sixth larger.
             _picture(name, sample[name], "WEBP").save(part / f"{i:03d}.png", compress_level=1)
             (part / f"{i:03d}.npy").write_bytes(npy_bytes(camera))
         part.rename(root / uid)
@@ -86,7 +91,7 @@ def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
         contents = io.BytesIO()
         save_lossless(picture, contents)
         views[f"{i:03d}.webp"] = contents.getvalue()
-    # What the layout does not tell is left empty: the asset, its licence, how it was rendered.
+    # The layout does not record the asset, its licence or the render settings, so these fields are empty.
     meta = {
         **{"uid": item.uid, "source": item.uid, "sha256": "", "license": "", "author": ""},
         **{"fov_deg": FOV_DEGREES, "resolution": resolution or side, "seed": None, "scale": None, "offset": None},
@@ -98,7 +103,7 @@ def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
 
 
 def _camera(name: str, contents: bytes) -> NDArray[np.float64]:
-    """World→camera `[3, 4]`; what the header promises is checked before memory is taken for it."""
+    """Return the world-to-camera matrix `[3, 4]`; the header is validated before memory is allocated."""
     try:
         stream = io.BytesIO(contents)
         version = np.lib.format.read_magic(stream)
@@ -115,10 +120,10 @@ def _camera(name: str, contents: bytes) -> NDArray[np.float64]:
 
 
 def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
-    """A square RGBA picture of 8 bits per channel, from a PNG or a WEBP.
+    """Decode a PNG or WebP into a square RGBA image with 8 bits per channel.
 
     Raises:
-        RenderFailure: it is none.
+        RenderFailure: The image is unreadable, too large, not square or not 8-bit RGBA.
     """
     try:
         with warnings.catch_warnings():
@@ -126,12 +131,12 @@ def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
             with Image.open(io.BytesIO(contents), formats=[kind]) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise RenderFailure("too_large", f"{name} has {image.width} × {image.height} pixels")
-                # Pillow opens 16 bits as RGBA too, and cuts half of them off.
+                # Pillow also opens 16-bit images as RGBA and drops the low 8 bits.
                 straight = kind == "WEBP" or (image.mode == "RGBA" and image.tile[0][3] == "RGBA")
                 if image.width != image.height or not straight:
                     detail = f"{name} is {image.width} × {image.height} {image.mode}, not square RGBA of 8 bits"
                     raise RenderFailure("unreadable", detail)
-                return image.convert("RGBA")  # a WebP without a transparent pixel is RGB
+                return image.convert("RGBA")  # Pillow opens a fully opaque WebP as RGB
     except UnidentifiedImageError as error:
         raise RenderFailure("unreadable", f"{name} is no {kind}") from error
     except Image.DecompressionBombError as error:
@@ -141,7 +146,13 @@ def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:
-    """A smaller square RGBA picture: areas averaged with alpha multiplied in, so that no hidden colour bleeds."""
+    """Downsample a square RGBA image to `side` pixels with a box filter on premultiplied alpha.
+
+    Premultiplication keeps the colour of transparent pixels out of the average.
+
+    Raises:
+        RenderFailure: The image is smaller than `side`.
+    """
     if picture.width < side:
         raise RenderFailure("incomplete", f"its pictures have {picture.width}² pixels, fewer than resolution={side}")
     pixels = np.asarray(picture).astype(np.float32)

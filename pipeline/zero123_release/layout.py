@@ -1,7 +1,7 @@
-"""The layout of the original's released renders: where its objects lie, in a folder or in a tar.
+"""Read the layout of the original's released renders from a folder or a tar.
 
-An object is a folder `<uid>/` with pictures `000.png …` and cameras `000.npy …`; `valid_paths.json` lists the uids
-that training takes.
+An object is a folder `<uid>/` with images `000.png …` and cameras `000.npy …`; `valid_paths.json` lists the uids used
+for training.
 """
 
 import json
@@ -19,12 +19,12 @@ from rendering.failure import Reason, RenderFailure
 
 LISTING = "valid_paths.json"
 VIEW = re.compile(r"\d{3}\.(png|npy)")
-MOST_BYTES = 64 * 2**20  # of an object's files: twelve pictures of 1024² fit without any compression
+MOST_BYTES = 64 * 2**20  # per object; 12 uncompressed RGBA images of 1024² pixels fit
 
 
 @dataclass(frozen=True)
 class ReleasedObject:
-    """One object: its files by name, or the folder that they are still to be read from, or why it has none."""
+    """Hold one object: its files by name, the folder to read them from, or the reason why it has no files."""
 
     uid: str
     files: dict[str, bytes] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class ReleasedObject:
 
 
 def read_listing(url: str) -> frozenset[str]:
-    """The uids in a `valid_paths.json`.
+    """Return the uids in a `valid_paths.json`.
 
     Raises:
-        UserError: it is missing, or no list of uids.
+        UserError: The file is missing or is not a list of uids.
     """
     try:
         with open_file(url) as file:
@@ -53,10 +53,10 @@ def read_listing(url: str) -> frozenset[str]:
 
 
 def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[ReleasedObject]:
-    """The object folders in `root`, or the listed ones, by uid.
+    """Return the objects in `root`, or only those in `listed`, sorted by uid.
 
     Raises:
-        UserError: there are none.
+        UserError: `root` contains no object folders.
     """
     uids = listed or [path.name for path in root.iterdir() if UID.fullmatch(path.name) and path.is_dir()]
     if not uids:
@@ -67,14 +67,15 @@ def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[Releas
 def objects_of_tar(
     url: str, listed: Collection[str] | None, advance: Callable[[int], object]
 ) -> Iterator[ReleasedObject]:
-    """The objects of a tar in its order, or the listed ones.
+    """Yield the objects of a tar, or only those in `listed`, in archive order.
 
-    An object ends where another begins; should more of its files follow later, it comes once more, as a failure.
+    The files of an object must be contiguous. An object with files after another object is yielded a second time, as a
+    failure.
 
     Raises:
-        UserError: see `pipeline.zero123_release.archive.read_tar`.
+        UserError: See `pipeline.zero123_release.archive.read_tar`.
     """
-    seen: dict[str, bool] = {}  # uid -> whether it came once more
+    seen: dict[str, bool] = {}  # uid -> whether its second occurrence was reported
 
     def wanted(path: PurePosixPath) -> bool:
         return bool(VIEW.fullmatch(path.name) and path.parent.name) and (not listed or path.parent.name in listed)
@@ -111,10 +112,10 @@ def _gathered(uid: str, files: Iterator[File]) -> ReleasedObject:
 
 
 def read_files(item: ReleasedObject) -> dict[str, bytes]:
-    """The contents of an object's pictures and cameras by name.
+    """Return the contents of an object's images and cameras by file name.
 
     Raises:
-        RenderFailure: it has none.
+        RenderFailure: The files are missing, unreadable, too large or not plain.
     """
     if item.failure:
         raise RenderFailure(*item.failure)
