@@ -170,9 +170,7 @@ def loss_curve(metrics: Path) -> str:
         points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
         if points:
             steps, losses = np.array(points).T
-            axes.plot(
-                steps, losses, label=label, linewidth=1.4, manifest="o" if len(points) < 30 else None, manifestsize=3
-            )
+            axes.plot(steps, losses, label=label, linewidth=1.4, marker="o" if len(points) < 30 else None, markersize=3)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
