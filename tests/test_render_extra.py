@@ -5,7 +5,8 @@ import shutil
 import subprocess
 
 import pytest
-from command import PROJECT
+
+from tests.support.command import PROJECT
 
 ABSENT = ("torch", "deepspeed", "lightning", "diffusers", "gradio")
 
