@@ -17,7 +17,6 @@ Packages: `inference.preprocess`, `inference.elevation` and `inference.web` (the
 
 from typing import TYPE_CHECKING
 
-import conf  # noqa: F401  # before torch: it sets how OpenMP's idle threads wait
 from conf.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
