@@ -73,10 +73,25 @@ def _import(path: Path, references: References) -> None:
         case ".dae":
             bpy.ops.wm.collada_import(filepath=file)
         case _:
+            _refuse_nested_instancers(file)
             bpy.ops.wm.usd_import(
                 filepath=file, import_cameras=False, import_lights=False, create_world_material=False,
                 set_frame_range=False,
             )  # fmt: skip
+
+
+def _refuse_nested_instancers(file: str) -> None:
+    """Raise `RenderFailure` if a PointInstancer holds another in its prototypes, whose instances Blender misplaces."""
+    from pxr import Usd, UsdGeom
+
+    stage = Usd.Stage.Open(file)
+    for prim in stage.Traverse():
+        if not prim.IsA(UsdGeom.PointInstancer):
+            continue
+        for target in UsdGeom.PointInstancer(prim).GetPrototypesRel().GetForwardedTargets():
+            prototype = stage.GetPrimAtPath(target)
+            if prototype and any(part.IsA(UsdGeom.PointInstancer) for part in Usd.PrimRange(prototype)):
+                raise RenderFailure("unreadable", f"PointInstancer {prim.GetPath()} holds another in its prototypes")
 
 
 def _fbx_image_loader(references: References, load_image: Callable[..., Any]) -> Callable[..., Any]:

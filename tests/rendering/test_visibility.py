@@ -79,6 +79,26 @@ def "prototypes"
     agree(alone, usd_views("\n".join(truth[:3])))
 
 
+def test_a_point_instancer_in_the_prototypes_of_another_is_refused(usd_views):
+    """Blender draws the inner instances in other places."""
+
+    def instancer(name, prototype, body):
+        return f"""
+def PointInstancer "{name}"
+{{
+point3f[] positions = [(0, 0, 0), (4, 0, 0)]
+int[] protoIndices = [0, 0]
+rel prototypes = [<{prototype}>]
+{body}
+}}
+"""
+
+    inner = instancer("inner", "/root/outer/inner/box", usd_box("box"))
+    with pytest.raises(RenderFailure) as caught:
+        usd_views(instancer("outer", "/root/outer/inner", inner))
+    assert caught.value.reason == "unreadable"
+
+
 def test_hidden_prims_of_a_usd_are_not_drawn(usd_views):
     hidden = [
         usd_box("gone", 'token visibility = "invisible"', place=(9, 0, 0)),
