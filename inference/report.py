@@ -35,6 +35,7 @@ from pipeline.storage import write_atomically
 from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
 from rendering.psnr import psnr
 from training.model.conditioning import convert_pose
+from training.model.cpu_threads import use_free_cores
 from training.model.picture import decode
 
 COMMAND = "inference.report"
@@ -76,6 +77,8 @@ def main(config: ReportConfig) -> None:
     require_own_file(config.output, is_page(COMMAND, UNMARKED))
     manifests = read_manifests(config.views, "views")
     novel_view = NovelView.load(folder / "model", config.device)
+    if novel_view.model.device.type == "cpu":
+        use_free_cores()
     held_out = read_held_out(folder)
     sheets: list[str] = []
     pairs: list[Pair] = []

@@ -106,7 +106,7 @@ class TrainerConfig:
     num_nodes: int = option(0, "machines; 0: as many as torchrun or Slurm started, else one")
     precision: Precision = option(Precision.auto, "auto, float32 or bfloat16 (autocast)")
     deterministic: bool = option(False, "bitwise reproducible on a GPU too; slower")
-    threads: int = option(0, "CPU threads of torch; 0: torch's default")
+    threads: int = option(0, "CPU threads of torch; 0: as many as cores are idle at the start")
     compile: bool | None = option(None, "compile the U-Net, which takes minutes; null: on a GPU, except under ZeRO-3")
     channels_last: bool | None = option(None, "channels-last memory layout of the U-Net; null: where it is compiled")
     checkpointing: bool = option(

@@ -33,6 +33,7 @@ from training.distributed.topology import Topology, global_rank, is_rank_zero, l
 from training.memory import available_memory, estimate, require_fit
 from training.model.architecture import build
 from training.model.cost import peak_flops, step_flops
+from training.model.cpu_threads import use_free_cores
 from training.model.zero123 import Zero123
 from training.module import Finetuning
 from training.run_config import as_dict, continue_or_begin, recorded_model, trained_steps
@@ -91,6 +92,8 @@ def _build_model(config: FinetuneConfig, processes: Topology, compute: torch.dty
     options = config.trainer
     if options.threads:
         torch.set_num_threads(options.threads)
+    elif not processes.gpu:
+        use_free_cores(processes.devices)
     model = build(config.model, config.seed)
     if config.data.kind is DataKind.latents:
         require_fitting(config.data.path, model, config.data.background)
