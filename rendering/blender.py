@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from rendering import lighting
 from rendering.cameras import LENS_MM, SENSOR_MM, project
+from rendering.lights import Light
 from rendering.materials import drawn_materials
-from rendering.settings import AreaLight, RenderSettings
+from rendering.settings import RenderSettings
 
 VERSION = bpy.app.version_string
 TEXTURE_COLOURS = 1000  # number of colours that a texture counts as
@@ -49,9 +50,9 @@ def count_colours() -> int:
     return len(colours)
 
 
-def prepare(settings: RenderSettings, light: AreaLight, threads: int) -> None:
+def prepare(settings: RenderSettings, light: Light, threads: int) -> None:
     """Set lights, render engine and colour management."""
-    lighting.place(settings.lighting, light)
+    lighting.place(light)
     scene = bpy.context.scene
     scene.camera = bpy.data.objects["Camera"]  # not a camera of the asset
     scene.camera.data.lens, scene.camera.data.sensor_width = LENS_MM, SENSOR_MM

@@ -19,6 +19,7 @@ from rendering.cameras import (
     sample_zero123,
     spherical_to_cartesian,
 )
+from rendering.lights import LIGHTINGS
 
 RANGES = {
     "views": (1, 999),
@@ -31,7 +32,7 @@ RANGES = {
 }
 CHOICES = {
     "cameras": ("zero123", "sphere", "hemisphere", "orbit", "fixed"),
-    "lighting": ("zero123", "uniform", "three_point"),
+    "lighting": LIGHTINGS,
     "denoise": ("none", "balanced", "accurate"),
     "pixel_filter": ("BOX", "GAUSSIAN", "BLACKMAN_HARRIS"),
     "view_transform": ("Filmic", "Standard", "AgX"),
@@ -59,7 +60,7 @@ class RenderSettings:
     )
     polar: float = option(75.0, "polar angle of an orbit, degrees from +z down")
     poses: list[Any] = option([], "fixed cameras: [[polar, azimuth, radius], …], degrees and object sizes")
-    lighting: str = option("zero123", f"lamps and world: {', '.join(CHOICES['lighting'])}")
+    lighting: str = option("zero123", f"lamps and world: {', '.join(LIGHTINGS)} (one of the others per object)")
     passes: list[str] = option([], f"further images of each view: any of {', '.join(PASSES)}")
     samples: int = option(128, "maximum of Cycles samples per pixel")
     min_samples: int = option(8, "minimum of samples per pixel with adaptive sampling; 0: chosen by Cycles")
@@ -127,17 +128,3 @@ def sample_cameras(settings: RenderSettings, rng: np.random.Generator) -> Array:
         spherical_to_cartesian(math.radians(polar), math.radians(azimuth), r) for polar, azimuth, r in settings.poses
     ]
     return np.stack([look_at_origin(centre) for centre in centres])
-
-
-@dataclass(frozen=True)
-class AreaLight:
-    """The area light of one object, as in the released renders."""
-
-    power: float  # watts
-    location: tuple[float, float, float]  # metres in the normalised world
-
-
-def sample_area_light(rng: np.random.Generator) -> AreaLight:
-    """Return a light of random power and location, as `randomize_lighting` of the original's `blender_script.py`."""
-    power, x, y, z = rng.uniform([300, -1, -1, 0.5], [600, 1, 1, 1.5])
-    return AreaLight(float(power), (float(x), float(y), float(z)))

@@ -25,9 +25,10 @@ from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
 from rendering.geometry import normalise
 from rendering.importer import import_asset
+from rendering.lights import light_record, sample_light
 from rendering.procedural.build import build
 from rendering.sandbox import enter_sandbox
-from rendering.settings import RenderSettings, sample_area_light, sample_cameras
+from rendering.settings import RenderSettings, sample_cameras
 from rendering.webp import save_lossless
 
 
@@ -40,7 +41,7 @@ def render_object(
         asset: The file.
         root: The folder of the source: the asset may refer to files below it.
         settings: Cameras, lights and sampling.
-        seed: Determines the random cameras, the area light and the noise.
+        seed: Determines the random cameras, the light and the noise.
         folder: Existing folder for the views.
         threads: Cycles threads.
 
@@ -55,7 +56,7 @@ def render_object(
     copy = asset_validation.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(settings, rng)
-    light = sample_area_light(rng)
+    light = sample_light(settings.lighting, rng)
     blender.reset()
     import_asset(copy, references, keep_reversed=settings.separate_coincident)
     shape = normalise()
@@ -94,7 +95,7 @@ def render_object(
         "verdicts": quality.quality_flags(stats, shape.points, colours),
         "mesh": quality.mesh_hash(shape.vertices, shape.polygons),
         "renderer": asdict(settings),
-        "light": asdict(light),
+        "light": light_record(settings.lighting, light),
         "device": device,
         "blender": blender.VERSION,
     }

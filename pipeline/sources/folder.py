@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,12 +34,15 @@ class FolderObjects:
     downloads: ClassVar[bool] = False
     path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, any depth")
     limit: int | None = option(None, "take only the first so many objects")
+    include: list[str] = option([], "take only files whose path matches one of these patterns: ['chairs/*']")
+    exclude: list[str] = option([], "skip files whose path matches one of these patterns")
 
     def find(self) -> list[Asset]:
         """Return the objects of the folder: in the order of the manifest, or sorted by path without one.
 
         Raises:
-            UserError: The folder is missing or has no objects, the manifest is invalid, or `limit` is below 1.
+            UserError: The folder is missing or has no objects, no object matches the patterns, the manifest is
+                invalid, or `limit` is below 1.
         """
         root = Path(self.path)
         if self.limit is not None and self.limit < 1:
@@ -48,7 +52,14 @@ class FolderObjects:
         assets = _listed(root / MANIFEST) if (root / MANIFEST).is_file() else _walked(root)
         if not assets:
             raise UserError(f"objects.path: {self.path} holds no file ending in {', '.join(SUFFIXES)}")
-        return assets[: self.limit]
+        if not (matching := [asset for asset in assets if self._matches(asset.origin)]):
+            patterns = f"objects.include={self.include} objects.exclude={self.exclude}"
+            raise UserError(f"{patterns}: none of {len(assets)} objects of {self.path} is left; change the patterns")
+        return matching[: self.limit]
+
+    def _matches(self, path: str) -> bool:
+        included = not self.include or any(fnmatchcase(path, pattern) for pattern in self.include)
+        return included and not any(fnmatchcase(path, pattern) for pattern in self.exclude)
 
     def folder(self) -> Path:
         """Return the absolute path of the folder, which Blender reads directly."""

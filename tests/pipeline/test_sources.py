@@ -34,6 +34,14 @@ def test_a_folder_is_walked_to_any_depth_in_order(tree):
     assert FolderObjects(str(tree), limit=2).find() == assets[:2]
 
 
+def test_patterns_choose_files_without_changing_their_uids(tree):
+    every = FolderObjects(str(tree)).find()
+    assert FolderObjects(str(tree), include=["deep/*", "*.ply"]).find() == [every[2], every[3]]
+    assert FolderObjects(str(tree), exclude=["deep/*", "*.ply"], limit=3).find() == [every[0], every[1], every[4]]
+    with pytest.raises(UserError, match="include"):
+        FolderObjects(str(tree), include=["none/*"]).find()
+
+
 def test_a_manifest_decides_where_there_is_one(tree):
     (tree / "objects.csv").write_text("uid,path,license,author\nthe.bee,deep/er/b.GLB,by,Ann\nchair,a chair.obj,,\n")
     assets = FolderObjects(str(tree)).find()
