@@ -1,6 +1,6 @@
-"""The numbers of the paper's run that nothing else states: what a command does when it is told nothing.
+"""Defaults of the commands against the numbers of the paper's run.
 
-The arithmetic is held to the original's own in `test_original.py`.
+`test_ldm_names.py` compares the arithmetic with the original's code.
 """
 
 import inspect

@@ -1,8 +1,8 @@
-"""Against the original's own code (cvlab-columbia/zero123, with openai/CLIP), run once on the weights of `originals`.
+"""Conversion and arithmetic against the original's own code (cvlab-columbia/zero123, with openai/CLIP).
 
-`original.npz` holds what its LatentDiffusion answered on a CPU with torch 2.13: built from the configuration
-sd-objaverse-finetune-c_concat-256.yaml at model_channels=32, ch=32, a CLIP of width 128 and two layers, every tensor of
-its state_dict then filled with `rule(name, shape)`. `names` is the sha256 of the lines "name [shape]", sorted.
+`original.npz` holds results of its LatentDiffusion at reduced width on a CPU, with the weights of
+`tests.support.originals`; `tests.support.make_original_golden` writes it anew. `names` is the sha256 of the lines
+"name [shape]" of the weights, sorted.
 """
 
 import hashlib
