@@ -36,7 +36,7 @@ CONF = Path(__file__).parent
 EXTRAS = {
     "render": ("bpy", "objaverse", "plyfile", "psutil", "pyarrow", "ray", "requests"),
     "train": ("torch", "lightning", "deepspeed", "diffusers", "transformers", "safetensors", "matplotlib"),
-    "views": ("av", "gradio", "onnxruntime", "cv2", "pooch"),
+    "views": ("av", "gradio", "onnxruntime", "cv2", "pooch", "skimage", "scipy"),
 }
 TERMINATED = threading.Event()  # set by SIGTERM
 

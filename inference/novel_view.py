@@ -156,6 +156,7 @@ class NovelView:
         seeds: Sequence[int] | None = None,
         on_step: Callable[[int, int], object] | None = None,
         bar: str = "sampling",
+        max_batch: int | None = None,
     ) -> Tensor:
         """Sample a view after each pose vector, in batches that are halved where memory does not suffice.
 
@@ -166,6 +167,7 @@ class NovelView:
             seeds: The seed of each view; `sampling.seed` for all by default.
             on_step: As in `__call__`.
             bar: As in `__call__`.
+            max_batch: Number of views that are denoised together; None for the device's default.
 
         Returns:
             Views `[N, 3, R, R]` in [-1, 1], on the CPU.
@@ -173,7 +175,7 @@ class NovelView:
         Raises:
             UserError: A single view does not fit into memory, or a view is not finite.
         """
-        model, max_batch, first = self.model, MAX_BATCH[self.model.device.type], 0
+        model, max_batch, first = self.model, max_batch or MAX_BATCH[self.model.device.type], 0
         poses = torch.as_tensor(np.asarray(poses_N4), dtype=torch.float32, device=model.device)
         condition, embedding = (
             part.expand(len(poses), *part.shape[1:]) for part in (encoded.condition, encoded.embedding)

@@ -20,5 +20,6 @@ ENTRIES = [
     ("inference", "text_to_views"),
     ("inference", "demo"),
     ("inference", "benchmark"),
+    ("inference", "evaluate"),
     ("inference", "report"),
 ]

@@ -1,0 +1,1 @@
+"""Score the views that a checkpoint samples: fixed pairs, baselines, camera obedience, tables and a page."""

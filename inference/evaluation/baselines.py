@@ -1,0 +1,123 @@
+"""Baselines that need the views of the training: the mean view and the nearest training object."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from conf.options import UserError
+from inference.evaluation.pairs import angle_degrees
+from inference.evaluation.predictions import Pixels
+from inference.evaluation.selection import require_resolution, samples_of
+from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, view_names
+from rendering.cameras import Array, camera_centre, cartesian_to_spherical, spherical_to_cartesian
+from training.model.picture import decode
+
+SEARCH_SIDE_PX = 32  # pictures are compared at this size
+BLOCK = 4096  # training views that are compared at a time
+
+
+@dataclass(frozen=True)
+class Match:
+    """The training view that is nearest to an input."""
+
+    folder: str
+    uid: str
+    view: int
+
+
+class TrainingViews:
+    """The views that a model was trained on.
+
+    Args:
+        folders: Folders or URLs of view shards.
+        excluded: Objects that are scored, and are left out here.
+        resolution: Side of the decoded views, pixels.
+
+    Raises:
+        UserError: A folder is missing, or has no object that is not scored.
+    """
+
+    def __init__(self, folders: Sequence[str], excluded: Collection[str], resolution: int) -> None:
+        self._manifests = {folder: read_manifests(folder, "views") for folder in folders}
+        self._excluded, self._resolution = frozenset(excluded), resolution
+        for folder, manifests in self._manifests.items():
+            if not self._uids(manifests):
+                raise UserError(
+                    f"training={folder}: all its objects are scored; score held-out objects alone (split=held_out)"
+                )
+
+    def mean_and_matches(self, inputs: Sequence[Pixels]) -> tuple[Pixels, list[Match]]:
+        """Return the mean view `[R, R, 3]`, and for each input picture the view at the least distance in pixels."""
+        queries = np.stack([_small(picture) for picture in inputs])
+        least = np.full(len(queries), np.inf, dtype=np.float32)
+        matches = [Match("", "", 0)] * len(queries)
+        total, views = np.zeros((self._resolution, self._resolution, 3)), 0
+        for block in self._blocks():
+            total += sum(picture.astype(np.float64) for _, picture in block)
+            views += len(block)
+            keys = np.stack([_small(picture) for _, picture in block])
+            distances = (keys**2).sum(1) - 2 * queries @ keys.T  # without |query|², which is the same for all
+            best = distances.argmin(1)
+            for i in np.flatnonzero(distances.min(1) < least):
+                least[i], matches[i] = distances[i, best[i]], block[best[i]][0]
+        return (total / views).round().astype(np.uint8), matches
+
+    def samples(self, matches: Collection[Match]) -> dict[tuple[str, str], Sample]:
+        """Return the samples of the matched objects, by folder and uid."""
+        found: dict[tuple[str, str], Sample] = {}
+        for folder, manifests in self._manifests.items():
+            uids = {match.uid for match in matches if match.folder == folder}
+            found |= {(folder, uid): sample for uid, sample in samples_of(folder, manifests, uids, "training")}
+        return found
+
+    def _uids(self, manifests: Sequence[ShardManifest]) -> set[str]:
+        return {uid for manifest in manifests for uid in manifest.uids} - self._excluded
+
+    def _blocks(self) -> Iterator[list[tuple[Match, Pixels]]]:
+        block: list[tuple[Match, Pixels]] = []
+        count = sum(len(self._uids(manifests)) for manifests in self._manifests.values())
+        with tqdm(total=count, desc="training views", unit=" objects") as bar:
+            for folder, manifests in self._manifests.items():
+                for uid, sample in samples_of(folder, manifests, self._uids(manifests), "training"):
+                    bar.update()
+                    for view, name in enumerate(view_names(sample)):
+                        require_resolution(sample[name], self._resolution, f"training={folder}")
+                        block.append((Match(folder, uid, view), decode(sample[name], self._resolution)))
+                    if len(block) >= BLOCK:
+                        yield block
+                        block = []
+        if block:
+            yield block
+
+
+def view_after_turn(sample: Sample, matched: int, input_centre: Array, target_centre: Array, resolution: int) -> Pixels:
+    """Return the view of a training object that is nearest to the asked turn of its matched view.
+
+    Args:
+        sample: The training object.
+        matched: Index of the view that is like the input.
+        input_centre: Camera centre `[3]` of the input.
+        target_centre: Camera centre `[3]` of the asked view.
+        resolution: Side of the view, pixels.
+    """
+    names, centres = view_names(sample), camera_centre(npy_array(sample["cameras.npy"]))
+    asked = turned(centres[matched], input_centre, target_centre)
+    best = min(range(len(names)), key=lambda view: angle_degrees(centres[view], asked))
+    return decode(sample[names[best]], resolution)
+
+
+def turned(centre: Array, input_centre: Array, target_centre: Array) -> Array:
+    """Return the position `[3]` of a camera at `centre` after the turn from `input_centre` to `target_centre`."""
+    (polar, azimuth, radius), start, end = map(cartesian_to_spherical, (centre, input_centre, target_centre))
+    return spherical_to_cartesian(polar + end[0] - start[0], azimuth + end[1] - start[1], radius)
+
+
+def _small(picture: Pixels) -> NDArray[np.float32]:
+    """Return a picture reduced to `SEARCH_SIDE_PX`², in [0, 1], as one row."""
+    side = min(SEARCH_SIDE_PX, len(picture))
+    reduced = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(reduced, dtype=np.float32).ravel() / 255

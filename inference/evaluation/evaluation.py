@@ -1,0 +1,175 @@
+"""Run an evaluation: select objects, predict views, score them and write the results."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from conf.options import UserError
+from inference.config import EvaluateConfig
+from inference.evaluation.baselines import TrainingViews, view_after_turn
+from inference.evaluation.metrics import psnr_db, ssim
+from inference.evaluation.pairs import angle_degrees, azimuth_change_degrees
+from inference.evaluation.predictions import (
+    Pixels,
+    Predictor,
+    ScoredSet,
+    predict_all,
+    prediction_path,
+    write_picture,
+)
+from inference.evaluation.results import write_results
+from inference.evaluation.scores import ViewScore
+from inference.evaluation.selection import ScoredObject, Selection, read_objects, select
+from inference.evaluation.shown_pose import References, find_references, nearest_reference
+from pipeline.output import FolderLayout, claimed, json_object
+from pipeline.storage import write_atomically
+
+COMMAND = "inference.evaluate"
+RECORD = "evaluation.json"
+LAYOUT = FolderLayout(
+    record=RECORD,
+    is_record=lambda contents: json_object(contents).get("command") == COMMAND,
+    writes=r"evaluation\.json|metrics\.json|per_view\.csv|per_object\.csv|report\.html|predictions",
+)
+Load = Callable[[EvaluateConfig], Predictor]
+
+
+def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
+    """Score a method on all sets, and write the results into `config.output`.
+
+    The same call continues an interrupted run: predictions that exist are not made again.
+
+    Args:
+        config: Options of the command; `checkpoint` is for `load` alone.
+        load: Returns the method, `load_checkpoint` for a checkpoint. It is called after the input has been checked.
+
+    Returns:
+        The contents of metrics.json.
+
+    Raises:
+        UserError: An input is missing or damaged, or the output belongs to another run.
+    """
+    with claimed(config.output, LAYOUT):
+        selections = select(config)
+        manifests = {}
+        for selection in selections if config.references else ():
+            manifests = find_references(config.references, selection.uids, f"views={selection.folder}")
+        predictor = load(config)
+        plan = continue_or_begin(config, selections, predictor)
+        sets = {one.name: read_objects(one, config, predictor.resolution) for one in selections}
+        root = Path(config.output) / "predictions"
+        predict_all(root, sets, predictor, config.methods, config.sampling.seed)
+        mean = write_baselines(root, sets, config, predictor, selections)
+        drawn = [*config.methods, "repeat", *(["mean", "nearest"] if mean is not None else [])]
+        scored = [ScoredSet(name, objects, root, tuple(drawn), mean) for name, objects in sets.items()]
+        shown = shown_poses(scored, References(manifests, predictor.resolution))
+        scores = [score for one in scored for score in score_set(one, shown)]
+        return write_results(config, plan, scored, scores)
+
+
+def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:
+    """Write the record of the run, which says what its predictions depend on, or check it against the earlier one.
+
+    Raises:
+        UserError: The predictions in `output` are of another model, other settings or other views.
+    """
+    plan: dict[str, Any] = {
+        "weights": predictor.weights,
+        "resolution": predictor.resolution,
+        "seed": config.seed,
+        "pairs": config.pairs,
+        "sampling": asdict(config.sampling),
+    }
+    sets = {one.name: one.listing for one in selections}
+    path = Path(config.output) / RECORD
+    earlier = json_object(path.read_bytes()) if path.exists() else {}
+    for name, value in plan.items() if earlier else ():
+        if earlier.get(name) != value:
+            raise UserError(
+                f"output={config.output}: it was begun with {name}={earlier.get(name)}, now {value}; "
+                "choose another output"
+            )
+    earlier_sets = earlier.get("sets", {})
+    for name, listing in sets.items():
+        if earlier_sets.get(name, listing) != listing:
+            raise UserError(f"output={config.output}: it was begun with other views {name}; choose another output")
+    record = {"command": COMMAND, **plan, "sets": earlier_sets | sets}
+    write_atomically(str(path), json.dumps(record, indent=1).encode())
+    return plan
+
+
+def write_baselines(
+    root: Path,
+    sets: dict[str, list[ScoredObject]],
+    config: EvaluateConfig,
+    predictor: Predictor,
+    selections: Sequence[Selection],
+) -> Pixels | None:
+    """Write the pictures of the baseline `nearest`; return the mean training view, None without `training`."""
+    if not config.training:
+        print("without training=…, the baselines mean view and nearest training object are left out")
+        return None
+    excluded = {uid for selection in selections for uid in selection.candidates}
+    training = TrainingViews(config.training, excluded, predictor.resolution)
+    pairs = [(name, one, pair) for name, objects in sets.items() for one in objects for pair in one.pairs]
+    mean, matches = training.mean_and_matches([one.picture(pair.input) for _, one, pair in pairs])
+    samples = training.samples(set(matches))
+    for (name, one, pair), match in zip(pairs, matches, strict=True):
+        sample, centres = samples[match.folder, match.uid], one.centres
+        picture = view_after_turn(sample, match.view, centres[pair.input], centres[pair.target], predictor.resolution)
+        write_picture(prediction_path(root, name, "nearest", one.uid, pair), picture)
+    return mean
+
+
+Key = tuple[str, str, int, str]  # set, uid, pair, method
+
+
+def shown_poses(sets: Sequence[ScoredSet], references: References) -> dict[Key, float]:
+    """Return the angle between the asked camera and the one that each picture shows, degrees."""
+    errors: dict[Key, float] = {}
+    by_uid: dict[str, list[tuple[ScoredSet, ScoredObject]]] = {}
+    for scored in sets if references.manifests else ():
+        for one in scored.objects:
+            by_uid.setdefault(one.uid, []).append((scored, one))
+    seen: set[str] = set()
+    for uid, centres, framed in tqdm(
+        references.items(by_uid), total=len(by_uid), desc="shown poses", unit=" objects", disable=not by_uid
+    ):
+        for scored, one in by_uid[uid] if uid not in seen else ():
+            keys = [(pair, method) for pair in one.pairs for method in ("truth", *scored.methods)]
+            nearest = nearest_reference([scored.picture(method, one, pair) for pair, method in keys], framed)
+            for (pair, method), index in zip(keys, nearest, strict=True):
+                error = angle_degrees(centres[index], one.centres[pair.target])
+                errors[scored.name, uid, pair.number, method] = error
+        seen.add(uid)
+    return errors
+
+
+def score_set(scored: ScoredSet, shown: dict[Key, float]) -> Iterator[ViewScore]:
+    """Yield the score of every picture of a set."""
+    for one in tqdm(scored.objects, desc=f"scores of {scored.name}", unit=" objects"):
+        for pair in one.pairs:
+            truth = one.picture(pair.target)
+            for method in ("truth", *scored.methods):
+                picture = truth if method == "truth" else scored.picture(method, one, pair)
+                is_truth = method == "truth"
+                error = shown.get((scored.name, one.uid, pair.number, method))
+                if is_truth and error is None:
+                    continue
+                yield ViewScore(
+                    scored.name,
+                    one.uid,
+                    pair.number,
+                    pair.input,
+                    pair.target,
+                    angle_degrees(one.centres[pair.input], one.centres[pair.target]),
+                    azimuth_change_degrees(one.centres[pair.target], one.centres[pair.input]),
+                    method,
+                    None if is_truth else psnr_db(picture, truth),
+                    None if is_truth else ssim(picture, truth),
+                    error,
+                )

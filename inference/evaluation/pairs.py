@@ -1,0 +1,98 @@
+"""Choose the view pairs that are scored, and measure the angles between cameras."""
+
+import hashlib
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rendering.cameras import Array, cartesian_to_spherical, pose_between
+
+MIN_WRONG_DEGREES = 45.0  # between the asked camera and the one that a wrong pose names
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An input view and a target view of one object.
+
+    Attributes:
+        number: Position among the pairs of the object.
+        input: Index of the input view.
+        target: Index of the target view.
+        wrong: Camera centre `[3]` that lies at least `MIN_WRONG_DEGREES` from the target's.
+    """
+
+    number: int
+    input: int
+    target: int
+    wrong: tuple[float, float, float]
+
+
+def random_generator(*words: object) -> np.random.Generator:
+    """Return a generator whose numbers depend on the words alone, such as a seed and a uid."""
+    return np.random.default_rng(np.frombuffer(_digest(*words), dtype="<u4"))
+
+
+def hashed_seed(*words: object) -> int:
+    """Return a seed in [0, 2^63) that depends on the words alone."""
+    return int.from_bytes(_digest(*words)[:8], "big") >> 1
+
+
+def choose_pairs(seed: int, uid: str, centres: Array, count: int) -> list[Pair]:
+    """Return the pairs of an object, which depend on `seed` and `uid` alone and are spread over the angles.
+
+    Pair k is the one whose angle between the cameras is nearest to a random angle in the k-th of `count` equal parts of
+    [0°, 180°]. Views that are an input (or a target) already are chosen again only when all others are.
+
+    Args:
+        seed: Seed of the choice.
+        uid: Object.
+        centres: Camera centres `[views, 3]`.
+        count: Number of pairs; at most views · (views - 1).
+    """
+    rng = random_generator("pairs", seed, uid)
+    ordered = list(itertools.permutations(range(len(centres)), 2))
+    candidates = [ordered[i] for i in rng.permutation(len(ordered))]
+    angles = {(i, j): angle_degrees(centres[i], centres[j]) for i, j in ordered}
+    goals = (rng.permutation(count) + rng.random(count)) * 180 / count
+    inputs, targets, pairs = [0] * len(centres), [0] * len(centres), list[Pair]()
+    for number, goal in enumerate(goals):
+        best = min(candidates, key=lambda pair: (inputs[pair[0]], targets[pair[1]], abs(angles[pair] - goal)))
+        candidates.remove(best)
+        input, target = best
+        inputs[input] += 1
+        targets[target] += 1
+        pairs.append(Pair(number, input, target, _wrong_camera(rng, centres, input, target)))
+    return pairs
+
+
+def _wrong_camera(rng: np.random.Generator, centres: Array, input: int, target: int) -> tuple[float, float, float]:
+    """Return the centre of another view of the object, far from the target's; opposite the target if there is none."""
+    far = [
+        i for i in range(len(centres)) if i != input and angle_degrees(centres[i], centres[target]) >= MIN_WRONG_DEGREES
+    ]
+    x, y, z = (centres[rng.choice(far)] if far else -centres[target]).tolist()
+    return x, y, z
+
+
+def angle_degrees(one: ArrayLike, two: ArrayLike) -> float:
+    """Return the great-circle angle between the directions of two camera centres `[3]`, degrees."""
+    one, two = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)
+    return math.degrees(math.atan2(np.linalg.norm(np.cross(one, two)), one @ two))  # exact near 0° and 180°
+
+
+def azimuth_change_degrees(target: ArrayLike, input: ArrayLike) -> float:
+    """Return the absolute change of the azimuth between two camera centres `[3]`, degrees in [0, 180]."""
+    _, sine, cosine, _ = pose_between(np.asarray(target), np.asarray(input))
+    return abs(math.degrees(math.atan2(sine, cosine)))
+
+
+def polar_degrees(centre: ArrayLike) -> float:
+    """Return the polar angle of a camera centre `[3]`, degrees from above."""
+    return math.degrees(cartesian_to_spherical(centre)[0])
+
+
+def _digest(*words: object) -> bytes:
+    return hashlib.sha256(" ".join(map(str, words)).encode()).digest()

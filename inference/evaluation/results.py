@@ -1,0 +1,114 @@
+"""Write the results of an evaluation: per_view.csv, per_object.csv, metrics.json and report.html."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.config import EvaluateConfig
+from inference.evaluation.metrics import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
+from inference.evaluation.page import report
+from inference.evaluation.predictions import ScoredSet
+from inference.evaluation.scores import METRICS, POSE_WITHIN_DEGREES, Figure, ViewScore, figures
+from pipeline.storage import write_atomically
+
+# Everything that a figure depends on, beside the plan of the run.
+PROTOCOL = {
+    "protocol": "folder",
+    "background": "views composited on white, 8 bits",
+    "psnr": f"over all pixels and channels, dB, at most {MAX_PSNR_DB:g}",
+    "ssim": "scikit-image, Gaussian window, sigma 1.5, 11 pixels, range 255, mean of the channels",
+    "pose_within_20": f"share of pictures whose nearest reference lies within {POSE_WITHIN_DEGREES:g} degrees",
+    "average": "mean over objects of the mean over their pairs",
+    "interval": f"{CONFIDENCE:.0%} percentile bootstrap over objects, {RESAMPLES} resamples",
+}
+
+
+def write_results(
+    config: EvaluateConfig, plan: Mapping[str, Any], sets: Sequence[ScoredSet], scores: Sequence[ViewScore]
+) -> dict[str, Any]:
+    """Write all files of the results; return the contents of metrics.json."""
+    output, found = Path(config.output), figures(scores)
+    metrics = {
+        **plan,
+        "checkpoint": config.checkpoint,
+        "views": config.views,
+        "splits": config.splits,
+        "training": config.training,
+        "references": config.references,
+        "limit": config.limit,
+        "settings": PROTOCOL,
+        "left_out": left_out(config),
+        "figures": [figure.record for figure in found],
+    }
+    write_atomically(str(output / "per_view.csv"), view_table(scores))
+    write_atomically(str(output / "per_object.csv"), object_table(scores))
+    write_atomically(str(output / "report.html"), report(metrics, sets, scores, found))
+    write_atomically(str(output / "metrics.json"), (json.dumps(metrics, indent=1) + "\n").encode())
+    for line in summary(found):
+        print(line)
+    print(f"report: {output / 'report.html'}")
+    return metrics
+
+
+def left_out(config: EvaluateConfig) -> list[str]:
+    """Return a sentence for each part of the evaluation that the options leave out."""
+    sentences = []
+    if not config.training:
+        sentences.append("The baselines mean view and nearest training object are left out: no training=… was given.")
+    if not config.references:
+        sentences.append("The poses that pictures show are left out: no references=… were given.")
+    if missing := {"wrong_pose", "no_pose"} - set(config.methods):
+        sentences.append(f"Left out by methods=…: {', '.join(sorted(missing))}.")
+    return sentences
+
+
+def view_table(scores: Sequence[ViewScore]) -> bytes:
+    """Return per_view.csv: one row for each picture."""
+    names = [field.name for field in fields(ViewScore)]
+    return csv_file(names, ([_cell(getattr(score, name)) for name in names] for score in scores))
+
+
+def object_table(scores: Sequence[ViewScore]) -> bytes:
+    """Return per_object.csv: the means of each object and method."""
+    groups: dict[tuple[str, str, str], list[ViewScore]] = {}
+    for score in scores:
+        groups.setdefault((score.set, score.uid, score.method), []).append(score)
+    rows = ([*key, len(group), *(_mean(group, metric) for metric in METRICS)] for key, group in groups.items())
+    return csv_file(["set", "uid", "method", "views", *METRICS], rows)
+
+
+def csv_file(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
+    """Return a CSV file as of RFC 4180, in UTF-8."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def summary(found: Sequence[Figure]) -> list[str]:
+    """Return a line for each set and method: the means over all pairs."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for figure in found:
+        if not figure.by and not figure.minus:
+            low, high = figure.mean.low, figure.mean.high
+            interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
+            lines.setdefault((figure.set, figure.method), []).append(
+                f"{figure.metric} {figure.mean.value:.3g}{interval}"
+            )
+    return [f"{name}, {method}: {', '.join(texts)}" for (name, method), texts in lines.items()]
+
+
+def _mean(group: Sequence[ViewScore], metric: str) -> object:
+    values = [getattr(score, metric) for score in group if getattr(score, metric) is not None]
+    return _cell(float(np.mean(values))) if values else ""
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

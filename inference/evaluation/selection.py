@@ -1,0 +1,188 @@
+"""Select the objects that are scored, and read their views."""
+
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tarfile import TarError
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from conf.options import UserError
+from inference.config import EvaluateConfig
+from inference.evaluation.pairs import Pair, choose_pairs, hashed_seed
+from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
+from rendering.cameras import Array, camera_centre
+from training.data.split import split
+from training.model.picture import decode
+
+MAX_NAMED = 5  # objects that an error names
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The objects of a folder of view shards that are scored.
+
+    Attributes:
+        name: Name of the set in tables and folders.
+        folder: Folder or URL of the shards.
+        manifests: Manifests of the shards.
+        uids: The objects, in an order that depends on the seed alone.
+        candidates: The objects before `limit`.
+    """
+
+    name: str
+    folder: str
+    manifests: tuple[ShardManifest, ...]
+    uids: tuple[str, ...]
+    candidates: frozenset[str]
+
+    @property
+    def listing(self) -> str:
+        """Return a hash of the names and contents of all shards."""
+        shards = [[manifest.name, manifest.sha256] for manifest in self.manifests]
+        return sha256(json.dumps(shards).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ScoredObject:
+    """An object, its pairs, and the encoded views of the pairs.
+
+    Attributes:
+        uid: Key of the object.
+        centres: Camera centres `[views, 3]`.
+        pairs: The pairs that are scored.
+        views: Encoded views by their index; those that occur in a pair.
+        resolution: Side of a decoded view, pixels.
+    """
+
+    uid: str
+    centres: Array
+    pairs: list[Pair]
+    views: Mapping[int, bytes]
+    resolution: int
+
+    def picture(self, view: int) -> NDArray[np.uint8]:
+        """Return view `view` on white, `[R, R, 3]`."""
+        return decode(self.views[view], self.resolution)
+
+
+def select(config: EvaluateConfig) -> list[Selection]:
+    """Return the objects to score of each folder of `views`, from the manifests alone.
+
+    Raises:
+        UserError: A folder is missing or named twice, or has no object to score.
+    """
+    splits = config.splits
+    return [_select(config, folder, which) for folder, which in zip(config.views, splits, strict=True)]
+
+
+def _select(config: EvaluateConfig, folder: str, which: str) -> Selection:
+    manifests = read_manifests(folder, "views")
+    uids = {uid for manifest in manifests for uid in manifest.uids}
+    if which == "held_out" and config.run:
+        uids &= read_held_out(Path(config.run))
+        if not uids:
+            raise UserError(
+                f"views={folder}: holds no object that {config.run} held out; give the views of its training, "
+                "or split=all for this folder"
+            )
+    elif which == "held_out":
+        uids = {uid for shard in split(manifests, config.validation_fraction).validation for uid in shard.uids}
+    if not uids:
+        raise UserError(f"views={folder}: no object is left to score; choose another folder, or split=all")
+    ordered = sorted(uids, key=lambda uid: (hashed_seed("objects", config.seed, uid), uid))
+    return Selection(set_name(folder), folder, tuple(manifests), tuple(ordered[: config.limit]), frozenset(uids))
+
+
+def set_name(folder: str) -> str:
+    """Return the name of the set of a folder: the last part of its path."""
+    return folder.rstrip("/").rsplit("/", 1)[-1]
+
+
+def read_held_out(run: Path) -> frozenset[str]:
+    """Return the uids of the objects that a run held out of training.
+
+    Raises:
+        UserError: The folder is not a run, or it held out no object.
+    """
+    try:
+        uids = (run / "validation.txt").read_text().split()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"run={run}: has no validation.txt; give the output of training.finetune") from None
+    if not uids:
+        raise UserError(f"run={run}: held out no object; train with data.validation_fraction above 0")
+    return frozenset(uids)
+
+
+def read_objects(selection: Selection, config: EvaluateConfig, resolution: int) -> list[ScoredObject]:
+    """Read the selected objects of a set and choose their pairs.
+
+    Raises:
+        UserError: A shard is damaged, or an object has too few or too small views.
+    """
+    found = {
+        uid: _open(uid, sample, selection.folder, config, resolution)
+        for uid, sample in samples_of(selection.folder, selection.manifests, set(selection.uids), "views")
+    }
+    return [found[uid] for uid in selection.uids]
+
+
+def _open(uid: str, sample: Sample, folder: str, config: EvaluateConfig, resolution: int) -> ScoredObject:
+    names, centres = view_names(sample), camera_centre(npy_array(sample["cameras.npy"]))
+    most = len(names) * (len(names) - 1)
+    if config.pairs > most:
+        raise UserError(f"pairs={config.pairs}: {uid} in {folder} has {len(names)} views and {most} pairs; use fewer")
+    pairs = choose_pairs(config.seed, uid, centres, config.pairs)
+    used = sorted({view for pair in pairs for view in (pair.input, pair.target)})
+    views = {view: sample[names[view]] for view in used}
+    for contents in views.values():
+        require_resolution(contents, resolution, f"views={folder}")
+    return ScoredObject(uid, centres, pairs, views, resolution)
+
+
+def require_resolution(contents: bytes, resolution: int, option: str) -> None:
+    """Raise `UserError` if an encoded view is smaller than the pictures of the model; a larger one is reduced."""
+    with Image.open(io.BytesIO(contents)) as image:
+        side = image.width
+    if side < resolution:
+        raise UserError(
+            f"{option}: its views have {side}² pixels, the model's {resolution}²; "
+            f"render them with renderer.resolution={resolution}"
+        )
+
+
+def samples_of(
+    folder: str, manifests: Sequence[ShardManifest], uids: Collection[str], option: str
+) -> Iterator[tuple[str, Sample]]:
+    """Yield the samples of the objects `uids`; shards without any of them are not read.
+
+    Raises:
+        UserError: A shard is damaged, or lacks an object that its manifest names.
+    """
+    for manifest in manifests:
+        wanted = set(uids).intersection(manifest.uids)
+        try:
+            for uid, sample in read_samples(folder, manifest.name) if wanted else ():
+                if uid in wanted:
+                    wanted.remove(uid)
+                    yield uid, sample
+            damage = f"{min(wanted)} is missing" if wanted else ""
+        except (OSError, ValueError, TarError) as error:
+            damage = repr(error)
+        if damage:
+            raise UserError(
+                f"{option}={folder}: shard {manifest.name} is damaged ({damage}); "
+                f"see python -m pipeline.verify path={folder}"
+            )
+
+
+def named(uids: Collection[str]) -> str:
+    """Return the first names of `uids` in order, and how many more there are."""
+    first = sorted(uids)[:MAX_NAMED]
+    more = len(uids) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
