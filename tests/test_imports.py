@@ -14,6 +14,7 @@ LIGHT = [
     *(f"pipeline.{name}" for name in ("render", "verify", "inspect", "pack", "export", "status")),
     "training.finetune",
     "training.plot",
+    "inference.evaluate",
 ]
 
 

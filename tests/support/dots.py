@@ -9,25 +9,28 @@ from pipeline.shards import ObjectRecord, Sample, npy_bytes, write_shard
 from rendering.cameras import camera_centre, project, sample_zero123
 
 
-def views_of_dots(seed: int, views: int = 4, resolution: int = 32) -> tuple[list[Image.Image], np.ndarray]:
+def views_of_dots(
+    seed: int, views: int = 4, resolution: int = 32, cameras: np.ndarray | None = None
+) -> tuple[list[Image.Image], np.ndarray]:
     """RGBA pictures and cameras `[views, 3, 4]` of eight dots, nearer ones drawn over farther ones."""
     rng = np.random.default_rng(seed)
     points, colours = rng.uniform(-0.5, 0.5, (8, 3)), rng.integers(0, 256, (8, 3))
-    cameras = sample_zero123(rng, views)
-    pictures = []
-    for camera in cameras:
-        picture = Image.new("RGBA", (resolution, resolution))
-        draw = ImageDraw.Draw(picture)
-        distance = np.linalg.norm(points - camera_centre(camera), axis=1)
-        for i in np.argsort(-distance):
-            (x, y), r = project(points[i : i + 1], camera, resolution)[0], resolution / 8 / distance[i]
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=(*map(int, colours[i]), 255))
-        pictures.append(picture)
-    return pictures, cameras
+    cameras = sample_zero123(rng, views) if cameras is None else cameras
+    return [draw_dots(points, colours, camera, resolution) for camera in cameras], cameras
 
 
-def sample_of_dots(seed: int, views: int = 4, resolution: int = 32) -> Sample:
-    pictures, cameras = views_of_dots(seed, views, resolution)
+def draw_dots(points: np.ndarray, colours: np.ndarray, camera: np.ndarray, resolution: int) -> Image.Image:
+    picture = Image.new("RGBA", (resolution, resolution))
+    draw = ImageDraw.Draw(picture)
+    distance = np.linalg.norm(points - camera_centre(camera), axis=1)
+    for i in np.argsort(-distance):
+        (x, y), r = project(points[i : i + 1], camera, resolution)[0], resolution / 8 / distance[i]
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=(*map(int, colours[i]), 255))
+    return picture
+
+
+def sample_of_dots(seed: int, views: int = 4, resolution: int = 32, cameras: np.ndarray | None = None) -> Sample:
+    pictures, cameras = views_of_dots(seed, views, resolution, cameras)
     return {
         **{f"{i:03d}.webp": webp(picture) for i, picture in enumerate(pictures)},
         "cameras.npy": npy_bytes(cameras),
@@ -41,11 +44,13 @@ def webp(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_dots(root, objects: int, per_shard: int = 4, resolution: int = 32, views: int = 4) -> list[str]:
+def write_dots(
+    root, objects: int, per_shard: int = 4, resolution: int = 32, views: int = 4, cameras: np.ndarray | None = None
+) -> list[str]:
     """View shards of so many objects under `root`; their uids."""
     uids = [f"dots-{i:03d}" for i in range(objects)]
     for index, start in enumerate(range(0, objects, per_shard)):
         chosen = uids[start : start + per_shard]
-        samples = [(uid, sample_of_dots(start + i, views, resolution)) for i, uid in enumerate(chosen)]
+        samples = [(uid, sample_of_dots(start + i, views, resolution, cameras)) for i, uid in enumerate(chosen)]
         write_shard(str(root), f"views-{index:06d}", samples, [ObjectRecord(uid, "ok") for uid in chosen])
     return uids

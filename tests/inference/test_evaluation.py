@@ -1,0 +1,269 @@
+"""Methods whose scores are known: an oracle, one that repeats its input, one that always gives the mean view."""
+
+import csv
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conf.options import UserError
+from inference.config import EvaluateConfig, Sampling
+from inference.evaluation.evaluation import evaluate
+from inference.evaluation.metrics import mean_over_objects, ssim
+from inference.evaluation.model import load_checkpoint
+from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs
+from inference.evaluation.predictions import Pixels, Predictor, Request
+from inference.evaluation.shown_pose import frame, nearest_reference
+from pipeline.shards import ObjectRecord, read_manifests, read_samples, write_shard
+from rendering.cameras import camera_centre, look_at_origin, sample_zero123, spherical_to_cartesian
+from tests.support.dots import views_of_dots, write_dots
+from training.model.config import Background
+from training.model.picture import on_white
+
+OBJECTS, SIDE = 6, 32
+
+
+def grid(azimuths: int = 16, polars: int = 7) -> np.ndarray:
+    angles = [
+        (math.pi * (p + 0.5) / polars, 2 * math.pi * a / azimuths) for p in range(polars) for a in range(azimuths)
+    ]
+    return np.stack([look_at_origin(spherical_to_cartesian(polar, azimuth, 1.85)) for polar, azimuth in angles])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("evaluation")
+    write_dots(root / "views", OBJECTS, views=8)
+    write_dots(root / "references", OBJECTS, cameras=grid())
+    write_dots(root / "training", OBJECTS + 3, views=6)
+    return root
+
+
+def config(data: Path, output: Path, **options) -> EvaluateConfig:
+    given = {"checkpoint": "", "views": [f"{data}/views"], "output": str(output), "references": [f"{data}/references"]}
+    return EvaluateConfig(**{**given, **options})
+
+
+def white(picture: Image.Image) -> Pixels:
+    return np.asarray(on_white(picture, Background.composite))
+
+
+def oracle(request: Request) -> Pixels:
+    """Draw the object from the asked camera; without a pose, from the input's."""
+    centre = request.input_centre if request.asked_centre is None else request.asked_centre
+    pictures, _ = views_of_dots(int(request.uid[-3:]), resolution=SIDE, cameras=look_at_origin(centre)[None])
+    return white(pictures[0])
+
+
+def method(one, weights: str = "known", batch: int = 5):
+    return lambda config: Predictor(lambda requests: np.stack([one(r) for r in requests]), SIDE, weights, batch)
+
+
+def means(metrics, metric: str) -> dict[str, float]:
+    return {f["method"]: f["mean"] for f in metrics["figures"] if f["metric"] == metric and not f["by"] + f["minus"]}
+
+
+def differences(metrics, metric: str) -> dict[str, dict]:
+    return {f["minus"]: f for f in metrics["figures"] if f["metric"] == metric and f["minus"]}
+
+
+@pytest.fixture(scope="module")
+def of_oracle(data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("oracle") / "scores"
+    return evaluate(config(data, output, training=[f"{data}/training"]), method(oracle)), output
+
+
+def test_an_oracle_is_perfect_and_turns_as_it_is_told(of_oracle):
+    metrics, _ = of_oracle
+    decibels, shares = means(metrics, "psnr_db"), means(metrics, "pose_within_20")
+    assert decibels["model"] == 100 and means(metrics, "ssim")["model"] == 1
+    assert shares["truth"] == shares["model"] > 0.9
+    assert shares["repeat"] < 0.3 and shares["mean"] < 0.3
+    assert shares["wrong_pose"] < 0.1  # it shows the camera that it is told, far from the asked one
+    assert means(metrics, "psnr_db")["no_pose"] == decibels["repeat"]
+    assert all(f["low"] > 0 for f in differences(metrics, "psnr_db").values())
+    assert {f["objects"] for f in differences(metrics, "psnr_db").values()} == {OBJECTS}
+
+
+def test_files_agree_with_each_other(of_oracle):
+    metrics, output = of_oracle
+    assert json.loads((output / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    with open(output / "per_view.csv", newline="") as file:
+        views = list(csv.DictReader(file))
+    with open(output / "per_object.csv", newline="") as file:
+        objects = list(csv.DictReader(file))
+    methods = {"model", "wrong_pose", "no_pose", "repeat", "mean", "nearest"}
+    assert len(views) == OBJECTS * 4 * (len(methods) + 1) and {row["method"] for row in views} == methods | {"truth"}
+    of_repeat = [float(row["psnr_db"]) for row in objects if row["method"] == "repeat"]
+    assert np.mean(of_repeat) == pytest.approx(means(metrics, "psnr_db")["repeat"], abs=1e-4)
+    assert all(row["views"] == "4" for row in objects)
+    page = (output / "report.html").read_text()
+    assert page.count("<svg") == 6
+    assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"#][^"]*)"', page))
+
+
+def test_bins_hold_every_pair_once(of_oracle):
+    metrics, _ = of_oracle
+    for by in ("angle", "azimuth_change"):
+        binned = [f for f in metrics["figures"] if f["by"] == by and f["method"] == "repeat" and f["metric"] == "ssim"]
+        assert sum(f["views"] for f in binned) == OBJECTS * 4
+
+
+def test_a_method_that_repeats_its_input_has_the_score_of_that_baseline(data, tmp_path):
+    metrics = evaluate(config(data, tmp_path / "scores"), method(lambda request: request.picture))
+    for metric in ("psnr_db", "ssim", "pose_within_20"):
+        assert means(metrics, metric)["model"] == means(metrics, metric)["repeat"]
+        assert differences(metrics, metric)["repeat"]["mean"] == 0
+    assert "mean" not in means(metrics, "psnr_db") and len(metrics["left_out"]) == 1
+
+
+def test_the_mean_view_is_the_mean_of_the_training_views_that_are_not_scored(data, tmp_path):
+    pictures = [white(p) for uid in range(OBJECTS, OBJECTS + 3) for p in views_of_dots(uid, 6, SIDE)[0]]
+    mean = np.mean(pictures, axis=0).round().astype(np.uint8)
+    given = config(data, tmp_path / "scores", training=[f"{data}/training"])
+    metrics = evaluate(given, method(lambda request: mean))
+    assert means(metrics, "psnr_db")["model"] == means(metrics, "psnr_db")["mean"]
+    assert means(metrics, "pose_within_20")["model"] == means(metrics, "pose_within_20")["mean"]
+
+
+def test_the_nearest_training_object_is_the_object_itself_if_it_is_there(data, tmp_path):
+    """The same pictures under other uids: the baseline finds the input and turns it to the true view."""
+    views = {
+        uid: sample
+        for m in read_manifests(f"{data}/views", "views")
+        for uid, sample in read_samples(f"{data}/views", m.name)
+    }
+    copies = {f"copy-of-{uid}": sample for uid, sample in views.items()}
+    write_shard(f"{tmp_path}/copies", "views-000000", copies.items(), [ObjectRecord(uid, "ok") for uid in copies])
+    given = config(data, tmp_path / "scores", training=[f"{tmp_path}/copies"], references=[])
+    metrics = evaluate(given, method(lambda request: request.picture))
+    assert means(metrics, "psnr_db")["nearest"] == 100
+
+
+def test_noise_of_known_size_has_the_psnr_of_its_size(data, tmp_path):
+    def noisy(request: Request) -> Pixels:
+        truth = oracle(request).astype(int)
+        return np.where(truth > 127, truth - 8, truth + 8).astype(np.uint8)
+
+    metrics = evaluate(config(data, tmp_path / "scores"), method(noisy))
+    assert means(metrics, "psnr_db")["model"] == pytest.approx(20 * math.log10(255 / 8))
+    assert means(metrics, "pose_within_20")["model"] > 0.8
+
+
+def test_ssim_of_flat_pictures_is_that_of_the_formula():
+    a, b = 100, 120
+    flat = [np.full((32, 32, 3), level, np.uint8) for level in (a, b)]
+    c = (0.01 * 255) ** 2
+    assert ssim(*flat) == pytest.approx((2 * a * b + c) / (a * a + b * b + c), abs=1e-6)
+
+
+def test_intervals_are_over_objects():
+    rng = np.random.default_rng(1)
+    values = rng.normal(20, 2, 100)
+    mean = mean_over_objects(values)
+    half_width = 1.96 * values.std() / math.sqrt(100)
+    assert mean.low == pytest.approx(values.mean() - half_width, abs=0.1)
+    assert mean.high == pytest.approx(values.mean() + half_width, abs=0.1)
+    assert mean_over_objects(values) == mean
+    assert mean_over_objects([3.0]).low is None
+
+
+def test_pairs_depend_on_seed_and_uid_alone_and_are_spread():
+    cameras = [sample_zero123(np.random.default_rng(i), 12) for i in range(50)]
+    angles = []
+    for i, centres in enumerate(map(camera_centre, cameras)):
+        pairs = choose_pairs(0, f"object-{i}", centres, 4)
+        assert pairs == choose_pairs(0, f"object-{i}", centres, 4) != choose_pairs(1, f"object-{i}", centres, 4)
+        assert len({pair.input for pair in pairs}) == len({pair.target for pair in pairs}) == 4
+        assert all(pair.input != pair.target for pair in pairs)
+        assert all(angle_degrees(pair.wrong, centres[pair.target]) >= MIN_WRONG_DEGREES for pair in pairs)
+        angles += [angle_degrees(centres[pair.input], centres[pair.target]) for pair in pairs]
+    share = np.histogram(angles, bins=6, range=(0, 180))[0] / len(angles)
+    assert share.min() > 0.08 and share.max() < 0.3
+
+
+def test_the_shown_pose_does_not_depend_on_place_and_size_of_the_object():
+    pictures, _ = views_of_dots(3, resolution=64, cameras=grid())
+    references = frame([white(picture) for picture in pictures])
+    moved = []
+    for picture in pictures[::9]:
+        small = Image.new("RGBA", (64, 64))
+        small.paste(picture.resize((44, 44), Image.Resampling.BOX), (17, 3))
+        moved.append(white(small))
+    assert np.mean(nearest_reference(moved, references) == np.arange(len(pictures))[::9]) > 0.9
+
+
+def test_scores_do_not_depend_on_the_batch(folder, tmp_path):
+    write_dots(tmp_path / "views", 3, resolution=16, views=4)
+    given = EvaluateConfig(
+        str(folder), [f"{tmp_path}/views"], device="cpu", pairs=2, sampling=Sampling(steps=2, guidance=2.0)
+    )
+    results = []
+    for batch in (1, 4, 100):
+        output = tmp_path / f"batch{batch}"
+        evaluate(replace(given, output=str(output), batch=batch), load_checkpoint)
+        files = sorted(path.relative_to(output) for path in output.rglob("*.png"))
+        results.append({file: np.asarray(Image.open(output / file)).astype(int) for file in files})
+    assert len(results[0]) == 3 * 2 * 3
+    for other in results[1:]:
+        assert other.keys() == results[0].keys()
+        assert all(np.abs(other[file] - picture).max() <= 1 for file, picture in results[0].items())
+    model = {file.name: p for file, p in results[0].items() if file.parent.name == "model"}
+    without = {file.name: p for file, p in results[0].items() if file.parent.name == "no_pose"}
+    assert all((model[name] != without[name]).any() for name in model)
+
+
+def test_an_interrupted_run_continues_where_it_was(data, tmp_path, of_oracle):
+    asked = []
+
+    def interrupted(request: Request) -> Pixels:
+        if len(asked) == 23:
+            raise KeyboardInterrupt
+        asked.append(request)
+        return oracle(request)
+
+    given = config(data, tmp_path / "scores", training=[f"{data}/training"])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(given, method(interrupted))
+    kept = len(list((tmp_path / "scores").rglob("*.png")))
+    assert kept == 20  # the batches of five that were complete
+    asked.clear()
+    again = evaluate(given, method(lambda request: asked.append(request) or oracle(request)))
+    assert len(asked) == OBJECTS * 4 * 3 - kept
+    assert again["figures"] == of_oracle[0]["figures"]
+    for name in ("per_view.csv", "per_object.csv"):
+        assert (tmp_path / "scores" / name).read_bytes() == (of_oracle[1] / name).read_bytes()
+
+
+def test_the_output_of_another_run_is_refused(data, tmp_path):
+    given = config(data, tmp_path / "scores", references=[], methods=["model"])
+    evaluate(given, method(oracle))
+    with pytest.raises(UserError, match="weights=known, now other"):
+        evaluate(given, method(oracle, weights="other"))
+    with pytest.raises(UserError, match="pairs=4, now 3"):
+        evaluate(replace(given, pairs=3), method(oracle))
+    evaluate(replace(given, limit=2), method(oracle))  # fewer objects need no other predictions
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="metrics.json"):
+        evaluate(replace(given, output=str(tmp_path / "foreign")), method(oracle))
+
+
+def test_missing_references_are_counted_and_named(data, tmp_path):
+    write_dots(tmp_path / "few", OBJECTS - 2, cameras=grid(4, 3))
+    with pytest.raises(UserError, match=r"2 of 6 objects .*dots-004, dots-005"):
+        evaluate(config(data, tmp_path / "scores", references=[f"{tmp_path}/few"]), method(oracle))
+    assert not (tmp_path / "scores").exists()
+
+
+def test_views_smaller_than_the_pictures_of_the_model_are_refused(data, tmp_path):
+    def large(config: EvaluateConfig) -> Predictor:
+        return replace(method(oracle)(config), resolution=64)
+
+    with pytest.raises(UserError, match="32² pixels, the model's 64²"):
+        evaluate(config(data, tmp_path / "scores"), large)
