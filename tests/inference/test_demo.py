@@ -3,13 +3,9 @@
 import base64
 import io
 import json
-import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -20,24 +16,10 @@ import pytest
 from PIL import Image
 
 from tests.support.command import PROJECT, command
+from tests.support.web_page import CHROMIUM, TIMEOUT_MS, browser, open_page, serve, turn, upload, view_after
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-SWITCHES += ["--disable-component-update", "--disable-sync"]
+pytest.importorskip("playwright")
 STEPS = 12
-PATIENCE = 60_000  # milliseconds; others may be using the machine
-
-
-def started(*words, **env):
-    """The command as a process, and the address that its last line names."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "inference.demo", "port=0", "cutout=none", *words],
-        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env,
-    )  # fmt: skip
-    line = process.stdout.readline()
-    assert line.startswith("page: http://127.0.0.1:"), process.communicate()
-    return process, line.removeprefix("page: ").strip()
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +30,9 @@ def aside(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serving(folder, aside):
-    process, url = started(
+    process, url = serve(
         f"checkpoint={folder}", f"sampling.steps={STEPS}", "preview_steps=3", "max_steps=50", "max_megabytes=1",
-        TMPDIR=str(aside),
+        "cutout=none", TMPDIR=str(aside),
     )  # fmt: skip
     yield process, url
     process.kill()
@@ -64,19 +46,17 @@ def server(serving):
 
 @pytest.fixture(scope="module")
 def chromium():
-    if not Path(CHROMIUM).exists():
+    if not CHROMIUM:
         pytest.skip("needs Debian's chromium: apt install chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
+    with browser() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
 def tab(chromium, server):
     """The page with "More" open, and the addresses of all its requests."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(TIMEOUT_MS)
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(server)
@@ -89,28 +69,9 @@ def tab(chromium, server):
 def page(tab, picture):
     """The page with a picture and its first view, the camera at its initial turn."""
     if not tab.locator("#view .final").count():
-        tab.set_input_files("#photo input[type=file]", picture)
+        upload(tab, picture)
     turn(tab, 0, 45, 0)
     return tab
-
-
-def turn(page, polar, azimuth, radius):
-    """Move the sliders and wait for the view."""
-    for name, number in (("polar", polar), ("azimuth", azimuth), ("radius", radius)):
-        page.locator(f"#camera-control input[name={name}]").evaluate(
-            "(slider, number) => { slider.value = number; slider.dispatchEvent(new Event('input')) }", str(number)
-        )
-    page.locator("#camera-control input[name=radius]").evaluate("slider => slider.dispatchEvent(new Event('change'))")
-    view_after(page, polar, azimuth, radius)
-
-
-def view_after(page, polar, azimuth, radius):
-    """Wait for the view after that turn and return it."""
-    signed = [f"{number:+g}".replace("-", "−") if number else "0" for number in (polar, azimuth, radius)]
-    caption = f"Δpolar {signed[0]}°, Δazimuth {signed[1]}°, Δradius {signed[2]}"
-    image = page.locator(f"#view .final img[alt='The object after {caption}']")
-    image.wait_for()
-    return Image.open(io.BytesIO(base64.b64decode(image.get_attribute("src").split(",")[1])))
 
 
 def slider_values(page):
@@ -210,11 +171,8 @@ def test_wheel_keys_and_sliders_move_the_same_camera(page):
 
 def test_a_finger_turns_the_camera_on_a_phone_that_needs_no_scrolling_sideways(chromium, server, picture):
     context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    phone = context.new_page()
-    phone.set_default_timeout(PATIENCE)
-    phone.goto(server)
-    phone.wait_for_selector("#camera-control .target")
-    phone.set_input_files("#photo input[type=file]", picture)
+    phone = open_page(context, server)
+    upload(phone, picture)
     view_after(phone, 0, 45, 0)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     svg = phone.locator("#camera-control svg")
@@ -270,16 +228,13 @@ def bad_files(picture):
 
 
 def test_a_bad_file_is_one_sentence_and_the_next_picture_works(chromium, server, picture, aside):
-    page = chromium.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(server)
-    page.wait_for_selector("#camera-control .target")
+    page = open_page(chromium, server)
     for name, (content, sentence) in bad_files(picture).items():
-        page.set_input_files("#photo input[type=file]", {"name": name, "mimeType": "image/png", "buffer": content})
+        upload(page, {"name": name, "mimeType": "image/png", "buffer": content})
         page.locator(".toast-body", has_text=sentence).wait_for()
         assert sentence in page.locator("#status").inner_text()
         assert str(aside) not in page.locator("body").inner_text() and "Traceback" not in page.content()
-    page.set_input_files("#photo input[type=file]", picture)
+    upload(page, picture)
     view_after(page, 0, 45, 0)
     page.close()
 
