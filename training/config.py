@@ -8,7 +8,7 @@ from conf.options import UserError, option
 from conf.tracking import WandbConfig
 from pipeline.config import Cluster
 from rendering.quality import VERDICTS
-from training.model.config import Architecture, Background, PoseVector
+from training.model.config import Architecture, Background, PoseVector, TimestepDensity
 from training.option_checks import require, require_choice, require_local, require_positive
 from training.precision import Precision
 
@@ -171,6 +171,7 @@ class FinetuneConfig:
     data: DataConfig = option(DataConfig(), "view shards")
     model: Architecture = option(Architecture(), "the model")
     optimizer: OptimizerConfig = option(OptimizerConfig(), "optimiser")
+    timesteps: TimestepDensity = option(TimestepDensity(), "timesteps of the training pairs")
     trainer: TrainerConfig = option(TrainerConfig(), "length, devices and intervals")
     sample: SampleConfig = option(SampleConfig(), "sample image")
     mirror: str | None = option(None, "s3:// URL of a copy of the run, from which another machine can resume")

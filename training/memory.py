@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from conf.options import UserError
+from training.model.context import apply_unet
 from training.model.zero123 import Zero123
 
 GB = 10**9
@@ -213,7 +214,7 @@ def _peak(unet: UNet2DConditionModel, batch: int, dtype: torch.dtype, checkpoint
         context = torch.empty(batch, 1, unet.config["cross_attention_dim"], requires_grad=True)
         with Storages() as storages:
             with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
-                output = copied(torch.empty(shape), torch.zeros(batch), encoder_hidden_states=context).sample
+                output = apply_unet(copied, torch.empty(shape), torch.zeros(batch), context)
             output.float().square().mean().backward()
     return storages.peak
 

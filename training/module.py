@@ -54,7 +54,8 @@ class Finetuning(L.LightningModule):
     def training_step(self, batch: Pairs, batch_index: int) -> dict[str, Tensor]:
         """Return the mean loss of a batch, and losses `[B]` and timesteps `[B]` of its pairs for the metrics."""
         with self.autocast():
-            losses_B, timesteps_B = self.model.losses(batch, self.generator(batch_index))
+            generator, timesteps = self.generator(batch_index), self.config.timesteps
+            losses_B, timesteps_B = self.model.losses(batch, generator, timesteps=timesteps)
         return {"loss": losses_B.mean(), "losses": losses_B.detach(), "timesteps": timesteps_B}
 
     def optimizer_step(self, epoch: int, batch_idx: int, *args: Any, **kwargs: Any) -> None:

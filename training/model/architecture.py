@@ -9,6 +9,7 @@ from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_dif
 from training.model.checkpoint import check_fit, load_image_encoder
 from training.model.conditioning import POSE_DIM, CCProjection
 from training.model.config import Architecture, PoseVector
+from training.model.context import modulation
 from training.model.hub import local_path
 from training.model.pretrained import Frozen, Pretrained, extend_input, may_be_stable, read, read_frozen
 from training.model.zero123 import Zero123, noise_schedule
@@ -135,6 +136,7 @@ def _unet(architecture: Architecture, start: Pretrained | None, vae: Autoencoder
         cross_attention_dim=context,
         attention_head_dim=shape.heads,  # the number of heads, under the earlier name in diffusers
         norm_num_groups=shape.groups,
+        **modulation(context) if shape.modulation else {},
     )
 
 

@@ -27,6 +27,7 @@ from conf.options import UserError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE_DIM, CCProjection
 from training.model.config import Prediction
+from training.model.context import MODULATION
 from training.model.untrusted_file import best_weights, first_line, read_weights, validate_weight
 from training.model.zero123 import Zero123
 
@@ -35,7 +36,6 @@ disable_progress_bar()  # its bars would break other lines of output
 PIPELINE = "Zero1to3StableDiffusionPipeline"
 # Settings of U-Nets with conditioning that this model does not have.
 UNSUPPORTED_CONDITIONS = (
-    "class_embed_type",
     "num_class_embeds",
     "addition_embed_type",
     "encoder_hid_dim",
@@ -306,6 +306,8 @@ def check_fit(model: Zero123, folder: str | Path) -> None:
         raise UserError(f"{folder} is inconsistent: its unet has {latent} channels, its vae another number")
     if asked := [name for name in UNSUPPORTED_CONDITIONS if unet.get(name)]:
         raise UserError(f"{folder} is no Zero-1-to-3 checkpoint: its unet has {asked[0]}={unet[asked[0]]}")
+    if (kind := unet.get("class_embed_type")) not in (None, MODULATION["class_embed_type"]):
+        raise UserError(f"{folder} is no Zero-1-to-3 checkpoint: its unet has class_embed_type={kind}")
     if (projection["in_channel"], projection["out_channel"]) != (
         embedding + POSE_DIM,
         unet["cross_attention_dim"],

@@ -39,6 +39,7 @@ class UNetShape:
     layers: int = option(2, "residual blocks per level")
     heads: int = option(8, "attention heads")
     groups: int = option(32, "groups of the group normalisation; must divide every width")
+    modulation: bool = option(False, "the context token also scales and shifts the features of every residual block")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class ImageEncoderShape:
     heads: int = option(16, "attention heads")
     projection: int = option(768, "length of the embedding, which is that of the U-Net's context")
     init_scale: float = option(1.0, "scale of the random weights; a larger one separates embeddings of images better")
+
+
+@dataclass(frozen=True)
+class TimestepDensity:
+    """Density of the timesteps that training draws."""
+
+    logit_mean: float | None = option(
+        None, "mean of a normal density of log(t / (T - t)); above 0: more often much noise; null: uniform timesteps"
+    )
+    logit_std: float = option(1.0, "its standard deviation")
+
+
+UNIFORM = TimestepDensity()
 
 
 @dataclass(frozen=True)

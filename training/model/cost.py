@@ -7,15 +7,19 @@ not. A training step counts as three forward passes, two of them for the backwar
 
 import copy
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.model.autoencoder import Autoencoder
+from training.model.context import apply_unet
 from training.model.zero123 import Zero123
 
+Module = TypeVar("Module", bound=nn.Module)
 BACKWARD_PASSES = 2  # cost of the backward pass in forward passes
 
 # Peak FLOP/s of dense matrix products in (bfloat16, float32), the latter as TF32 where a GPU has it, as in training.
@@ -56,15 +60,16 @@ def unet_flops(unet: UNet2DConditionModel) -> int:
     size, channels = unet.config["sample_size"], unet.config["in_channels"]
     latent = torch.empty(1, channels, size, size, device="meta")
     context = torch.empty(1, 1, unet.config["cross_attention_dim"], device="meta")
-    return _count(unet, latent, torch.zeros(1, device="meta"), context)
+    return _count(unet, partial(apply_unet, input=latent, timesteps=torch.zeros(1, device="meta"), context=context))
 
 
 def encoding_flops(model: Zero123) -> int:
     """Return the operations of encoding one pair: both images (autoencoder) and the condition (image encoder)."""
     picture = torch.empty(1, 3, model.resolution, model.resolution, device="meta")
     pixels = model.image_encoder.config.image_size
-    vae = _count(_Encoder(model.vae), picture)
-    return 2 * vae + _count(model.image_encoder, torch.empty(1, 3, pixels, pixels, device="meta"))
+    input = torch.empty(1, 3, pixels, pixels, device="meta")
+    vae = _count(model.vae, lambda vae: vae.encode(picture).latent_dist.mode())
+    return 2 * vae + _count(model.image_encoder, lambda encoder: encoder(input))
 
 
 def step_flops(unet: UNet2DConditionModel) -> int:
@@ -94,22 +99,13 @@ def mfu(images_per_second: float, flops_per_image: float, devices: int, peak: fl
     return None if peak is None else images_per_second * flops_per_image / (devices * peak)
 
 
-class _Encoder(nn.Module):
-    def __init__(self, vae: Autoencoder) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return self.vae.encode(picture).latent_dist.mode()
-
-
-def _count(module: nn.Module, *inputs: torch.Tensor) -> int:
+def _count(module: Module, apply: Callable[[Module], object]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        on_meta(module)(*inputs)
+        apply(on_meta(module))
     return counter.get_total_flops()
 
 
-def on_meta(module: nn.Module) -> nn.Module:
+def on_meta(module: Module) -> Module:
     """Return a copy on the meta device, which has shapes and takes no memory."""
     tensors: dict[int, torch.Tensor] = {id(b): b.to("meta") for b in module.buffers()}
     tensors |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()}

@@ -46,7 +46,7 @@ def ldm_names(part: nn.Module) -> Names:
     """
     state = part.state_dict()
     match part:
-        case UNet2DConditionModel():
+        case UNet2DConditionModel() if not part.config["class_embed_type"]:
             attention = ["CrossAttn" in kind for kind in part.config["down_block_types"]]
             layers = part.config["layers_per_block"]
             return {key: (UNET + unet_name(key, layers, attention), None) for key in state}

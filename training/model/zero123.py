@@ -12,8 +12,10 @@ from transformers import CLIPVisionModelWithProjection
 from training.model.attention import attend_to_one_token
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import CCProjection, convert_pose, drop_out, embed
-from training.model.config import PoseVector, Prediction
+from training.model.config import UNIFORM, PoseVector, Prediction, TimestepDensity
+from training.model.context import apply_unet
 from training.model.picture import as_floats
+from training.model.timesteps import sample_timesteps
 
 CONDITIONING_DROP = 0.05
 MAX_LOSS_WEIGHT = 5.0  # of one sample, in the loss of a U-Net that predicts the clean latent
@@ -151,7 +153,11 @@ class Zero123(nn.Module):
         return self.losses(batch, generator, drop)[0].mean()
 
     def losses(
-        self, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP
+        self,
+        batch: Batch,
+        generator: torch.Generator | None = None,
+        drop: float = CONDITIONING_DROP,
+        timesteps: TimestepDensity = UNIFORM,
     ) -> tuple[Tensor, Tensor]:
         """Return the mean squared error of the prediction for each pair `[B]`, and its timestep `[B]`.
 
@@ -159,12 +165,13 @@ class Zero123(nn.Module):
             batch: View pairs, as images or encoded.
             generator: Source of timesteps and noise, on the device of the model.
             drop: Probability p of `training.model.conditioning.drop_out`.
+            timesteps: Density of the timesteps.
         """
         if "embedding" in batch:
             target = posterior(batch["target"]).sample(generator) * self.vae.config["scaling_factor"]
         else:
             target = self.target_latent(as_floats(batch["target"]), generator)
-        return self.latent_losses(target, *self.encode_condition(batch), self.pose(batch), generator, drop)
+        return self.latent_losses(target, *self.encode_condition(batch), self.pose(batch), generator, drop, timesteps)
 
     def encode_condition(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return latents `[B, C, h, w]` and image embeddings `[B, D]` of the condition images of a batch."""
@@ -196,6 +203,7 @@ class Zero123(nn.Module):
         pose_B4: Tensor,
         generator: torch.Generator | None = None,
         drop: float = CONDITIONING_DROP,
+        timesteps: TimestepDensity = UNIFORM,
     ) -> tuple[Tensor, Tensor]:
         """Return `losses` for latents.
 
@@ -206,10 +214,11 @@ class Zero123(nn.Module):
             pose_B4: Pose vectors.
             generator: Source of timesteps and noise, on the device of the latents.
             drop: Probability p of `training.model.conditioning.drop_out`.
+            timesteps: Density of the timesteps.
         """
         batch, device = len(target_BCHW), target_BCHW.device
         u_B = torch.rand(batch, generator=generator, device=device)
-        timesteps_B = torch.randint(len(self.alphas_cumprod), (batch,), generator=generator, device=device)
+        timesteps_B = sample_timesteps(timesteps, len(self.alphas_cumprod), batch, generator, device)
         noise = torch.randn(target_BCHW.shape, generator=generator, device=device, dtype=target_BCHW.dtype)
         signal, sigma = self._levels(timesteps_B)
         noisy = (signal * target_BCHW + sigma * noise).to(target_BCHW.dtype)  # DDPM, equation 4
@@ -228,7 +237,7 @@ class Zero123(nn.Module):
 
     def _denoise(self, noisy: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor) -> Tensor:
         joined, dtype = torch.cat([noisy, condition], dim=1), self.unet.dtype
-        return self.unet(joined.to(dtype), timesteps, encoder_hidden_states=context.to(dtype)).sample
+        return apply_unet(self.unet, joined.to(dtype), timesteps, context.to(dtype))
 
     def _levels(self, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return √ᾱ and √(1-ᾱ), `[B, 1, 1, 1]` each."""
