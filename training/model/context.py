@@ -24,5 +24,6 @@ def apply_unet(unet: UNet2DConditionModel, input: Tensor, timesteps: Tensor, con
         timesteps: `[B]`.
         context: Context token `[B, 1, D]`.
     """
-    label = context[:, 0] if unet.config["class_embed_type"] == MODULATION["class_embed_type"] else None
-    return unet(input, timesteps, encoder_hidden_states=context, class_labels=label).sample
+    modulated = unet.config["class_embed_type"] == MODULATION["class_embed_type"]
+    labels = {"class_labels": context[:, 0]} if modulated else {}
+    return unet(input, timesteps, encoder_hidden_states=context, **labels).sample
