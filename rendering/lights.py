@@ -10,6 +10,7 @@ VARIED = ("zero123", "uniform", "three_point", "lamps")  # of which `varied` dra
 WORLD_RANGE = (0.1, 0.9)  # scene-linear grey of the world under `lamps`
 LAMP_COUNTS = (1, 3)
 LAMP_POWER_RANGE = (40.0, 160.0)  # watts
+LIGHT_STREAM = 1  # beside the seed of an object: the generator of its varied light
 ELEVATION_RANGE = (0.0, 80.0)  # degrees above the horizon
 
 
@@ -49,13 +50,16 @@ class Light:
 THREE_POINT_LAMPS = (Lamp(-45.0, 40.0, 120.0), Lamp(-140.0, 15.0, 40.0), Lamp(90.0, 45.0, 80.0))
 
 
-def sample_light(lighting: str, rng: np.random.Generator) -> Light:
+def sample_light(lighting: str, seed: int, rng: np.random.Generator) -> Light:
     """Return the light of one object.
 
     Args:
         lighting: One of `LIGHTINGS`.
-        rng: Draws whatever is random.
+        seed: Seed of the object, which decides lights that vary: they are equal whatever the cameras are.
+        rng: The generator that drew the cameras; it then draws the area light of the released renders.
     """
+    if lighting in ("lamps", "varied"):
+        rng = np.random.default_rng([seed, LIGHT_STREAM])
     area = sample_area_light(rng)
     if lighting == "varied":
         lighting = VARIED[rng.integers(len(VARIED))]

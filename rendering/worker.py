@@ -56,7 +56,7 @@ def render_object(
     copy = asset_validation.redirect(references, folder / "asset")
     rng = np.random.default_rng(seed)
     extrinsics = sample_cameras(settings, rng)
-    light = sample_light(settings.lighting, rng)
+    light = sample_light(settings.lighting, seed, rng)
     blender.reset()
     import_asset(copy, references, keep_reversed=settings.separate_coincident)
     shape = normalise()

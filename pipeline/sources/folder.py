@@ -15,6 +15,7 @@ from typing import ClassVar
 from conf.options import UserError, option
 from pipeline.shards import UID
 from pipeline.sources.source import Asset
+from pipeline.sources.uid_list import UIDS_HELP, among_listed
 from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
@@ -36,6 +37,7 @@ class FolderObjects:
     limit: int | None = option(None, "take only the first so many objects")
     include: list[str] = option([], "take only files whose path matches one of these patterns: ['chairs/*']")
     exclude: list[str] = option([], "skip files whose path matches one of these patterns")
+    uids: str | None = option(None, UIDS_HELP)
 
     def find(self) -> list[Asset]:
         """Return the objects of the folder: in the order of the manifest, or sorted by path without one.
@@ -55,7 +57,7 @@ class FolderObjects:
         if not (matching := [asset for asset in assets if self._matches(asset.origin)]):
             patterns = f"objects.include={self.include} objects.exclude={self.exclude}"
             raise UserError(f"{patterns}: none of {len(assets)} objects of {self.path} is left; change the patterns")
-        return matching[: self.limit]
+        return among_listed(matching, self.uids)[: self.limit]
 
     def _matches(self, path: str) -> bool:
         included = not self.include or any(fnmatchcase(path, pattern) for pattern in self.include)

@@ -1,7 +1,6 @@
 """Source of Objaverse 1.0 objects: selection among 800,000 objects, download and cache."""
 
 import difflib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Container
@@ -17,6 +16,7 @@ from pipeline.sources.cache import make_room, take
 from pipeline.sources.catalogue import Catalogue, Note, note
 from pipeline.sources.download import Transport, download
 from pipeline.sources.source import Asset
+from pipeline.sources.uid_list import read_uids
 from rendering.blender_process import BlenderProcess
 
 DATASET = "datasets/allenai/objaverse/resolve/main"
@@ -199,17 +199,12 @@ def _categories(names: list[str], categories: dict[str, list[str]]) -> set[str]:
 
 
 def _listed(path: str, known: Container[str]) -> set[str]:
-    """Return the uids in a file with one uid per line or a JSON list; folders and the suffix .glb are ignored.
+    """Return the uids in the file `path`.
 
     Raises:
         UserError: The file cannot be read, or names an object that is not in `known`.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        names = json.loads(text) if text.lstrip().startswith("[") else text.split()
-    except (OSError, ValueError) as error:
-        raise UserError(f"objects.uids: {path} cannot be read ({error})") from error
-    uids = [str(name).rstrip("/").rsplit("/", 1)[-1].removesuffix(".glb") for name in names]
+    uids = read_uids(path)
     if unknown := [uid for uid in uids if uid not in known]:
         raise UserError(f"objects.uids: {len(unknown):,} of {len(uids):,} are not in Objaverse, as {unknown[0]}")
     return set(uids)

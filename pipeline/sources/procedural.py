@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from conf.options import UserError, option
 from pipeline.sources.source import Asset
+from pipeline.sources.uid_list import UIDS_HELP, among_listed
 from rendering.blender_process import BlenderProcess
 from rendering.procedural import KINDS
 
@@ -18,6 +19,7 @@ class ProceduralObjects:
     downloads: ClassVar[bool] = False
     count: int = option(96, "how many objects")
     seed: int = option(0, "another seed, other objects")
+    uids: str | None = option(None, UIDS_HELP)
     kinds: list[str] = option([], f"kinds to take in turn, as [chair,car]; by default all {len(KINDS)}")
 
     def find(self) -> list[Asset]:
@@ -31,7 +33,9 @@ class ProceduralObjects:
         if unknown := set(self.kinds) - set(KINDS):
             raise UserError(f"objects.kinds: there is no {min(unknown)}; choose from {', '.join(KINDS)}")
         kinds = islice(cycle(self.kinds or KINDS), self.count)
-        return [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in enumerate(kinds)]
+        numbered = list(enumerate(kinds))
+        assets = [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in numbered]
+        return among_listed(assets, self.uids)
 
     def folder(self) -> None:
         """Return None, because all files are made in the scratch folder."""

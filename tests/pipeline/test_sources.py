@@ -42,6 +42,18 @@ def test_patterns_choose_files_without_changing_their_uids(tree):
         FolderObjects(str(tree), include=["none/*"]).find()
 
 
+def test_a_list_of_uids_chooses_objects_of_any_source(tree, tmp_path):
+    listed = tmp_path / "validation.txt"
+    listed.write_text("deep-er-b\nchair-00002\nof-another-source\n")
+    assert [a.uid for a in FolderObjects(str(tree), uids=str(listed)).find()] == ["deep-er-b"]
+    procedural = ProceduralObjects(count=4, kinds=["chair", "car"])
+    chosen = ProceduralObjects(count=4, kinds=["chair", "car"], uids=str(listed))
+    assert chosen.find() == [procedural.find()[2]]
+    listed.write_text("nothing")
+    with pytest.raises(UserError, match="uids"):
+        chosen.find()
+
+
 def test_a_manifest_decides_where_there_is_one(tree):
     (tree / "objects.csv").write_text("uid,path,license,author\nthe.bee,deep/er/b.GLB,by,Ann\nchair,a chair.obj,,\n")
     assets = FolderObjects(str(tree)).find()
