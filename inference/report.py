@@ -26,6 +26,7 @@ from tqdm import tqdm
 from conf.command import run
 from conf.options import UserError
 from inference.config import ReportConfig
+from inference.evaluation.selection import read_held_out
 from inference.novel_view import NovelView, to_image
 from inference.preprocess.framing import Prepared
 from pipeline.html import contact_sheet, is_page, page, picture
@@ -109,21 +110,6 @@ def main(config: ReportConfig) -> None:
     score, baseline = mean_scores(scored)
     print(f"mean PSNR of {len(scored)} views of held-out objects: {score:.1f} dB; of their inputs: {baseline:.1f} dB")
     print(f"report: {config.output}")
-
-
-def read_held_out(run: Path) -> frozenset[str]:
-    """Return the uids of the objects that a run held out of training.
-
-    Raises:
-        UserError: The folder is not a run, or it held out no object.
-    """
-    try:
-        uids = (run / "validation.txt").read_text().split()
-    except FileNotFoundError:
-        raise UserError(f"run={run}: has no validation.txt; give the output of training.finetune") from None
-    if not uids:
-        raise UserError(f"run={run}: held out no object; train with data.validation_fraction above 0")
-    return frozenset(uids)
 
 
 def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator[Pair]:

@@ -35,28 +35,27 @@ class TrainingViews:
     Args:
         folders: Folders or URLs of view shards.
         excluded: Objects that are scored, and are left out here.
-        resolution: Side of the decoded views, pixels.
 
     Raises:
         UserError: A folder is missing, or has no object that is not scored.
     """
 
-    def __init__(self, folders: Sequence[str], excluded: Collection[str], resolution: int) -> None:
+    def __init__(self, folders: Sequence[str], excluded: Collection[str]) -> None:
         self._manifests = {folder: read_manifests(folder, "views") for folder in folders}
-        self._excluded, self._resolution = frozenset(excluded), resolution
+        self._excluded = frozenset(excluded)
         for folder, manifests in self._manifests.items():
             if not self._uids(manifests):
                 raise UserError(
                     f"training={folder}: all its objects are scored; score held-out objects alone (split=held_out)"
                 )
 
-    def mean_and_matches(self, inputs: Sequence[Pixels]) -> tuple[Pixels, list[Match]]:
+    def mean_and_matches(self, inputs: Sequence[Pixels], resolution: int) -> tuple[Pixels, list[Match]]:
         """Return the mean view `[R, R, 3]`, and for each input picture the view at the least distance in pixels."""
         queries = np.stack([_small(picture) for picture in inputs])
         least = np.full(len(queries), np.inf, dtype=np.float32)
         matches = [Match("", "", 0)] * len(queries)
-        total, views = np.zeros((self._resolution, self._resolution, 3)), 0
-        for block in self._blocks():
+        total, views = np.zeros((resolution, resolution, 3)), 0
+        for block in self._blocks(resolution):
             total += sum(picture.astype(np.float64) for _, picture in block)
             views += len(block)
             keys = np.stack([_small(picture) for _, picture in block])
@@ -77,7 +76,7 @@ class TrainingViews:
     def _uids(self, manifests: Sequence[ShardManifest]) -> set[str]:
         return {uid for manifest in manifests for uid in manifest.uids} - self._excluded
 
-    def _blocks(self) -> Iterator[list[tuple[Match, Pixels]]]:
+    def _blocks(self, resolution: int) -> Iterator[list[tuple[Match, Pixels]]]:
         block: list[tuple[Match, Pixels]] = []
         count = sum(len(self._uids(manifests)) for manifests in self._manifests.values())
         with tqdm(total=count, desc="training views", unit=" objects") as bar:
@@ -85,8 +84,8 @@ class TrainingViews:
                 for uid, sample in samples_of(folder, manifests, self._uids(manifests), "training"):
                     bar.update()
                     for view, name in enumerate(view_names(sample)):
-                        require_resolution(sample[name], self._resolution, f"training={folder}")
-                        block.append((Match(folder, uid, view), decode(sample[name], self._resolution)))
+                        require_resolution(sample[name], resolution, f"training={folder}")
+                        block.append((Match(folder, uid, view), decode(sample[name], resolution)))
                     if len(block) >= BLOCK:
                         yield block
                         block = []

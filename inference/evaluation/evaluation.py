@@ -21,7 +21,7 @@ from inference.evaluation.predictions import (
     prediction_path,
     write_picture,
 )
-from inference.evaluation.results import write_results
+from inference.evaluation.results import left_out, write_results
 from inference.evaluation.scores import ViewScore
 from inference.evaluation.selection import ScoredObject, Selection, read_objects, select
 from inference.evaluation.shown_pose import References, find_references, nearest_reference
@@ -55,20 +55,19 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
     """
     with claimed(config.output, LAYOUT):
         selections = select(config)
-        manifests = {}
-        for selection in selections if config.references else ():
-            manifests = find_references(config.references, selection.uids, f"views={selection.folder}")
+        manifests, without = find_references(config.references, selections) if config.references else ({}, [])
+        training = training_views(config, selections)
         predictor = load(config)
         plan = continue_or_begin(config, selections, predictor)
         sets = {one.name: read_objects(one, config, predictor.resolution) for one in selections}
         root = Path(config.output) / "predictions"
         predict_all(root, sets, predictor, config.methods, config.sampling.seed)
-        mean = write_baselines(root, sets, config, predictor, selections)
+        mean = None if training is None else write_baselines(root, sets, training, predictor.resolution)
         drawn = [*config.methods, "repeat", *(["mean", "nearest"] if mean is not None else [])]
         scored = [ScoredSet(name, objects, root, tuple(drawn), mean) for name, objects in sets.items()]
         shown = shown_poses(scored, References(manifests, predictor.resolution))
         scores = [score for one in scored for score in score_set(one, shown)]
-        return write_results(config, plan, scored, scores)
+        return write_results(config, plan, scored, scores, left_out(config, without))
 
 
 def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], p
         "resolution": predictor.resolution,
         "seed": config.seed,
         "pairs": config.pairs,
-        "sampling": asdict(config.sampling),
+        **{f"sampling.{name}": value for name, value in asdict(config.sampling).items()},
     }
     sets = {one.name: one.listing for one in selections}
     path = Path(config.output) / RECORD
@@ -102,25 +101,22 @@ def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], p
     return plan
 
 
-def write_baselines(
-    root: Path,
-    sets: dict[str, list[ScoredObject]],
-    config: EvaluateConfig,
-    predictor: Predictor,
-    selections: Sequence[Selection],
-) -> Pixels | None:
-    """Write the pictures of the baseline `nearest`; return the mean training view, None without `training`."""
-    if not config.training:
-        print("without training=…, the baselines mean view and nearest training object are left out")
-        return None
+def training_views(config: EvaluateConfig, selections: Sequence[Selection]) -> TrainingViews | None:
+    """Return the training views without the scored objects; None without `training`."""
     excluded = {uid for selection in selections for uid in selection.candidates}
-    training = TrainingViews(config.training, excluded, predictor.resolution)
+    return TrainingViews(config.training, excluded) if config.training else None
+
+
+def write_baselines(
+    root: Path, sets: dict[str, list[ScoredObject]], training: TrainingViews, resolution: int
+) -> Pixels:
+    """Write the pictures of the baseline `nearest` below `root`; return the mean training view `[R, R, 3]`."""
     pairs = [(name, one, pair) for name, objects in sets.items() for one in objects for pair in one.pairs]
-    mean, matches = training.mean_and_matches([one.picture(pair.input) for _, one, pair in pairs])
+    mean, matches = training.mean_and_matches([one.picture(pair.input) for _, one, pair in pairs], resolution)
     samples = training.samples(set(matches))
     for (name, one, pair), match in zip(pairs, matches, strict=True):
         sample, centres = samples[match.folder, match.uid], one.centres
-        picture = view_after_turn(sample, match.view, centres[pair.input], centres[pair.target], predictor.resolution)
+        picture = view_after_turn(sample, match.view, centres[pair.input], centres[pair.target], resolution)
         write_picture(prediction_path(root, name, "nearest", one.uid, pair), picture)
     return mean
 

@@ -11,7 +11,7 @@ from inference.evaluation.predictions import Pixels
 from rendering.psnr import psnr
 
 MAX_PSNR_DB = 100.0  # of equal pictures; a single wrong value of 64² pixels gives 89 dB
-RESAMPLES = 5000
+RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 

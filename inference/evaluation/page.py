@@ -35,7 +35,7 @@ COLOURS = {
 }
 ROWS = 4  # of the best, the median and the worst pictures each
 STYLE = """<style>
-.wide { overflow-x: auto; } td, th { white-space: nowrap; }
+.wide { overflow-x: auto; } .scores td, .scores th { white-space: nowrap; }
 .pair { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(84px, 150px); gap: 3px; overflow-x: auto; }
 .pair div { background: #fff; color: #6b7075; border: 1px solid var(--line); border-radius: 6px; overflow: hidden;
             text-align: center; font-size: .7rem; line-height: 1.3; padding-bottom: .2rem; }
@@ -88,7 +88,7 @@ def _table(found: Sequence[Figure]) -> str:
     ]
     objects, views = totals["model", "psnr_db"].objects, totals["model", "psnr_db"].views
     head = ["method", *(METRIC_LABELS[metric] for metric in shown)]
-    return f"<p class='soft'>{objects} objects, {views} pairs</p><div class='wide'>{table(head, rows)}</div>"
+    return f"<p class='soft'>{objects} objects, {views} pairs</p><div class='wide scores'>{table(head, rows)}</div>"
 
 
 def _differences(found: Sequence[Figure]) -> str:
@@ -100,7 +100,7 @@ def _differences(found: Sequence[Figure]) -> str:
         if any(key[0] == method for key in differences)
     ]
     head = ["model minus", *(METRIC_LABELS[metric] for metric in shown)]
-    return f"<div class='wide'>{table(head, rows)}</div>"
+    return f"<div class='wide scores'>{table(head, rows)}</div>"
 
 
 def _text(figure: Figure | None, sign: str = "") -> str:
@@ -161,18 +161,19 @@ def _pictures(scored: ScoredSet, scores: Sequence[ViewScore]) -> str:
     ranked = sorted((s for s in scores if s.method == "model"), key=lambda s: -(s.psnr_db or 0))
     psnr = {(s.uid, s.pair, s.method): s.psnr_db for s in scores}
     middle = len(ranked) // 2
-    around = sorted(ranked, key=lambda s: abs(ranked.index(s) - middle))
-    parts, used = [], set[str]()
+    around = [score for _, score in sorted(enumerate(ranked), key=lambda item: abs(item[0] - middle))]
+    count = max(1, min(ROWS, len(objects) // 3))
+    parts, used = {"Best": "", "Median": "", "Worst": ""}, set[str]()
     for title, order in (("Best", ranked), ("Worst", ranked[::-1]), ("Median", around)):
         rows = list[str]()
         for score in order:
-            if len(rows) < ROWS and score.uid not in used:
+            if len(rows) < count and score.uid not in used:
                 used.add(score.uid)
                 one = objects[score.uid]
                 rows.append(_row(scored, one, one.pairs[score.pair], score, psnr))
         if rows:
-            parts.append((title, f"<h3>{title}</h3>{''.join(rows)}"))
-    return "".join(html for _, html in sorted(parts, key=lambda part: ["Best", "Median", "Worst"].index(part[0])))
+            parts[title] = f"<h3>{title}</h3>{''.join(rows)}"
+    return "".join(parts.values())
 
 
 def _row(
@@ -202,7 +203,7 @@ def _settings(metrics: Mapping[str, Any]) -> str:
     names = ("weights", "resolution", "seed", "pairs", "limit", "views", "splits", "training", "references")
     rows: Iterable[tuple[str, object]] = [
         *((name, _plain(metrics[name])) for name in names),
-        *((f"sampling.{name}", value) for name, value in metrics["sampling"].items()),
+        *((name, value) for name, value in metrics.items() if name.startswith("sampling.")),
         *metrics["settings"].items(),
     ]
     return f"<div class='wide'>{table(['setting', 'value'], rows)}</div>"

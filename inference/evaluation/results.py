@@ -30,9 +30,21 @@ PROTOCOL = {
 
 
 def write_results(
-    config: EvaluateConfig, plan: Mapping[str, Any], sets: Sequence[ScoredSet], scores: Sequence[ViewScore]
+    config: EvaluateConfig,
+    plan: Mapping[str, Any],
+    sets: Sequence[ScoredSet],
+    scores: Sequence[ViewScore],
+    missing: Sequence[str],
 ) -> dict[str, Any]:
-    """Write all files of the results; return the contents of metrics.json."""
+    """Write all files of the results; return the contents of metrics.json.
+
+    Args:
+        config: Options of the command.
+        plan: What the predictions depend on.
+        sets: Objects and pictures of each set.
+        scores: Score of every picture.
+        missing: Sentences about parts that are left out.
+    """
     output, found = Path(config.output), figures(scores)
     metrics = {
         **plan,
@@ -43,26 +55,30 @@ def write_results(
         "references": config.references,
         "limit": config.limit,
         "settings": PROTOCOL,
-        "left_out": left_out(config),
+        "left_out": missing,
         "figures": [figure.record for figure in found],
     }
     write_atomically(str(output / "per_view.csv"), view_table(scores))
     write_atomically(str(output / "per_object.csv"), object_table(scores))
     write_atomically(str(output / "report.html"), report(metrics, sets, scores, found))
     write_atomically(str(output / "metrics.json"), (json.dumps(metrics, indent=1) + "\n").encode())
-    for line in summary(found):
+    for line in [*missing, *summary(found)]:
         print(line)
     print(f"report: {output / 'report.html'}")
     return metrics
 
 
-def left_out(config: EvaluateConfig) -> list[str]:
-    """Return a sentence for each part of the evaluation that the options leave out."""
+def left_out(config: EvaluateConfig, without_references: Sequence[str]) -> list[str]:
+    """Return a sentence for each part of the evaluation that the options leave out, or sets without references."""
     sentences = []
     if not config.training:
         sentences.append("The baselines mean view and nearest training object are left out: no training=… was given.")
     if not config.references:
         sentences.append("The poses that pictures show are left out: no references=… were given.")
+    elif without_references:
+        sentences.append(
+            f"The poses that pictures show are left out for {', '.join(without_references)}: no references."
+        )
     if missing := {"wrong_pose", "no_pose"} - set(config.methods):
         sentences.append(f"Left out by methods=…: {', '.join(sorted(missing))}.")
     return sentences

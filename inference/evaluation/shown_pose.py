@@ -9,7 +9,7 @@ from PIL import Image
 
 from conf.options import UserError
 from inference.evaluation.predictions import Pixels
-from inference.evaluation.selection import named, require_resolution, samples_of
+from inference.evaluation.selection import Selection, named, require_resolution, samples_of
 from pipeline.shards import ShardManifest, npy_array, read_manifests, view_names
 from rendering.cameras import Array, camera_centre
 from training.model.picture import decode
@@ -39,25 +39,29 @@ class References:
                 yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame(pictures)
 
 
-def find_references(folders: Sequence[str], uids: Collection[str], option: str) -> dict[str, list[ShardManifest]]:
-    """Return the manifests of the reference shards.
+def find_references(
+    folders: Sequence[str], selections: Sequence[Selection]
+) -> tuple[dict[str, list[ShardManifest]], list[str]]:
+    """Return the manifests of the reference shards, and the names of the sets that have no references at all.
 
     Args:
         folders: Folders or URLs of view shards.
-        uids: Objects that need references.
-        option: Name of the set of these objects, for the error.
+        selections: The sets.
 
     Raises:
-        UserError: A folder is missing, or an object has no references.
+        UserError: A folder is missing, no set has references, or only some objects of a set have references.
     """
     manifests = {folder: read_manifests(folder, "views") for folder in folders}
     rendered = {uid for found in manifests.values() for manifest in found for uid in manifest.uids}
-    if missing := set(uids) - rendered:
-        raise UserError(
-            f"references={','.join(folders)}: {len(missing)} of {len(uids)} objects of {option} are missing there "
-            f"({named(missing)}); render these objects with +experiment=references"
-        )
-    return manifests
+    without = [one.name for one in selections if rendered.isdisjoint(one.uids)]
+    for one in selections:
+        missing = set(one.uids) - rendered
+        if missing and (one.name not in without or len(without) == len(selections)):
+            raise UserError(
+                f"references={','.join(folders)}: {len(missing)} of {len(one.uids)} objects of views={one.folder} are "
+                f"missing there ({named(missing)}); render these objects with +experiment=references"
+            )
+    return manifests, without
 
 
 def nearest_reference(pictures: Sequence[Pixels], references: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -22,6 +22,7 @@ from inference.evaluation.shown_pose import frame, nearest_reference
 from pipeline.shards import ObjectRecord, read_manifests, read_samples, write_shard
 from rendering.cameras import camera_centre, look_at_origin, sample_zero123, spherical_to_cartesian
 from tests.support.dots import views_of_dots, write_dots
+from training.data.split import split
 from training.model.config import Background
 from training.model.picture import on_white
 
@@ -41,6 +42,11 @@ def data(tmp_path_factory) -> Path:
     write_dots(root / "views", OBJECTS, views=8)
     write_dots(root / "references", OBJECTS, cameras=grid())
     write_dots(root / "training", OBJECTS + 3, views=6)
+    write_dots(root / "few", OBJECTS - 2, cameras=grid(4, 3))
+    write_dots(root / "small", 2, resolution=16)
+    shards = [read_samples(f"{root}/views", manifest.name) for manifest in read_manifests(f"{root}/views", "views")]
+    copies = {f"copy-of-{uid}": sample for shard in shards for uid, sample in shard}
+    write_shard(f"{root}/copies", "views-000000", copies.items(), [ObjectRecord(uid, "ok") for uid in copies])
     return root
 
 
@@ -133,14 +139,7 @@ def test_the_mean_view_is_the_mean_of_the_training_views_that_are_not_scored(dat
 
 def test_the_nearest_training_object_is_the_object_itself_if_it_is_there(data, tmp_path):
     """The same pictures under other uids: the baseline finds the input and turns it to the true view."""
-    views = {
-        uid: sample
-        for m in read_manifests(f"{data}/views", "views")
-        for uid, sample in read_samples(f"{data}/views", m.name)
-    }
-    copies = {f"copy-of-{uid}": sample for uid, sample in views.items()}
-    write_shard(f"{tmp_path}/copies", "views-000000", copies.items(), [ObjectRecord(uid, "ok") for uid in copies])
-    given = config(data, tmp_path / "scores", training=[f"{tmp_path}/copies"], references=[])
+    given = config(data, tmp_path / "scores", training=[f"{data}/copies"], references=[])
     metrics = evaluate(given, method(lambda request: request.picture))
     assert means(metrics, "psnr_db")["nearest"] == 100
 
@@ -254,16 +253,51 @@ def test_the_output_of_another_run_is_refused(data, tmp_path):
         evaluate(replace(given, output=str(tmp_path / "foreign")), method(oracle))
 
 
-def test_missing_references_are_counted_and_named(data, tmp_path):
-    write_dots(tmp_path / "few", OBJECTS - 2, cameras=grid(4, 3))
-    with pytest.raises(UserError, match=r"2 of 6 objects .*dots-004, dots-005"):
-        evaluate(config(data, tmp_path / "scores", references=[f"{tmp_path}/few"]), method(oracle))
-    assert not (tmp_path / "scores").exists()
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"views": ["nowhere"]}, "there is no folder nowhere"),
+        ({"references": ["nowhere"]}, "there is no folder nowhere"),
+        ({"training": ["nowhere"]}, "there is no folder nowhere"),
+        ({"training": ["{data}/views"]}, "training=.*: all its objects are scored"),
+        ({"views": ["{data}/views", "{data}/views"]}, "views=.*: give folders with different names"),
+        ({"run": "{data}/views"}, "run=.*: has no validation.txt"),
+        ({"split": ["some"]}, "some: unknown"),
+        ({"split": ["all", "all"]}, "split=all,all: "),
+        ({"methods": ["wrong_pose"]}, "methods: "),
+        ({"validation_fraction": 2.0}, "validation_fraction=2.0"),
+        ({"pairs": 57}, "pairs=57: .* 8 views and 56 pairs"),
+        ({"references": ["{data}/few"]}, "references=.*: 2 of 6 objects .*dots-004, dots-005"),
+        ({"views": ["{data}/small"], "references": []}, "16² pixels, the model's 32²"),
+    ],
+)
+def test_input_that_cannot_be_scored_is_refused(data, tmp_path, options, sentence):
+    def filled(value):
+        return [filled(one) for one in value] if isinstance(value, list) else str(value).format(data=data)
+
+    options = {name: filled(value) if isinstance(value, (str, list)) else value for name, value in options.items()}
+    with pytest.raises(UserError, match=sentence):
+        evaluate(config(data, tmp_path / "scores", **options), method(oracle))
+    assert not list(tmp_path.rglob("*.png"))
 
 
-def test_views_smaller_than_the_pictures_of_the_model_are_refused(data, tmp_path):
-    def large(config: EvaluateConfig) -> Predictor:
-        return replace(method(oracle)(config), resolution=64)
+def test_a_set_without_any_references_is_named(data, tmp_path):
+    views = [f"{data}/views", f"{data}/copies"]
+    metrics = evaluate(config(data, tmp_path / "scores", views=views, pairs=2, limit=2), method(oracle))
+    assert metrics["left_out"][-1].endswith("for copies: no references.")
+    assert {f["set"] for f in metrics["figures"] if f["metric"] == "pose_within_20"} == {"views"}
 
-    with pytest.raises(UserError, match="32² pixels, the model's 64²"):
-        evaluate(config(data, tmp_path / "scores"), large)
+
+def test_objects_that_training_holds_out_are_scored(data, tmp_path):
+    held_out = split(read_manifests(f"{data}/views", "views"), 0.4).validation
+    expected = {uid for shard in held_out for uid in shard.uids}
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "validation.txt").write_text("".join(f"{uid}\n" for uid in expected))
+    for i, options in enumerate([{"split": ["held_out"], "validation_fraction": 0.4}, {"run": str(run)}]):
+        output = tmp_path / f"scores{i}"
+        given = config(data, output, references=[], methods=["model"], training=[f"{data}/training"], **options)
+        evaluate(given, method(oracle))
+        with open(output / "per_object.csv", newline="") as file:
+            assert {row["uid"] for row in csv.DictReader(file)} == expected
+    assert 0 < len(expected) < OBJECTS

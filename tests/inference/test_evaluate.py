@@ -1,0 +1,53 @@
+"""The command: killed and given again, and what a user can get wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support.command import PROJECT, command
+from tests.support.dots import write_dots
+
+SETTINGS = ["device=cpu", "pairs=2", "sampling.steps=3", "batch=2"]
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory) -> str:
+    root = tmp_path_factory.mktemp("evaluate") / "views"
+    write_dots(root, 4, resolution=16, views=3)
+    return str(root)
+
+
+def test_a_killed_command_continues_to_the_same_scores(folder, views, tmp_path):
+    words = ["inference.evaluate", f"checkpoint={folder}", f"views={views}", *SETTINGS, "sampling.steps=60"]
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words, f"output={killed}"],
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while process.poll() is None and not list(killed.rglob("*.png")):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    first = {path: path.stat().st_mtime_ns for path in killed.rglob("*.png")}
+    assert first and not (killed / "metrics.json").exists()
+    for output in (killed, calm):
+        done = command(*words, f"output={output}")
+        assert done.returncode == 0, done.stderr
+    assert all(path.stat().st_mtime_ns == written for path, written in first.items())
+    for path in sorted(calm.rglob("*.png")) + [calm / "per_view.csv", calm / "metrics.json"]:
+        assert (killed / path.relative_to(calm)).read_bytes() == path.read_bytes()
+
+
+def test_an_error_is_one_sentence_and_writes_nothing(folder, views, tmp_path):
+    done = command(
+        "inference.evaluate", f"checkpoint={folder}", f"views={views}", "training=nowhere", f"output={tmp_path}/scores"
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "error: there is no folder nowhere; name the output of the stage before\n"
+    assert not list(tmp_path.iterdir())
