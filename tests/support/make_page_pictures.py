@@ -9,7 +9,7 @@ and further options of `inference.demo`. Needs Chromium.
 import sys
 from pathlib import Path
 
-from tests.support.web_page import browser, open_page, serve, turn, upload
+from tests.support.web_page import browser, open_page, serve, turn, upload, view_after
 
 SAMPLING = ("sampling.guidance=1.5", "sampling.sampler=dpm_solver", "sampling.steps=25")
 SCREENS = {
@@ -27,6 +27,7 @@ def main(checkpoint: str, picture: str, folder: Path, *options: str) -> None:
                 context = chromium.new_context(**screen)
                 page = open_page(context, url)
                 upload(page, picture)
+                view_after(page, 0, 45, 0)
                 turn(page, -12, 70, 0)
                 page.screenshot(path=folder / f"{name}.png", full_page=True)
                 context.close()
