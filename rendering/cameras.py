@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 LENS_MM = 35.0
 SENSOR_MM = 32.0
 FOV_DEGREES = math.degrees(2 * math.atan(SENSOR_MM / (2 * LENS_MM)))  # 49.13
+GRID_AZIMUTHS = 24  # cameras on each row of a grid, 15 degrees apart
 RADIUS_RANGE = (1.5, 2.2)  # of the released renders, in object sizes
 
 Array = NDArray[np.float64]
@@ -110,6 +111,12 @@ def orbit(views: int, polar: float, radius: float) -> Array:
     """Return cameras `[views, 3, 4]` on a circle at one polar angle, counter-clockwise from azimuth 0."""
     azimuths = 2 * math.pi * np.arange(views) / views
     return np.stack([look_at_origin(spherical_to_cartesian(polar, azimuth, radius)) for azimuth in azimuths])
+
+
+def grid(rows: int, radius: float) -> Array:
+    """Return cameras `[24·rows, 3, 4]` at `rows` polar angles in the middle of equal parts of 0 to 180 degrees."""
+    polars = math.pi * (np.arange(rows) + 0.5) / rows
+    return np.concatenate([orbit(GRID_AZIMUTHS, float(polar), radius) for polar in polars])
 
 
 def project(points: ArrayLike, extrinsics: ArrayLike, resolution: int, fov_degrees: float = FOV_DEGREES) -> Array:

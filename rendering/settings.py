@@ -10,8 +10,10 @@ import yaml
 
 from conf.options import FieldError, option
 from rendering.cameras import (
+    GRID_AZIMUTHS,
     RADIUS_RANGE,
     Array,
+    grid,
     look_at_origin,
     orbit,
     sample_hemisphere,
@@ -31,7 +33,7 @@ RANGES = {
     "transparent_bounces": (0, 1024),
 }
 CHOICES = {
-    "cameras": ("zero123", "sphere", "hemisphere", "orbit", "fixed"),
+    "cameras": ("zero123", "sphere", "hemisphere", "orbit", "grid", "fixed"),
     "lighting": LIGHTINGS,
     "denoise": ("none", "balanced", "accurate"),
     "pixel_filter": ("BOX", "GAUSSIAN", "BLACKMAN_HARRIS"),
@@ -56,7 +58,7 @@ class RenderSettings:
     resolution: int = option(256, "width and height of a view, pixels")
     cameras: str = option("zero123", f"distribution of the cameras: {', '.join(CHOICES['cameras'])}")
     radius: list[float] = option(
-        list(RADIUS_RANGE), "range of distances to the origin, object sizes; an orbit takes the mean"
+        list(RADIUS_RANGE), "range of distances to the origin, object sizes; orbit and grid take the mean"
     )
     polar: float = option(75.0, "polar angle of an orbit, degrees from +z down")
     poses: list[Any] = option([], "fixed cameras: [[polar, azimuth, radius], …], degrees and object sizes")
@@ -89,6 +91,8 @@ class RenderSettings:
         nearest, farthest = RADIUS_LIMITS
         if not (len(self.radius) == 2 and nearest <= self.radius[0] <= self.radius[1] <= farthest):
             raise FieldError(self, "radius", f"must be [nearest, farthest] between {nearest} and {farthest}")
+        if self.cameras == "grid" and self.views % GRID_AZIMUTHS:
+            raise FieldError(self, "views", f"cameras=grid has rows of {GRID_AZIMUTHS} views; give a multiple of it")
         self._check_poses()
 
     def _check_poses(self) -> None:
@@ -122,6 +126,8 @@ def sample_cameras(settings: RenderSettings, rng: np.random.Generator) -> Array:
             return sample_sphere(rng, settings.views, (nearest, farthest))
         case "hemisphere":
             return sample_hemisphere(rng, settings.views, (nearest, farthest))
+        case "grid":
+            return grid(settings.views // GRID_AZIMUTHS, (nearest + farthest) / 2)
         case "orbit":
             return orbit(settings.views, math.radians(settings.polar), (nearest + farthest) / 2)
     centres = [

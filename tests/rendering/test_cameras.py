@@ -102,6 +102,18 @@ def test_sphere_is_uniform_and_hemisphere_its_upper_half():
             assert heights.min() >= 0
 
 
+def test_grid_covers_every_direction_at_one_distance():
+    """Nine rows: polar angles 10, 30, …, 170 degrees, and no direction is farther than 12.5 degrees from a camera."""
+    centres = cameras.camera_centre(cameras.grid(9, 1.85))
+    polar, azimuth, radius = np.stack([cameras.cartesian_to_spherical(centre) for centre in centres]).T
+    assert np.allclose(radius, 1.85)
+    assert np.allclose(np.degrees(polar).reshape(9, 24), 10 + 20 * np.arange(9)[:, None])
+    assert np.allclose(np.degrees(azimuth).reshape(9, 24) % 360, 15 * np.arange(24))
+    directions = np.random.default_rng(0).normal(size=(2000, 3))
+    cosines = directions / np.linalg.norm(directions, axis=1, keepdims=True) @ centres.T / 1.85
+    assert np.degrees(np.arccos(cosines.max(axis=1))).max() < 12.6
+
+
 def test_orbit_goes_once_around_counter_clockwise():
     centres = cameras.camera_centre(cameras.orbit(4, math.radians(60), 2.0))
     side, up = 2 * math.sin(math.radians(60)), 1.0
