@@ -55,7 +55,7 @@ def test_the_area_light_is_drawn_as_in_the_original():
         {"resolution": 4}, {"samples": 0}, {"views": 0}, {"pixel_filter": "SINC"}, {"filter_width": 0.0},
         {"cameras": "drone"}, {"cameras": "fixed"}, {"radius": [2.0]}, {"radius": [0.5, 2.0]}, {"polar": 200.0},
         {"poses": [[90, 0]], "cameras": "fixed", "views": 1}, {"lighting": "disco"}, {"passes": ["depth", "smell"]},
-        {"device": "tpu"}, {"cameras": "grid", "views": 25},
+        {"device": "tpu"}, {"views": 25, "cameras": "grid"},
     ],
 )  # fmt: skip
 def test_an_invalid_value_is_refused_with_the_name_of_its_field(wrong):
