@@ -5,12 +5,13 @@ from enum import StrEnum
 from typing import Any
 
 from conf.options import UserError, option
+from training.precision import Precision
 
 CHECKPOINT_HELP = "<run>/model of training.finetune, org/name on the hub, or a checkpoint that training.convert reads"
 CUTOUT_HELP = "removes the background of a picture without alpha: auto, u2netp, isnet, an .onnx file, or none"
 FILL_HELP = "the object's share of the frame, 0.1 to 1; null: as in training; 0: keep the frame"
-DEVICE_HELP = "auto, cpu or cuda"
-PRECISION_HELP = "auto (half on a GPU, and on a CPU with bfloat16 units), float32, bfloat16 or float16"
+DEVICE_HELP = "auto, cpu, cuda or cuda:1"
+PRECISION_HELP = "auto (float16 on a GPU, bfloat16 on a CPU with units for it), float32, bfloat16 or float16"
 
 
 def require_range(option: str, number: float, lowest: float, highest: float) -> None:
@@ -38,15 +39,6 @@ class Unconditional(StrEnum):
 
     after_projection = "after_projection"  # zeros, as in the original's inference
     trained = "trained"  # cc_projection of a zero embedding and the pose, as in training
-
-
-class Precision(StrEnum):
-    """The number format of the weights."""
-
-    auto = "auto"  # float16 on a GPU; on a CPU bfloat16 if it has such units and the model an autoencoder, else float32
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.config import Precision, Sampling, Unconditional
+from inference.config import Sampling, Unconditional
 from inference.poses import pose_vectors, validate_turns
 from inference.preprocess.framing import Prepared, prepare
 from inference.preprocess.photograph import Picture
 from inference.samplers import sample, steps_of
+from training.device import resolve_device, torch_dtype
 from training.model.fingerprint import fingerprint
 from training.model.guidance import Denoiser, guided
 from training.model.pretrained import load_posed
 from training.model.untrusted_file import require_finite
 from training.model.zero123 import Zero123
+from training.precision import Precision, parse_precision
 
 MAX_BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together
 
@@ -40,7 +42,10 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class NovelView:
-    """A loaded checkpoint. Call it with a picture and relative camera poses.
+    """A loaded checkpoint of Zero-1-to-3 (arXiv 2303.11328). Call it with a picture and relative camera poses.
+
+        picture ── prepare ──▶ image [R, R] ── encode ──▶ EncodedImage ┐
+        poses [N, 3], degrees ── pose_vectors ──▶ [N, 4], radians ─────┴── sample ──▶ views [N, 3, R, R]
 
     Example:
         views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, seed=0)
@@ -61,31 +66,32 @@ class NovelView:
         Args:
             checkpoint: A folder that training.finetune wrote or in the layout of the community pipeline or of
                 threestudio, a file of the original code, or org/name on the Hugging Face hub.
-            device: "auto", "cpu" or "cuda".
-            precision: Number format of U-Net, autoencoder and image encoder; the sampler computes in float32. On a CPU
-                "auto" changes the U-Net alone, which takes nearly all of the time.
+            device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+            precision: Number format of U-Net, autoencoder and image encoder: "float32", "bfloat16", "float16" or
+                "auto". On a GPU "auto" is float16; on a CPU it is bfloat16 for the U-Net, which takes nearly all of
+                the time, where the processor has units for it, else float32. The sampler computes in float32.
             compile: Compile the U-Net for each shape of batch, on a GPU as CUDA graphs.
 
         Raises:
-            UserError: It is not a checkpoint, the device is missing, or its weights overflow in half precision.
+            UserError: There is no such checkpoint, device or precision, or a weight overflows in float16.
         """
-        device = resolve_device(device)
+        torch_device, precision = resolve_device(device), parse_precision(precision)
         model = load_posed(checkpoint)
-        model.to(device).eval()
+        model.to(torch_device).eval()
         parts: tuple[nn.Module, ...] = (model.unet, model.vae, model.image_encoder)
-        if precision == Precision.auto:
+        if precision is Precision.auto:
             precision = Precision.float16
-            if device == "cpu":
+            if torch_device.type == "cpu":
                 parts, precision = parts[:1], _fastest_on_cpu(model)
         for part in parts:
             # The method `to` of diffusers' models warns about submodules that must stay in float32; there are none.
-            nn.Module.to(part, getattr(torch, Precision(precision).value))
-            if precision == Precision.float16:
-                require_finite(part, f"{checkpoint}: in half precision its", "use precision=float32")
+            nn.Module.to(part, torch_dtype(precision))
+            if precision is Precision.float16:
+                require_finite(part, f"{checkpoint}: in float16 its", "use precision=float32")
         if compile:
             # A CUDA graph overwrites its last prediction; guidance and samplers copy from it before the next call.
             model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-            model.unet.compile(mode="default" if device == "cpu" else "reduce-overhead", dynamic=False)
+            model.unet.compile(mode="default" if torch_device.type == "cpu" else "reduce-overhead", dynamic=False)
         return cls(model)
 
     def __call__(
@@ -129,12 +135,28 @@ class NovelView:
         return [to_image(view) for view in self.sample(encoded, vectors, sampling, None, on_step, bar)]
 
     def prepare(self, picture: Picture, cutout: str = "auto", fill: float | None = None) -> Prepared:
-        """Prepare a picture at the resolution of the checkpoint (see `inference.prepare`)."""
+        """Remove the background of a picture and frame its object at the checkpoint's resolution.
+
+        Args and errors are those of `inference.prepare`.
+        """
         return prepare(picture, cutout, fill, self.model.resolution)
 
     @torch.no_grad()
     def encode(self, *pictures: Picture | Prepared, cutout: str = "auto", fill: float | None = None) -> EncodedImage:
-        """Encode pictures, to be sampled from several times; those that are not prepared are prepared first."""
+        """Encode pictures, to be sampled from several times.
+
+        Args:
+            pictures: Results of `prepare`, which are used as they are, or pictures, which are prepared first.
+            cutout: As in `prepare`.
+            fill: As in `prepare`.
+
+        Returns:
+            The latents, not scaled, and the image embeddings of the pictures (section 3.2 of the paper).
+
+        Raises:
+            PictureError: A picture cannot be read, is blank, or no object is found in it.
+            UserError: A prepared picture is not square RGB.
+        """
         prepared = [
             picture if isinstance(picture, Prepared) else self.prepare(picture, cutout, fill) for picture in pictures
         ]
@@ -162,7 +184,7 @@ class NovelView:
 
         Args:
             encoded: One encoded picture, or one for each pose.
-            poses_N4: Pose vectors (radians).
+            poses_N4: Pose vectors `[N, 4]`, as from `inference.poses.pose_vectors` (radians).
             sampling: Sampler settings.
             seeds: The seed of each view; `sampling.seed` for all by default.
             on_step: As in `__call__`.
@@ -237,23 +259,8 @@ def _fastest_on_cpu(model: Zero123) -> Precision:
     return Precision.bfloat16 if has_bfloat16 and isinstance(model.vae, AutoencoderKL) else Precision.float32
 
 
-def resolve_device(device: str) -> str:
-    """Return `device`, or the one that `auto` stands for on this machine.
-
-    Raises:
-        UserError: The device is unknown, or missing on this machine.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
-        raise UserError(f"device={device}: must be auto, cpu or cuda")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device={device}: this machine has no CUDA device that torch can use; use device=cpu")
-    return device
-
-
 def to_tensor(image: Image.Image, resolution: int) -> Tensor:
-    """Return a prepared picture, square RGB, as `[1, 3, R, R]` in [-1, 1]."""
+    """Return a prepared picture as `[1, 3, R, R]` in [-1, 1]; raise `UserError` unless it is square RGB."""
     if image.width != image.height or image.mode != "RGB":
         raise UserError(f"image: the prepared picture is {image.mode} {image.size}; give a square RGB one on white")
     image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)

@@ -4,12 +4,14 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from conf.options import UserError
+from inference.config import ViewsConfig
 from rendering.cameras import (
     Array,
     camera_centre,
@@ -20,6 +22,7 @@ from rendering.cameras import (
 )
 from training.model.config import PoseVector
 
+Config = TypeVar("Config", bound=ViewsConfig)
 MAX_POSES = 1000
 MAX_TURN_DEGREES = 36_000.0
 Turn = tuple[float, float, float]  # [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes
@@ -115,6 +118,35 @@ def camera_elevation(cameras: str, input_camera: int) -> float:
     """
     polar, _, _ = cartesian_to_spherical(camera_centre(read_cameras(cameras))[input_camera])
     return 90 - math.degrees(polar)
+
+
+def checked_elevation(config: Config) -> Config:
+    """Return `config` with the elevation of the input camera from `cameras`, if it would be estimated otherwise.
+
+    Raises:
+        UserError: `config.elevation` is not valid, or the file of cameras cannot be read.
+    """
+    given_elevation(config.elevation)
+    if not config.cameras or config.elevation != "estimate":
+        return config
+    return replace(config, elevation=str(round(camera_elevation(config.cameras, config.input_camera), 9)))
+
+
+def given_elevation(elevation: str) -> float | None:
+    """Return the option `elevation` in degrees above the horizon, None for `estimate` and `none`.
+
+    Raises:
+        UserError: It is another word, or not an angle.
+    """
+    if elevation in ("estimate", "none"):
+        return None
+    try:
+        degrees = float(elevation)
+    except ValueError:
+        degrees = math.nan
+    if not -90 <= degrees <= 90:
+        raise UserError(f"elevation={elevation}: must be estimate, none, or -90 to 90 degrees above the horizon")
+    return degrees
 
 
 def read_cameras(path: str) -> Array:

@@ -10,130 +10,22 @@ Writes the picture (prompt.png, prompt.json) and the files of inference.sample i
 an interrupted run: a picture and views that exist are not generated again.
 """
 
-import json
-import os
 from pathlib import Path
-from typing import Any
-
-import torch
-from diffusers import DiffusionPipeline
-from PIL import Image
-from safetensors import SafetensorError
-from transformers.utils.logging import set_verbosity_error
 
 from conf.command import run
-from conf.options import UserError
 from inference.config import TextToViewsConfig
-from inference.novel_view import resolve_device
-from inference.poses import Turn, parse_turns
-from inference.sample import load, sample_image
-from inference.view_folder import file_names, given_elevation, require_own_views, with_cameras_elevation
-from pipeline.output import json_object, locked, not_own
-from pipeline.storage import normalised
-from training.model.untrusted_file import require_finite
-
-NAMES = ("prompt.png", "prompt.json")
-set_verbosity_error()  # the advice of transformers is for authors of pipelines
+from inference.poses import checked_elevation, parse_turns
+from pipeline.output import locked
 
 
 def main(config: TextToViewsConfig) -> int:
     """Generate a picture and sample its views; return the exit code."""
     turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
-    config = with_cameras_elevation(config)
-    given_elevation(config.elevation)
+    config = checked_elevation(config)
     with locked(config.output):
-        return sample_all(Path(config.output), turns, config)
+        from inference.text_to_image import sample_prompt
 
-
-def sample_all(output: Path, turns: list[Turn], config: TextToViewsConfig) -> int:
-    """Generate the picture and sample its views into `output`; return the exit code."""
-    require_own_views(output, file_names(len(turns), config.samples))
-    require_own_picture(output)
-    novel_view = load(config)
-    sample_image(write_picture(output, config), output, turns, config, novel_view)
-    print(f"{len(turns) * config.samples} views of “{config.prompt}”: {output / 'views.png'}")
-    return 0
-
-
-def write_picture(output: Path, config: TextToViewsConfig) -> Path:
-    """Write prompt.json and prompt.png into `output`, unless the same picture exists; return the path of prompt.png."""
-    picture, about = (output / name for name in NAMES)
-    source = config.text_to_image
-    settings = {
-        "prompt": config.prompt + config.suffix,
-        "text_to_image": normalised(source) if os.path.isdir(source) else source,
-        "steps": config.text_steps,
-        "seed": config.sampling.seed,
-    }
-    if picture.exists() and about.exists() and about.read_text() == json.dumps(settings) + "\n":
-        return picture
-    generated = generate_picture(config)
-    output.mkdir(parents=True, exist_ok=True)
-    picture.unlink(missing_ok=True)
-    for path, write in ((about, lambda part: part.write_text(json.dumps(settings) + "\n")), (picture, generated.save)):
-        temporary = path.with_name(f".part-{path.name}")
-        write(temporary)
-        temporary.replace(path)
-    return picture
-
-
-def require_own_picture(output: Path) -> None:
-    """Raise `UserError` if a prompt.png or prompt.json exists that this command did not write."""
-    existing = [name for name in NAMES if os.path.lexists(output / name)]
-    if not existing:
-        return
-    contents = (output / "prompt.json").read_bytes() if "prompt.json" in existing else b""
-    if not {"prompt", "text_to_image", "steps", "seed"} <= json_object(contents).keys():
-        raise not_own(output, existing)
-
-
-def generate_picture(config: TextToViewsConfig) -> Image.Image:
-    """Return the pipeline's picture for the prompt.
-
-    Raises:
-        UserError: The pipeline cannot be loaded, needs more than a prompt, or its safety checker rejects the picture.
-    """
-    pipeline = load_pipeline(config.text_to_image, resolve_device(config.device))
-    steps = {} if config.text_steps is None else {"num_inference_steps": config.text_steps}
-    noise = torch.Generator().manual_seed(config.sampling.seed)
-    try:
-        result = pipeline(config.prompt + config.suffix, generator=noise, **steps)
-    except TypeError as error:
-        raise UserError(
-            f"text_to_image={config.text_to_image}: does not generate from a prompt alone ({error}); use another"
-        ) from error
-    if any(getattr(result, "nsfw_content_detected", None) or []):
-        raise UserError(
-            "prompt: the pipeline's safety checker rejects the picture; try another prompt or sampling.seed"
-        )
-    return result.images[0]
-
-
-def load_pipeline(source: str, device: str) -> Any:
-    """Load a diffusers pipeline from a folder or the hub, without executing code in it.
-
-    Raises:
-        UserError: It has its own code, cannot be read, or its weights are not finite.
-    """
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    try:
-        folder = source if os.path.isdir(source) else DiffusionPipeline.download(source, use_safetensors=True)
-        code = next(Path(folder).rglob("*.py"), None)
-        if code is not None:
-            raise UserError(
-                f"text_to_image={source}: has its own code ({code.name}), which is not executed; use another"
-            )
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-        )
-    except (OSError, ValueError, AttributeError, KeyError, SafetensorError) as error:
-        raise UserError(
-            f"text_to_image={source}: is not a readable diffusers pipeline ({str(error).splitlines()[0]}); use another"
-        ) from error
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module):
-            require_finite(part, f"text_to_image={source}: in {name} the", "use another pipeline")
-    return pipeline.to(device)
+        return sample_prompt(Path(config.output), turns, config)
 
 
 def command() -> None:

@@ -10,15 +10,14 @@ poses.json              the poses, the cameras if the input's elevation is known
 
 import functools
 import json
-import math
 import os
 import re
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +29,10 @@ from inference.config import Sampler, Sampling, ViewsConfig
 from inference.elevation.estimate import estimate_elevation
 from inference.media import contact_sheet, variance, variance_picture, write_gif, write_mp4
 from inference.novel_view import NovelView, to_image
-from inference.poses import Turn, camera_elevation, cameras_after, pose_vectors
+from inference.poses import Turn, cameras_after, given_elevation, pose_vectors
 from pipeline.output import not_own
 from pipeline.storage import normalised
 
-Config = TypeVar("Config", bound=ViewsConfig)
 VIEW_FILES = re.compile(r"\d{3,4}(-\d+)?\.png|input\.png|views\.(png|mp4|gif)|poses\.json")
 STAGING = ".views.part"  # in the folder, so that files are renamed within one volume
 REPLACED = "replaced.json"  # in STAGING: the poses.json that is being replaced
@@ -88,34 +86,6 @@ def sample_views(photograph: Image.Image, turns: Sequence[Turn], config: ViewsCo
 def warn_unknown_elevation(reason: str) -> None:
     """Print a warning, once for each reason."""
     tqdm.write(f"elevation: unknown; {reason}", sys.stderr)
-
-
-def with_cameras_elevation(config: Config) -> Config:
-    """Return `config` with the elevation of the input camera from `cameras`, if it would be estimated otherwise.
-
-    Raises:
-        UserError: The file of cameras cannot be read.
-    """
-    if not config.cameras or config.elevation != "estimate":
-        return config
-    return replace(config, elevation=str(round(camera_elevation(config.cameras, config.input_camera), 9)))
-
-
-def given_elevation(elevation: str) -> float | None:
-    """Return the option `elevation` in degrees above the horizon, None for `estimate` and `none`.
-
-    Raises:
-        UserError: It is another word, or not an angle.
-    """
-    if elevation in ("estimate", "none"):
-        return None
-    try:
-        degrees = float(elevation)
-    except ValueError:
-        degrees = math.nan
-    if not -90 <= degrees <= 90:
-        raise UserError(f"elevation={elevation}: must be estimate, none, or -90 to 90 degrees above the horizon")
-    return degrees
 
 
 def file_names(views: int, samples: int) -> set[str]:

@@ -17,10 +17,8 @@ def resolve_device(name: str, option: str = "device") -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or name == "cpu:":
         raise UserError(f"{option}={name}: unknown device; use auto, cpu, cuda or cuda:1")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"{option}={name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use"
-        )
+    if kind == "cuda" and int(index or 0) >= (devices := torch.cuda.device_count()):
+        raise UserError(f"{option}={name}: torch finds {devices} CUDA devices on this machine; use auto or cpu")
     return torch.device(name)
 
 

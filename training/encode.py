@@ -9,101 +9,29 @@ becomes one latent shard, on GPUs if Ray has any. An unreadable object is record
 resumes an interrupted run.
 """
 
-import hashlib
 import importlib.util
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
-
-from tqdm import tqdm
 
 from conf.command import run
 from conf.options import UserError
-from pipeline.cluster import SHIPPED, connected, gpu_share, run_tasks
 from pipeline.output import FolderLayout, claimed, json_object
-from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_manifests, require_same_plan
-from pipeline.summary import summarise
 from training.config import EncodeConfig
-from training.data.latents import EncodeJob, encode_shard, identity
-from training.device import resolve_device
-from training.model.architecture import build_encoders
-from training.precision import Precision
 
 LAYOUT = FolderLayout(
     record="plan.json",
     is_record=lambda contents: {"listing", "encoders"} <= json_object(contents).keys(),
     writes=r"latents-\d{6}\.(tar|json)|plan\.json",
 )
-# plan.json keeps the earlier names of precisions, so that folders of earlier versions can be continued.
-PLAN_PRECISIONS = {Precision.auto: "auto", Precision.float32: "single", Precision.float16: "half"}
 
 
 def main(config: EncodeConfig) -> int:
     """Run the command; return the exit code."""
     if not importlib.util.find_spec("ray"):
         raise UserError("cluster: this Python has no Ray; install the `render` extra")
-    if config.cluster.address is None:
-        resolve_device(config.device)  # another cluster may have devices that this machine has not
-    config = replace(config, model=config.model.pinned())  # all workers read the same commit
-    manifests = read_manifests(config.path, "views")
+    from training.data.encoding import encode_all, resolved
+
+    config, manifests = resolved(config)
     with claimed(config.output, LAYOUT):
         return encode_all(config, manifests)
-
-
-def encode_all(config: EncodeConfig, manifests: list[ShardManifest]) -> int:
-    """Encode the shards that the output does not hold yet; return the exit code."""
-    jobs = plan_jobs(config, manifests)
-    done = {manifest.name: manifest.records for manifest in find_markers(config.output, "latents")}
-    todo = [
-        job for job in jobs if any(r.reason in config.retry for r in done.get(job.name, ())) or job.name not in done
-    ]
-    records = {record.uid: record for job in jobs if job not in todo for record in done[job.name]}
-    if todo:
-        print(f"{sum(len(job.manifest.uids) for job in todo)} objects to encode in {len(todo)} shards; starting Ray")
-        with connected(config.cluster, config.threads, (*SHIPPED, "training")):
-            for record in _encode(config, todo):
-                records[record.uid] = record
-    hint = "see the .json files of the shards; to encode them again: retry={reasons}"
-    return summarise(config.output, records.values(), config.max_failure_rate, hint, "latents")
-
-
-def plan_jobs(config: EncodeConfig, manifests: list[ShardManifest]) -> list[EncodeJob]:
-    """Write the plan of the output, or compare it to the one there; return a job for each view shard.
-
-    Raises:
-        UserError: There are no objects, or the output was begun with other shards, encoders or images.
-    """
-    objects = sum(len(manifest.uids) for manifest in manifests)
-    if not objects:
-        raise UserError(f"path={config.path}: no object was rendered; see the reasons in the shards' .json files")
-    encoders = identity(*build_encoders(config.model, config.seed))
-    listing = "".join(f"{manifest.name} {manifest.sha256}\n" for manifest in manifests)
-    plan = {
-        "objects": objects,
-        "shards": len(manifests),
-        "listing": hashlib.sha256(listing.encode()).hexdigest(),
-        "resolution": config.model.resolution,
-        "background": config.background.value,
-        "precision": PLAN_PRECISIONS[config.precision],
-        "encoders": encoders,
-    }
-    require_same_plan(config.output, plan, "latents")
-    return [EncodeJob(config, manifest, encoders) for manifest in manifests]
-
-
-def _encode(config: EncodeConfig, jobs: list[EncodeJob]) -> Iterator[ObjectRecord]:
-    """Run the jobs with a progress bar; yield the record of each object when it is done."""
-    share, failed = gpu_share(config, config.cluster), 0
-    with tqdm(
-        total=sum(len(job.manifest.uids) for job in jobs), desc="encoding", unit=" objects", smoothing=0.1
-    ) as bar:
-        for record in run_tasks(encode_shard, jobs, config.cluster, config.threads, share):
-            if record.status == "failed":
-                failed += 1
-                bar.write(f"  {record.uid}: {record.reason}: {record.detail}", file=sys.stderr)
-            bar.set_postfix(failed=failed, refresh=False)
-            bar.update()
-            yield record
 
 
 def command() -> None:

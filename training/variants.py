@@ -40,7 +40,7 @@ class Variant:
 
 
 OURS = Variant("ours", True, True, True, True, True, True, True, True, True, False)
-# What diffusers' own training scripts do by default.
+# The defaults of diffusers' own training scripts.
 PLAIN = Variant("plain", False, False, True, False, False, False, False, False, False, False)
 SWITCHES = (
     "latents", "one_token", "fused_optimizer", "foreach_average", "autotune", "products", "channels_last", "compile",

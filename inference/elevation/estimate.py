@@ -3,8 +3,8 @@
 A turn of the camera about the world's vertical axis is, in the camera's own frame, a turn about an axis that leans with
 the elevation: for a camera at the horizon points move sideways, for a camera above the object they circle. Views that
 the model samples a few degrees aside therefore agree for one elevation only (One-2-3-45, arXiv 2306.16928). Polar turns
-alone do not depend on the elevation, but they tell the depth of points, without which an azimuth turn seen from high
-above is ambiguous.
+alone do not depend on the elevation, but they determine the depth of points, without which an azimuth turn seen from
+high above is ambiguous.
 
 The camera's distance does not matter: all cameras lie on one sphere, whose radius is the unit of length.
 

@@ -11,6 +11,7 @@ from inference.novel_view import NovelView
 from inference.poses import Turn
 from inference.web.jobs import Progress
 from inference.web.service import ViewRequest
+from training.device import dtype_name
 
 WELCOME = "Upload a picture of one object to begin."
 CAPTIONS = "<div class='captions'><p>Picture</p><p>Input of the model</p></div>"
@@ -22,8 +23,7 @@ def header(checkpoint: str, novel_view: NovelView) -> str:
     model = novel_view.model
     cuda = model.device.type == "cuda"
     device = torch.cuda.get_device_name(model.device) if cuda else "CPU"
-    dtype = str(model.unet.dtype).removeprefix("torch.")
-    facts = (checkpoint, f"{model.resolution} × {model.resolution}", f"{device}, {dtype}")
+    facts = (checkpoint, f"{model.resolution} × {model.resolution}", f"{device}, {dtype_name(model.unet.dtype)}")
     return f"""<header><div><h1>Novel views</h1><p>See the object of one picture from other cameras.</p></div>
 <ul>{"".join(f"<li>{escape(fact)}</li>" for fact in facts)}</ul></header>"""
 

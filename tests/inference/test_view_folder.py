@@ -1,4 +1,4 @@
-"""A folder of views: which of its files are replaced, and which belong to others."""
+"""Folders of views: only files of earlier runs are replaced."""
 
 import json
 import os
@@ -12,9 +12,20 @@ from PIL import Image
 from conf.options import UserError
 from inference import report, sample, text_to_views
 from inference.benchmark import main as benchmark
-from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, TextToViewsConfig
+from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, Sampling, TextToViewsConfig
+from inference.picture_views import view_settings
 from inference.view_folder import ViewSet, is_written, own_files, write_views
+from training.precision import Precision
 
+# Settings in a poses.json of the version before `precision` was shared with training.
+RECORDED_SETTINGS = {
+    "checkpoint": "outputs/run/model", "poses": [], "orbit": 2, "grid": "", "cameras": "", "input_camera": 0,
+    "samples": 1, "elevation": "none", "cutout": "none", "fill": None, "precision": "bfloat16", "compile": False,
+    "sampling": {
+        "steps": 20, "guidance": 3.0, "image_guidance": None, "unconditional": "after_projection",
+        "sampler": "dpm_solver", "eta": 1.0, "seed": 0,
+    },
+}  # fmt: skip
 ABOUT = {"sha256": "1", "weights": "2"}
 PICTURE = Image.new("RGB", (16, 16), "white")
 
@@ -27,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_views_replace_those_that_the_record_names(tmp_path):
+def test_only_views_named_in_poses_json_are_replaced(tmp_path):
     write(tmp_path, 3)
     (tmp_path / "003.png").write_text("mine")
     write(tmp_path, 1)
@@ -41,13 +52,13 @@ def test_views_replace_those_that_the_record_names(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_a_record_cannot_name_other_files(tmp_path):
+def test_poses_json_cannot_name_other_files(tmp_path):
     record = {**ABOUT, "views": [{"files": ["../x.png", "/etc/passwd", "photo.jpg", "000.png"]}]}
     (tmp_path / "poses.json").write_text(json.dumps(record))
     assert own_files(tmp_path) == {"000.png", "input.png", "views.png", "poses.json"}
 
 
-def test_killed_at_any_moment_it_leaves_files_that_the_next_run_replaces(tmp_path):
+def test_files_of_a_killed_run_are_replaced_by_the_next(tmp_path):
     """The process ends at its n-th rename or removal of a file, for each n."""
     for moment in range(99):
         folder = tmp_path / str(moment)
@@ -81,16 +92,16 @@ def test_killed_at_any_moment_it_leaves_files_that_the_next_run_replaces(tmp_pat
     ("name", "text"),
     [("000.png", ""), ("input.png", ""), ("views.mp4", ""), ("poses.json", '{"frames": []}'), ("poses.json", "[1]")],
 )
-def test_pictures_of_others_are_refused_before_the_checkpoint_is_read(name, text, tmp_path):
+def test_foreign_files_are_refused_before_the_checkpoint_is_read(name, text, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text(text)
     PICTURE.save(tmp_path / "a.png")
-    asked = {"checkpoint": "nowhere", "orbit": 2, "output": str(out)}
+    given = {"checkpoint": "nowhere", "orbit": 2, "output": str(out)}
     for run in (
-        lambda: sample.main(SampleConfig(image=str(tmp_path / "a.png"), **asked)),
-        lambda: text_to_views.main(TextToViewsConfig(prompt="a chair", **asked)),
-        lambda: sample.main(SampleConfig(image=str(tmp_path), **{**asked, "output": str(tmp_path / "other")})),
+        lambda: sample.main(SampleConfig(image=str(tmp_path / "a.png"), **given)),
+        lambda: text_to_views.main(TextToViewsConfig(prompt="a chair", **given)),
+        lambda: sample.main(SampleConfig(image=str(tmp_path), **{**given, "output": str(tmp_path / "other")})),
     ):
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other/a").exists() or (tmp_path / "other/a").symlink_to(out)
@@ -100,14 +111,14 @@ def test_pictures_of_others_are_refused_before_the_checkpoint_is_read(name, text
 
 
 @pytest.mark.parametrize("name", ["prompt.png", "prompt.json"])
-def test_a_prompt_of_others_is_refused(name, tmp_path):
+def test_a_foreign_prompt_file_is_refused(name, tmp_path):
     (tmp_path / name).write_text('{"prompt": "my notes"}')
     with pytest.raises(UserError, match=f"it holds {name}"):
         text_to_views.main(TextToViewsConfig("nowhere", orbit=2, prompt="a chair", output=str(tmp_path)))
     assert contents(tmp_path) == {name: b'{"prompt": "my notes"}'}
 
 
-def test_the_folder_of_the_pictures_is_no_output(tmp_path):
+def test_the_folder_of_the_pictures_is_refused_as_output(tmp_path):
     (tmp_path / "chair").mkdir()
     PICTURE.save(tmp_path / "chair/chair.png")
     (tmp_path / "link").symlink_to("chair")
@@ -123,7 +134,7 @@ def test_the_folder_of_the_pictures_is_no_output(tmp_path):
     assert contents(tmp_path) == {**before, "out/inputs.png": b"mine"}
 
 
-def test_reports_are_written_over_reports_alone(tmp_path):
+def test_only_reports_are_overwritten_by_reports(tmp_path):
     (tmp_path / "report.html").write_text("mine")
     (tmp_path / "benchmark.md").write_text("mine")
     with pytest.raises(UserError, match=r"report\.html"):
@@ -133,7 +144,7 @@ def test_reports_are_written_over_reports_alone(tmp_path):
     assert contents(tmp_path) == {"report.html": b"mine", "benchmark.md": b"mine"}
 
 
-def test_settings_under_an_options_earlier_name_are_the_same_settings(tmp_path):
+def test_settings_under_a_former_option_name_are_the_same_request(tmp_path):
     sampling = {"steps": 5, "unconditional": "trained"}
     about = {**ABOUT, "image": "a.png", "poses": [[0.0, 0.0, 0.0]], "settings": {"fill": None, "sampling": sampling}}
     write_views(tmp_path, ViewSet(PICTURE, [[PICTURE]], None, None), [(0.0, 0.0, 0.0)], about)
@@ -142,3 +153,14 @@ def test_settings_under_an_options_earlier_name_are_the_same_settings(tmp_path):
         record["settings"]["sampling"] = settings
         (tmp_path / "poses.json").write_text(json.dumps(record))
         assert is_written(tmp_path, about) is same
+
+
+@pytest.mark.parametrize(("precision", "same"), [("bfloat16", True), ("float32", False)])
+def test_settings_of_an_earlier_version_are_the_same_request(tmp_path, precision, same):
+    recorded = {**ABOUT, "image": "a.png", "poses": [[0.0, 0.0, 0.0]], "settings": RECORDED_SETTINGS}
+    write_views(tmp_path, ViewSet(PICTURE, [[PICTURE]], None, None), [(0.0, 0.0, 0.0)], recorded)
+    config = SampleConfig(
+        "elsewhere", orbit=2, elevation="none", cutout="none", precision=Precision(precision),
+        sampling=Sampling(steps=20, sampler="dpm_solver"),
+    )  # fmt: skip
+    assert is_written(tmp_path, {**recorded, "settings": view_settings(config)}) is same

@@ -20,8 +20,8 @@ from pipeline.shards import read_manifests, read_samples
 from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from training.config import EncodeConfig
+from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard
-from training.encode import plan_jobs
 from training.model.config import Architecture, ImageEncoderShape
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")

@@ -20,10 +20,10 @@ from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from tests.support.small_model import SMALL
 from training.config import DataConfig, DataKind, EncodeConfig
+from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard, require_fitting
 from training.data.pair_stream import training_batches
 from training.data.split import Shard, split
-from training.encode import plan_jobs
 from training.model.architecture import build
 from training.model.picture import Background
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
-from training.model import checkpoint
+from training.model import checkpoint, checkpoint_folder
 from training.model.pretrained import extend_input
 
 
@@ -79,14 +79,14 @@ def test_a_missing_folder_is_refused(tmp_path):
     assert "model_index.json is missing" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("part", checkpoint.PARTS)
+@pytest.mark.parametrize("part", checkpoint_folder.PARTS)
 def test_a_folder_without_a_part_is_refused(saved, part):
     shutil.rmtree(saved / part)
     assert f"there is no folder {saved / part}" in refusal(saved)
 
 
 @pytest.mark.parametrize("part", ["unet", "image_encoder"])
-def test_lost_weights_are_refused(saved, part):
+def test_missing_weight_files_are_refused(saved, part):
     next((saved / part).glob("*.safetensors")).unlink()
     assert f"{saved / part} is incomplete: its weights are missing" in refusal(saved)
 
@@ -120,7 +120,7 @@ def test_plain_stable_diffusion_is_refused(saved):
     assert "is no Zero-1-to-3 checkpoint: it has no cc_projection" in refusal(saved)
 
 
-def test_an_unet_that_takes_no_condition_is_refused(model, saved):
+def test_a_unet_without_condition_channels_is_refused(model, saved):
     narrow = model.unet.from_config({**model.unet.config, "in_channels": 12})
     narrow.save_pretrained(saved / "unet")
     assert "its unet has 12 input channels, not 24" in refusal(saved)
@@ -159,7 +159,7 @@ def test_another_image_encoder_is_refused(saved):
         ("scheduler/scheduler_config.json", {"prediction_type": "foo"}, "'foo' is not a valid Prediction"),
     ],
 )
-def test_configurations_of_no_model_are_refused(saved, file, changes, sentence):
+def test_invalid_part_configurations_are_refused(saved, file, changes, sentence):
     path = saved / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UserError, match=sentence) as caught:
@@ -168,13 +168,13 @@ def test_configurations_of_no_model_are_refused(saved, file, changes, sentence):
 
 
 @pytest.mark.parametrize("text", ["[1]", "[" * 100_000, "\xff"])
-def test_a_configuration_that_is_no_dictionary_is_refused(saved, text):
+def test_a_configuration_that_is_not_an_object_is_refused(saved, text):
     (saved / "unet/config.json").write_text(text)
     with pytest.raises(UserError, match="config.json is damaged: "):
         checkpoint.load(saved)
 
 
-def test_an_unet_that_wants_more_than_picture_and_pose_is_refused(model, saved):
+def test_a_unet_with_other_conditioning_is_refused(model, saved):
     model.unet.register_to_config(addition_embed_type="text_time")
     with pytest.raises(UserError, match="its unet has addition_embed_type=text_time"):
         checkpoint.check_fit(model, saved)

@@ -1,4 +1,4 @@
-"""View shards to latent shards: the same losses, the same pairs, nothing of another encoder."""
+"""Latent shards give the losses and pairs of their view shards; latents of other encoders are refused."""
 
 import csv
 from dataclasses import asdict, replace
@@ -25,10 +25,11 @@ from tests.support.finetune import train
 from tests.support.small_model import SMALL
 from tests.support.small_run import SMALL as WORDS
 from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
+from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard, identity, require_fitting
 from training.data.pair_stream import PairStream, fixed_pairs, training_batches
 from training.data.split import Shard, split
-from training.encode import main, plan_jobs
+from training.encode import main
 from training.model.architecture import build, build_encoders
 from training.model.checkpoint import load, save
 from training.model.picture import Background, decode
@@ -53,7 +54,7 @@ def views(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def latents(views, tmp_path_factory) -> str:
-    """What the stage makes of them, without Ray."""
+    """The latent shards of the views, encoded without Ray."""
     return encoded(EncodeConfig(views, str(tmp_path_factory.mktemp("latents")), model=SMALL, device="cpu"))
 
 
@@ -74,7 +75,7 @@ def bytes_of(root) -> dict[str, bytes]:
 # ---- what is written
 
 
-def test_a_latent_sample_holds_what_the_encoders_say_of_each_view(views, latents, model):
+def test_a_latent_sample_holds_moments_and_embedding_of_each_view(views, latents, model):
     seen, made = all_samples(views, "views"), all_samples(latents)
     assert list(made) == [uid for uid in seen if uid != "dots-3"]
     for uid, sample in made.items():
@@ -91,7 +92,7 @@ def test_a_latent_sample_holds_what_the_encoders_say_of_each_view(views, latents
         np.testing.assert_allclose(embedding[2], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_verify_reads_latents_too(latents, tmp_path, capsys):
+def test_verify_checks_latent_shards(latents, tmp_path, capsys):
     assert verify.main(VerifyConfig(latents)) == 0
     assert "0 of 3 shards damaged; 6 objects" in capsys.readouterr().out
     for marker in read_manifests(latents, "latents"):
@@ -99,11 +100,13 @@ def test_verify_reads_latents_too(latents, tmp_path, capsys):
         samples[0][1]["embedding.npy"] = npy_bytes(npy_array(samples[0][1]["embedding.npy"])[1:])
         write_shard(str(tmp_path), marker.name, samples, marker.records)
     assert verify.main(VerifyConfig(str(tmp_path))) == 1
-    said = capsys.readouterr().out
-    assert "latents-000000: dots-0: cameras of shape (4, 3, 4) with moments of (4, 24, 8, 8) and embeddings of" in said
+    printed = capsys.readouterr().out
+    assert (
+        "latents-000000: dots-0: cameras of shape (4, 3, 4) with moments of (4, 24, 8, 8) and embeddings of" in printed
+    )
 
 
-def test_records_keep_verdicts_and_say_what_is_missing(views, latents):
+def test_records_keep_verdicts_and_name_the_missing_file(views, latents):
     records = {record.uid: record for marker in read_manifests(latents, "latents") for record in marker.records}
     assert set(records) == {f"dots-{i}" for i in range(7)}, "what was never rendered is no object of this stage"
     assert (records["dots-3"].status, records["dots-3"].reason) == ("failed", "unreadable")
@@ -115,7 +118,7 @@ def test_records_keep_verdicts_and_say_what_is_missing(views, latents):
         assert "dots-1" not in made if "flat" in without else True
 
 
-def test_a_lost_tar_costs_its_objects_only(views, tmp_path):
+def test_a_missing_tar_fails_only_its_objects(views, tmp_path):
     for marker in read_manifests(views, "views"):
         write_shard(str(tmp_path / "views"), marker.name, list(read_samples(views, marker.name)), marker.records)
     (tmp_path / "views/views-000002.tar").unlink()
@@ -124,7 +127,7 @@ def test_a_lost_tar_costs_its_objects_only(views, tmp_path):
     assert reasons == {"dots-3": "unreadable", "dots-5": "missing", "dots-6": "missing"}
 
 
-def test_what_has_no_place_in_half_precision_is_no_latent(views, tmp_path):
+def test_latents_that_overflow_float16_are_refused(views, tmp_path):
     huge = build_encoders(SMALL)[1]
     huge.visual_projection.weight.data.mul_(1e9)
     huge.save_pretrained(tmp_path / "clip")
@@ -139,7 +142,7 @@ def test_what_has_no_place_in_half_precision_is_no_latent(views, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_goes_on_and_makes_the_same_bytes_under_ray(views, latents, tmp_path):
+def test_a_resumed_command_writes_the_same_bytes_under_ray(views, latents, tmp_path):
     output = tmp_path / "latents"
     words = [word for word in WORDS if word.startswith("model") and "unet" not in word]
     words += [f"path={views}", f"output={output}", "model.encoder.projection=16", "model.encoder.width=16"]
@@ -153,17 +156,17 @@ def test_the_command_goes_on_and_makes_the_same_bytes_under_ray(views, latents, 
     assert done.stdout.splitlines()[-1] == f"latents of 6 objects in {output}"
     assert "  dots-3: unreadable: UnidentifiedImageError(" in done.stderr
     assert bytes_of(output) == bytes_of(Path(latents)) and len(bytes_of(output)) == 3
-    # Once more what could not be read: the shard that it lies in.
+    # `retry` encodes the shard of the unreadable object again.
     again = command("training.encode", *words, "cluster.workers=1", "retry=unreadable")
     assert again.stdout.splitlines()[0] == "2 objects to encode in 1 shards; starting Ray"
     assert bytes_of(output) == bytes_of(Path(latents)) and again.returncode == 0
 
 
-def test_where_all_is_there_the_same_command_says_so_and_another_is_refused(views, latents, capsys):
+def test_a_complete_output_is_reported_and_other_settings_are_refused(views, latents, capsys):
     begun = EncodeConfig(views, latents, model=SMALL, device="cpu", max_failure_rate=0.2)
     assert main(begun) == 0
-    said = capsys.readouterr().out
-    assert "1 of 7 objects have no latents: 1 unreadable" in said and "starting Ray" not in said
+    printed = capsys.readouterr().out
+    assert "1 of 7 objects have no latents: 1 unreadable" in printed and "starting Ray" not in printed
     assert main(replace(begun, max_failure_rate=0.1)) == 1
     for change, named in (
         ({"seed": 1}, "encoders="),
@@ -174,7 +177,7 @@ def test_where_all_is_there_the_same_command_says_so_and_another_is_refused(view
             main(replace(begun, **change))
 
 
-def test_another_rendering_is_refused(views, latents, tmp_path):
+def test_other_view_shards_are_refused(views, latents, tmp_path):
     write_shard(str(tmp_path), "views-000000", [("a", sample_of_dots(0))], [ObjectRecord("a", "ok")])
     with pytest.raises(UserError, match="was begun with"):
         main(EncodeConfig(str(tmp_path), latents, model=SMALL, device="cpu"))
@@ -194,7 +197,7 @@ def test_another_rendering_is_refused(views, latents, tmp_path):
         (["model=tiny"], "there is no folder nowhere; name the output of the stage before"),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence):
+def test_invalid_options_are_refused_with_one_sentence(words, sentence):
     with pytest.raises(UserError, match=sentence):
         main(composed("encoding", EncodeConfig, "path=nowhere", *words))
 
@@ -207,7 +210,7 @@ def composed(stage, config, *words):
 
 
 @pytest.mark.parametrize("model", ["tiny", "zero123"])
-def test_a_model_has_the_same_encoders_for_both_commands(model):
+def test_encode_and_finetune_build_the_same_encoders(model):
     trained = composed("training", FinetuneConfig, "data.path=x", f"model={model}").model
     given = composed("encoding", EncodeConfig, "path=x", f"model={model}").model
     assert asdict(given) == asdict(trained)
@@ -216,7 +219,7 @@ def test_a_model_has_the_same_encoders_for_both_commands(model):
 # ---- who may train on it
 
 
-def test_the_encoders_of_a_model_are_those_that_are_built_alone(tmp_path):
+def test_encoders_built_alone_equal_those_of_the_model(tmp_path):
     model = build(SMALL, seed=3)
     assert identity(model.vae, model.image_encoder) == identity(*build_encoders(SMALL, seed=3))
     assert identity(model.vae, model.image_encoder) != identity(*build_encoders(SMALL, seed=4))
@@ -241,7 +244,7 @@ def test_latents_of_another_encoder_are_refused(latents, seed, options, backgrou
         require_fitting(latents, build(replace(SMALL, **options), seed), background)
 
 
-def test_latents_that_do_not_say_what_made_them_are_refused(tmp_path):
+def test_latents_without_a_record_of_their_encoders_are_refused(tmp_path):
     for plan in ("{}", "[1]"):
         (tmp_path / "plan.json").write_text(plan)
         with pytest.raises(UserError, match="resolution=None.*16"):
@@ -253,7 +256,7 @@ def test_latents_that_do_not_say_what_made_them_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def stable_diffusion(tmp_path_factory):
-    """The parts of Stable Diffusion, narrower: an AutoencoderKL that downsamples 8×, a CLIP tower, a U-Net."""
+    """A narrow Stable Diffusion: an AutoencoderKL that downsamples 8×, a CLIP vision model, a U-Net."""
     folder = tmp_path_factory.mktemp("sd")
     torch.manual_seed(0)
     levels = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "scaling_factor": 0.18215}
@@ -271,7 +274,7 @@ def stable_diffusion(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["tiny", "stable diffusion"])
-def test_the_loss_from_latents_is_that_of_encoding_online(views, kind, stable_diffusion, tmp_path):
+def test_loss_from_latents_equals_loss_from_views(views, kind, stable_diffusion, tmp_path):
     shape = SMALL if kind == "tiny" else stable_diffusion
     encoded(EncodeConfig(views, str(tmp_path), model=shape, device="cpu", batch_size=3))
     model = build(shape)
@@ -323,7 +326,7 @@ def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
     samples[1][1][name] = harm(npy_array(samples[1][1][name]))
     write_shard(str(tmp_path), marker.name, samples, marker.records)
     config = DataConfig(path=str(tmp_path), kind=DataKind.latents, batch_size=9, workers=0, max_bad_rate=0.7)
-    # The one that is whole is met before it, lest its shape be the one to be expected.
+    # The undamaged object is read first, so that its shape is the expected one.
     for seed in range(100):
         loader = training_batches(config, [Shard(marker.name, tuple(marker.uids))], 16, seed)
         first = next(iter(PairStream(config, [Shard(marker.name, tuple(marker.uids))], 16, seed, 4)))
@@ -334,7 +337,7 @@ def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
     assert all(torch.isfinite(batch[part]).all() for batch in batches for part in ("target", "condition", "embedding"))
 
 
-def test_neither_encoder_runs_in_a_step_from_latents(latents, model):
+def test_no_encoder_runs_in_a_step_from_latents(latents, model):
     shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_manifests(latents, "latents")]
     config = DataConfig(path=latents, kind=DataKind.latents, batch_size=2, workers=0)
     batch = next(iter(training_batches(config, shards, 16, seed=0)))
@@ -343,8 +346,8 @@ def test_neither_encoder_runs_in_a_step_from_latents(latents, model):
     assert fixed_pairs(config, shards, 16, 0, 5)["embedding"].shape == (5, 16)
 
 
-def test_finetuning_on_either_begins_with_the_same_losses(views, tmp_path):
-    """Without the damaged object, which a run on views would meet and drop."""
+def test_finetuning_on_views_and_on_latents_has_the_same_losses(views, tmp_path):
+    """The damaged object, which a run on views would drop, is left out."""
     good = tmp_path / "views"
     for marker in read_manifests(views, "views"):
         samples = [item for item in read_samples(views, marker.name) if item[0] != "dots-3"]

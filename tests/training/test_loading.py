@@ -1,4 +1,4 @@
-"""The loader's benchmark: the same pictures on every way, and a line for each."""
+"""The loading benchmark reads equal pictures from every source."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from pipeline.shards import npy_array, read_samples
 from rendering.cameras import relative_pose
 from tests.support.dots import write_dots
 from training.config import LoadingConfig
-from training.loading import Original, main
+from training.data.loading_speed import Original
+from training.loading import main
 from training.model.picture import Background, decode
 
 
@@ -24,7 +25,7 @@ def folders(tmp_path_factory):
     return root
 
 
-def test_the_originals_way_reads_what_the_shards_hold(folders):
+def test_original_reader_returns_the_views_of_the_shards(folders):
     pairs = Original(folders / "png", resolution=32)
     assert len(pairs) == 4 and pairs.views == 4
     _, sample = next(read_samples(str(folders / "views"), "views-000000"))
@@ -40,7 +41,7 @@ def test_the_originals_way_reads_what_the_shards_hold(folders):
     assert pair["T"].tolist() == pytest.approx(relative_pose(cameras[found[0]], cameras[found[1]]))
 
 
-def test_ways_are_compared_in_one_table(folders, capsys):
+def test_sources_are_compared_in_one_table(folders, capsys):
     threads = torch.get_num_threads()
     words = LoadingConfig(original=str(folders / "png"), views=str(folders / "views"), resolution=32, batch_size=4)
     assert main(LoadingConfig(**{**vars(words), "seconds": 0.02})) == 0
@@ -59,6 +60,6 @@ def test_ways_are_compared_in_one_table(folders, capsys):
         ({"seconds": 0}, "^seconds=0: .*0.01"),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence):
+def test_invalid_options_are_refused_with_one_sentence(words, sentence):
     with pytest.raises(UserError, match=sentence):
         main(LoadingConfig(**words))

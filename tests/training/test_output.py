@@ -1,4 +1,4 @@
-"""Training's commands in folders of others, and in one that another run is writing to."""
+"""Training commands refuse folders with files of others, and folders that another run is writing to."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.command import PROJECT, command
 from tests.support.small_run import SMALL
 from training import benchmark, convert, encode, finetune, plot
 from training.config import BenchmarkConfig, ConvertConfig, DataConfig, EncodeConfig, FinetuneConfig, PlotConfig
-from training.model import checkpoint
+from training.model import checkpoint, checkpoint_folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -31,12 +31,12 @@ def test_a_run_refuses_files_of_others(name, tmp_path):
     assert contents(tmp_path) == {name: b"a: mine"}
 
 
-def test_a_mirror_lies_apart_from_its_run(tmp_path):
+def test_a_mirror_inside_the_output_is_refused(tmp_path):
     with pytest.raises(UserError, match="^mirror=.*output="):
         finetune.main(FinetuneConfig(str(tmp_path), data=DataConfig("nowhere"), mirror=f"{tmp_path}/"))
 
 
-def test_latents_are_not_written_where_views_are_made(dots, tmp_path):
+def test_a_folder_of_view_shards_is_refused_for_latents(dots, tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({"objects": 1, "listing": "", "renderer.views": 4}))
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"it holds plan\.json"):
@@ -44,7 +44,7 @@ def test_latents_are_not_written_where_views_are_made(dots, tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_curves_and_tables_of_others_are_refused(tmp_path):
+def test_curves_and_tables_do_not_replace_foreign_files(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,loss,val_loss\n1,0.5,\n")
     for name in ("curves.png", "a.svg", "b.pdf"):
         output = str(tmp_path / name)
@@ -59,12 +59,12 @@ def test_curves_and_tables_of_others_are_refused(tmp_path):
     assert {(tmp_path / name).read_text() for name in ("curves.png", "a.svg", "b.pdf")} == {"mine"}
 
 
-def test_a_checkpoint_of_others_is_no_target(made, tmp_path):
+def test_a_foreign_checkpoint_is_refused_as_target(made, tmp_path):
     torch.save({"state_dict": {}, "global_step": 0}, tmp_path / "theirs.ckpt")
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     index = json.loads((made / "folder/model_index.json").read_text())
-    del index[checkpoint.WRITTEN_BY]
+    del index[checkpoint_folder.WRITTEN_BY]
     (theirs / "model_index.json").write_text(json.dumps({**index, "_diffusers_version": "0.17.1"}))
     (tmp_path / "run/model").mkdir(parents=True)
     for name in ("model_index.json", "training.yaml"):
@@ -76,30 +76,30 @@ def test_a_checkpoint_of_others_is_no_target(made, tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_a_checkpoint_of_an_earlier_version_is_known(made, tmp_path):
+def test_a_checkpoint_of_an_earlier_version_is_recognised(made, tmp_path):
     index = json.loads((made / "folder/model_index.json").read_text())
-    del index[checkpoint.WRITTEN_BY]
+    del index[checkpoint_folder.WRITTEN_BY]
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    assert checkpoint.is_own(tmp_path)
+    assert checkpoint_folder.is_own(tmp_path)
     (tmp_path / "README.md").touch()  # as a downloaded repository has it
-    assert not checkpoint.is_own(tmp_path)
+    assert not checkpoint_folder.is_own(tmp_path)
 
 
 @pytest.mark.parametrize("state", ["between the renames", "after them"])
-def test_a_checkpoint_that_was_half_replaced_is_whole_again(state, model, tmp_path):
+def test_an_interrupted_replacement_of_a_checkpoint_is_repaired(state, model, tmp_path):
     checkpoint.save(model, tmp_path / "model")
     (tmp_path / "model/notes.txt").write_text("mine")
     (tmp_path / "model").rename(tmp_path / ".model.old")
     if state == "after them":
         checkpoint.write(model, tmp_path / "model")
-    with pytest.raises(ZeroDivisionError):  # the earlier checkpoint comes back whatever becomes of the new one
-        checkpoint.replace_folder(tmp_path / "model", lambda aside: aside.mkdir(parents=True) or 1 // 0)
+    with pytest.raises(ZeroDivisionError):  # the earlier checkpoint is restored although the new one fails
+        checkpoint_folder.replace_folder(tmp_path / "model", lambda aside: aside.mkdir(parents=True) or 1 // 0)
     assert checkpoint.load(tmp_path / "model") and not (tmp_path / ".model.old").exists()
     checkpoint.save(model, tmp_path / "model")
     assert (tmp_path / "model/notes.txt").read_text() == "mine"
 
 
-def test_two_runs_in_one_folder_and_a_killed_one(dots, tmp_path):
+def test_a_second_run_in_one_folder_is_refused_unless_the_first_was_killed(dots, tmp_path):
     words = ["training.finetune", f"data.path={dots}", f"output={tmp_path / 'run'}", *SMALL, "wandb.mode=disabled"]
     first = subprocess.Popen(
         [sys.executable, "-m", *words, "trainer.max_steps=100000"], cwd=PROJECT, stdout=subprocess.PIPE, text=True

@@ -26,7 +26,7 @@ from training.config import Strategy, TrainerConfig
 from training.data.workers import WorkerLoader
 from training.distributed.strategy import gathered
 from training.divergence import require_finite_weights
-from training.model import checkpoint
+from training.model import checkpoint, checkpoint_folder
 from training.module import Finetuning
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class Checkpoints(L.Callback):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         trainer.strategy.barrier()
-        with checkpoint.discard_on_error(partial):
+        with checkpoint_folder.discard_on_error(partial):
             trainer.save_checkpoint(partial / "state")
         trainer.strategy.barrier()
         if trainer.is_global_zero:

@@ -49,7 +49,11 @@ class OpenObject(NamedTuple):
 
 
 class PairStream(IterableDataset[Fields | UserError]):
-    """The view pairs of one rank.
+    """The view pairs of one rank, as dictionaries of arrays.
+
+    With views, a pair has `condition` and `target`, uint8 `[R, R, 3]`; with latents, float16 moments `[2C, h, w]` and
+    the condition's `embedding` `[D]`. Both have `pose` `[4]` (`rendering.cameras.relative_pose`), `condition_polar`
+    (radians from +z) and `slot`.
 
     A rank has one reader per loader worker, or one reader without workers. A reader holds a shard's objects in memory
     while it yields their pairs in random order; the order of shards changes with the epoch. An unreadable object is
@@ -131,24 +135,24 @@ class PairStream(IterableDataset[Fields | UserError]):
         samples, opened = self._read(shard), dict[str, OpenObject]()
         status, whole = self._status.numpy(), next(s for s in self.shards if s.name == shard.name)
         indices = {uid: self._first_index[shard.name] + i for i, uid in enumerate(whole.uids)}
-        deck = [(uid, turn) for uid in shard.uids for turn in range(self.pairs_per_object)]
+        entries = [(uid, number) for uid in shard.uids for number in range(self.pairs_per_object)]
         # Seeded by the shard's number and not its name, so that views and latents have the same order.
-        order = self._random(epoch, shard.name.rpartition("-")[2]).permutation(len(deck))
-        for place in range(max(0, used - slot), len(deck)):
-            uid, turn = deck[order[place]]
+        order = self._random(epoch, shard.name.rpartition("-")[2]).permutation(len(entries))
+        for position in range(max(0, used - slot), len(entries)):
+            uid, number = entries[order[position]]
             index = indices[uid]
             try:
                 if uid not in opened:
                     opened[uid] = self._open(uid, samples[uid], epoch)
                     status[index] = max(status[index], READABLE)
                 views, pairs = opened[uid]
-                pair = views.pair(*pairs[turn])
+                pair = views.pair(*pairs[number])
             except UNREADABLE as error:
                 if status[index] != DROPPED:
                     status[index] = DROPPED
                     self._drop(uid, error)
                 continue
-            yield {**pair, "slot": np.array(slot + place)}
+            yield {**pair, "slot": np.array(slot + position)}
 
     def _read(self, shard: Shard) -> dict[str, Sample]:
         """Return the readable samples of a shard's objects."""

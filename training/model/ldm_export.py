@@ -17,9 +17,9 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from training.model import checkpoint
+from training.model import checkpoint, checkpoint_folder
 from training.model import ldm_names as ldm
-from training.model.pretrained import POSE_NOTE
+from training.model.ldm_import import POSE_NOTE
 from training.model.untrusted_file import Weights
 from training.model.zero123 import Zero123, noise_schedule
 
@@ -31,7 +31,7 @@ def save_original(model: Zero123, path: Path) -> None:
     """Write the `.ckpt` that the original's code loads, to a temporary file that is renamed to `path`.
 
     Raises:
-        UserError: the original's code would build another model from these weights.
+        UserError: The original's code would build another model from these weights.
     """
     tensors = original_tensors(model)
     aside = path.with_name(f".{path.name}.part")
@@ -39,7 +39,7 @@ def save_original(model: Zero123, path: Path) -> None:
     notes = {"global_step": 0, POSE_NOTE: str(model.cc_projection.pose_vector)}
     size = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}.values())
     with (
-        checkpoint.discard_on_error(aside),
+        checkpoint_folder.discard_on_error(aside),
         aside.open("wb") as file,
         tqdm.wrapattr(file, "write", total=size, desc="writing", delay=2) as watched,
     ):
@@ -60,9 +60,9 @@ def is_own(path: Path) -> bool:
 def original_tensors(model: Zero123) -> dict[str, Tensor]:
     """Return the weights under the original's names. Raises UserError as `save_original`."""
     for key in SCHEDULE:
-        ours, papers = model.scheduler.config[key], noise_schedule().config[key]
-        if ours != papers:
-            raise UserError(f"the original's layout cannot hold a model trained with {key}={ours}, only {papers}")
+        value, supported = model.scheduler.config[key], noise_schedule().config[key]
+        if value != supported:
+            raise UserError(f"the original's layout cannot hold a model trained with {key}={value}, only {supported}")
     parts = (model.unet, model.vae, model.image_encoder, model.cc_projection)
     tensors: dict[str, Tensor] = {}
     for part in parts:
@@ -124,21 +124,21 @@ def save_threestudio(model: Zero123, folder: Path) -> None:
     def write(aside: Path) -> None:
         checkpoint.write(model, aside)
         shutil.rmtree(aside / "cc_projection")
-        ours, theirs = model.cc_projection, aside / "clip_camera_projection"
-        theirs.mkdir()
+        projection, part = model.cc_projection, aside / "clip_camera_projection"
+        part.mkdir()
         config = {
             "_class_name": "CLIPCameraProjection",
             "_diffusers_version": diffusers.__version__,
-            "additional_embeddings": ours.config["in_channel"] - ours.config["out_channel"],
-            "embedding_dim": ours.config["out_channel"],
+            "additional_embeddings": projection.config["in_channel"] - projection.config["out_channel"],
+            "embedding_dim": projection.config["out_channel"],
         }
-        config |= {k: v for k, v in ours.config.items() if k == "pose_vector"}
-        (theirs / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        weights = {f"proj.{name}": tensor.contiguous() for name, tensor in ours.projection.state_dict().items()}
-        save_file(weights, theirs / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        config |= {k: v for k, v in projection.config.items() if k == "pose_vector"}
+        (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        weights = {f"proj.{name}": tensor.contiguous() for name, tensor in projection.projection.state_dict().items()}
+        save_file(weights, part / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         index = json.loads((aside / "model_index.json").read_text())
         del index["cc_projection"]
         index |= {"_class_name": "Zero123Pipeline", "clip_camera_projection": ["zero123", "CLIPCameraProjection"]}
         (aside / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
-    checkpoint.replace_folder(folder, write)
+    checkpoint_folder.replace_folder(folder, write)

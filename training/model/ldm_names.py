@@ -203,8 +203,8 @@ QKV = re.compile(r"\.([qkv])_proj\.")
 
 def image_encoder_name(key: str) -> tuple[str, int | None]:
     """Return the original's name of a tensor of the image encoder, and its third of q, k and v stacked (else None)."""
-    for ours, theirs in VISION.items():
-        key = key.replace(ours, theirs)
+    for transformers_name, openai_name in VISION.items():
+        key = key.replace(transformers_name, openai_name)
     if found := QKV.search(key):
         return QKV.sub(".in_proj_", key), "qkv".index(found[1])
     return key, None

@@ -4,46 +4,27 @@
 unet/ vae/ image_encoder/, with cc_projection/ (the community's), clip_camera_projection/ (threestudio's) or neither
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from training.model import checkpoint
-from training.model import ldm_names as ldm
+from training.model import checkpoint, model_parts
 from training.model.autoencoder import Autoencoder
 from training.model.conditioning import POSE_DIM, CCProjection
 from training.model.config import PoseVector
 from training.model.hub import FILES, hub_uri, local_path
-from training.model.mistaken import refuse_mistaken, refuse_mistaken_names
-from training.model.untrusted_file import Weights, best_weights, first_line, read_weights, validate_weight
+from training.model.ldm_import import parts_of_file
+from training.model.mistaken import refuse_mistaken
+from training.model.model_parts import Pretrained
+from training.model.untrusted_file import best_weights, read_weights, shape_errors, validate_weight
 from training.model.zero123 import Zero123, noise_schedule
-
-UNET_INPUT = "input_blocks.0.0.weight"
-POSE_NOTE = "pose_vector"  # where a file in the original's layout that we wrote says which one it was trained with
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Parts of a source, in float32."""
-
-    unet: UNet2DConditionModel
-    vae: Autoencoder | None = None
-    image_encoder: CLIPVisionModelWithProjection | None = None
-    cc_projection: CCProjection | None = None
-    scheduler: DDIMScheduler | None = None
-    averaged: bool | None = None  # whether the U-Net's weights are a moving average, where the source tells
-    pose_vector: PoseVector | None = None  # which one the source says it was trained with
 
 
 class Frozen(NamedTuple):
@@ -61,11 +42,11 @@ def read(source: str | Path, ema: bool = True) -> Pretrained:
         ema: Whether to read the moving average of the U-Net's weights from a file that has both.
 
     Raises:
-        UserError: there is no such source, or it holds something else, or more than weights.
+        UserError: There is no such source, it holds another model, or its files hold more than weights.
     """
     source = local_path(source)
     if file := _single_file(source):
-        return _from_file(read_weights(file), ema)
+        return parts_of_file(read_weights(file), ema)
     if not (source / "unet").is_dir():
         raise _missing(source, "unet")
     return _from_folder(source)
@@ -80,13 +61,15 @@ def load_posed(source: str | Path) -> Zero123:
     local = local_path(source)
     if not _single_file(local) and not (local / "clip_camera_projection").is_dir():
         model = checkpoint.load(local, untrusted=True)
-        said = model.cc_projection.config.get("pose_vector")
+        recorded = model.cc_projection.config.get("pose_vector")
     else:
         parts = read(local)
         if parts.cc_projection is None:
-            raise UserError(f"{source} has never seen a pose: a start for training.finetune, no model of new views")
-        model, said = complete(parts, source), parts.pose_vector
-    if said is None and may_be_stable(source):
+            raise UserError(
+                f"{source} was not trained with poses; train it first, with training.finetune model.pretrained={source}"
+            )
+        model, recorded = complete(parts, source), parts.pose_vector
+    if recorded is None and may_be_stable(source):
         target = f"outputs/{PurePosixPath(source).stem}"
         raise UserError(
             f"{source} may be Stable-Zero123; say so, or that it is not, with "
@@ -107,14 +90,14 @@ def read_frozen(source: str | Path) -> Frozen:
     """Read the frozen parts, without the U-Net if they are in folders of their own.
 
     Raises:
-        UserError: as `read`.
+        UserError: As for `read`.
     """
     source = local_path(source, ("vae", "image_encoder"))
     vae, image_encoder = source / "vae", source / "image_encoder"
     if vae.is_dir() or image_encoder.is_dir():
         return Frozen(
-            checkpoint.load_autoencoder(vae, untrusted=True) if vae.is_dir() else None,
-            checkpoint.load_image_encoder(image_encoder, untrusted=True) if image_encoder.is_dir() else None,
+            model_parts.load_autoencoder(vae, untrusted=True) if vae.is_dir() else None,
+            model_parts.load_image_encoder(image_encoder, untrusted=True) if image_encoder.is_dir() else None,
         )
     if _single_file(source):
         parts = read(source)
@@ -126,7 +109,7 @@ def _single_file(source: Path) -> Path | None:
     """Return the file of a source in the original's layout, or the index of its shards; None for diffusers' folders.
 
     Raises:
-        UserError: the source is known to be no model.
+        UserError: The source is known not to be a model.
     """
     if (source / "unet").is_dir():
         return None
@@ -189,87 +172,14 @@ def extend_input(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionMo
     return wide
 
 
-# ---- the original's layout
-
-
-def _from_file(weights: Weights, ema: bool) -> Pretrained:
-    refuse_mistaken_names(weights)
-    weights = ldm.rename_image_encoder(weights)
-    tensors, pose_vector = weights.tensors, None
-    ema = ema and ldm.ema_name(ldm.UNET + UNET_INPUT) in tensors
-    image_encoder = projection = None
-    # On meta, where a few names that claim a huge model take no memory.
-    with _shape_errors(weights), torch.device("meta"):
-        unet = UNet2DConditionModel(**ldm.unet_config(weights.part(ldm.UNET)))
-        vae = AutoencoderKL(**ldm.autoencoder_config(weights.part(ldm.VAE)))
-        if any(name.startswith(ldm.CLIP) for name in tensors):
-            config = ldm.image_encoder_config(weights.part(ldm.CLIP))
-            image_encoder = CLIPVisionModelWithProjection(config)
-        if ldm.PROJECTION + "weight" in tensors:
-            out_channel, in_channel = weights.shape(ldm.PROJECTION + "weight", 2)
-            if POSE_NOTE in weights.notes:
-                pose_vector = PoseVector(weights.notes[POSE_NOTE])
-            projection = CCProjection(in_channel, out_channel, pose_vector or PoseVector.zero123)
-    parts = [part for part in (unet, vae, image_encoder, projection) if part is not None]
-    _refuse_unknown(weights, parts)
-    for part in parts:
-        _fill(part, weights, ema and part is unet)
-    return Pretrained(unet, vae, image_encoder, projection, noise_schedule(), ema, pose_vector)
-
-
-@contextmanager
-def _shape_errors(weights: Weights) -> Iterator[None]:
-    """Convert exceptions over shapes that belong to no model to UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{weights.path}: no model has the shapes of its tensors: {first_line(error)}") from error
-
-
-def _refuse_unknown(weights: Weights, parts: list[nn.Module]) -> None:
-    known = {name for part in parts for name, _ in ldm.ldm_names(part).values()}
-    known |= {ldm.ema_name(name) for name in known if name.startswith(ldm.UNET)}
-    unknown = [name for name in weights.tensors if name not in known and not ldm.SKIPPED.fullmatch(name)]
-    if unknown:
-        raise UserError(
-            f"{weights.path} is no Zero-1-to-3 and no image-conditioned Stable Diffusion v1: its tensor {unknown[0]} "
-            f"is unknown here, and {len(unknown) - 1} others"
-        )
-
-
-def _fill(part: Any, weights: Weights, ema: bool) -> None:
-    state, empty = {}, part.state_dict()
-    for key, (name, third) in ldm.ldm_names(part).items():
-        name = ldm.ema_name(name) if ema else name
-        tensor = weights[name] if third is None else weights[name].chunk(3)[third]
-        state[key] = validate_weight(
-            _match_layout(tensor, empty[key], name), empty[key], f"{weights.path}: its tensor {name}"
-        )
-    checkpoint.fill(part, state, weights.path)
-
-
-def _match_layout(tensor: Tensor, like: Tensor, name: str) -> Tensor:
-    """Return a tensor in diffusers' layout: CLIP's projection transposed, 1 × 1 convolutions of the VAE as matrices."""
-    if name.endswith("visual.proj"):
-        return tensor.T
-    if tensor.ndim == 4 and like.ndim == 2 and tensor.shape[2:] == (1, 1):
-        return tensor[..., 0, 0]
-    return tensor
-
-
-# ---- diffusers' layouts
-
-
 def _from_folder(folder: Path) -> Pretrained:
     loaders: dict[str, Callable[..., Any]] = {
-        "unet": checkpoint.load_unet,
-        "vae": checkpoint.load_autoencoder,
-        "image_encoder": checkpoint.load_image_encoder,
+        "unet": model_parts.load_unet,
+        "vae": model_parts.load_autoencoder,
+        "image_encoder": model_parts.load_image_encoder,
     }
-    there = [name for name in loaders if (folder / name).is_dir()]
-    watched = tqdm(there, desc=f"reading {folder.name}", unit=" parts", delay=2, leave=False)
+    existing = [name for name in loaders if (folder / name).is_dir()]
+    watched = tqdm(existing, desc=f"reading {folder.name}", unit=" parts", delay=2, leave=False)
     parts = {name: loaders[name](folder / name, untrusted=True) for name in watched}
     projection = _projection(folder)
     recorded = projection.config.get("pose_vector") if projection else None
@@ -283,16 +193,16 @@ def _from_folder(folder: Path) -> Pretrained:
 
 def _projection(folder: Path) -> CCProjection | None:
     if (folder / "cc_projection").is_dir():
-        return checkpoint.load_projection(folder / "cc_projection", untrusted=True)
-    threestudios = folder / "clip_camera_projection"
-    if not threestudios.is_dir():
+        return model_parts.load_projection(folder / "cc_projection", untrusted=True)
+    threestudio = folder / "clip_camera_projection"
+    if not threestudio.is_dir():
         return None
-    name = best_weights({path.name for path in threestudios.iterdir()})
+    name = best_weights({path.name for path in threestudio.iterdir()})
     if name is None:
-        raise UserError(f"{threestudios} is incomplete: its weights are missing")
-    weights = read_weights(threestudios / name)
-    pose_vector = checkpoint.read_config(threestudios).get("pose_vector", PoseVector.zero123)
-    with _shape_errors(weights):
+        raise UserError(f"{threestudio} is incomplete: its weights are missing")
+    weights = read_weights(threestudio / name)
+    pose_vector = model_parts.read_config(threestudio).get("pose_vector", PoseVector.zero123)
+    with shape_errors(weights):
         out_channel, in_channel = weights.shape("proj.weight", 2)
         projection = CCProjection(in_channel, out_channel, str(pose_vector))
         state = projection.projection.state_dict()
@@ -307,5 +217,5 @@ def _scheduler(folder: Path) -> DDIMScheduler | None:
     """Read a DDIM scheduler; None for other classes, as in plain Stable Diffusion, whose schedule is the default."""
     if not folder.is_dir():
         return None
-    config = checkpoint.read_config(folder, "scheduler_config.json")
-    return checkpoint.load_scheduler(folder) if config.get("_class_name") == "DDIMScheduler" else None
+    config = model_parts.read_config(folder, "scheduler_config.json")
+    return model_parts.load_scheduler(folder) if config.get("_class_name") == "DDIMScheduler" else None

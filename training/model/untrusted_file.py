@@ -3,7 +3,8 @@
 import json
 import re
 import zipfile
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ class Weights:
         if len(shape) != dimensions or 0 in shape:
             raise UserError(f"{self.path}: its tensor {name} has shape {[*shape]}, not {dimensions} dimensions")
         return shape
+
+
+@contextmanager
+def shape_errors(weights: Weights) -> Iterator[None]:
+    """Convert exceptions over shapes that belong to no model to UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{weights.path}: no model has the shapes of its tensors: {first_line(error)}") from error
 
 
 def best_weights(names: Container[str], pickles: bool = True) -> str | None:

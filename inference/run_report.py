@@ -1,0 +1,220 @@
+"""Sample and score views of held-out objects, and write them with the losses of a run as an HTML page."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from tarfile import TarError
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from conf.options import UserError
+from inference.config import ReportConfig
+from inference.evaluation.selection import read_held_out
+from inference.novel_view import NovelView, to_image
+from inference.preprocess.framing import Prepared
+from pipeline.html import contact_sheet, is_page, page, picture
+from pipeline.output import require_own_file
+from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
+from pipeline.storage import write_atomically
+from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
+from rendering.psnr import psnr
+from training.model.conditioning import convert_pose
+from training.model.cpu_threads import use_free_cores
+from training.model.picture import decode
+
+COMMAND = "inference.report"
+SEED_STRIDE = 1_000_003  # between the first seeds of two values of sampling.seed
+UNMARKED = b"<title>Zero-1-to-3: a run</title>"  # identifies reports of versions that wrote no mark
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two views `[R, R, 3]` of one object, the relative pose `[4]`, and the condition's polar angle in radians."""
+
+    uid: str
+    condition: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    pose: NDArray[np.float64]
+    condition_polar: float
+
+
+@dataclass(frozen=True)
+class ScoredView:
+    """A sampled view and its score.
+
+    Attributes:
+        pair: The input, the truth and the pose.
+        view: The sampled view, uint8 `[R, R, 3]`.
+        psnr_db: PSNR of the sampled view.
+        baseline_db: PSNR of the input view, taken as the prediction.
+    """
+
+    pair: Pair
+    view: NDArray[np.uint8]
+    psnr_db: float
+    baseline_db: float
+
+
+def write_report(config: ReportConfig) -> None:
+    """Sample and score views of held-out objects, and write the report.
+
+    Raises:
+        UserError: The output is a file of others, the views hold no held-out object, or an input cannot be read.
+    """
+    folder = Path(config.run)
+    require_own_file(config.output, is_page(COMMAND, UNMARKED))
+    manifests = read_manifests(config.views, "views")
+    novel_view = NovelView.load(folder / "model", config.device)
+    if novel_view.model.device.type == "cpu":
+        use_free_cores()
+    held_out = read_held_out(folder)
+    sheets: list[str] = []
+    pairs: list[Pair] = []
+    pairs_per_object = -(-config.rows // len(held_out))
+    for uid, sample in _samples(config, manifests):
+        if len(sheets) < config.limit:
+            sheets.append(_sheet(uid, sample, uid in held_out))
+        if uid in held_out:
+            all_pairs = view_pairs(uid, sample, novel_view.model.resolution, config.sampling.seed)
+            pairs += itertools.islice(all_pairs, pairs_per_object)
+        if len(sheets) >= config.limit and len(pairs) >= config.rows:
+            break
+    if not pairs:
+        raise UserError(
+            f"views={config.views}: holds no held-out object of {config.run}; give the views of its training"
+        )
+    scored = sample_pairs(novel_view, pairs[: config.rows], config)
+    body = [
+        _summary(manifests, held_out, scored),
+        "<div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
+        "<h2>Loss</h2>",
+        loss_curve(folder / "metrics.csv"),
+        "<h2>Objects</h2><p class='soft'>Rendered views of each object. "
+        "Objects marked <i>held out</i> were not used in training.</p>",
+        *sheets,
+    ]
+    write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body), COMMAND))
+    score, baseline = mean_scores(scored)
+    print(f"mean PSNR of {len(scored)} views of held-out objects: {score:.1f} dB; of their inputs: {baseline:.1f} dB")
+    print(f"report: {config.output}")
+
+
+def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator[Pair]:
+    """Yield all ordered pairs of different views, in an order that depends on `seed` and `uid`."""
+    names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
+    pairs = list(itertools.permutations(range(len(names)), 2))
+    for i in np.random.default_rng([seed, *uid.encode()]).permutation(len(pairs)):
+        condition, target = pairs[i]
+        yield Pair(
+            uid,
+            decode(sample[names[condition]], resolution),
+            decode(sample[names[target]], resolution),
+            relative_pose(cameras[target], cameras[condition]),
+            cartesian_to_spherical(camera_centre(cameras[condition]))[0],
+        )
+
+
+def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[ScoredView]:
+    """Sample the target view of each pair, each with its own seed, and score it."""
+    inputs = [Image.fromarray(pair.condition) for pair in pairs]
+    encoded = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
+    first_seed = config.sampling.seed * SEED_STRIDE
+    seeds = range(first_seed, first_seed + len(pairs))
+    poses = torch.from_numpy(np.stack([pair.pose for pair in pairs]))
+    polars = torch.tensor([pair.condition_polar for pair in pairs], dtype=torch.float64)
+    poses = convert_pose(novel_view.model.cc_projection.pose_vector, poses, polars)
+    views = novel_view.sample(encoded, poses, config.sampling, seeds)
+    scored = []
+    for pair, view in zip(pairs, views, strict=True):
+        pixels = np.array(to_image(view))
+        scored.append(ScoredView(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
+    return scored
+
+
+def mean_scores(scored: list[ScoredView]) -> tuple[float, float]:
+    """Return the mean PSNR, dB, of the sampled views and of the input views."""
+    return float(np.mean([view.psnr_db for view in scored])), float(np.mean([view.baseline_db for view in scored]))
+
+
+def loss_curve(metrics: Path) -> str:
+    """Return an inline SVG of training and validation loss by step."""
+    with open(metrics, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for column, label in (("loss", "training"), ("val_loss", "held-out objects, averaged weights")):
+        points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
+        if points:
+            steps, losses = np.array(points).T
+            axes.plot(steps, losses, label=label, linewidth=1.4, marker="o" if len(points) < 30 else None, markersize=3)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    # Keep text as text, and the same ids in each run.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "loss"}):
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return f"<div class='paper'>{svg.getvalue()[svg.getvalue().index('<svg') :]}</div>"
+
+
+def _samples(config: ReportConfig, manifests: list[ShardManifest]) -> Iterator[tuple[str, Sample]]:
+    total = sum(len(manifest.uids) for manifest in manifests)
+    with tqdm(total=total, desc="reading", unit=" objects") as bar:
+        for manifest in manifests:
+            try:
+                for sample in read_samples(config.views, manifest.name):
+                    bar.update()
+                    yield sample
+            except (OSError, ValueError, TarError) as error:
+                raise UserError(
+                    f"views={config.views}: shard {manifest.name} is damaged ({error!r}); "
+                    f"see python -m pipeline.verify path={config.views}"
+                ) from error
+
+
+def _summary(manifests: list[ShardManifest], held_out: frozenset[str], scored: list[ScoredView]) -> str:
+    objects = sum(len(manifest.uids) for manifest in manifests)
+    score, baseline = mean_scores(scored)
+    better = sum(view.psnr_db > view.baseline_db for view in scored)
+    return f"""<h1>Novel views of held-out objects</h1>
+<p>From one picture, the model samples the view of another camera. It was trained on {objects - len(held_out)} of
+{objects} objects; the objects below are among the {len(held_out)} held out.</p>
+<p class="soft">The mean PSNR of the sampled views is {score:.1f} dB, that of the input views as predictions
+{baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
+
+
+def _row(scored: ScoredView) -> str:
+    pair = scored.pair
+    polar, sine, cosine, radius = pair.pose
+    azimuth = np.arctan2(sine, cosine)
+    turn = f"Δθ {np.degrees(polar):+.0f}°, Δφ {np.degrees(azimuth):+.0f}°, Δr {radius:+.2f}"
+    cells = "".join(
+        f"<div>{picture(_png(pixels), 'png', f'{pair.uid}: {name}')}<span>{name}</span></div>"
+        for name, pixels in (("input", pair.condition), ("truth", pair.target), ("sampled", scored.view))
+    )
+    caption = f"<b>{escape(pair.uid)}</b> {turn} · {scored.psnr_db:.1f} dB"
+    return f"<figure class='row'><div class='three'>{cells}</div><figcaption>{caption}</figcaption></figure>"
+
+
+def _sheet(uid: str, sample: Sample, held_out: bool) -> str:
+    meta = json.loads(sample["meta.json"])
+    caption = " · ".join(filter(None, ["held out" if held_out else "", meta["source"], meta["license"]]))
+    return contact_sheet([sample[name] for name in view_names(sample)], uid, caption)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
