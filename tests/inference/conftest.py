@@ -1,4 +1,4 @@
-"""A small model of random weights, which listens to the pose, and a picture to show it."""
+"""A small model of random weights that depends on the pose, and a picture."""
 
 import numpy as np
 import pytest
@@ -39,13 +39,13 @@ def front() -> Image.Image:
 
 @pytest.fixture(scope="package")
 def prepared(front) -> Prepared:
-    """The picture as the model takes it, without a cut-out."""
+    """The input of the model, without a cutout."""
     return Prepared(front, front)
 
 
 @pytest.fixture
 def picture(front, tmp_path):
-    """The same with an alpha that is the object's, as a file."""
+    """A file of the picture whose alpha outlines the object."""
     alpha = Image.new("L", front.size, 0)
     alpha.paste(255, (3, 3, 13, 13))
     cut = front.copy()

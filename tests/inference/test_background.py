@@ -1,4 +1,4 @@
-"""What belongs to the object: by alpha, by plain white, by a model whose numbers are worked out here."""
+"""Removal of the background by alpha, by white, and by segmentation models with hand-computed outputs."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def alpha_of(picture: Image.Image) -> np.ndarray:
 
 
 def disc(side: int, radius: float) -> np.ndarray:
-    """How much of each pixel a disc in the middle covers, from 8 × 8 samples."""
+    """Return the share of each pixel that a disc in the middle covers, from 8 × 8 samples."""
     steps = (np.arange(side * 8) + 0.5) / 8 - side / 2
     inside = steps[:, None] ** 2 + steps[None] ** 2 < radius**2
     return inside.reshape(side, 8, side, 8).mean(axis=(1, 3))
@@ -75,13 +75,13 @@ def model(path: Path, weights=(1.0, 0.0, 0.0), shape=(1, 3, 32, 32), operator="R
 
 
 def bands(side: int, colours) -> Image.Image:
-    """Upright bands of colours."""
+    """Return a square picture of vertical bands of colours."""
     pixels = np.repeat(np.uint8(colours)[None, np.arange(side) * len(colours) // side], side, axis=0)
     return Image.fromarray(pixels)
 
 
 @pytest.mark.parametrize(("side", "middle"), [(32, 0.5146), (1024, 0.5)])
-def test_a_mask_is_what_the_model_makes_of_whitened_colours(tmp_path, side, middle):
+def test_mask_is_the_models_output_for_normalised_colours(tmp_path, side, middle):
     """Red is divided by the picture's largest value: 200, 150, 50 are 1, 0.75, 0.25.
 
     U²-Net: (1 - 0.485) / 0.229 = 2.2489, (0.75 - 0.485) / 0.229 = 1.1572, a negative one that Relu makes 0;
@@ -94,7 +94,7 @@ def test_a_mask_is_what_the_model_makes_of_whitened_colours(tmp_path, side, midd
     np.testing.assert_allclose(seen, [1, (middle - 0.1) / 0.8, 0], atol=0.004)
 
 
-def test_the_channels_deviate_each_in_its_own_way(tmp_path):
+def test_channels_are_normalised_separately(tmp_path):
     # 0.4 / 0.229 = 1.7467 of red and 0.4 / 0.224 = 1.7857 of green: 0.9782 of the range above black, which is cut to 1.
     # 0.2 / 0.225 = 0.8889 of blue is 0.4978 of it.
     path = model(tmp_path / "m.onnx", weights=(1, 1, 1), operator="Identity")
@@ -110,7 +110,7 @@ def test_the_mask_has_the_size_of_the_picture(tmp_path):
     assert (np.asarray(cut)[:, :40, :3] == np.asarray(photograph)[:, :40]).all()
 
 
-def test_a_model_that_finds_nothing_or_all_of_the_picture_says_so(tmp_path):
+def test_empty_and_full_masks_are_refused(tmp_path):
     photograph = bands(64, [(200, 0, 0), (60, 90, 0)])
     with pytest.raises(UserError, match="shows no object"):
         remove_background(photograph, str(model(tmp_path / "nothing.onnx", weights=(0, 0, 0))))
@@ -140,7 +140,7 @@ def test_a_model_that_finds_nothing_or_all_of_the_picture_says_so(tmp_path):
     ],
     ids=["empty", "zip", "cut", "oblong", "batch", "huge", "nan", "beside", "above", "absolute", "missing"],
 )
-def test_an_unfit_model_is_refused_in_a_sentence(tmp_path, monkeypatch, make, sentence):
+def test_unsuitable_segmentation_models_are_refused(tmp_path, monkeypatch, make, sentence):
     (tmp_path / "weights.bin").write_bytes(struct.pack("<3f", 1, 0, 0))
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "m.onnx")
@@ -149,17 +149,17 @@ def test_an_unfit_model_is_refused_in_a_sentence(tmp_path, monkeypatch, make, se
     assert "\n" not in str(refused.value)
 
 
-def test_auto_keeps_an_alpha_that_outlines_something_and_no_other(tmp_path):
+def test_auto_keeps_only_an_alpha_that_outlines_an_object(tmp_path):
     cut = mixed((200, 30, 30), (9, 9, 9), disc(60, 20))
     cut.putalpha(Image.fromarray((disc(60, 20) * 254).astype(np.uint8)))
     assert remove_background(cut, "auto").tobytes() == cut.tobytes()
-    # The whole picture half transparent: what is looked at is its colours on white, and there is a disc on white.
+    # The whole picture is half transparent, so that its colours on white decide: a disc on white.
     ghost = mixed((200, 30, 30), (255, 255, 255), disc(60, 20))
     ghost.putalpha(200)
     assert (abs(alpha_of(remove_background(ghost, "auto")) - disc(60, 20)) < 0.1).all()
 
 
-def test_a_plain_white_background_needs_no_model_and_the_picture_stays_the_same_on_white():
+def test_a_white_background_is_removed_without_a_model():
     share = disc(100, 35) * (1 - disc(100, 10))  # a ring with white within
     share[5:7, 5:7] = 1  # and a speck of dust
     photograph = mixed((40, 90, 160), (255, 255, 255), share)
@@ -195,11 +195,11 @@ def named_model(folder, picture, tmp_path, **env):
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["nothing", "another file"])
-def test_a_model_that_cannot_be_downloaded_is_named_with_the_ways_out(folder, picture, tmp_path, there):
+def test_a_model_that_cannot_be_downloaded_is_named_with_alternatives(folder, picture, tmp_path, there):
     kept = tmp_path / "cache/zero-1-to-3/u2netp.onnx"
     if there:
         kept.parent.mkdir(parents=True)
-        model(kept)  # a model, but not that one
+        model(kept)  # another model under that name
     done = named_model(folder, picture, tmp_path)
     assert done.returncode == 2
     sentence = done.stderr.splitlines()[-1]
@@ -209,11 +209,11 @@ def test_a_model_that_cannot_be_downloaded_is_named_with_the_ways_out(folder, pi
     assert not (tmp_path / "out").exists()
 
 
-def test_a_server_that_cannot_be_reached_is_asked_once_for_a_folder_of_pictures(folder, tmp_path):
+def test_an_unreachable_server_is_asked_once_per_folder(folder, tmp_path):
     (tmp_path / "pictures").mkdir()
     for name in ("a.png", "b.png", "c.png"):
         Image.effect_noise((40, 40), 90).save(tmp_path / "pictures" / name)
-    asked = []
+    requests = []
 
     def listen(server):
         while True:
@@ -221,7 +221,7 @@ def test_a_server_that_cannot_be_reached_is_asked_once_for_a_folder_of_pictures(
                 line, _ = server.accept()
             except OSError:
                 return
-            asked.append(line.recv(9))
+            requests.append(line.recv(9))
             line.close()
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -231,7 +231,7 @@ def test_a_server_that_cannot_be_reached_is_asked_once_for_a_folder_of_pictures(
             folder, tmp_path / "pictures", tmp_path, HTTPS_PROXY=proxy, https_proxy=proxy, NO_PROXY="", no_proxy=""
         )
     assert done.returncode == 1 and done.stderr.count("the model cannot be downloaded") == 3
-    assert asked == [b"CONNECT g"]
+    assert requests == [b"CONNECT g"]
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def u2netp() -> Path:
     return path
 
 
-def test_a_model_in_the_cache_is_used_without_a_network(folder, picture, tmp_path, u2netp):
+def test_a_cached_model_is_used_offline(folder, picture, tmp_path, u2netp):
     kept = tmp_path / "cache/zero-1-to-3/u2netp.onnx"
     kept.parent.mkdir(parents=True)
     os.symlink(u2netp, kept)
@@ -256,7 +256,7 @@ def test_a_model_in_the_cache_is_used_without_a_network(folder, picture, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["two_donuts", "kettle", "yellowduck", "mona_lisa"])
-def test_real_photographs_on_a_coloured_ground_come_out_as_their_makers_cut_them(u2netp, name):
+def test_photographs_on_coloured_backgrounds_match_reference_masks(u2netp, name):
     (path,) = (SHARED / "images/wild").glob(f"*{name}*")
     truth = read_photograph(path)
     ground = Image.new("RGBA", truth.size, (150, 170, 140))
@@ -266,10 +266,10 @@ def test_real_photographs_on_a_coloured_ground_come_out_as_their_makers_cut_them
 
 
 def test_onnxruntime_sends_no_telemetry(tmp_path):
-    """Its telemetry would leave a session's file in the folder for temporary files, and a database in the cache."""
+    """Telemetry would leave a file in the folder for temporary files, and a database in the cache."""
     script = "import sys; from inference.preprocess.background import segmenter; print(segmenter(sys.argv[1]).side)"
     home = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "aside"), "XDG_CACHE_HOME": str(tmp_path / "home")}
-    quiet = {name: value for name, value in os.environ.items() if name != "CI"}  # which switches it off as well
+    quiet = {name: value for name, value in os.environ.items() if name != "CI"}  # CI switches telemetry off too
     for folder in ("home", "aside"):
         (tmp_path / folder).mkdir()
     words = [sys.executable, "-c", script, model(tmp_path / "m.onnx")]

@@ -1,4 +1,4 @@
-"""The web page in a real browser, served by the real command."""
+"""The web page in a browser, served by the command."""
 
 import base64
 import io
@@ -23,16 +23,16 @@ STEPS = 12
 
 
 @pytest.fixture(scope="module")
-def aside(tmp_path_factory):
-    """The server's folder for temporary files."""
-    return tmp_path_factory.mktemp("aside")
+def temporary_folder(tmp_path_factory):
+    """Folder for temporary files of the server."""
+    return tmp_path_factory.mktemp("temporary_folder")
 
 
 @pytest.fixture(scope="module")
-def serving(folder, aside):
+def serving(folder, temporary_folder):
     process, url = serve(
         f"checkpoint={folder}", f"sampling.steps={STEPS}", "preview_steps=3", "max_steps=50", "max_megabytes=1",
-        "cutout=none", TMPDIR=str(aside),
+        "cutout=none", TMPDIR=str(temporary_folder),
     )  # fmt: skip
     yield process, url
     process.kill()
@@ -57,8 +57,8 @@ def tab(chromium, server):
     """The page with "More" open, and the addresses of all its requests."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
     page.set_default_timeout(TIMEOUT_MS)
-    page.asked = []
-    page.on("request", lambda request: page.asked.append(request.url))
+    page.requests = []
+    page.on("request", lambda request: page.requests.append(request.url))
     page.goto(server)
     page.wait_for_selector("#camera-control .target")
     page.locator("#more").get_by_text("More").click()  # long before anything is typed there
@@ -82,7 +82,7 @@ def slider_values(page):
 
 
 def enter(page, label, number):
-    """Type a number beside a slider, again where gradio, still putting the slider up, lost it."""
+    """Type a number beside a slider; again if gradio, still building the slider, lost it."""
     box, slider = (page.get_by_label(f"{kind} for {label}") for kind in ("number input", "range slider"))
     slider.wait_for()
     for _ in range(50):
@@ -127,7 +127,7 @@ def test_a_new_sample_has_the_next_seed(page, picture, novel_view):
     page.get_by_text("seed 0").wait_for()
 
 
-def test_the_input_of_the_model_is_on_the_page(page, picture, novel_view):
+def test_the_input_of_the_model_is_shown(page, picture, novel_view):
     source = page.locator("#cutout img").get_attribute("src")
     shown = novel_view.prepare(picture, "none").image
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))), shown)
@@ -140,7 +140,7 @@ def test_dragging_the_camera_turns_it(page):
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + radius / 2, y + radius / 3, steps=4)
-    assert slider_values(page) == [30, 90, 0]  # at once, the view when it is let go
+    assert slider_values(page) == [30, 90, 0]  # the sliders follow at once, the view after release
     page.mouse.up()
     view_after(page, 30, 90, 0)
     page.mouse.move(x, y)
@@ -151,7 +151,7 @@ def test_dragging_the_camera_turns_it(page):
     view_after(page, -90, -135, 0)
 
 
-def test_wheel_keys_and_sliders_move_the_same_camera(page):
+def test_wheel_keys_and_sliders_move_the_camera(page):
     place = "circle => [circle.getAttribute('cx'), circle.getAttribute('cy')]"
     grip = page.locator("#camera-control .target .handle")
     before = grip.evaluate(place)
@@ -169,7 +169,7 @@ def test_wheel_keys_and_sliders_move_the_same_camera(page):
     assert grip.evaluate(place) == before
 
 
-def test_a_finger_turns_the_camera_on_a_phone_that_needs_no_scrolling_sideways(chromium, server, picture):
+def test_touch_turns_the_camera_on_a_phone_without_horizontal_scrolling(chromium, server, picture):
     context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     phone = open_page(context, server)
     upload(phone, picture)
@@ -227,20 +227,20 @@ def bad_files(picture):
     }
 
 
-def test_a_bad_file_is_one_sentence_and_the_next_picture_works(chromium, server, picture, aside):
+def test_invalid_uploads_show_an_error_and_the_next_picture_works(chromium, server, picture, temporary_folder):
     page = open_page(chromium, server)
     for name, (content, sentence) in bad_files(picture).items():
         upload(page, {"name": name, "mimeType": "image/png", "buffer": content})
         page.locator(".toast-body", has_text=sentence).wait_for()
         assert sentence in page.locator("#status").inner_text()
-        assert str(aside) not in page.locator("body").inner_text() and "Traceback" not in page.content()
+        assert str(temporary_folder) not in page.locator("body").inner_text() and "Traceback" not in page.content()
     upload(page, picture)
     view_after(page, 0, 45, 0)
     page.close()
 
 
-def test_no_request_leaves_this_machine(page, server):
-    hosts = {urlsplit(url).netloc for url in page.asked if not url.startswith(("data:", "blob:"))}
+def test_the_page_sends_no_request_to_other_hosts(page, server):
+    hosts = {urlsplit(url).netloc for url in page.requests if not url.startswith(("data:", "blob:"))}
     assert hosts == {urlsplit(server).netloc}
 
 
@@ -254,16 +254,18 @@ def test_no_file_of_the_server_can_be_read(server, folder):
     for path in paths:
         for shape in (path, quote(path, safe=""), quote(quote(path, safe=""), safe="")):
             for route in ("file=", "gradio_api/file=", "gradio_api/file/", "gradio_api/proxy=", "static/", "assets/"):
-                with socket.create_connection(urlsplit(server).netloc.split(":")) as line:  # no client tidies it up
+                with socket.create_connection(
+                    urlsplit(server).netloc.split(":")
+                ) as line:  # a socket, since clients normalise paths
                     line.sendall(f"GET /{route}{shape} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
                     answer = b"".join(iter(lambda: line.recv(65536), b""))
                 assert re.match(rb"HTTP/1.1 (403|404|400)", answer), (route, shape, answer[:200])
                 assert b"root:" not in answer and b"_class_name" not in answer and b"[project]" not in answer
 
 
-def test_a_file_of_too_many_bytes_is_refused(server, aside):
+def test_a_file_above_the_size_limit_is_refused(server, temporary_folder):
     answer = httpx.post(f"{server}/gradio_api/upload", files={"files": ("large.png", bytes(2**20 + 1))})
-    assert answer.status_code == 413 and not list(aside.rglob("large.png"))
+    assert answer.status_code == 413 and not list(temporary_folder.rglob("large.png"))
 
 
 def test_routes_that_the_page_does_not_need_are_closed(server):
@@ -272,7 +274,7 @@ def test_routes_that_the_page_does_not_need_are_closed(server):
     assert httpx.get(server, headers={"Host": "elsewhere.example"}).status_code == 400
 
 
-def asked(server, name, **changes):
+def send_request(server, name, **changes):
     """Return the response to a forged request of the camera's release event, with session hash `name`."""
     config = httpx.get(f"{server}/config").json()
     ids = {part["props"].get("label") or part["props"].get("elem_id"): part["id"] for part in config["components"]}
@@ -311,12 +313,12 @@ def asked(server, name, **changes):
     ],
 )
 def test_values_that_the_page_cannot_send_are_refused(server, changes, sentence):
-    response = asked(server, "forged", **changes)
+    response = send_request(server, "forged", **changes)
     assert not response["success"], response
     assert sentence in response["output"]["error"] and "Traceback" not in str(response)
 
 
-def test_a_port_in_use_is_one_sentence(folder):
+def test_a_port_in_use_is_refused(folder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = command("inference.demo", f"checkpoint={folder}", f"port={port}")
@@ -325,7 +327,7 @@ def test_a_port_in_use_is_one_sentence(folder):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_public_address_is_warned_of():
+def test_a_public_address_prints_a_warning():
     done = command("inference.demo", "checkpoint=nothing", "host=0.0.0.0", "port=0")
     assert done.returncode == 2
     warning, error = done.stderr.splitlines()
@@ -333,12 +335,12 @@ def test_a_public_address_is_warned_of():
     assert error.startswith("error: there is no folder nothing")
 
 
-def test_ctrl_c_ends_it_and_leaves_nothing(serving, aside):
-    """Last, since it stops the server of the other tests."""
+def test_ctrl_c_stops_the_server_and_removes_its_files(serving, temporary_folder):
+    """Runs last, since it stops the server of the other tests."""
     process, url = serving
     httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", b"mine")})
-    assert list(aside.rglob("a.png"))
+    assert list(temporary_folder.rglob("a.png"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and not out and "Traceback" not in err, (out, err)
-    assert not list(aside.iterdir())
+    assert not list(temporary_folder.iterdir())

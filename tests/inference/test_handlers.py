@@ -23,7 +23,7 @@ from training.model.conditioning import PoseVector
 
 @pytest.fixture
 def handlers_of(tmp_path):
-    """Make the handlers of a page with a model."""
+    """Return a function that makes the handlers of a page for a model."""
     with ThreadPoolExecutor(1) as device:
 
         def make(novel_view, **options):
@@ -33,7 +33,7 @@ def handlers_of(tmp_path):
         yield make
 
 
-def asked(elevation):
+def request_values(elevation):
     return [0, 45, 0], 0, 3.0, 4, "ddim", elevation
 
 
@@ -51,12 +51,12 @@ class Perfect(NovelView):
         return [cube(camera, texture) for camera in cameras_after(poses, 35)]
 
 
-def test_a_known_elevation_reaches_the_camera_and_the_slider(handlers_of, novel_view):
+def test_an_estimated_elevation_is_shown_in_camera_and_slider(handlers_of, novel_view):
     handlers = handlers_of(Perfect(novel_view.model))
     (picture,) = handlers.service.novel_view(None, [(0, 0, 0)], on_step=lambda done, total: None)
     session = Session(Prepared(picture, picture.convert("RGBA")), novel_view.encode(Prepared(picture, picture)))
-    session.request = handlers.service.parse_request(*asked(20))
-    *_, last = handlers.estimate(session, *asked(20))
+    session.request = handlers.service.parse_request(*request_values(20))
+    *_, last = handlers.estimate(session, *request_values(20))
     degrees = last[handlers.page.settings.elevation]
     assert degrees == pytest.approx(35, abs=4)
     assert last[handlers.page.camera]["elevation"] == degrees
@@ -64,35 +64,37 @@ def test_a_known_elevation_reaches_the_camera_and_the_slider(handlers_of, novel_
     assert re.fullmatch(rf"picture's camera: {degrees}° ± \d+° above the horizon", note)
 
 
-def test_an_unknown_elevation_leaves_the_page_as_it_is(handlers_of, novel_view, front, prepared):
+def test_an_unknown_elevation_changes_nothing_on_the_page(handlers_of, novel_view, front, prepared):
     handlers = handlers_of(novel_view)
     session = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared))
-    session.request = handlers.service.parse_request(*asked(20))
-    *_, last = handlers.estimate(session, *asked(20))
+    session.request = handlers.service.parse_request(*request_values(20))
+    *_, last = handlers.estimate(session, *request_values(20))
     assert list(last) == [handlers.page.camera] and last[handlers.page.camera]["note"] == ""
 
 
-def test_stable_zero123_gets_the_elevation_of_the_slider(handlers_of, novel_view, front, prepared, monkeypatch):
+def test_stable_zero123_uses_the_elevation_of_the_slider(handlers_of, novel_view, front, prepared, monkeypatch):
     monkeypatch.setattr(novel_view.model.cc_projection, "pose_vector", PoseVector.stable_zero123)
     handlers = handlers_of(novel_view, preview_steps=50)
     session, shown = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared)), []
     for elevation in (20, 60):
-        *_, last = handlers.sample(session, *asked(elevation))
+        *_, last = handlers.sample(session, *request_values(elevation))
         shown.append(picture_in(last[handlers.page.view]))
         (expected,) = novel_view(prepared, [[0, 45, 0]], steps=4, elevation=elevation)
         np.testing.assert_array_equal(shown[-1], np.asarray(expected))
     assert (shown[0] != shown[1]).any()
-    assert not list(handlers.estimate(session, *asked(20)))  # an estimate would replace the value of the slider
+    assert not list(
+        handlers.estimate(session, *request_values(20))
+    )  # an estimate would replace the value of the slider
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.04, "0.0 s"), (59.4, "59.4 s"), (60, "1 min 0 s"), (119.7, "2 min 0 s")]
 )
-def test_a_duration_in_words(seconds, words):
+def test_durations_are_formatted(seconds, words):
     assert duration(seconds) == words
 
 
-def test_the_camera_turns_around_the_object_alone():
+def test_thumbnail_is_the_bounding_box_of_the_object():
     cutout = Image.new("RGBA", (2000, 1000))
     cutout.paste((200, 30, 30, 255), (100, 600, 700, 900))
     small = thumbnail(cutout)

@@ -18,7 +18,7 @@ POSES = [[0, 90, 0], [-30, 0, 0]]
 
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory):
-    """A disc on white far from the middle, in a picture that is not square and lies on its side."""
+    """A disc on white far from the middle of a picture that is not square and has an EXIF rotation."""
     picture = Image.new("RGB", (120, 80), "white")
     ImageDraw.Draw(picture).ellipse((10, 20, 50, 60), fill=(200, 60, 30))
     exif = Image.Exif()
@@ -29,7 +29,7 @@ def photograph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_command(folder, photograph, tmp_path_factory):
-    """The pictures that the command writes: its input and its views, with some options."""
+    """Return a function that runs the command with options and returns its input and views."""
     results = {}
     for word, steps in (("", 50), ("fill=0.8", 4), ("cutout=none", 4)):
         out = tmp_path_factory.mktemp("out")
@@ -40,7 +40,7 @@ def by_command(folder, photograph, tmp_path_factory):
     return results
 
 
-def test_the_example_in_the_readme_draws_what_the_command_draws(folder, photograph, by_command, tmp_path, monkeypatch):
+def test_the_readme_example_samples_the_views_of_the_command(folder, photograph, by_command, tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "105000.ckpt").symlink_to(folder)
     (tmp_path / "chair.png").symlink_to(photograph)
@@ -52,7 +52,7 @@ def test_the_example_in_the_readme_draws_what_the_command_draws(folder, photogra
 
 
 @pytest.mark.parametrize(("word", "options"), [("fill=0.8", {"fill": 0.8}), ("cutout=none", {"cutout": "none"})])
-def test_options_mean_what_they_mean_to_the_command(novel_view, photograph, by_command, word, options):
+def test_options_have_the_same_effect_as_in_the_command(novel_view, photograph, by_command, word, options):
     written = by_command[word]
     np.testing.assert_array_equal(np.asarray(novel_view.prepare(photograph, **options).image), written[0])
     for view, expected in zip(novel_view(photograph, POSES, steps=4, **options), written[1:], strict=True):
@@ -60,7 +60,7 @@ def test_options_mean_what_they_mean_to_the_command(novel_view, photograph, by_c
     assert (written[0] != by_command[""][0]).any()
 
 
-def test_a_picture_is_prepared_alike_in_every_form(novel_view, photograph, by_command):
+def test_paths_images_and_arrays_are_prepared_equally(novel_view, photograph, by_command):
     upright = Image.open(photograph).transpose(Image.Transpose.ROTATE_270)
     grey = np.asarray(upright.convert("L"))
     for picture in (photograph, str(photograph), Image.open(photograph), upright, np.asarray(upright)):
@@ -74,7 +74,7 @@ def test_a_picture_is_prepared_alike_in_every_form(novel_view, photograph, by_co
         np.testing.assert_array_equal(np.asarray(view), expected)
 
 
-def test_a_square_render_on_white_keeps_its_pixels(novel_view, front):
+def test_fill_0_without_cutout_keeps_the_pixels_of_a_square_render(novel_view, front):
     as_it_is = {"cutout": "none", "fill": 0}
     np.testing.assert_array_equal(np.asarray(novel_view.prepare(front, **as_it_is).image), np.asarray(front))
     ghost = front.copy()

@@ -1,4 +1,4 @@
-"""NovelView as a library: the same picture whatever the company, the layout of the checkpoint or the batch.
+"""NovelView: views do not depend on the other poses, the layout of the checkpoint or the batch.
 
 `community.npz` holds what diffusers' community pipeline (examples/community/pipeline_zero1to3.py) drew on a CPU from
 the weights of `originals` at reduced width: every eighth pixel of two poses, 4 steps, guidance 3, one generator of
@@ -34,7 +34,7 @@ def pixels(images):
     return np.stack([np.asarray(image, dtype=float) for image in images])
 
 
-def test_the_pose_is_a_turn_in_degrees(novel_view, prepared):
+def test_poses_are_turns_in_degrees(novel_view, prepared):
     still, around, behind, back = (
         pixels(novel_view(prepared, [pose], QUICK)) for pose in ([0, 0, 0], [0, 360, 0], [0, 180, 0], [0, 0, 0.5])
     )
@@ -51,13 +51,13 @@ def test_a_view_does_not_depend_on_the_other_poses(novel_view, prepared, monkeyp
     np.testing.assert_allclose(pixels(novel_view(prepared, POSES[:1], QUICK, sampler=sampler))[0], together[0], atol=1)
 
 
-def test_the_seed_decides(novel_view, prepared):
+def test_views_depend_on_the_seed(novel_view, prepared):
     first, again, other = (pixels(novel_view(prepared, [[0, 45, 0]], QUICK, seed=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_settings_are_plain_words_and_checked(novel_view, prepared):
+def test_settings_are_given_by_name_and_validated(novel_view, prepared):
     named = novel_view(prepared, POSES[:1], steps=3, sampler="euler", unconditional="trained", guidance=2.0, seed=5)
     typed = novel_view(prepared, POSES[:1], Sampling(3, 2.0, None, "trained", "euler", seed=5))
     np.testing.assert_array_equal(pixels(named), pixels(typed))
@@ -74,13 +74,13 @@ def test_settings_are_plain_words_and_checked(novel_view, prepared):
 @pytest.mark.parametrize(
     "poses", [[], [[0, float("nan"), 0]], [[0, float("inf"), 0]], [[0, 1]], [0, 1, 2], [[0, 0, 0]] * 10_000]
 )
-def test_poses_that_are_none(novel_view, prepared, poses):
+def test_invalid_poses_are_refused(novel_view, prepared, poses):
     with pytest.raises(UserError, match="poses: "):
         novel_view(prepared, poses, QUICK)
 
 
 def test_the_picture_is_encoded_once(tiny, monkeypatch):
-    """Whatever the number of poses and batches, and not again for what was seen before."""
+    """One encoding serves all poses and batches, and later calls with an `EncodedImage`."""
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
     model, calls, quick = NovelView.load(tiny, "cpu"), [], Sampling(steps=1)
     for part in (model.model.image_encoder, model.model.vae.encoder):
@@ -88,14 +88,14 @@ def test_the_picture_is_encoded_once(tiny, monkeypatch):
     front = Prepared(teal := Image.new("RGB", (256, 256), "teal"), teal)
     whole = model(front, POSES[:3], quick)
     assert calls == [model.model.vae.encoder, model.model.image_encoder]
-    seen = model.encode(front)
+    encoded = model.encode(front)
     calls.clear()
-    np.testing.assert_array_equal(pixels(model(seen, POSES[:3], quick)), pixels(whole))
+    np.testing.assert_array_equal(pixels(model(encoded, POSES[:3], quick)), pixels(whole))
     assert not calls
 
 
 def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
-    """A device of memory for two poses (with guidance: four rows) draws five, and says so when it has none for one."""
+    """A device with memory for two poses (four rows with guidance) samples five; one with less memory fails."""
     whole, most, rows = pixels(novel_view(prepared, POSES, QUICK)), 4, []
 
     def memory(part, given):
@@ -116,12 +116,12 @@ def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
 
 def test_progress_is_reported(novel_view, prepared, monkeypatch):
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
-    told = []
-    novel_view(prepared, POSES[:3], QUICK, on_step=lambda done, total: told.append((done, total)))
-    assert told == [(n, 12) for n in (2, 4, 6, 8, 9, 10, 11, 12)]
+    progress = []
+    novel_view(prepared, POSES[:3], QUICK, on_step=lambda done, total: progress.append((done, total)))
+    assert progress == [(n, 12) for n in (2, 4, 6, 8, 9, 10, 11, 12)]
 
 
-def test_half_precision_draws_nearly_the_same(folder, novel_view, prepared):
+def test_bfloat16_views_are_close_to_float32(folder, novel_view, prepared):
     half = NovelView.load(folder, "cpu", "bfloat16")
     assert half.model.unet.dtype == torch.bfloat16
     full = pixels(novel_view(prepared, POSES, QUICK, eta=0.0))
@@ -130,17 +130,17 @@ def test_half_precision_draws_nearly_the_same(folder, novel_view, prepared):
     assert np.abs(np.roll(full, 1, axis=0) - full).mean() > 4 * difference  # poses differ by far more
 
 
-def test_half_precision_views_repeat_and_do_not_depend_on_the_batch(folder, prepared, monkeypatch):
+def test_bfloat16_views_repeat_and_depend_little_on_the_batch(folder, prepared, monkeypatch):
     half = NovelView.load(folder, "cpu", "bfloat16")
     together = pixels(half(prepared, POSES, QUICK))
     np.testing.assert_array_equal(pixels(half(prepared, POSES, QUICK)), together)
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 1)
-    company = np.abs(pixels(half(prepared, POSES, QUICK)) - together)
-    assert company.mean() < 0.5 and np.abs(np.roll(together, 1, axis=0) - together).mean() > 4
+    deviation = np.abs(pixels(half(prepared, POSES, QUICK)) - together)
+    assert deviation.mean() < 0.5 and np.abs(np.roll(together, 1, axis=0) - together).mean() > 4
 
 
 @pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
-def test_auto_is_bfloat16_where_a_cpu_multiplies_in_it_and_for_no_model_of_pixels(tiny, folder, monkeypatch, able):
+def test_auto_is_bfloat16_on_cpus_with_units_for_it_except_for_pixel_models(tiny, folder, monkeypatch, able):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     model, pixel = (NovelView.load(source, "cpu").model for source in (tiny, folder))
     assert model.unet.dtype == (torch.bfloat16 if able else torch.float32)
@@ -148,13 +148,13 @@ def test_auto_is_bfloat16_where_a_cpu_multiplies_in_it_and_for_no_model_of_pixel
     assert {part.dtype for part in parts} == {torch.float32}
 
 
-def test_a_prepared_picture_must_be_a_square_on_white(novel_view, front):
+def test_a_prepared_picture_that_is_not_square_rgb_is_refused(novel_view, front):
     for image in (front.crop((0, 0, 16, 8)), front.convert("RGBA")):
         with pytest.raises(UserError, match="give a square RGB one"):
             novel_view(Prepared(image, image), POSES[:1], QUICK)
 
 
-def test_every_layout_draws_the_same(tiny, tmp_path):
+def test_every_layout_gives_equal_views(tiny, tmp_path):
     """The original's file, the community's folder and threestudio's, of the same weights."""
     image = to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])
     front = Prepared(image, image)
@@ -171,15 +171,15 @@ def test_every_layout_draws_the_same(tiny, tmp_path):
         np.testing.assert_array_equal(other, first)
 
 
-def test_the_community_pipeline_draws_the_same(tmp_path):
-    """Within 1/255 in the mean."""
+def test_views_equal_those_of_the_community_pipeline(tmp_path):
+    """The mean difference is below 1/255."""
     model = NovelView.load(
         write_original(tmp_path / "105000.ckpt", original_state()), device="cpu", precision="float32"
     )
     front = to_image(torch.tanh(noise("front", 1, 3, 256, 256))[0])
-    seen, poses = model.encode(Prepared(front, front)), [[30, 45, 0.1], [-20, 200, 0]]
+    encoded, poses = model.encode(Prepared(front, front)), [[30, 45, 0.1], [-20, 200, 0]]
     for eta in (0, 1):
-        ours = pixels(model(seen, poses, steps=4, guidance=3.0, eta=float(eta), seed=7))[:, ::8, ::8]
+        ours = pixels(model(encoded, poses, steps=4, guidance=3.0, eta=float(eta), seed=7))[:, ::8, ::8]
         difference = np.abs(ours - COMMUNITY[f"eta_{eta}"]).mean(axis=(1, 2, 3))
         assert (difference < 1).all()
         assert (np.abs(ours[::-1] - COMMUNITY[f"eta_{eta}"]).mean(axis=(1, 2, 3)) > 1).all()  # the other pose

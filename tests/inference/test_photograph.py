@@ -34,7 +34,7 @@ def test_the_transparent_colour_of_a_palette_is_transparent(tmp_path):
         assert read[0, 0].tolist() == [250, 10, 10, 255] and read[0, 1, 3] == 0
 
 
-def test_the_first_frame_of_an_animation_counts(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
     read = read_photograph(saved(tmp_path / "x.gif", red, save_all=True, append_images=[blue]))
     assert read.getpixel((1, 1))[:3] == (255, 0, 0)
@@ -71,8 +71,8 @@ def blocks(mode: str) -> Image.Image:
     return picture.convert(mode) if mode in ("RGBA", "LA") else picture.convert("RGB").convert(mode)
 
 
-def lying(path, picture: Image.Image, orientation: int, **options):
-    """Save a picture as a camera does that was held in another way."""
+def save_rotated(path, picture: Image.Image, orientation: int, **options):
+    """Save a picture with an EXIF orientation, as a rotated camera does."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     rows = np.ascontiguousarray(STORED[orientation](np.asarray(picture)))
@@ -90,7 +90,7 @@ def test_every_exif_orientation_comes_out_upright(tmp_path, mode, suffix, option
     else:
         upright = np.asarray(picture.convert("RGBA" if "A" in mode else "RGB"))
     for orientation in STORED:
-        path = lying(tmp_path / f"{orientation}{suffix}", picture, orientation, **options)
+        path = save_rotated(tmp_path / f"{orientation}{suffix}", picture, orientation, **options)
         np.testing.assert_array_equal(np.asarray(read_photograph(path)), upright)
         np.testing.assert_array_equal(np.asarray(load_photograph(Image.open(path))), upright)
 
@@ -101,7 +101,7 @@ def test_every_exif_orientation_of_a_compressed_photograph_comes_out_upright(tmp
         pytest.skip("this Pillow does not read AVIF")
     picture = blocks("RGB")
     for orientation in STORED:
-        read = read_photograph(lying(tmp_path / f"{orientation}{suffix}", picture, orientation, quality=95))
+        read = read_photograph(save_rotated(tmp_path / f"{orientation}{suffix}", picture, orientation, quality=95))
         assert read.size == picture.size
         middles = [np.asarray(one, int)[4::8, 4::8] for one in (read, picture)]
         assert np.abs(middles[0] - middles[1]).mean() < 12
@@ -172,7 +172,7 @@ def test_grey_tiffs_of_other_scales(tmp_path, bits, white):
     assert grey == ([255, 170, 85, 0] if white else [0, 85, 170, 255])
 
 
-def test_arrays_of_bytes_are_taken_as_they_are():
+def test_arrays_of_bytes_are_unchanged():
     values = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)
     assert (np.asarray(load_photograph(values)) == values).all()
     assert (np.asarray(load_photograph(values[..., :3])) == values[..., :3]).all()
@@ -198,15 +198,15 @@ def test_a_tiff_of_32_bits_is_refused(tmp_path, dtype):
         read_photograph(saved(tmp_path / "x.tif", Image.fromarray(np.ones((4, 4), dtype))))
 
 
-def test_a_picture_given_by_pil_is_left_as_it_was(tmp_path):
-    path = lying(tmp_path / "x.tif", blocks("L"), 6)
+def test_a_pil_image_is_not_modified(tmp_path):
+    path = save_rotated(tmp_path / "x.tif", blocks("L"), 6)
     picture = Image.open(path)
     load_photograph(picture)
     assert picture.filename == str(path) and picture.mode == "L"
     assert (np.asarray(load_photograph(load_photograph(path))) == np.asarray(load_photograph(picture))).all()
 
 
-def test_kinds_that_are_not_read_are_named(tmp_path):
+def test_unsupported_formats_are_refused_by_name(tmp_path):
     (tmp_path / "x.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
     with pytest.raises(PictureError, match="SVG"):
         read_photograph(tmp_path / "x.svg")
@@ -219,7 +219,7 @@ def test_a_heic_photograph_is_read_upright(tmp_path):
     pytest.importorskip("pillow_heif", reason="needs the optional package pillow-heif").register_heif_opener()
     picture = Image.new("RGB", (64, 48), "red")
     picture.paste("blue", (0, 0, 64, 24))
-    read = read_photograph(lying(tmp_path / "x.heic", picture, 6, quality=90))
+    read = read_photograph(save_rotated(tmp_path / "x.heic", picture, 6, quality=90))
     assert read.size == (64, 48) and read.getpixel((9, 9))[2] > 200 and read.getpixel((9, 40))[0] > 200
 
 
@@ -272,7 +272,7 @@ def cut() -> bytes:
     ],
     ids=["empty", "text", "truncated", "bomb"],
 )
-def test_what_is_no_good_picture_is_refused(tmp_path, contents, sentence):
+def test_damaged_pictures_are_refused(tmp_path, contents, sentence):
     (tmp_path / "x.png").write_bytes(contents)
     with pytest.raises(UserError, match=sentence):
         read_photograph(tmp_path / "x.png")
@@ -289,7 +289,7 @@ def test_a_large_picture_is_refused_by_its_header(tmp_path):
         read_photograph(saved(tmp_path / "x.png", Image.new("1", (9000, 8000))))
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(UserError, match="no such picture file"):
         read_photograph(tmp_path / "x.png")

@@ -19,7 +19,7 @@ from rendering.cameras import look_at_origin, relative_pose, spherical_to_cartes
 from training.model.conditioning import PoseVector
 
 
-def test_an_orbit_starts_at_the_input_and_goes_around():
+def test_an_orbit_starts_at_the_input_camera():
     assert orbit_turns(4) == [(0, 0, 0), (0, 90, 0), (0, 180, 0), (0, 270, 0)]
 
 
@@ -29,7 +29,7 @@ def test_a_grid_goes_from_above_to_below():
     assert grid_turns("1x2") == [(0, 0, 0), (0, 180, 0)]
 
 
-def test_cameras_become_the_poses_that_training_knows():
+def test_cameras_become_the_relative_poses_of_training():
     """The vector of a turn between two cameras is the relative pose that training computes from them."""
     rng = np.random.default_rng(0)
     cameras = np.stack([look_at_origin(c) for c in rng.normal(size=(6, 3))])
@@ -40,7 +40,7 @@ def test_cameras_become_the_poses_that_training_knows():
     assert all(-180 <= azimuth < 180 for _, azimuth, _ in turns)
 
 
-def test_cameras_after_turns_and_back():
+def test_turns_to_cameras_and_back():
     turns = [(20.0, 45.0, 0.1), (-30.0, -90.0, 0.0), (0.0, 0.0, 0.0)]
     cameras = cameras_after(turns, elevation_degrees=10)
     # The last is the input's own: 10° above the horizon, at azimuth 0, looking at the origin.
@@ -49,7 +49,7 @@ def test_cameras_after_turns_and_back():
     np.testing.assert_allclose(camera_turns(cameras, 2, ""), turns[:2], atol=1e-9)
 
 
-def test_the_elevation_of_the_inputs_camera_is_read_from_a_file(tmp_path):
+def test_elevation_of_the_input_camera_is_read_from_a_file(tmp_path):
     up = math.radians(35)
     cameras = np.stack([look_at_origin(2 * np.array(c)) for c in ([1, 0, 0], [0, math.cos(up), math.sin(up)])])
     np.save(tmp_path / "cameras.npy", cameras)
@@ -57,7 +57,7 @@ def test_the_elevation_of_the_inputs_camera_is_read_from_a_file(tmp_path):
     assert camera_elevation(str(tmp_path / "cameras.npy"), 1) == pytest.approx(35, abs=1e-9)
 
 
-def test_the_vector_of_stable_zero123_holds_the_inputs_polar_angle():
+def test_pose_vector_of_stable_zero123_holds_the_polar_angle_of_the_input():
     turns = [(10.0, 90.0, 0.5)]
     np.testing.assert_allclose(
         pose_vectors(turns, PoseVector.stable_zero123, 30.0), [[math.radians(10), 1, 0, math.radians(60)]], atol=1e-12
@@ -66,7 +66,7 @@ def test_the_vector_of_stable_zero123_holds_the_inputs_polar_angle():
         pose_vectors(turns, PoseVector.stable_zero123, None)
 
 
-def test_cameras_of_a_file(tmp_path):
+def test_cameras_are_read_from_files(tmp_path):
     cameras = np.stack([look_at_origin(spherical_to_cartesian(1.0, azimuth, 1.5)) for azimuth in (0, 1, 2)])
     np.save(tmp_path / "cameras.npy", cameras)
     (tmp_path / "cameras.json").write_text(json.dumps(cameras.tolist()))
@@ -96,7 +96,7 @@ def write(path, contents):
     ],
     ids=["flat", "nan", "no rotation", "pickle", "half", "deep", "huge", "object"],
 )
-def test_what_is_no_file_of_cameras_is_refused(tmp_path, contents, sentence):
+def test_invalid_camera_files_are_refused(tmp_path, contents, sentence):
     with pytest.raises(UserError, match=sentence):
         read_cameras(write(tmp_path / "x", contents))
 
@@ -120,27 +120,27 @@ def test_what_is_no_file_of_cameras_is_refused(tmp_path, contents, sentence):
         ({"cameras": "nothing.npy"}, "cameras=nothing.npy: "),
     ],
 )
-def test_what_is_no_turn_is_refused(asked, sentence):
+def test_invalid_turns_are_refused(asked, sentence):
     given = {"poses": [], "orbit": 0, "grid": "", "cameras": "", "input_camera": 0, **asked}
     with pytest.raises(UserError, match=sentence):
         parse_turns(**given)
 
 
 @pytest.mark.parametrize("contents", [b"", np.lib.format.magic(1, 0)])
-def test_a_file_of_cameras_that_is_cut_off_is_refused(tmp_path, contents):
+def test_a_truncated_camera_file_is_refused(tmp_path, contents):
     (tmp_path / "x.npy").write_bytes(contents)
     with pytest.raises(UserError, match="neither an .npy file nor"):
         read_cameras(str(tmp_path / "x.npy"))
 
 
-def test_an_npy_file_that_promises_more_numbers_than_memory_is_refused(tmp_path):
+def test_an_npy_header_larger_than_memory_is_refused(tmp_path):
     with (tmp_path / "x.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**14, 3, 4)})
     with pytest.raises(UserError, match="neither an .npy file nor"):
         read_cameras(str(tmp_path / "x.npy"))
 
 
-def test_cameras_farther_apart_than_the_object_are_refused(tmp_path):
+def test_cameras_that_pass_through_the_object_are_refused(tmp_path):
     np.save(
         tmp_path / "cameras.npy",
         np.stack([look_at_origin(spherical_to_cartesian(1.0, 0.0, radius)) for radius in (4, 2)]),

@@ -1,4 +1,4 @@
-"""A checkpoint and a picture to new views, as a command."""
+"""The command inference.sample."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_command_writes_pictures_a_sheet_a_film_and_the_poses(folder, picture, tmp_path):
+def test_the_command_writes_views_sheet_animation_and_poses(folder, picture, tmp_path):
     out = tmp_path / "out"
     done = sample(folder, picture, out)
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def test_the_command_writes_pictures_a_sheet_a_film_and_the_poses(folder, pictur
     np.testing.assert_allclose(np.asarray(view[0], int), np.asarray(Image.open(out / "001.png"), int), atol=1)
 
 
-def test_another_run_into_the_same_folder_replaces_its_own_alone(folder, picture, tmp_path):
+def test_a_second_run_replaces_only_files_of_the_first(folder, picture, tmp_path):
     out = tmp_path / "out"
     assert sample(folder, picture, out).returncode == 0
     (out / "notes.txt").write_text("mine")
@@ -69,7 +69,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(pic
 
 
 def test_nothing_is_written_beside_the_output(folder, picture, tmp_path):
-    """Which may be a volume of its own in a folder that is read-only."""
+    """The output may be a volume mounted in a read-only folder."""
     out = tmp_path / "volume/out"
     out.mkdir(parents=True)
     before = out.parent.stat().st_mtime_ns
@@ -77,12 +77,12 @@ def test_nothing_is_written_beside_the_output(folder, picture, tmp_path):
     assert (out / "poses.json").exists() and out.parent.stat().st_mtime_ns == before
 
 
-def test_given_again_it_draws_nothing(folder, picture, tmp_path):
+def test_repeating_the_command_samples_nothing(folder, picture, tmp_path):
     out = tmp_path / "out"
     assert sample(folder, picture, out).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     copied = shutil.copytree(folder, tmp_path / "elsewhere/model")
-    for path in copied.rglob("*"):  # which is the same checkpoint, also where nothing can be written
+    for path in copied.rglob("*"):  # the copy is the same checkpoint, in a read-only folder too
         path.chmod(0o555 if path.is_dir() else 0o444)
     again = sample(f"{copied}/", f"{picture.parent}/./{picture.name}", f"{out}/")
     assert again.stdout.splitlines()[-1] == f"2 views of {picture}, which existed: {out / 'views.png'}"
@@ -93,8 +93,8 @@ def test_given_again_it_draws_nothing(folder, picture, tmp_path):
     assert "already" not in sample(folder, picture, out).stdout
 
 
-def test_a_checkpoint_changed_anywhere_is_drawn_again(folder, picture, tmp_path):
-    """Also within one path, and to weights that no training would change alone."""
+def test_a_changed_checkpoint_is_sampled_again(folder, picture, tmp_path):
+    """The checkpoint's path stays the same; each part of the weights is changed in turn."""
     used, out = shutil.copytree(folder, tmp_path / "model"), tmp_path / "out"
     assert sample(used, picture, out).returncode == 0
     before, weights = (out / "000.png").read_bytes(), used / "unet/diffusion_pytorch_model.safetensors"
@@ -120,7 +120,7 @@ def test_orbits_and_grids(folder, picture, tmp_path, word, views):
     assert poses[0] == {"orbit=4": [0, 0, 0], "grid=2x3": [-30, 0, 0]}[word]
 
 
-def test_guesses_differ_where_the_variance_says(folder, picture, tmp_path):
+def test_variance_is_that_of_the_samples(folder, picture, tmp_path):
     out = tmp_path / "out"
     assert sample(folder, picture, out, "poses=[[0,90,0]]", "samples=3").returncode == 0
     files = ["000.png", "000-1.png", "000-2.png"]
@@ -128,12 +128,12 @@ def test_guesses_differ_where_the_variance_says(folder, picture, tmp_path):
     assert view["files"] == files
     guesses = np.stack([np.asarray(Image.open(out / file)) / 255 for file in files])
     assert view["variance"] == pytest.approx(guesses.var(axis=0).mean()) and view["variance"] > 0
-    assert Image.open(out / "views.png").width > 4 * 128  # input, three guesses, variance
+    assert Image.open(out / "views.png").width > 4 * 128  # input, three samples, variance
     assert sample(folder, picture, tmp_path / "one", "poses=[[0,90,0]]", "sampling.seed=2").returncode == 0
     assert (tmp_path / "one/000.png").read_bytes() == (out / "000-2.png").read_bytes()
 
 
-def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
+def test_a_folder_of_pictures_with_an_unreadable_one(folder, picture, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name in ("a.png", "b.PNG", "notes.txt"):
@@ -155,7 +155,7 @@ def test_a_folder_of_pictures_and_one_that_is_none(folder, picture, tmp_path):
     assert again.returncode == 0 and "views of 2 pictures existed" in again.stdout
 
 
-def test_three_pictures_of_one_stem_have_three_folders_and_a_drawing_is_named(folder, picture, tmp_path):
+def test_pictures_of_one_stem_have_own_folders_and_unsupported_ones_are_named(folder, picture, tmp_path):
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     pictures.mkdir()
     shutil.copy(picture, pictures / "chair.png")
@@ -174,7 +174,7 @@ def test_three_pictures_of_one_stem_have_three_folders_and_a_drawing_is_named(fo
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_it_leaves_no_half_of_a_folder(folder, picture, tmp_path, end):
+def test_an_interrupted_run_leaves_no_partial_folder(folder, picture, tmp_path, end):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for i in range(12):
@@ -220,10 +220,10 @@ def test_stopped_it_leaves_no_half_of_a_folder(folder, picture, tmp_path, end):
         ),
         (["orbit=2", "checkpoint=nothing"], "there is no folder nothing"),
         (["orbit=2", "device=gpu"], "device=gpu: "),
-        (["orbit=2", "device=cuda"], "device=cuda: this machine has no CUDA device"),
+        (["orbit=2", "device=cuda"], "device=cuda: "),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_sentence(folder, picture, tmp_path, words, sentence):
+def test_invalid_options_are_refused_with_one_sentence(folder, picture, tmp_path, words, sentence):
     if "device=cuda" in words and __import__("torch").cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     given = {"checkpoint": folder, "image": picture, "output": tmp_path / "out"} | dict(w.split("=", 1) for w in words)
@@ -234,7 +234,7 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, picture, tmp_path, wo
 
 
 @pytest.mark.parametrize("kind", ["truncated", "giant", "blank", "transparent"])
-def test_a_picture_that_cannot_be_shown_leaves_nothing_behind(folder, tmp_path, kind):
+def test_a_picture_that_is_refused_leaves_no_output(folder, tmp_path, kind):
     path = tmp_path / "x.png"
     match kind:
         case "truncated":
@@ -286,7 +286,7 @@ def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
     assert done.returncode == 2 and "give elevation=20" in done.stderr
     assert not (tmp_path / "out").exists()
     assert sample(stable, picture, tmp_path / "out").returncode == 0
-    # Cameras say how high the input's stands: the views are those of that elevation, and of no other.
+    # The file of cameras holds the elevation of the input camera, which the views depend on.
     np.save(tmp_path / "cameras.npy", cameras_after([(0, 0, 0), *json.loads(TWO.removeprefix("poses="))], 20))
     for name, words in {"cameras": ("elevation=estimate",), "other": ("elevation=-50",)}.items():
         done = sample(stable, picture, tmp_path / name, f"cameras={tmp_path}/cameras.npy", *words)
@@ -313,6 +313,6 @@ def test_views_too_small_for_an_elevation_are_warned_of_once(folder, picture, tm
     assert written["elevation"]["degrees"] is None and written["views"][0]["camera"] is None
 
 
-def test_a_progress_bar_has_its_name(novel_view, prepared, capsys):
+def test_progress_bar_has_the_given_name(novel_view, prepared, capsys):
     novel_view(prepared, [[0, 0, 0]], steps=1, bar="elevation")
     assert "elevation: 100%" in capsys.readouterr().err

@@ -33,19 +33,19 @@ def solver(request):
     return DPMSolverMultistepScheduler(**SCHEDULE, **EQUAL_LOG_SNR_STEPS)
 
 
-def test_a_perfect_denoiser_brings_the_picture_back(solver):
+def test_a_perfect_denoiser_restores_the_image(solver):
     picture = noise(0, 1, 3, 4, 4).clamp(-1, 1)
 
-    def knows(x, t):
+    def perfect(x, t):
         alpha = ALPHAS[t].view(-1, 1, 1, 1)
         return (x - alpha.sqrt() * picture) / (1 - alpha).sqrt()
 
     ticks = []
-    end = solve(knows, noise(1, 1, 3, 4, 4), solver, 7, lambda: ticks.append(0))
+    end = solve(perfect, noise(1, 1, 3, 4, 4), solver, 7, lambda: ticks.append(0))
     assert torch.allclose(end, picture, atol=2e-3) and len(ticks) == 7
 
 
-def test_a_gaussian_is_transported_as_by_hand(solver):
+def test_a_gaussian_is_transported_as_in_closed_form(solver):
     """For data of deviation s the flow is linear: it ends at x_T · s / √(ᾱ_T s² + 1 - ᾱ_T)."""
     s, x_T = 0.5, noise(1, 1, 3, 4, 4)
 
@@ -62,19 +62,19 @@ def test_a_gaussian_is_transported_as_by_hand(solver):
     assert (ddim(gaussian, x_T, ddim_timesteps(100), noise_schedule(), eta=0.0) - exact).norm() < 0.05 * exact.norm()
 
 
-def test_clipping_bounds_the_clean_picture():
-    def loud(x, t):
-        return torch.zeros_like(x)  # says that all of x is signal
+def test_clipping_bounds_the_clean_prediction():
+    def zero_noise(x, t):
+        return torch.zeros_like(x)  # predicts that all of x is signal
 
     x, t = noise(2, 2, 3, 4, 4) * 3, torch.tensor([10, 900])
     alpha = ALPHAS[t].view(-1, 1, 1, 1)
-    predicted = clipped(loud, ALPHAS, 1.0)(x, t)
+    predicted = clipped(zero_noise, ALPHAS, 1.0)(x, t)
     clean = (x - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
     assert torch.allclose(clean, (x / alpha.sqrt()).clamp(-1, 1), atol=1e-4)
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))
-def test_every_sampler_is_seeded_sample_by_sample(novel_view, sampler):
+def test_every_sample_has_its_own_seed(novel_view, sampler):
     model, sampling = novel_view.model, Sampling(steps=4, sampler=sampler)
 
     def draw(*seeds):
@@ -86,30 +86,30 @@ def test_every_sampler_is_seeded_sample_by_sample(novel_view, sampler):
 
 
 class Table:
-    """A model whose prediction is a number for what it was told: 1 for the token, 10 for the latent."""
+    """A model whose prediction encodes its conditioning: 1 for the context token, 10 for the latent."""
 
     def predict_noise(self, noisy, timesteps, context, condition):
         return noisy * 0 + context.mean(dim=(1, 2))[:, None, None, None] + 10 * condition
 
 
-def test_two_scales_as_in_instruct_pix2pix():
+def test_two_guidance_scales_as_in_instruct_pix2pix():
     x, t = torch.zeros(1, 1, 2, 2), torch.tensor([3])
     context, condition = torch.ones(1, 1, 4), torch.ones(1, 1, 2, 2)
 
-    def answer(*scales, **options):
+    def guided_value(*scales, **options):
         return guided(Table(), context, condition, *scales, **options)(x, t).unique().item()
 
     # ε(∅, ∅) = 0, ε(I, ∅) = 10, ε(I, P) = 11
-    assert answer(3.0) == 0 + 3 * 11
-    assert answer(3.0, 2.0) == 0 + 2 * 10 + 3 * (11 - 10)
-    assert answer(1.0, 2.0) == 0 + 2 * 10 + 1
-    assert answer(1.0) == 11 and answer(2.0, 2.0) == 22
+    assert guided_value(3.0) == 0 + 3 * 11
+    assert guided_value(3.0, 2.0) == 0 + 2 * 10 + 3 * (11 - 10)
+    assert guided_value(1.0, 2.0) == 0 + 2 * 10 + 1
+    assert guided_value(1.0) == 11 and guided_value(2.0, 2.0) == 22
     # A null token of 5: ε(∅, ∅) = 5, ε(I, ∅) = 15
-    assert answer(3.0, null_context=context * 5) == 5 + 3 * (11 - 5)
-    assert answer(3.0, 2.0, null_context=context * 5) == 5 + 2 * (15 - 5) + 3 * (11 - 15)
+    assert guided_value(3.0, null_context=context * 5) == 5 + 3 * (11 - 5)
+    assert guided_value(3.0, 2.0, null_context=context * 5) == 5 + 2 * (15 - 5) + 3 * (11 - 15)
 
 
-def test_the_trained_null_is_the_pose_without_the_picture(novel_view):
+def test_trained_unconditional_context_is_the_pose_with_a_zero_embedding(novel_view):
     model = novel_view.model
     condition, embedding, poses = noise(3, 2, 12, 8, 8), noise(4, 2, 16), noise(5, 2, 4)
     x, t = noise(6, 2, 12, 8, 8), torch.tensor([5, 700])

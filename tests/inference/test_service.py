@@ -76,5 +76,5 @@ def test_a_picture_that_was_not_uploaded_is_refused(novel_view, picture, tmp_pat
                 service.load_picture(str(path))
 
 
-def test_time_left_follows_from_the_steps_made():
+def test_time_left_follows_from_the_steps_done():
     assert Progress(done=10, total=40, seconds=5.0).seconds_left == 15.0

@@ -1,4 +1,4 @@
-"""Words to views, with a tiny Stable Diffusion of random weights."""
+"""The command inference.text_to_views, with a tiny Stable Diffusion of random weights."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def text_to_views(pipeline, folder, output, *words):
     )  # fmt: skip
 
 
-def test_words_become_a_picture_and_its_views(pipeline, folder, tmp_path):
+def test_a_prompt_becomes_a_picture_and_its_views(pipeline, folder, tmp_path):
     out = tmp_path / "out"
     done = text_to_views(pipeline, folder, out)
     assert done.returncode == 0, done.stderr
@@ -72,17 +72,17 @@ def test_words_become_a_picture_and_its_views(pipeline, folder, tmp_path):
     assert np.asarray(Image.open(out / "prompt.png")).tolist() != np.asarray(picture).tolist()
 
 
-def test_a_pipeline_is_never_executed_or_guessed(pipeline, folder, tmp_path):
-    strange = shutil.copytree(pipeline, tmp_path / "strange")
-    (strange / "unet/mine.py").write_text("open('/tmp/executed', 'w')")
-    index = json.loads((strange / "model_index.json").read_text())
-    (strange / "model_index.json").write_text(json.dumps({**index, "unet": ["mine", "UNet"]}))
+def test_pipelines_with_code_or_missing_parts_are_refused(pipeline, folder, tmp_path):
+    foreign = shutil.copytree(pipeline, tmp_path / "foreign")
+    (foreign / "unet/mine.py").write_text("open('/tmp/executed', 'w')")
+    index = json.loads((foreign / "model_index.json").read_text())
+    (foreign / "model_index.json").write_text(json.dumps({**index, "unet": ["mine", "UNet"]}))
     (tmp_path / "empty").mkdir()
     cut = shutil.copytree(pipeline, tmp_path / "cut")
     weights = cut / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:9999])
     for source, sentence in [
-        (strange, f"text_to_image={strange}: has its own code (mine.py)"),
+        (foreign, f"text_to_image={foreign}: has its own code (mine.py)"),
         (tmp_path / "empty", f"text_to_image={tmp_path / 'empty'}: is not a readable diffusers pipeline"),
         (cut, f"text_to_image={cut}: is not a readable diffusers pipeline"),
         (folder, f"text_to_image={folder}: is not a readable diffusers pipeline"),
@@ -94,6 +94,6 @@ def test_a_pipeline_is_never_executed_or_guessed(pipeline, folder, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_no_words_are_refused(pipeline, folder, tmp_path):
+def test_an_empty_prompt_is_refused(pipeline, folder, tmp_path):
     done = text_to_views(pipeline, folder, tmp_path / "out", "prompt=''")
     assert done.returncode == 2 and done.stderr.startswith("error: prompt: ") and done.stderr.count("\n") == 1

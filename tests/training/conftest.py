@@ -33,7 +33,7 @@ def state() -> State:
 
 @pytest.fixture(scope="session")
 def made(state, tmp_path_factory) -> Path:
-    """Such a checkpoint, and what `training.convert` makes of it."""
+    """A checkpoint in the original's layout, and the folder that `training.convert` makes of it."""
     root = tmp_path_factory.mktemp("made")
     convert(write_original(root / "105000.ckpt", state), root / "folder")
     return root

@@ -1,4 +1,4 @@
-"""A U-Net that is set up for speed is the same U-Net, and compiles into one piece, once."""
+"""`prepare` changes no weights and no losses, and the U-Net compiles once, without graph breaks."""
 
 import copy
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from training.optimizer import adamw
 
 
 def losses(model: Zero123, steps: int = 3) -> Iterator[float]:
-    """Of a few steps of gradient descent."""
+    """Yield the losses of a few steps of gradient descent."""
     model.train()
     for number in range(steps):
         loss = model.loss(random_pairs(4, 16), torch.Generator().manual_seed(number))
@@ -51,7 +51,7 @@ def test_layout_and_checkpointing_change_neither_weights_nor_losses(model, expec
 
 
 def test_a_compiled_step_is_one_graph_that_is_built_once(model, expected):
-    """Traced as torch.compile does it, without the minutes that building kernels for a CPU takes."""
+    """The backend `eager` traces as torch.compile does, without building kernels, which takes minutes on a CPU."""
     torch._dynamo.reset()
     counters.clear()
     prepare(model.unet, compile=False)
@@ -63,8 +63,8 @@ def test_a_compiled_step_is_one_graph_that_is_built_once(model, expected):
     assert model.unet._compiled_call_impl is None
 
 
-def test_a_compiled_backward_pass_has_its_channels_last(model, monkeypatch):
-    """What is not, torch copies: a tenth of a step on a GPU. Traced as inductor has it, which is the same for a GPU."""
+def test_compiled_backward_pass_keeps_channels_last(model, monkeypatch):
+    """torch would copy tensors of another layout, a tenth of a step on a GPU. The graph is that of inductor."""
     laid_out: list[bool] = []
 
     def look(graph, inputs):
@@ -96,7 +96,7 @@ def test_a_compiled_backward_pass_has_its_channels_last(model, monkeypatch):
     assert not all(backward_of_a_step()), "the layout of weights and input alone is not enough"
 
 
-def test_while_it_is_only_looked_at_it_is_not_compiled(model):
+def test_uncompiled_context_runs_the_unet_eagerly(model):
     prepare(model.unet)
     compiled = model.unet._compiled_call_impl
     with pytest.raises(KeyError), uncompiled(model.unet):
@@ -112,8 +112,8 @@ def test_compiled_kernels_give_the_same_losses(model, expected):
     assert list(losses(model)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_copy_of_a_compiled_unet_runs_by_itself(model):
-    """As the average of the weights and a checkpoint have it."""
+def test_a_copy_of_a_compiled_unet_runs_uncompiled(model):
+    """Copies are made for the moving average and for checkpoints."""
     prepare(model.unet)
     copied = copy.deepcopy(model.unet)
     assert copied._compiled_call_impl is None and model.unet._compiled_call_impl is not None
@@ -129,7 +129,7 @@ def restored_number_formats() -> Iterator[None]:
     cudnn.allow_tf32, cudnn.benchmark = allow_tf32, benchmark
 
 
-def test_number_formats_of_the_hardware(restored_number_formats):
+def test_allow_tensor_cores_sets_tf32_and_cudnn(restored_number_formats):
     allow_tensor_cores(autotune=False)
     assert torch.get_float32_matmul_precision() == "high" and not torch.backends.cudnn.benchmark
     allow_tensor_cores()
@@ -137,7 +137,7 @@ def test_number_formats_of_the_hardware(restored_number_formats):
 
 
 def test_a_step_never_waits_for_its_device():
-    """Where tensors have no contents, reading one back, which makes a GPU's queue run dry, is an error."""
+    """On the meta device, reading a value back, which on a GPU waits for the device, is an error."""
     model = on_meta(build(SMALL)).train()
     optimizer = adamw(model, OptimizerConfig(), fused=False)
     for _ in range(2):

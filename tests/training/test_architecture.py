@@ -28,7 +28,7 @@ def full_size_on_meta() -> Zero123:
         return build(Architecture()).to("meta")
 
 
-def test_full_size_is_stable_diffusion_and_clip():
+def test_full_size_model_has_the_parameters_of_stable_diffusion_and_clip():
     model = full_size_on_meta()
     assert parameters(model.unet) == 859_532_484  # 859,520,964 of SD v1 and 4·320·9 for four more channels
     assert parameters(model.image_encoder) == 303_966_208
@@ -36,7 +36,7 @@ def test_full_size_is_stable_diffusion_and_clip():
     assert model.unet.config["in_channels"] == 8 and model.resolution == 256
 
 
-def test_full_size_steps_on_meta():
+def test_full_size_training_step_on_the_meta_device():
     model = full_size_on_meta()
     with torch.device("meta"):
         batch = {"target": torch.empty(2, 3, 256, 256), "condition": torch.empty(2, 3, 256, 256)}
@@ -45,14 +45,14 @@ def test_full_size_steps_on_meta():
 
 
 @pytest.mark.slow
-def test_full_size_steps_on_a_cpu():
+def test_full_size_training_step_on_a_cpu():
     model = build(Architecture())
     loss = model.loss(random_pairs(1, 256), torch.Generator().manual_seed(0))
     loss.backward()
     assert loss.isfinite() and model.unet.conv_in.weight.grad.isfinite().all()
 
 
-def test_a_seed_names_a_model_and_the_global_state_is_left_alone():
+def test_weights_depend_on_the_seed_and_the_global_generator_is_unchanged():
     before = torch.random.get_rng_state()
     first, again, other = (build(SMALL, seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -60,7 +60,7 @@ def test_a_seed_names_a_model_and_the_global_state_is_left_alone():
     assert not torch.equal(first["unet.conv_in.weight"], other["unet.conv_in.weight"])
 
 
-def test_new_input_channels_change_nothing_at_first(model):
+def test_new_input_channels_do_not_change_the_first_prediction(model):
     narrow = model.unet.from_config({**model.unet.config, "in_channels": 12})
     wide = extend_input(narrow, 24)
     x, y = torch.randn(2, 2, 12, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -70,7 +70,7 @@ def test_new_input_channels_change_nothing_at_first(model):
     assert wide.config["in_channels"] == 24
 
 
-def test_pretrained_parts_are_taken_and_the_unet_extended(model, tmp_path):
+def test_pretrained_parts_are_loaded_and_the_unet_extended(model, tmp_path):
     narrow = model.unet.from_config({**model.unet.config, "in_channels": 12})
     narrow.save_pretrained(tmp_path / "unet")
     model.image_encoder.save_pretrained(tmp_path / "image_encoder")
@@ -122,7 +122,7 @@ def test_training_continues_with_the_pose_vector_of_stable_zero123(stable, tmp_p
 
 
 def test_training_computes_the_pose_vector_of_stable_zero123(stable):
-    """Its fourth number is radians(90 - elevation of the condition camera), from the cameras in the shards."""
+    """The fourth number is radians(90 - elevation of the condition camera), from the cameras in the shards."""
     views = open_views(sample_of_dots(0), lambda name: np.full((16, 16, 3), int(name[2]), np.uint8))
     batch = collate([views.pair(2, 0), views.pair(1, 3)])
     x, y, z = camera_centre(views_of_dots(0)[1])[[2, 1]].T

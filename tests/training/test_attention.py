@@ -1,4 +1,4 @@
-"""The shortcut over one context token is the same function as attention, and nothing that it leaves out matters."""
+"""The shortcut for one context token computes the same function as attention."""
 
 import pytest
 import torch
@@ -9,10 +9,10 @@ from training.model.architecture import build
 from training.model.attention import OneTokenAttention, attend_to_one_token, idle_parts
 
 
-def test_the_shortcut_is_the_same_function_with_the_same_gradients():
+def test_shortcut_has_equal_outputs_and_gradients():
     model = build(SMALL).double()
     assert any(isinstance(p, OneTokenAttention) for p in model.unet.attn_processors.values()), "what is trained has it"
-    with torch.no_grad():  # the zero biases of a new net would hide an output projection that is left out
+    with torch.no_grad():  # zero biases would hide a missing output projection
         for parameter in model.unet.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)), alpha=0.05)
     short, gradients = loss_and_gradients(model)
@@ -25,7 +25,7 @@ def test_the_shortcut_is_the_same_function_with_the_same_gradients():
     assert idle and all(all_gradients[name].abs().max() < 1e-15 for name in idle)
 
 
-def test_exactly_queries_keys_and_their_norm_stay_as_they_are(model):
+def test_only_queries_keys_and_their_norm_are_not_trained(model):
     idle = {
         id(parameter)
         for block in model.unet.modules()
@@ -39,6 +39,6 @@ def test_exactly_queries_keys_and_their_norm_stay_as_they_are(model):
     assert all(p.requires_grad for p in model.unet.parameters())
 
 
-def test_another_context_length_is_a_mistake_of_ours(model):
+def test_several_context_tokens_fail_an_assertion(model):
     with pytest.raises(AssertionError, match="one context token"):
         model.unet(torch.zeros(1, 24, 8, 8), 3, encoder_hidden_states=torch.zeros(1, 2, 16))

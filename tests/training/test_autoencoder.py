@@ -7,7 +7,7 @@ def pictures(side=8):
     return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_patches_are_lossless_and_their_posterior_is_a_point():
+def test_patch_autoencoder_is_lossless_and_deterministic():
     x = pictures()
     for patch in (1, 2, 4):
         vae = PatchAutoencoder(patch)
@@ -17,12 +17,12 @@ def test_patches_are_lossless_and_their_posterior_is_a_point():
         assert torch.equal(vae.decode(posterior.mode()).sample, x)
 
 
-def test_patch_of_one_is_the_picture_itself():
+def test_patch_of_one_pixel_is_the_identity():
     assert torch.equal(PatchAutoencoder(1).encode(pictures()).latent_dist.mode(), pictures())
 
 
-def test_moments_that_are_written_down_still_describe_a_point():
-    # A latent shard keeps mean and log-variance; sampling from them must give the picture back.
+def test_stored_moments_have_zero_variance():
+    # A latent shard holds mean and log-variance; samples of them must equal the image.
     mean, log_variance = PatchAutoencoder(2).encode(pictures()).latent_dist.parameters.chunk(2, dim=1)
     noisy = mean + (log_variance / 2).exp() * torch.ones_like(mean)
     assert torch.allclose(noisy, mean, atol=1e-6)

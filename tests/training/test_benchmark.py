@@ -1,4 +1,4 @@
-"""The benchmark as a user runs it, where little is installed, and that its variants are the same training."""
+"""The benchmark as a command without optional packages; all variants compute the same training."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ TINY = [
 ABSENT = ("bpy", "ray", "wandb", "lightning", "deepspeed", "webdataset", "fsspec.implementations.s3", "s3fs", "psutil")
 
 
-def test_the_report_is_made_where_little_is_installed(tmp_path):
+def test_benchmark_runs_without_lightning_deepspeed_and_ray(tmp_path):
     words = ["training.benchmark", *TINY, f"output={tmp_path}/out"]
     blocked = f"""
 import runpy, sys
@@ -59,8 +59,8 @@ runpy.run_module("training.benchmark", run_name="__main__", alter_sys=True)
     assert all(f"| {row['variant']} | {row['batch_size']} |" in text for row in rows)
 
 
-def test_every_way_to_take_a_step_is_the_same_training(model):
-    """From the same weights, over the same pairs and noises, the same loss; only the encoding draws differently."""
+def test_all_variants_have_the_same_losses(model):
+    """With equal weights, pairs and noise the losses are equal; only encoding consumes other random numbers."""
     ours = replace(OURS, compile=False, autotune=False)
 
     def losses(variant) -> list[float]:
@@ -75,7 +75,7 @@ def test_every_way_to_take_a_step_is_the_same_training(model):
     assert losses(replace(PLAIN, one_token=True, channels_last=True)) == pytest.approx(losses(PLAIN), rel=1e-4)
 
 
-def test_each_part_is_left_out_alone_and_added_one_by_one():
+def test_ablations_remove_each_optimisation_and_add_them_one_by_one():
     variants = {variant.name: variant for variant in ablations(OURS)}
     assert variants["ours without compile"] == replace(OURS, name="ours without compile", compile=False)
     assert variants["ours with checkpointing"].checkpointing and not OURS.checkpointing
@@ -92,7 +92,7 @@ def test_each_part_is_left_out_alone_and_added_one_by_one():
         ({"model": replace(SMALL, resolution=4096, patch=1), "device": "cpu"}, "not even one pair fits"),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_sentence(wrong, sentence):
+def test_invalid_options_are_refused_with_one_sentence(wrong, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         main(BenchmarkConfig(**wrong))
     assert "\n" not in str(caught.value)

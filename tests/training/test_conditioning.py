@@ -4,14 +4,14 @@ import torch
 from training.model.conditioning import CLIP_MEAN, CLIP_STD, CCProjection, clip_input, drop_out
 
 
-def test_projection_starts_as_the_identity_blind_to_the_pose():
+def test_projection_starts_as_identity_and_ignores_the_pose():
     joined = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
     projection = CCProjection(12, 8)
     assert torch.equal(projection(joined), joined[:, :8])
     assert set(projection.state_dict()) == {"projection.weight", "projection.bias"}
 
 
-def test_drop_out_at_its_boundaries():
+def test_drop_out_at_the_boundaries_of_u():
     p = 0.05
     u = torch.tensor([0.0, 0.0499, 0.05, 0.0999, 0.1, 0.1499, 0.1501, 0.9])
     embedding, condition = drop_out(u, torch.ones(8, 2), torch.ones(8, 1, 2, 2), p)
@@ -20,7 +20,7 @@ def test_drop_out_at_its_boundaries():
     assert embedding.shape == (8, 2) and condition.shape == (8, 1, 2, 2)
 
 
-def test_nothing_drops_out_with_p_zero():
+def test_p_zero_drops_nothing():
     embedding, condition = drop_out(torch.zeros(1), torch.ones(1, 2), torch.ones(1, 1, 2, 2), 0.0)
     assert embedding.all() and condition.all()
 
@@ -37,5 +37,5 @@ def test_clip_input_aligns_corners_and_does_not_antialias():
     x = torch.rand(1, 3, 9, 9, generator=g) * 2 - 1
     small = clip_input(x, 3)
     mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-    # From 9 to 3 with aligned corners every output sits on pixel 0, 4 or 8: their very values, nothing blended.
+    # From 9 to 3 pixels with aligned corners the outputs are pixels 0, 4 and 8, without interpolation.
     assert torch.allclose(small[0], ((x[0, :, ::4, ::4] + 1) / 2 - mean) / std, atol=1e-5)

@@ -21,13 +21,13 @@ from training.module import Finetuning
 from training.optimizer import CC_PROJECTION_LR
 
 
-def test_the_optimiser_is_the_papers():
+def test_optimiser_defaults_are_those_of_the_paper():
     options = OptimizerConfig()
     assert (options.lr, options.weight_decay, options.warmup_steps, options.ema_decay) == (1e-4, 0.01, 100, 0.9999)
     assert (options.decay, options.clip_norm, CC_PROJECTION_LR) == (0, 0, 10)
 
 
-def test_the_optimiser_is_built_from_its_options(model):
+def test_optimiser_is_built_from_its_options(model):
     config = FinetuneConfig(model=SMALL)
     module = Finetuning(model, PairData(config, Split((), ()), 16), config, BatchPlan(4, 1), torch.float32)
     optimizer = module.configure_optimizers()["optimizer"]
@@ -36,7 +36,7 @@ def test_the_optimiser_is_built_from_its_options(model):
     assert module.ema.decay == 0.9999 and module.ema.unet is model.unet
 
 
-def test_the_objective_is_the_papers():
+def test_objective_is_that_of_the_paper():
     assert Architecture().prediction == noise_schedule().config["prediction_type"] == "epsilon"
     assert CONDITIONING_DROP == 0.05
     for loss in (Zero123.loss, Zero123.losses, Zero123.latent_losses):
@@ -45,7 +45,7 @@ def test_the_objective_is_the_papers():
         assert stable_diffusion_autoencoder().config["scaling_factor"] == 0.18215
 
 
-def test_sampling_is_the_papers():
+def test_sampling_defaults_are_those_of_the_paper():
     for options in (Sampling(), SampleConfig()):
         assert (options.steps, options.guidance, options.eta) == (50, 3, 1)
     defaults = {name: parameter.default for name, parameter in inspect.signature(novel_views).parameters.items()}

@@ -1,4 +1,4 @@
-"""Checkpoints of others in, ours out, and back."""
+"""Conversion of published checkpoints to this project's layout and back."""
 
 import json
 
@@ -26,7 +26,7 @@ CONV_IN = "input_blocks.0.0.weight"
 # ---- the original's files
 
 
-def test_a_released_checkpoint_becomes_a_folder(source, state, tmp_path):
+def test_a_released_checkpoint_is_converted_to_a_folder(source, state, tmp_path):
     done = command("training.convert", f"source={source}", f"target={tmp_path}/zero123")
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.splitlines() == [
@@ -48,7 +48,7 @@ def test_the_converter_of_diffusers_agrees(folder, state):
     assert_same(dict(model.vae.state_dict()), {name: tensor.reshape(tensor.shape) for name, tensor in vae.items()})
 
 
-def test_there_and_back(folder, state, tmp_path):
+def test_round_trip_to_the_original_layout_keeps_all_tensors(folder, state, tmp_path):
     back = convert(folder, tmp_path / "back.ckpt")
     contents = torch.load(back, weights_only=True)
     assert_same(contents["state_dict"], averaged(state))
@@ -56,13 +56,13 @@ def test_there_and_back(folder, state, tmp_path):
     assert_same(weights(convert(back, tmp_path / "again")), averaged(state))
 
 
-def test_the_last_weights_on_request(source, state, tmp_path, capsys):
+def test_ema_false_converts_the_last_weights(source, state, tmp_path, capsys):
     taken = weights(convert(source, tmp_path / "last", ema=False))
     assert capsys.readouterr().out.startswith("weights: the U-Net's last ones\n")
     assert torch.equal(taken[f"model.diffusion_model.{CONV_IN}"], state[f"model.diffusion_model.{CONV_IN}"])
 
 
-def test_a_checkpoint_without_an_average_says_so(state, tmp_path, capsys):
+def test_a_checkpoint_without_a_moving_average_prints_so(state, tmp_path, capsys):
     bare = {name: tensor for name, tensor in state.items() if not name.startswith("model_ema.")}
     taken = weights(convert(write_original(tmp_path / "bare.ckpt", bare), tmp_path / "bare"))
     assert capsys.readouterr().out.startswith(
@@ -71,14 +71,14 @@ def test_a_checkpoint_without_an_average_says_so(state, tmp_path, capsys):
     assert torch.equal(taken[f"model.diffusion_model.{CONV_IN}"], state[f"model.diffusion_model.{CONV_IN}"])
 
 
-def test_safetensors_and_half_precision(state, tmp_path):
+def test_safetensors_in_half_precision_are_read_as_float32(state, tmp_path):
     half = {name: tensor.half().contiguous() for name, tensor in state.items()}
     save_file(half, tmp_path / "model.safetensors")
     taken = weights(convert(tmp_path / "model.safetensors", tmp_path / "whole"))
     assert_same(taken, {**averaged({name: tensor.float() for name, tensor in half.items()})})
 
 
-def test_half_precision_is_written_on_request_and_read_as_single(folder, tmp_path):
+def test_dtype_float16_is_written_and_read_as_float32(folder, tmp_path):
     half = convert(folder, tmp_path / "half", dtype=Precision.float16)
     for part in ("unet", "image_encoder"):
         file = next((half / part).glob("*.safetensors"))
@@ -89,7 +89,7 @@ def test_half_precision_is_written_on_request_and_read_as_single(folder, tmp_pat
     assert torch.equal(model.unet.conv_in.weight, whole.half().float())
 
 
-# ---- Stable Diffusion that has never seen a pose
+# ---- Stable Diffusion without poses
 
 
 def image_conditioned(state: State) -> State:
@@ -108,7 +108,7 @@ def assert_starts_from(model: Zero123, state: State) -> None:
     assert not model.cc_projection.projection.bias.any()
 
 
-def test_image_conditioned_stable_diffusion_is_a_start(state, tmp_path, capsys):
+def test_image_conditioned_stable_diffusion_is_converted_to_a_start_for_training(state, tmp_path, capsys):
     file = write_original(tmp_path / "sd-image-conditioned-v2.ckpt", image_conditioned(state))
     start = convert(file, tmp_path / "start")
     out = capsys.readouterr().out
@@ -118,22 +118,22 @@ def test_image_conditioned_stable_diffusion_is_a_start(state, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_training_starts_from_what_is_read(state, tmp_path, kind):
+def test_training_starts_from_each_kind_of_source(state, tmp_path, kind):
     start = write_original(tmp_path / "sd-image-conditioned-v2.ckpt", image_conditioned(state))
     if kind == "folder":
         start = convert(start, tmp_path / "start")
     assert_starts_from(build(Architecture(pretrained=str(start)), seed=1), state)
 
 
-def test_training_goes_on_from_a_released_checkpoint(source, state):
+def test_training_starts_from_a_released_checkpoint(source, state):
     model = build(Architecture(pretrained=str(source)), seed=1)
     assert torch.equal(model.cc_projection.projection.weight, state["cc_projection.weight"])
     assert torch.equal(model.unet.conv_in.weight, state["model_ema.diffusion_modelinput_blocks00weight"])
     assert model.unet.conv_in.weight.requires_grad and model.cc_projection.projection.weight.requires_grad
 
 
-def test_image_variations_folder_is_a_start(folder, state, tmp_path):
-    """Four channels, another scheduler, pickles, as lambdalabs/sd-image-variations-diffusers first was."""
+def test_image_variations_folder_is_converted_to_a_start_for_training(folder, state, tmp_path):
+    """Four input channels, another scheduler and pickles, as in lambdalabs/sd-image-variations-diffusers at first."""
     model = checkpoint.load(folder)
     narrow = model.unet.from_config({**model.unet.config, "in_channels": 4, "sample_size": 64})
     wide = model.unet.state_dict()
@@ -160,7 +160,7 @@ def test_a_source_without_an_image_encoder_needs_one(folder, state, tmp_path):
 # ---- other folders
 
 
-def test_threestudios_layout_there_and_back(folder, state, tmp_path):
+def test_round_trip_to_threestudios_layout_keeps_all_tensors(folder, state, tmp_path):
     theirs = convert(folder, tmp_path / "threestudio", layout=Layout.threestudio)
     assert not (theirs / "cc_projection").exists()
     projection = load_file(theirs / "clip_camera_projection/diffusion_pytorch_model.safetensors")
@@ -173,7 +173,7 @@ def test_threestudios_layout_there_and_back(folder, state, tmp_path):
     assert_same(weights(convert(theirs, tmp_path / "ours")), averaged(state))
 
 
-def test_a_folder_in_half_precision_alone(folder, tmp_path):
+def test_a_folder_with_only_half_precision_weights_is_read(folder, tmp_path):
     model = checkpoint.load(folder).half()
     for part in ("unet", "vae", "image_encoder", "cc_projection"):
         getattr(model, part).save_pretrained(tmp_path / "half" / part, variant="fp16")
@@ -183,8 +183,8 @@ def test_a_folder_in_half_precision_alone(folder, tmp_path):
     assert all(torch.equal(taken[name], half[name]) for name in half)
 
 
-def test_old_names_of_the_autoencoders_attention(folder, state, tmp_path):
-    """As folders of 2022 have them."""
+def test_old_names_of_the_autoencoder_attention_are_read(folder, state, tmp_path):
+    """Folders written in 2022 have these names."""
     file = folder / "vae/diffusion_pytorch_model.safetensors"
     new = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     old = load_file(file)
@@ -198,7 +198,7 @@ def test_old_names_of_the_autoencoders_attention(folder, state, tmp_path):
 # ---- Stable-Zero123
 
 
-def test_stable_zero123_is_remembered_everywhere(source, tmp_path):
+def test_pose_vector_of_stable_zero123_survives_every_conversion(source, tmp_path):
     stable = {"pose_vector": PoseVector.stable_zero123}
     chain = [source.rename(tmp_path / "stable_zero123.ckpt"), tmp_path / "folder"]
     assert "pose_vector=stable_zero123" in refusal(chain[0])
@@ -216,7 +216,7 @@ def test_stable_zero123_is_remembered_everywhere(source, tmp_path):
 # ---- targets
 
 
-def test_an_earlier_checkpoint_is_replaced_and_nothing_else_is(folder, source, tmp_path):
+def test_only_an_earlier_checkpoint_is_replaced(folder, source, tmp_path):
     (folder / "notes.txt").write_text("mine")
     (folder / "unet/stale").touch()
     convert(source, folder)
@@ -236,14 +236,14 @@ def test_an_earlier_checkpoint_is_replaced_and_nothing_else_is(folder, source, t
     assert f"target={tmp_path}/dir.ckpt: " in refusal(source, tmp_path / "dir.ckpt")
 
 
-def test_a_target_that_would_harm_the_source_or_fits_no_layout_is_refused(folder, source, tmp_path):
+def test_targets_that_replace_the_source_or_fit_no_layout_are_refused(folder, source, tmp_path):
     assert f"target={source}: " in refusal(source, source)
     assert f"target={folder}: " in refusal(folder / "unet", folder)
     assert f"target={tmp_path}/x.safetensors: " in refusal(source, tmp_path / "x.safetensors")
     assert "layout=threestudio: " in refusal(source, tmp_path / "x.ckpt", layout=Layout.threestudio)
 
 
-def test_what_the_originals_code_would_build_otherwise_is_refused(folder, model, tmp_path):
+def test_models_that_the_originals_code_cannot_build_are_refused(folder, model, tmp_path):
     target = tmp_path / "x.ckpt"
     checkpoint.save(model, tmp_path / "pixels")
     assert "no place for a PatchAutoencoder" in refusal(tmp_path / "pixels", target)
@@ -264,7 +264,7 @@ def test_what_the_originals_code_would_build_otherwise_is_refused(folder, model,
     assert not target.exists()
 
 
-def test_a_sources_own_schedule_is_kept(folder, tmp_path):
+def test_the_noise_schedule_of_the_source_is_kept(folder, tmp_path):
     noise_schedule(Prediction.v_prediction).save_pretrained(folder / "scheduler")
     assert checkpoint.load(convert(folder, tmp_path / "kept")).prediction == "v_prediction"
     assert read(folder).scheduler is not None

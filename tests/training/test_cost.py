@@ -1,4 +1,4 @@
-"""Operations of the full model, without its memory; what GPUs reach."""
+"""Operations of the full model, counted on the meta device, and peak FLOP/s of GPUs."""
 
 import pytest
 import torch
@@ -16,13 +16,13 @@ def zero123():
         return build(Architecture())
 
 
-def test_stable_diffusion_takes_176_gigaflops_an_image(zero123):
+def test_stable_diffusion_takes_176_gflop_per_image(zero123):
     unet = attend_to_one_token(on_meta(zero123.unet), shortcut=False)
     assert unet_flops(unet) == pytest.approx(176.3e9, rel=5e-4)
     assert step_flops(unet) == pytest.approx(529e9, rel=5e-4)
 
 
-def test_the_shortcut_saves_what_it_leaves_out(zero123):
+def test_shortcut_saves_the_operations_of_queries_and_keys(zero123):
     general = unet_flops(attend_to_one_token(on_meta(zero123.unet), shortcut=False))
     # (pixels, width, blocks) of Stable Diffusion's attention. Queries and output are of each pixel; the one token's
     # output projection stays, its key goes, and so do scores and their sum.
@@ -31,16 +31,16 @@ def test_the_shortcut_saves_what_it_leaves_out(zero123):
     assert general - unet_flops(zero123.unet) == saved
 
 
-def test_operations_of_small_layers_by_hand():
+def test_operations_of_small_layers_match_hand_computed_values():
     model = build(SMALL)
-    vae = 0  # patches are moved, not multiplied
+    vae = 0  # the patch autoencoder only permutes pixels
     tokens, width = 5, 16  # four patches and the class token
     layer = 4 * 2 * tokens * width * width + 2 * 2 * tokens * tokens * width + 2 * 2 * tokens * width * 4 * width
     clip = 2 * 4 * (3 * 8 * 8) * width + layer + 2 * width * 16
     assert encoding_flops(model) == 2 * vae + clip
 
 
-def test_counting_leaves_the_model_where_it_is():
+def test_counting_does_not_move_the_model():
     model = build(SMALL)
     before = model.unet.conv_in.weight.clone()
     unet_flops(model.unet)
@@ -66,17 +66,17 @@ def test_counting_leaves_the_model_where_it_is():
         ("Some GPU of 2031", None),
     ],
 )
-def test_peaks_by_the_names_that_torch_gives(name, bfloat16):
+def test_peak_flops_by_device_name(name, bfloat16):
     assert peak_flops(name, torch.bfloat16) == bfloat16
 
 
-def test_half_and_single_precision():
+def test_peak_flops_by_precision():
     assert peak_flops("Tesla V100-SXM2-16GB", torch.float16) == 125e12
     assert peak_flops("NVIDIA A100-SXM4-80GB", torch.float16) == 312e12
     assert peak_flops("NVIDIA A100-SXM4-80GB", torch.float32) == 156e12
 
 
-def test_mfu_by_hand():
+def test_mfu_matches_a_hand_computed_value():
     # mosaicml/diffusion's 137 images/s of an A100 from cached latents: 23 %.
     assert mfu(137, 529e9, 1, 312e12) == pytest.approx(0.232, abs=5e-4)
     assert mfu(8 * 137, 529e9, 8, 312e12) == pytest.approx(0.232, abs=5e-4)

@@ -39,7 +39,7 @@ def busy_cores() -> Iterator[None]:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_beside_busy_cores_one_thread_is_used_unless_the_environment_sets_more():
+def test_only_idle_cores_get_threads_unless_the_environment_sets_more():
     with busy_cores():
         assert threads() == 1
         assert threads(OMP_NUM_THREADS="2") == 2

@@ -9,14 +9,14 @@ from training.model.zero123 import Prediction, noise_schedule
 
 
 def denoiser(x, t):
-    """Return some function of image and timestep."""
+    """Return an arbitrary function of image and timestep."""
     return torch.tanh(x + t.view(-1, 1, 1, 1) / 1000)
 
 
-def test_timesteps_are_the_originals():
+def test_timesteps_are_those_of_the_original():
     assert ddim_timesteps(50).tolist() == list(range(1, 1000, 20))
     assert len(ddim_timesteps(75)) == 77  # 1000 // 75 = 13, and 13 goes 77 times
-    # Where the original runs past the last timestep and fails, the count comes out as asked.
+    # Where the original passes the last timestep and fails, the number of steps is the requested one.
     assert ddim_timesteps(3).tolist() == [1, 334, 667]
     for steps in (0, 1001):
         with pytest.raises(ValueError, match="DDIM takes 1 to 1000"):
@@ -42,7 +42,7 @@ def reference(predict_noise, x_T, timesteps, alphas_cumprod, eta, generator, cli
 @pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("prediction", [Prediction.epsilon, Prediction.sample])
 @pytest.mark.parametrize("steps", [1, 20, 75, 600])
-def test_steps_equal_the_equation_to_the_last_bit(steps, prediction, clip, eta):
+def test_ddim_steps_equal_the_equation_bit_for_bit(steps, prediction, clip, eta):
     schedule = noise_schedule(prediction, clip)
     alphas, last, timesteps = schedule.alphas_cumprod, schedule.final_alpha_cumprod, ddim_timesteps(steps)
     x_T = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -66,7 +66,7 @@ def test_a_perfect_denoiser_restores_the_image():
     assert torch.allclose(clean, image, atol=1e-5)
 
 
-def test_guidance_is_null_plus_scale_times_the_difference(model):
+def test_guidance_adds_the_scaled_difference_to_the_unconditional_prediction(model):
     noisy, condition = torch.randn(2, 2, 12, 8, 8, generator=torch.Generator().manual_seed(0))
     t, context = torch.tensor([5, 700]), torch.randn(2, 1, 16, generator=torch.Generator().manual_seed(1))
     nn.init.ones_(model.cc_projection.projection.bias)  # so that zeros before and after the projection differ
@@ -78,7 +78,7 @@ def test_guidance_is_null_plus_scale_times_the_difference(model):
         assert torch.allclose(guided(model, context, condition, 0.0)(noisy, t), null, atol=1e-5)
 
 
-def test_novel_views_are_pictures_and_repeat_with_their_seed(model, batch):
+def test_novel_views_are_in_range_and_repeat_with_the_seed(model, batch):
     def views(seed):
         g = torch.Generator().manual_seed(seed)
         given = model.condition_latent(batch["condition"]), model.embed(batch["condition"])

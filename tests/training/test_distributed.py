@@ -1,4 +1,4 @@
-"""Several processes train what one does: real DeepSpeed over gloo, real torchrun, real signals."""
+"""Several processes train the same model as one: DeepSpeed over gloo, torchrun, signals."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def alone(dots, tmp_path_factory) -> Path:
 
 
 def torchrun(nodes: int, *words: str) -> list[tuple[int, str]]:
-    """The command on so many machines of one process each, which find each other on the loopback interface."""
+    """Start the command on several machines of one process each, connected on the loopback interface."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,9 +53,9 @@ def torchrun(nodes: int, *words: str) -> list[tuple[int, str]]:
             process.kill()
 
 
-def test_two_nodes_under_zero_2_stop_continue_and_end_as_one_process(dots, alone, tmp_path):
+def test_two_zero2_nodes_stop_resume_and_match_one_process(dots, alone, tmp_path):
     words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "trainer.strategy=zero2"]
-    words += ["trainer.channels_last=true"]  # as where it is compiled; DeepSpeed wants weights in rows
+    words += ["trainer.channels_last=true"]  # as for a compiled U-Net; DeepSpeed needs contiguous weights
     for steps in (5, 10):
         ended = torchrun(2, *words, f"trainer.max_steps={steps}")
         assert [code for code, _ in ended] == [0, 0], ended
@@ -68,7 +68,7 @@ def test_two_nodes_under_zero_2_stop_continue_and_end_as_one_process(dots, alone
 
 
 @pytest.mark.parametrize("launcher", [["data.workers=2"], ["+cluster=torchrun", "trainer=ddp", "trainer.devices=2"]])
-def test_the_first_step_draws_from_the_documented_seeds(launcher, dots, tmp_path):
+def test_first_step_uses_the_documented_seeds(launcher, dots, tmp_path):
     """One process in two passes, and two processes with torchrun's preset on a CPU, have the loss and gradient norm
     that follow from docs/conventions.md, "Pairs and their order"."""
     words = [word for word in SMALL if not word.startswith("trainer.precision")]
@@ -100,8 +100,8 @@ def alone_in_passes(dots, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "strategy", ["ddp", "zero2", *(pytest.param(f"zero{stage}", marks=pytest.mark.slow) for stage in (1, 3))]
 )
-def test_several_passes_to_a_step_are_the_same_in_two_processes(strategy, dots, alone_in_passes, tmp_path):
-    """Gradients are clipped here, so that their size matters as well as their direction."""
+def test_gradient_accumulation_in_two_processes_matches_one(strategy, dots, alone_in_passes, tmp_path):
+    """Gradients are clipped, so that their size affects the result as well as their direction."""
     words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "data.batch_size=1"]
     done = command("training.finetune", *words, f"trainer={strategy}", "trainer.devices=2")
     assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ def test_several_passes_to_a_step_are_the_same_in_two_processes(strategy, dots, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero2"])
-def test_compiled_it_is_the_same(strategy, dots, alone_in_passes, tmp_path):
+def test_compiled_run_matches_the_uncompiled_one(strategy, dots, alone_in_passes, tmp_path):
     words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "data.batch_size=1"]
     words += [f"trainer={strategy}", "trainer.devices=2", "trainer.compile=true"]
     done = command("training.finetune", *words)
@@ -121,7 +121,7 @@ def test_compiled_it_is_the_same(strategy, dots, alone_in_passes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
-def test_two_processes_end_as_one(strategy, dots, alone, tmp_path):
+def test_two_processes_match_one(strategy, dots, alone, tmp_path):
     output = tmp_path / "run"
     words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, "data.workers=1", "trainer.devices=2"]
     for steps in (5, 10):
@@ -131,7 +131,7 @@ def test_two_processes_end_as_one(strategy, dots, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_stops_both_with_their_state_saved(dots, alone, tmp_path):
+def test_a_signal_to_one_rank_stops_both_and_saves_the_state(dots, alone, tmp_path):
     output = tmp_path / "run"
     words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, "data.workers=1", "trainer=zero2"]
     words += ["trainer.devices=2", "trainer.checkpoint_every=1000"]
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_strategy_is_refused(dots, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_for_machines_without_a_scheduler_does_the_same_and_stops_all_on_a_signal(dots, alone, tmp_path):
+def test_torchrun_script_matches_one_process_and_stops_all_ranks_on_a_signal(dots, alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The entry as a user runs it, on dotted objects and a model of a few thousand weights."""
+"""The command training.finetune on dotted objects, with a model of a few thousand weights."""
 
 import os
 import resource
@@ -72,20 +72,20 @@ def run(dots, tmp_path_factory) -> Path:
     return output
 
 
-def test_a_run_with_interruptions_is_the_same_as_one_without(run, dots, tmp_path):
+def test_an_interrupted_run_equals_an_uninterrupted_one(run, dots, tmp_path):
     train(dots, tmp_path / "run", "trainer.max_steps=40")
     columns = ("step", "loss", "loss_smooth", "grad_norm", "lr", *(f"loss_quarter_{i}" for i in (1, 2, 3, 4)))
-    # The smooth loss starts anew with a line that a session did not live to write.
+    # The smoothed loss restarts from a row that the killed session did not write.
     columns = tuple(column for column in columns if column != "loss_smooth")
     one, two = ([[row[c] for c in columns] for row in rows(r) if row["loss"]] for r in (run, tmp_path / "run"))
     differing = [a for a, b in zip(one, two, strict=True) if a != b]
-    # The line after a stop between two lines is about fewer batches.
+    # The first row after a stop between two rows is the mean of fewer batches.
     assert len(differing) <= 2
     first, second = (checkpoint.load(r / "model").state_dict() for r in (run, tmp_path / "run"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_what_a_run_leaves_behind(run):
+def test_a_run_writes_the_documented_files(run):
     assert [int(row["step"]) for row in rows(run) if row["loss"]] == list(range(2, 41, 2))
     validations = {row["step"]: float(row["val_loss"]) for row in rows(run) if row["val_loss"]}
     # The kill may fall between the checkpoint of step 5 and its validation.
@@ -106,7 +106,7 @@ def test_what_a_run_leaves_behind(run):
     assert len(sessions) == 3 and len({path.name.rsplit("-", 1)[1] for path in sessions}) == 1, "one run for W&B"
 
 
-def test_wandb_has_what_can_be_seen_of_a_run(run):
+def test_wandb_holds_metrics_images_and_model(run):
     session = max(run.glob("wandb/offline-run-*"), key=lambda path: path.stat().st_mtime)
     run_id, config, history = tracked(session)
     assert config["optimizer"]["warmup_steps"] == 50 and session.name.endswith(run_id)
@@ -120,7 +120,7 @@ def test_wandb_has_what_can_be_seen_of_a_run(run):
     assert name == "run-model" and "unet/diffusion_pytorch_model.safetensors" in files
 
 
-def test_the_folder_holds_the_average_not_the_last_weights(run):
+def test_the_model_folder_holds_the_averaged_weights(run):
     state = torch.load(run / "checkpoints/00000040/state", weights_only=True)
     unet = checkpoint.load(run / "model").unet
     assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), state["ema"]["shadow"], strict=True))
@@ -128,7 +128,7 @@ def test_the_folder_holds_the_average_not_the_last_weights(run):
     assert not any(name.startswith(("model.vae", "model.image_encoder")) for name in state["state_dict"])
 
 
-def test_a_second_interrupt_does_not_wait(dots, tmp_path):
+def test_a_second_interrupt_stops_at_once(dots, tmp_path):
     words = ["training.finetune", f"data.path={dots}", f"output={tmp_path}", *SMALL, "trainer.max_steps=4000"]
     words += ["wandb.mode=disabled", "data.batch_size=1", "data.global_batch=400"]  # steps of seconds
     running = subprocess.Popen(
@@ -137,13 +137,13 @@ def test_a_second_interrupt_does_not_wait(dots, tmp_path):
     assert running.stdout
     assert any(line.startswith("step 2/") for line in running.stdout)
     for _ in range(2):
-        time.sleep(0.3)  # the line comes at the end of a step, which would be the one at hand
+        time.sleep(0.3)  # the line is printed at the end of a step; signal during the next one
         running.send_signal(signal.SIGINT)
     assert running.wait(30) == 130
     assert running.stderr and running.stderr.read() == "\nstopped; the same command continues\n"
 
 
-def test_a_finished_run_says_so(run, dots, capsys):
+def test_a_finished_run_is_reported(run, dots, capsys):
     before = (run / "model/model_index.json").stat().st_mtime_ns
     assert train(dots, run, "trainer.max_steps=40") == 0
     assert f"{run} is finished: 40 steps" in capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_the_output_of_another_configuration_is_refused(run, dots):
         train(dots, run, "trainer.max_steps=50", "optimizer.lr=0.5")
 
 
-def test_a_path_written_another_way_is_the_same_run(dots, tmp_path, monkeypatch):
+def test_equivalent_paths_continue_the_same_run(dots, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(dots)
     (tmp_path / "other").mkdir()
     (tmp_path / "run/model").mkdir(parents=True)
@@ -185,7 +185,7 @@ def test_a_run_recorded_with_an_options_former_name_is_continued(dots, tmp_path)
     assert "  exclude:" in record.read_text()
 
 
-def test_a_command_that_fails_at_once_leaves_its_output_free(dots, tmp_path):
+def test_a_failed_start_does_not_claim_the_output(dots, tmp_path):
     with pytest.raises(UserError, match=r"channels=\[16\]"):
         train(dots, tmp_path / "run", "model.unet.channels=[16]")
     assert train(dots, tmp_path / "run", "trainer.max_steps=1") == 0
@@ -207,7 +207,7 @@ def test_numbers_have_bounds(word):
         configured("data.path=x", word)
 
 
-def test_a_run_is_not_written_to_a_folder_called_s3():
+def test_an_s3_output_is_refused():
     with pytest.raises(UserError, match="^output=s3://bucket/run: .*mirror="):
         configured("data.path=x", "output=s3://bucket/run")
 
@@ -220,7 +220,7 @@ def five(dots, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("often", ["trainer.log_every=1", "trainer.checkpoint_every=1"])
-def test_a_run_that_diverges_says_so_and_saves_nothing_of_it(often, five, dots):
+def test_a_diverged_run_fails_and_saves_nothing(often, five, dots):
     path = five / "checkpoints/00000005/state"
     state = torch.load(path, weights_only=True)
     state["state_dict"]["model.unet.conv_in.bias"][0] = float("nan")
@@ -232,8 +232,8 @@ def test_a_run_that_diverges_says_so_and_saves_nothing_of_it(often, five, dots):
     assert ((five / "best/training.yaml").read_text(), (five / "model/training.yaml").read_text()) == before
 
 
-def test_the_model_is_there_before_the_checkpoint_that_no_step_leads_on_from(five, dots, capsys):
-    """Else a kill between the two would leave a run that has come to its end and never to its model."""
+def test_final_model_is_written_before_the_last_checkpoint(five, dots, capsys):
+    """Otherwise a kill between the two writes would leave a finished run without a model."""
     last = five / "checkpoints/00000005"
     assert (five / "model").stat().st_mtime_ns < (last / "saved.json").stat().st_mtime_ns
     capsys.readouterr()
@@ -244,7 +244,7 @@ def test_the_model_is_there_before_the_checkpoint_that_no_step_leads_on_from(fiv
         train(dots, five, "trainer.max_steps=5")
 
 
-def test_damaged_checkpoints_and_records_are_one_sentence(five, dots):
+def test_damaged_checkpoints_and_records_are_refused(five, dots):
     state = five / "checkpoints/00000005/state"
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(UserError, match="00000005 is damaged"):
@@ -254,8 +254,8 @@ def test_damaged_checkpoints_and_records_are_one_sentence(five, dots):
         train(dots, five, "trainer.max_steps=6")
 
 
-def test_a_state_that_cannot_be_written_leaves_nothing_of_it(five, dots, monkeypatch, tmp_path):
-    """On a disk that is full after some bytes; and none of it goes through the system's temporary folder."""
+def test_a_state_that_cannot_be_written_is_removed(five, dots, monkeypatch, tmp_path):
+    """The disk is full after some bytes; nothing is written to the system's temporary folder."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "there-is-no-such-folder"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -270,22 +270,22 @@ def test_a_state_that_cannot_be_written_leaves_nothing_of_it(five, dots, monkeyp
 
 
 @pytest.mark.parametrize("damage", ["12,3\n", "x,y\n", ",".join("1" * 30) + "\n", "\xff\n", "8,"])
-def test_a_line_of_metrics_that_was_not_written_to_its_end_is_forgotten(damage, tmp_path):
+def test_an_incomplete_row_of_metrics_is_dropped(damage, tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text(",".join(COLUMNS) + "\n2" + ",1" * (len(COLUMNS) - 1) + "\n" + damage)
     assert _truncate_rows(path, last_step=100) == 1
     assert [row["step"] for row in rows(tmp_path)] == ["2"] and list(tmp_path.iterdir()) == [path]
 
 
-def test_the_best_model_of_another_configuration_is_not_taken_for_this_ones(five, dots):
+def test_a_best_model_of_another_configuration_is_refused(five, dots):
     for name in ("checkpoints", "model"):  # as a kill before the first checkpoint leaves it
         shutil.rmtree(five / name)
     with pytest.raises(UserError, match="^optimizer.lr="):
         train(dots, five, "trainer.max_steps=5", "optimizer.lr=0.5")
 
 
-def test_a_run_continued_in_another_memory_layout_has_its_moments_in_it(dots, tmp_path):
-    """As when `trainer.compile` changes, or the device: fused AdamW pairs numbers by their place in memory."""
+def test_resuming_in_another_memory_layout_converts_the_moments(dots, tmp_path):
+    """Another `trainer.compile` or device changes the layout; fused AdamW pairs elements by memory offset."""
     for steps, last in ((5, "false"), (7, "true")):
         train(dots, tmp_path, f"trainer.max_steps={steps}", f"trainer.channels_last={last}")
     state = torch.load(tmp_path / "checkpoints/00000007/state", weights_only=True)
@@ -303,7 +303,7 @@ def test_pictures_are_drawn_once_a_step_whatever_its_passes(dots, tmp_path):
 
 
 def test_a_continued_run_ends_in_the_very_weights_of_an_uninterrupted_one(tmp_path, capsys):
-    """Over data of which a third is lost: a batch is no multiple of anything."""
+    """A third of the data is unreadable, so batches do not align with shards or epochs."""
     write_dots(tmp_path / "data", objects=12)
     (tmp_path / "data/views-000001.tar").unlink()
     whole, parts, bound = tmp_path / "whole", tmp_path / "parts", "data.max_bad_rate=0.6"
@@ -320,7 +320,7 @@ def test_a_continued_run_ends_in_the_very_weights_of_an_uninterrupted_one(tmp_pa
 
 
 def test_training_learns(tmp_path):
-    """Eight objects, sixty steps: the noise is no longer guessed blindly."""
+    """After sixty steps on eight objects the validation loss is below 0.8 of the first one."""
     write_dots(tmp_path / "data", objects=8)
     words = ["trainer.max_steps=60", "optimizer.lr=3e-3", "optimizer.warmup_steps=10", "optimizer.ema_decay=0.9"]
     train(tmp_path / "data", tmp_path / "run", *words)
@@ -355,7 +355,7 @@ def test_a_run_whose_only_held_out_object_cannot_be_read_goes_on_without_validat
 
 
 def test_too_much_damage_is_one_sentence_and_exit_code_two(tmp_path):
-    """Found by loader workers, of which torch would show tracebacks."""
+    """Loader workers find the errors; torch would print their tracebacks."""
     write_dots(tmp_path / "data", objects=8)
     (tmp_path / "data/views-000000.tar").unlink()
     words = [*SMALL, "data.workers=2", "data.max_bad_rate=0.3", "trainer.max_steps=50", "sample.rows=1"]
@@ -386,7 +386,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(tmp_path):
         (["model.pretrained=nowhere"], "there is no folder nowhere/"),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence, dots, tmp_path, monkeypatch):
+def test_invalid_options_are_refused_with_one_sentence(words, sentence, dots, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     with pytest.raises(UserError, match=sentence) as caught:

@@ -1,4 +1,4 @@
-"""What tells one checkpoint from another, and weights that are no numbers."""
+"""The fingerprint of a model, and weights that are not finite."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from training.precision import Precision
 UNET = original.ema_name(original.UNET + "middle_block.0.in_layers.2.weight")
 
 
-def test_every_number_of_every_tensor_counts(model):
+def test_fingerprint_depends_on_every_element(model):
     before = fingerprint(model)
     for name, weight in model.state_dict().items():
         number = weight.flatten()[-1].item()
@@ -31,20 +31,20 @@ def test_every_number_of_every_tensor_counts(model):
         weight.view(-1)[-1] = number
     assert fingerprint(model) == before
     weight = model.unet.mid_block.resnets[0].conv1.weight.data
-    for changed in (-weight, weight.flip(0)):  # the same numbers in pairs, or elsewhere
+    for changed in (-weight, weight.flip(0)):  # opposite signs, or another order
         kept = weight.clone()
         weight.copy_(changed)
         assert fingerprint(model) != before
         weight.copy_(kept)
 
 
-def test_settings_that_no_weight_tells_count(model):
+def test_fingerprint_depends_on_settings(model):
     before = fingerprint(model)
     model.unet.register_to_config(attention_head_dim=4)
     assert fingerprint(model) != before
 
 
-def test_a_checkpoint_that_was_copied_or_touched_is_the_same(model, tmp_path):
+def test_copying_or_touching_a_checkpoint_keeps_the_fingerprint(model, tmp_path):
     folder = tmp_path / "model"
     checkpoint.save(model, folder)
     copied = shutil.copytree(folder, tmp_path / "elsewhere/copy")
@@ -59,7 +59,7 @@ def test_a_checkpoint_that_was_copied_or_touched_is_the_same(model, tmp_path):
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "cc_projection"])
-def test_a_folder_with_a_weight_that_is_no_number_is_refused(folder, part, number):
+def test_a_folder_with_a_weight_that_is_not_finite_is_refused(folder, part, number):
     (path,) = (folder / part).glob("*.safetensors")
     tensors = load_file(path)
     name = sorted(tensors)[len(tensors) // 2]
@@ -71,14 +71,14 @@ def test_a_folder_with_a_weight_that_is_no_number_is_refused(folder, part, numbe
             build_encoders(Architecture(pretrained=str(folder)))
 
 
-def test_a_file_with_a_weight_that_is_no_number_is_refused(state, tmp_path):
+def test_a_file_with_a_weight_that_is_not_finite_is_refused(state, tmp_path):
     for name in (UNET, "first_stage_model.decoder.conv_out.bias", "cc_projection.weight"):
         broken: State = {**state, name: state[name].clone()}
         broken[name].view(-1)[-1] = float("nan")
         assert_refused(write_original(tmp_path / "model.ckpt", broken), name)
 
 
-def test_threestudios_folder_with_a_weight_that_is_no_number_is_refused(folder, tmp_path):
+def test_a_threestudio_folder_with_a_weight_that_is_not_finite_is_refused(folder, tmp_path):
     model = load_posed(folder)
     model.cc_projection.projection.bias.data[5] = float("inf")
     save_threestudio(model, tmp_path / "theirs")
@@ -86,7 +86,7 @@ def test_threestudios_folder_with_a_weight_that_is_no_number_is_refused(folder, 
 
 
 def assert_refused(source: Path, name: str) -> None:
-    """By all that load a checkpoint, in one sentence."""
+    """Every function that loads a checkpoint refuses it."""
     for load in (
         load_posed,
         lambda path: convert(path, path.with_name("target")),
@@ -98,7 +98,7 @@ def assert_refused(source: Path, name: str) -> None:
     assert not source.with_name("target").exists()
 
 
-def test_weights_that_half_precision_cannot_hold_are_not_written(folder, tmp_path):
+def test_weights_that_overflow_float16_are_not_written(folder, tmp_path):
     model = load_posed(folder)
     model.unet.conv_out.weight.data.view(-1)[0] = 1e6
     checkpoint.save(model, tmp_path / "large")

@@ -1,4 +1,4 @@
-"""Products that are cut another way make the same function, with the same gradients, of the same weights."""
+"""Fused and split matrix products give equal losses, gradients and weights."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from training.model.fused_projections import FusedSelfAttention, SplitGEGLU, fus
 
 def test_losses_gradients_and_weights_stay_the_same():
     model = build(SMALL).double()
-    with torch.no_grad():  # the zero biases of a new net would hide a bias that is left out
+    with torch.no_grad():  # zero biases would hide a missing bias
         for parameter in model.unet.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)), alpha=0.05)
     names = model.unet.state_dict().keys()
@@ -25,7 +25,7 @@ def test_losses_gradients_and_weights_stay_the_same():
         assert torch.allclose(gradient, cut_gradients[name], rtol=1e-9, atol=1e-14), name
 
 
-def test_every_block_is_cut_and_whole_again(model):
+def test_fusing_and_unfusing_restores_every_block(model):
     def kinds() -> list[tuple[type, type]]:
         blocks = [module for module in model.unet.modules() if hasattr(module, "attn1")]
         return [(type(block.attn1.processor), type(block.ff.net[0])) for block in blocks]
@@ -37,7 +37,7 @@ def test_every_block_is_cut_and_whole_again(model):
 
 
 @pytest.mark.parametrize("layer", ["attn1.to_v", "ff.net.0.proj"])
-def test_an_adapter_around_a_layer_is_never_passed_over(model, layer):
+def test_adapters_on_fused_projections_fail_an_assertion(model, layer):
     class Adapted(torch.nn.Linear):
         """As LoRA's: the weight of the layer that it wraps is there to be read."""
 

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub, which a small server on loopback stands for."""
+"""Models on the Hugging Face hub, served by a small server on the loopback interface."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ from training.model.pretrained import load_posed, read, read_frozen
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub with nothing on it, an empty cache, and a working folder without anything in it."""
+    """An empty hub, an empty cache and an empty working folder."""
     with serving(ModelHub()) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setattr(
@@ -43,7 +43,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def models(hub, folder, source) -> ModelHub:
-    """`org/folder` in diffusers' layout, with much that is not needed, and `org/files`, two files of the original's."""
+    """`org/folder` in diffusers' layout, with unneeded files; `org/files`, two files of the original's layout."""
     whole = Repository()
     needed = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     besides = {
@@ -77,7 +77,7 @@ def models(hub, folder, source) -> ModelHub:
         ("https://huggingface.co/org/name/resolve/v1/a.ckpt?download=true", "org/name", "v1", "a.ckpt"),
     ],
 )
-def test_a_source_that_names_a_model_on_the_hub(hub, source, id, revision, path):
+def test_hub_sources_are_parsed(hub, source, id, revision, path):
     uri = hub_uri(source)
     assert (uri.id, uri.revision, uri.path_in_repo) == (id, revision, path)
     assert hub.asked == []
@@ -91,14 +91,14 @@ def test_a_source_that_names_a_model_on_the_hub(hub, source, id, revision, path)
         "there/name", "there/name/unet", "there", "s3://bucket/x", "C:/models/x", "",
     ],
 )  # fmt: skip
-def test_a_source_that_is_a_local_path_asks_no_network(hub, source):
+def test_local_paths_send_no_request(hub, source):
     Path("there").mkdir()
     assert hub_uri(source) is None
     assert local_path(source) == Path(source) and pinned(source) == source
     assert hub.asked == []
 
 
-def test_a_local_folder_of_that_name_wins(models, folder, state):
+def test_a_local_folder_takes_precedence_over_the_hub(models, folder, state):
     shutil.copytree(folder, "org/folder")
     assert_same(weights(convert(Path("org/folder"), Path("out"))), averaged(state))
     assert models.asked == []
@@ -113,7 +113,7 @@ def test_a_local_folder_of_that_name_wins(models, folder, state):
         ("hf://name", "names no model on the Hugging Face hub"),
     ],
 )
-def test_an_address_that_names_no_model_is_refused(hub, source, sentence):
+def test_addresses_of_other_pages_are_refused(hub, source, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         read(source)
     assert "hf_abc" not in str(caught.value) and hub.asked == []
@@ -122,7 +122,7 @@ def test_an_address_that_names_no_model_is_refused(hub, source, sentence):
 # ---- what is downloaded
 
 
-def test_a_folder_is_read_and_nothing_but_its_needed_files_is_downloaded(models, state):
+def test_only_the_needed_files_of_a_folder_are_downloaded(models, state):
     model = load_posed("org/folder")
     assert torch.equal(model.cc_projection.projection.weight, state["cc_projection.weight"])
     parts = ("cc_projection", "unet", "vae")
@@ -140,13 +140,13 @@ def test_a_folder_is_read_and_nothing_but_its_needed_files_is_downloaded(models,
     assert models.downloaded == []
 
 
-def test_the_encoders_alone_need_no_unet(models):
+def test_reading_the_encoders_does_not_download_the_unet(models):
     assert read_frozen("org/folder").image_encoder is not None
     assert models.downloaded and not any(name.startswith(("unet", "cc_projection")) for name in models.downloaded)
 
 
 @pytest.mark.parametrize("name", ["org/files/105000.ckpt", "org/files/sub/165000.ckpt", "org/files/sub"])
-def test_a_file_within_a_repository(models, state, name):
+def test_a_file_in_a_repository_is_read(models, state, name):
     assert main_of(name, "out") == 0
     assert_same(weights(Path("out")), averaged(state))
     assert len(models.downloaded) == 1
@@ -156,7 +156,7 @@ def main_of(source: str, target: str, **options) -> int:
     return convert_main(ConvertConfig(source=source, target=target, **options))
 
 
-def test_shards_and_pickles_where_there_is_nothing_better(hub, folder, state):
+def test_shards_and_pickles_are_read_where_nothing_else_exists(hub, folder, state):
     repository, files = Repository(), {}
     for path in folder.rglob("*.safetensors"):
         part, stem = path.parent.name, path.name.split(".")[0]
@@ -177,7 +177,7 @@ def test_shards_and_pickles_where_there_is_nothing_better(hub, folder, state):
     assert not any("fp16" in name for name in hub.downloaded)
 
 
-def test_a_single_file_is_taken_and_of_several_one_must_be_named(models, source):
+def test_a_single_file_is_read_and_several_require_a_name(models, source):
     models.repositories["org/one"] = Repository()
     models.repositories["org/one"].commit({"weights.ckpt": source.read_bytes(), "README.md": b"?"})
     assert load_posed("org/one").cc_projection is not None
@@ -185,7 +185,7 @@ def test_a_single_file_is_taken_and_of_several_one_must_be_named(models, source)
         load_posed("org/files")
 
 
-def test_an_image_encoder_from_the_hub(models, folder, state):
+def test_image_encoder_is_read_from_the_hub(models, folder, state):
     models.repositories["org/clip"] = Repository()
     clip = folder / "image_encoder"
     models.repositories["org/clip"].commit(
@@ -202,7 +202,7 @@ def test_training_starts_from_a_model_on_the_hub(models, state):
     assert torch.equal(model.cc_projection.projection.weight, state["cc_projection.weight"])
 
 
-def test_a_broken_download_continues(models, state, monkeypatch):
+def test_an_interrupted_download_resumes(models, state, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
     models.faults["105000.ckpt"] = ["truncate"]
     assert main_of("org/files/105000.ckpt", "out") == 0
@@ -226,7 +226,7 @@ def test_pickles_from_the_hub_are_not_executed(hub, tmp_path):
 # ---- revisions
 
 
-def test_a_revision_and_the_commit_that_it_stands_for(models, source):
+def test_revisions_are_pinned_to_commits(models, source):
     files = models.repositories["org/files"]
     old, new = files.revisions["main"], files.commit({"105000.ckpt": b"newer"})
     assert pinned("org/files") == f"org/files@{new}"
@@ -251,7 +251,7 @@ def test_a_revision_and_the_commit_that_it_stands_for(models, source):
         ("org/gated", "org/gated is gated: accept its terms"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(models, asked, sentence):
+def test_missing_repositories_revisions_and_files_are_refused(models, asked, sentence):
     for name in ("private", "gated"):
         models.repositories[f"org/{name}"] = replace(models.repositories["org/folder"], **{name: True})
     with pytest.raises(UserError) as caught:
@@ -260,14 +260,14 @@ def test_what_is_not_there_is_one_sentence(models, asked, sentence):
 
 
 @pytest.mark.parametrize("name", ["private", "gated"])
-def test_a_token_opens_what_is_private_or_gated(models, monkeypatch, name):
+def test_a_token_gives_access_to_private_and_gated_models(models, monkeypatch, name):
     models.repositories["org/closed"] = replace(models.repositories["org/folder"], **{name: True})
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert read("org/closed").cc_projection is not None
     assert models.tokens == {f"Bearer {TOKEN}"}
 
 
-def test_without_network_the_cache_suffices_and_else_a_sentence_says_so(models, monkeypatch):
+def test_offline_the_cache_is_used_or_an_error_names_it(models, monkeypatch):
     load_posed("org/folder")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(models.asked)
@@ -285,7 +285,7 @@ def test_without_network_the_cache_suffices_and_else_a_sentence_says_so(models, 
 # ---- Stable-Zero123
 
 
-def test_a_stable_zero123_on_the_hub_must_say_so_once(models, source):
+def test_stable_zero123_on_the_hub_requires_pose_vector_once(models, source):
     models.repositories["org/stable-zero123"] = Repository()
     models.repositories["org/stable-zero123"].commit({"stable_zero123.ckpt": source.read_bytes()})
     models.repositories["org/stable-zero123-diffusers"] = models.repositories["org/folder"]
@@ -301,8 +301,8 @@ def test_a_stable_zero123_on_the_hub_must_say_so_once(models, source):
 # ---- commands
 
 
-def test_commands_take_models_on_the_hub_and_write_down_no_token(models, dots, tmp_path):
-    """Settings of huggingface_hub come from the environment; a run keeps its commit when the repository moves on."""
+def test_commands_read_models_on_the_hub_and_record_no_token(models, dots, tmp_path):
+    """huggingface_hub reads its settings from the environment; a run keeps its commit when the repository changes."""
     closed = models.repositories["org/closed"] = replace(models.repositories["org/folder"], private=True)
     env = {"HF_ENDPOINT": models.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     commit, run = closed.revisions["main"], tmp_path / "run"

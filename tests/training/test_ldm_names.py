@@ -48,14 +48,14 @@ def test_names_and_shapes_are_those_of_the_original():
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == str(GOLDEN["names"])
 
 
-def test_image_embedding_and_projection(converted):
+def test_image_embedding_and_projection_equal_the_original(converted):
     assert_as_original("clip_input", clip_input(PICTURES, 224)[:, :, ::37, ::37])
     embedding = converted.embed(PICTURES)
     assert_as_original("embedding", embedding[:, ::5])
     assert_as_original("context", converted.context(embedding, POSE)[:, 0, ::5])
 
 
-def test_autoencoder_in_both_directions(converted):
+def test_autoencoder_equals_the_original(converted):
     moments = converted.vae.encode(PICTURES).latent_dist.parameters
     assert_as_original("moments", moments[..., ::2, ::2])
     assert torch.equal(converted.condition_latent(PICTURES), moments[:, :4])
@@ -63,21 +63,21 @@ def test_autoencoder_in_both_directions(converted):
     assert_as_original("decoded", decoded[:, :, ::7, ::7][..., ::2, ::2])
 
 
-def test_noise_prediction_averaged_and_last(converted, checkpoint_file):
+def test_noise_predictions_equal_the_original(converted, checkpoint_file):
     context, condition = given(converted)
     assert_as_original("noise", converted.predict_noise(NOISY, TIMESTEPS, context, condition)[..., ::2, ::2])
     last = complete(read(checkpoint_file, ema=False), checkpoint_file).requires_grad_(False)
     assert_as_original("noise_last", last.predict_noise(NOISY, TIMESTEPS, context, condition)[..., ::2, ::2])
 
 
-def test_guided_ddim(converted):
-    # The original leaves the noisiest of its timesteps out: of four it walks three.
+def test_guided_ddim_equals_the_original(converted):
+    # The original skips the noisiest timestep: it takes three steps of four.
     denoise, timesteps = guided(converted, *given(converted), scale=3.0), ddim_timesteps(4)[:-1]
     latent = ddim(denoise, NOISY, timesteps, converted.scheduler, eta=0.0)
     assert_as_original("ddim_0", latent[..., ::2, ::2])
 
 
-def test_training_loss_of_a_batch(checkpoint_file, monkeypatch):
+def test_training_loss_equals_the_original(checkpoint_file, monkeypatch):
     """Its `shared_step` with the random numbers below: all three kinds of drop-out and none, four timesteps. The last
     layer is scaled up, or the loss would be that of predicting nothing, whatever the condition."""
     model = complete(read(checkpoint_file, ema=False), checkpoint_file).requires_grad_(False)
@@ -87,8 +87,8 @@ def test_training_loss_of_a_batch(checkpoint_file, monkeypatch):
         "condition": torch.tanh(noise("four_condition", 4, 3, 64, 64)),
         "pose": noise("four_pose", 4, 4),
     }
-    drawn = iter([noise("latent", 4, 4, 8, 8), noise("noise", 4, 4, 8, 8)])
-    monkeypatch.setattr(torch, "randn", lambda *_, **__: next(drawn))
+    noises = iter([noise("latent", 4, 4, 8, 8), noise("noise", 4, 4, 8, 8)])
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: next(noises))
     monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([0.5, 0.02, 0.07, 0.12]))
     monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor([7, 300, 801, 999]))
     assert model.loss(batch).item() == pytest.approx(GOLDEN["loss"].item(), rel=1e-4)

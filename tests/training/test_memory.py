@@ -1,4 +1,4 @@
-"""The estimate against steps that are really taken, and its sums by hand."""
+"""The estimate compared with the allocator's peak in real steps, and with sums computed by hand."""
 
 import json
 
@@ -21,10 +21,10 @@ from training.model.architecture import build
 
 
 def allocated_by_a_step(unet, batch: int, path, dtype=torch.float32) -> int:
-    """The most bytes that torch's own allocator handed out during a step, beyond those before it."""
+    """Return the peak bytes of torch's allocator during a step, minus those allocated before it."""
     unet.train()
     for parameter in unet.parameters():
-        if parameter.requires_grad:  # gradients that come and go, as the estimate counts them with the weights
+        if parameter.requires_grad:  # dropped at once: the estimate counts gradients with the weights
             parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
     latent, context = torch.zeros(batch, 24, 8, 8), torch.zeros(batch, 1, 16, requires_grad=True)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -38,25 +38,25 @@ def allocated_by_a_step(unet, batch: int, path, dtype=torch.float32) -> int:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_those_that_the_allocator_hands_out(checkpointing, tmp_path):
+def test_estimated_activations_match_the_allocator(checkpointing, tmp_path):
     unet = build(SMALL).unet
     per_step, per_pair = measure_activations(unet, torch.float32, checkpointing)
     if checkpointing:
         unet.enable_gradient_checkpointing()
     real = {size: allocated_by_a_step(unet, size, tmp_path / f"{size}.json") for size in (64, 96)}
-    # A kernel's own workspace is seen by the allocator alone.
+    # The workspace of a kernel is counted by the allocator only.
     assert per_step + 96 * per_pair == pytest.approx(real[96], rel=0.1)
     assert per_pair == pytest.approx((real[96] - real[64]) / 32, rel=0.1)
 
 
-def test_bfloat16_and_checkpointing_save(model):
+def test_bfloat16_and_checkpointing_reduce_activations(model):
     whole = measure_activations(model.unet, torch.float32, False)[1]
     half = measure_activations(model.unet, torch.bfloat16, False)[1]
     assert 0.5 * whole < half < 0.9 * whole, "norms stay in single precision"
     assert measure_activations(model.unet, torch.bfloat16, True)[1] < 0.6 * half
 
 
-def test_fused_kernels_keep_less(model):
+def test_compilation_reduces_activations(model):
     plain, compiled = (estimate(model, 64, compiled=compiled, activations=(10, 1000)) for compiled in (False, True))
     assert (plain.activations, compiled.activations) == (10 + 64 * 1000, 10 + 64 * 650)
     recomputed = estimate(model, 64, checkpointing=True, compiled=True, activations=(10, 1000))
@@ -73,7 +73,7 @@ def test_fused_kernels_keep_less(model):
         ("zero3", 4, (1, 1, 2 + 1, 1, 4)),
     ],
 )
-def test_state_by_hand(strategy, devices, bytes_per_parameter, model):
+def test_state_matches_hand_computed_bytes(strategy, devices, bytes_per_parameter, model):
     unet = sum(p.numel() for p in model.unet.parameters())
     idle = sum(p.numel() for p in model.unet.parameters() if not p.requires_grad)
     projection = sum(p.numel() for p in model.cc_projection.parameters())
@@ -88,8 +88,8 @@ def test_state_by_hand(strategy, devices, bytes_per_parameter, model):
 ROUND = Estimate(10, 10**9, 10**9, 2 * 10**9, 10**9, 0, 0, 10**9, 10**8)  # 5 GB of state, 2 GB of activations
 
 
-def test_a_batch_that_cannot_fit_is_refused_with_the_one_that_would():
-    assert ROUND.total == 7 * 10**9 + CONTEXT_BYTES + 10**8  # a twentieth of the activations is lost
+def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_fits():
+    assert ROUND.total == 7 * 10**9 + CONTEXT_BYTES + 10**8  # 5 % of the activations for fragmentation
     available = 16 * 10**9
     fits = largest_batch(ROUND, available)
     assert fits == int((16 - 5 - 1 - 1.05) / 0.105)
@@ -102,14 +102,14 @@ def test_a_batch_that_cannot_fit_is_refused_with_the_one_that_would():
     require_fit(ROUND, None)
 
 
-def test_what_is_printed_before_the_first_step():
+def test_estimate_is_printed_in_gb():
     assert str(ROUND) == (
         "memory per device: about 8.1 GB for 10 pairs "
         "(weights 1.0, gradients 1.0, moments 2.0, average 1.0, activations 2.0, margin 1.1)"
     )
 
 
-def test_the_machines_memory_is_shared_by_its_processes():
+def test_memory_of_the_machine_is_divided_by_processes():
     whole = available_memory(torch.device("cpu"))
     assert whole and available_memory(torch.device("cpu"), processes=4) == whole // 4
     assert available_memory(torch.device("meta")) is None

@@ -13,13 +13,13 @@ from training.module import Finetuning, batch_seed
 CONFIG = FinetuneConfig(model=SMALL, optimizer=OptimizerConfig(lr=2e-4), trainer=TrainerConfig(max_steps=50))
 
 
-def test_averaging_warms_up_as_the_originals():
+def test_ema_warms_up_as_in_the_original():
     assert [decay_after(n, 0.9999) for n in (1, 2, 90)] == pytest.approx([2 / 11, 3 / 12, 91 / 100])
     assert decay_after(10**6, 0.9999) == 0.9999
     assert decay_after(1, 0.1) == 0.1
 
 
-def test_average_by_hand(model):
+def test_ema_matches_hand_computed_values(model):
     ema, weight = Ema(model.unet, 0.9999), model.unet.conv_in.weight
     with torch.no_grad():
         weight.zero_()
@@ -33,7 +33,7 @@ def test_average_by_hand(model):
     assert (weight == 1).all() and ema.updates == 2
 
 
-def test_the_trained_weights_come_back_whatever_happens(model):
+def test_trained_weights_are_restored_after_an_error(model):
     ema, weight = Ema(model.unet, 0.9), model.unet.conv_in.weight
     ema.begin()
     trained = weight.detach().clone() + 1
@@ -45,7 +45,7 @@ def test_the_trained_weights_come_back_whatever_happens(model):
     assert torch.equal(weight, trained)
 
 
-def test_the_average_continues_from_a_checkpoint(model):
+def test_ema_continues_from_a_checkpoint(model):
     module = Finetuning(model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(4, 1), torch.float32)
     module.trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     module.ema.begin()
@@ -74,7 +74,7 @@ def test_learning_rates(model):
     assert unet["lr"] == pytest.approx(2e-4 / 100)  # the first of 100 warm-up steps
 
 
-def test_every_batch_of_every_device_draws_for_itself():
+def test_every_batch_has_its_own_seed():
     words = [(seed, number, validation) for seed in (0, 1) for number in range(50) for validation in (False, True)]
     assert len({batch_seed(*word) for word in words}) == len(words)
     assert batch_seed(3, 7, False) == batch_seed(3, 7, False)

@@ -9,7 +9,7 @@ from training.optimizer import adamw, lr_factor, match_memory_layout
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_two_rates_and_only_what_learns(model, fused):
+def test_two_learning_rates_over_trained_weights_only(model, fused):
     optimizer = adamw(model, OptimizerConfig(lr=2e-4, weight_decay=0.03), fused)
     unet, projection = optimizer.param_groups
     assert (unet["lr"], projection["lr"]) == (2e-4, pytest.approx(2e-3))
@@ -20,8 +20,8 @@ def test_two_rates_and_only_what_learns(model, fused):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_first_step_by_hand(model, fused):
-    """AdamW's first step is the rate in the direction of the gradient's sign, after the decay."""
+def test_first_adamw_step_matches_a_hand_computed_value(model, fused):
+    """AdamW's first step is the learning rate times the sign of the gradient, after the weight decay."""
     weight = model.cc_projection.projection.weight
     before = weight.detach().clone()
     weight.grad = torch.where(torch.arange(weight.numel()).reshape(weight.shape) % 2 == 0, 0.5, -0.25)
@@ -29,16 +29,16 @@ def test_the_first_step_by_hand(model, fused):
     assert torch.allclose(weight, before * (1 - 1e-2 * 0.1) - 1e-2 * weight.grad.sign(), atol=1e-6)
 
 
-def test_rate_rises_and_falls():
+def test_learning_rate_warms_up_and_decays():
     assert [lr_factor(s, 100, 0, 1000) for s in (0, 49, 99, 100, 999)] == pytest.approx([0.01, 0.5, 1, 1, 1])
     assert [lr_factor(s, 0, 400, 1000) for s in (599, 600, 800, 1000)] == pytest.approx([1, 1, 0.5, 0])
     assert lr_factor(700, 0, 400, 1000) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
 
 
-def test_moments_from_another_memory_layout_meet_their_weights():
-    """Fused, a step pairs numbers by their place in memory: it would take those of other weights."""
+def test_moments_get_the_memory_layout_of_their_weights():
+    """A fused step pairs elements by memory offset, so it would use the moments of other weights."""
 
-    def begun() -> tuple[torch.nn.Parameter, torch.optim.AdamW]:
+    def fresh() -> tuple[torch.nn.Parameter, torch.optim.AdamW]:
         numbers = torch.arange(24.0).reshape(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
         weight = torch.nn.Parameter(numbers)
         return weight, torch.optim.AdamW([weight], lr=0.1, fused=True)
@@ -48,7 +48,7 @@ def test_moments_from_another_memory_layout_meet_their_weights():
         weight.grad = torch.empty_like(weight).copy_(weight.grad)
         optimizer.step()
 
-    (whole, first), (parts, second) = begun(), begun()
+    (whole, first), (parts, second) = fresh(), fresh()
     step(whole, first, 0)
     saved = copy.deepcopy(first.state_dict())
     for name in ("exp_avg", "exp_avg_sq"):

@@ -17,7 +17,7 @@ def write(folder, *lines: str) -> str:
     return str(folder)
 
 
-def test_columns_keep_their_own_steps(tmp_path):
+def test_each_column_has_its_own_steps(tmp_path):
     run = write(
         tmp_path / "run", "10,1,0.5,0.5,0.9,0.1,,1e-4,1e-3,2,30", "10,,,,,,0.7,,,,", "20,2,0.4,0.49,,0.1,,,,,31"
     )
@@ -30,13 +30,13 @@ def test_columns_keep_their_own_steps(tmp_path):
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(2**24) or ()) > 20
 
 
-def test_runs_are_told_apart_by_name(tmp_path):
+def test_curves_are_labelled_by_run(tmp_path):
     runs = [write(tmp_path / name, "1,1,0.5,0.5,,,0.4,1e-4,1e-3,2,30") for name in ("first", "second")]
     main(PlotConfig(runs=runs, output=str(tmp_path / "new/both.svg")))
     assert (tmp_path / "new/both.svg").read_text().count("<!-- second -->") >= 3
 
 
-def test_what_a_user_can_get_wrong_is_one_sentence(tmp_path):
+def test_invalid_options_are_refused_with_one_sentence(tmp_path):
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd/metrics.csv").write_text("step,loss\n1,what\n")
     (tmp_path / "binary").mkdir()

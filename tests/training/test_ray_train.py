@@ -1,4 +1,4 @@
-"""Ray Train starts the processes: a real cluster, real kills, real signals."""
+"""Ray Train starts the processes, on a real cluster, with kills and signals."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def steps(lines) -> list[int]:
 
 
 def ray_workers(output: Path) -> list[int]:
-    """The processes of the group and, after them, those that read data for them."""
+    """Return the processes of the run, then their loader workers."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -56,7 +56,7 @@ def ray_workers(output: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_group_that_loses_a_process_ends_as_one_process_does(dots, alone, tmp_path, start, monkeypatch):
+def test_a_run_that_loses_a_process_matches_one_process(dots, alone, tmp_path, start, monkeypatch):
     output = tmp_path / "run"
     monkeypatch.setenv("ZERO123_TEST", str(output))
     words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, *LOCAL, "trainer=zero2"]
@@ -77,7 +77,7 @@ def test_a_group_that_loses_a_process_ends_as_one_process_does(dots, alone, tmp_
 
 @pytest.mark.slow
 def test_a_signal_to_the_command_saves_the_state_and_the_same_command_continues(dots, tmp_path, start):
-    output, passes = tmp_path / "run", "data.batch_size=1"  # four: a step takes longer than the news travels
+    output, passes = tmp_path / "run", "data.batch_size=1"  # four passes, so that a step takes longer than a message
     alone = one_process(dots, tmp_path / "alone", passes)
     words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, *LOCAL, "trainer=ddp", passes]
     words += ["trainer.checkpoint_every=1000"]
@@ -106,7 +106,7 @@ def test_a_signal_to_the_command_saves_the_state_and_the_same_command_continues(
         (["ray.address=127.0.0.1:9", "trainer.devices=2"], "there is no Ray cluster at"),
     ],
 )
-def test_what_a_user_can_mend_is_one_sentence(words, sentence, dots, tmp_path):
+def test_invalid_options_are_refused_with_one_sentence(words, sentence, dots, tmp_path):
     begun = time.monotonic()
     done = command("training.finetune", f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, *words)
     assert done.returncode == 2, done.stderr

@@ -1,4 +1,4 @@
-"""Layouts in which people publish weights, and what they give as a checkpoint that is none."""
+"""Layouts of published weights, and files that users mistake for a checkpoint."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def wrapped_everywhere(state: State) -> State:
 
 
 def wrapped_within(state: State) -> State:
-    """As torch.compile(model.model.diffusion_model) leaves them, in the average too, whose names have no dots."""
+    """Add the prefix of torch.compile(model.model.diffusion_model), also in the average, whose names have no dots."""
     renamed = {name.replace(UNET, UNET + "_orig_mod."): tensor for name, tensor in state.items()}
     return {
         name.replace("model_ema.diffusion_model", "model_ema.diffusion_model_orig_mod"): t
@@ -60,20 +60,20 @@ def test_prefixes_of_wrappers_are_removed(state, tmp_path, rename, kind):
     assert_same(weights(convert(file, tmp_path / "folder")), averaged(state))
 
 
-def test_a_tensor_that_is_there_with_and_without_a_wrapper_is_refused(state, tmp_path):
+def test_a_tensor_with_and_without_a_wrapper_prefix_is_refused(state, tmp_path):
     twice = {**state, f"module.{UNET}out.2.bias": torch.zeros(4)}
     assert f"{UNET}out.2.bias is there twice" in refusal(write_original(tmp_path / "twice.ckpt", twice))
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "cc_projection"])
-def test_a_part_that_was_saved_while_it_was_wrapped(folder, state, part):
+def test_a_part_saved_with_wrapper_prefixes_is_read(folder, state, part):
     file = next((folder / part).glob("*.safetensors"))
     save_file({f"module._orig_mod.{name}": t for name, t in load_file(file).items()}, file, metadata={"format": "pt"})
     assert_same(weights(folder), averaged(state))
 
 
 def transformers_names(state: State, folder: Path, prefix: str) -> State:
-    """The image encoder under the names of transformers, as its own folder has them."""
+    """Return the tensors with the image encoder under the names of transformers."""
     others = {name: tensor for name, tensor in state.items() if not name.startswith(CLIP)}
     vision = load_file(folder / "image_encoder/model.safetensors")
     text = {"text_model.final_layer_norm.bias": torch.zeros(4), "logit_scale": torch.zeros(())}
@@ -82,22 +82,22 @@ def transformers_names(state: State, folder: Path, prefix: str) -> State:
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", "model.", "model.transformer.", ""])
-def test_an_image_encoder_in_the_names_of_transformers(folder, state, tmp_path, prefix):
+def test_image_encoder_under_names_of_transformers_is_read(folder, state, tmp_path, prefix):
     renamed = transformers_names(state, folder, f"cond_stage_model.{prefix}")
     file = write_original(tmp_path / "hf.ckpt", {f"module.{name}": tensor for name, tensor in renamed.items()})
     assert_same(weights(convert(file, tmp_path / "out")), averaged(state))
 
 
-def test_openais_image_encoder_elsewhere_under_the_conditioner(state, tmp_path):
+def test_openais_image_encoder_under_another_prefix_is_read(state, tmp_path):
     moved = {name.replace(CLIP, "cond_stage_model.visual."): tensor for name, tensor in state.items()}
     assert_same(weights(convert(write_original(tmp_path / "a.ckpt", moved), tmp_path / "out")), averaged(state))
 
 
-def test_an_image_encoder_without_some_of_its_queries_is_refused(folder, state, tmp_path):
+def test_image_encoder_with_missing_queries_is_refused(folder, state, tmp_path):
     renamed = transformers_names(state, folder, "cond_stage_model.transformer.")
     del renamed["cond_stage_model.transformer.vision_model.encoder.layers.0.self_attn.q_proj.bias"]
-    said = refusal(write_original(tmp_path / "a.ckpt", renamed))
-    assert "is incomplete" in said and "needs q, k and v" in said
+    message = refusal(write_original(tmp_path / "a.ckpt", renamed))
+    assert "is incomplete" in message and "needs q, k and v" in message
 
 
 # ---- shards
@@ -127,7 +127,7 @@ def each_part(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("pickled", [False, True])
-def test_parts_in_shards(folder, state, tmp_path, pickled):
+def test_parts_in_shards_are_read(folder, state, tmp_path, pickled):
     for file in each_part(folder):
         shard(file, pickled=pickled)
     assert_same(weights(convert(folder, tmp_path / "whole")), averaged(state))
@@ -136,7 +136,7 @@ def test_parts_in_shards(folder, state, tmp_path, pickled):
 
 
 @pytest.mark.parametrize("index", [None, "{}.fp16.safetensors.index.json"])
-def test_shards_in_half_precision_alone(folder, tmp_path, index):
+def test_shards_in_half_precision_only_are_read(folder, tmp_path, index):
     half = {name: t.half().float() for name, t in weights(folder).items() if t.ndim}
     for file in each_part(folder):
         shard(file, ".fp16", index=index and index.format(file.name.split(".")[0]))
@@ -144,7 +144,7 @@ def test_shards_in_half_precision_alone(folder, tmp_path, index):
     assert all(torch.equal(taken[name], half[name]) for name in half)
 
 
-def test_full_precision_is_taken_before_half_and_safetensors_before_pickles(folder, state):
+def test_full_precision_and_safetensors_take_precedence(folder, state):
     for file in each_part(folder):
         stem = file.name.split(".")[0]
         zeros = {name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}
@@ -155,8 +155,8 @@ def test_full_precision_is_taken_before_half_and_safetensors_before_pickles(fold
     assert model.image_encoder.visual_projection.weight.any() and model.cc_projection.projection.weight.any()
 
 
-def test_the_originals_layout_in_shards(state, tmp_path):
-    """As zero_to_fp32.py of DeepSpeed writes it into a folder."""
+def test_the_original_layout_in_shards_is_read(state, tmp_path):
+    """DeepSpeed's zero_to_fp32.py writes such a folder."""
     folder = tmp_path / "consolidated"
     folder.mkdir()
     save_file({f"_forward_module.{name}": t for name, t in state.items()}, folder / "pytorch_model.safetensors")
@@ -178,7 +178,7 @@ def test_the_originals_layout_in_shards(state, tmp_path):
         ),
     ],
 )
-def test_an_index_can_name_files_of_its_own_folder_alone(folder, name, sentence):
+def test_an_index_that_names_files_elsewhere_is_refused(folder, name, sentence):
     index = shard(folder / "unet/diffusion_pytorch_model.safetensors")
     contents = json.loads(index.read_text())
     contents["weight_map"][next(iter(contents["weight_map"]))] = name
@@ -195,7 +195,7 @@ def test_a_damaged_index_is_refused(folder, text):
     assert "is no index of shards, or damaged" in refusal(folder)
 
 
-def test_a_lost_shard_is_refused(folder):
+def test_a_missing_shard_is_refused(folder):
     shard(folder / "unet/diffusion_pytorch_model.safetensors")
     (folder / "unet/diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
     assert "its shard diffusion_pytorch_model-00002-of-00003.safetensors is missing" in refusal(folder)
@@ -213,7 +213,7 @@ def test_a_lost_shard_is_refused(folder):
         "base_model.model.to_q.lora_B.default.weight",
     ],
 )
-def test_an_adapter_is_named_as_such(tmp_path, name):
+def test_adapters_are_refused_by_name(tmp_path, name):
     folder = tmp_path / "lora"
     folder.mkdir()
     save_file({name: torch.ones(2, 2)}, folder / "pytorch_lora_weights.safetensors")
@@ -233,12 +233,12 @@ def a_run(root: Path, folder: Path, model: str | None) -> Path:
 
 @pytest.mark.parametrize("model", ["model", "best"])
 @pytest.mark.parametrize("within", ["", "checkpoints", "checkpoints/00000010", "checkpoints/00000010/state"])
-def test_a_run_is_named_with_its_model(folder, tmp_path, model, within):
+def test_a_run_folder_is_refused_by_naming_its_model(folder, tmp_path, model, within):
     run = a_run(tmp_path, folder, model)
     assert str(run / model) in refusal(run / within, tmp_path / "out")
 
 
-def test_the_model_of_a_run_is_read_and_a_run_without_one_says_so(folder, state, tmp_path):
+def test_a_run_without_a_model_is_refused(folder, state, tmp_path):
     run = a_run(tmp_path, folder, "model")
     assert_same(weights(convert(run / "model", tmp_path / "out")), averaged(state))
     shutil.rmtree(run / "model")
@@ -250,7 +250,7 @@ def test_the_model_of_a_run_is_read_and_a_run_without_one_says_so(folder, state,
 
 
 @pytest.mark.parametrize("files", [["latest", "global_step5/mp_rank_00_model_states.pt"], ["zero_to_fp32.py"]])
-def test_a_training_state_of_deepspeed_is_named_as_such(tmp_path, files):
+def test_training_states_of_deepspeed_are_refused_by_name(tmp_path, files):
     folder = tmp_path / "state"
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -258,17 +258,17 @@ def test_a_training_state_of_deepspeed_is_named_as_such(tmp_path, files):
     assert "DeepSpeed" in refusal(folder) and "<run>/model" in refusal(folder)
 
 
-def test_a_training_state_that_was_copied_elsewhere_is_named_as_such(tmp_path):
+def test_copied_training_states_are_refused_by_name(tmp_path):
     file = write_original(tmp_path / "last.ckpt", {"model.unet.conv_in.weight": torch.ones(1)})
     assert "training state of training.finetune; give <run>/model" in refusal(file)
 
 
-def test_a_part_instead_of_the_whole_is_named_as_such(folder, tmp_path):
+def test_a_single_part_is_refused_by_name(folder, tmp_path):
     assert f"give the folder around it, {folder}" in refusal(folder / "unet", tmp_path / "out")
     assert "is the U-Net alone" in refusal(folder / "unet/diffusion_pytorch_model.safetensors", tmp_path / "out")
 
 
-def test_a_folder_of_files_asks_for_one_of_them(source):
+def test_a_folder_of_several_files_requires_a_name(source):
     assert f"name one of its files, as {source}" in refusal(source.parent, source.parent.parent / "out")
 
 
@@ -276,7 +276,7 @@ def test_a_folder_of_files_asks_for_one_of_them(source):
 
 
 @pytest.mark.parametrize("pose_vector", PoseVector)
-def test_the_note_of_a_file_that_we_wrote_suffices(source, tmp_path, pose_vector):
+def test_pose_vector_recorded_in_a_file_is_used(source, tmp_path, pose_vector):
     stable = source.rename(tmp_path / "stable_zero123.ckpt")
     with pytest.raises(UserError, match="pose_vector=stable_zero123"):
         load_posed(stable)

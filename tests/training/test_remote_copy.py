@@ -1,4 +1,4 @@
-"""A run whose machine is lost continues on another from its mirror; a real S3 endpoint on loopback."""
+"""A run resumes from its mirror on another machine; the mirror is an S3 endpoint on the loopback interface."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_on_another_machine_continues_and_ends_as_on_one(bucket, dots, tmp_path):
+def test_a_run_resumed_from_its_mirror_equals_an_uninterrupted_one(bucket, dots, tmp_path):
     words = ["training.finetune", f"data.path={dots}", *SMALL, f"mirror={bucket}/run", "trainer.log_every=1"]
     outputs = [tmp_path / name / "run" for name in ("first", "second", "whole")]
     begun = command(*words, f"output={outputs[0]}", "trainer.max_steps=12", "artifacts=all")
@@ -51,7 +51,7 @@ def test_a_run_on_another_machine_continues_and_ends_as_on_one(bucket, dots, tmp
     )
 
 
-def test_what_was_not_uploaded_to_its_end_does_not_exist(bucket, folder, tmp_path):
+def test_incomplete_uploads_are_ignored(bucket, folder, tmp_path):
     upload(folder, f"{bucket}/half/checkpoints/00000005")
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
     fs.pipe_file("runs/half/checkpoints/00000010/state/weights", b"123")  # killed here: its list was never written
@@ -64,7 +64,7 @@ def test_what_was_not_uploaded_to_its_end_does_not_exist(bucket, folder, tmp_pat
     assert (tmp_path / "run/metrics.csv").read_text() == "mine", "what is newer here stays"
 
 
-def test_an_upload_replaces_what_was_there(bucket, folder, tmp_path):
+def test_an_upload_replaces_an_earlier_copy(bucket, folder, tmp_path):
     upload(folder, f"{bucket}/best")
     (folder / "saved.json").unlink()
     (folder / "state/weights").write_bytes(b"1")
@@ -84,7 +84,7 @@ def test_an_upload_replaces_what_was_there(bucket, folder, tmp_path):
         ({"/etc/outside": 5}, "json: /etc/outside "),
     ],
 )
-def test_a_store_that_says_something_else_is_not_believed(listed, sentence, bucket, folder, tmp_path):
+def test_listings_of_missing_or_outside_files_are_refused(listed, sentence, bucket, folder, tmp_path):
     upload(folder, f"{bucket}/odd")
     fsspec.filesystem("s3", skip_instance_cache=True).pipe_file("runs/odd.json", json.dumps(listed).encode())
     with pytest.raises(UserError, match=sentence):
@@ -92,6 +92,6 @@ def test_a_store_that_says_something_else_is_not_believed(listed, sentence, buck
     assert not (tmp_path / "in/got").exists()
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(bucket, tmp_path):
+def test_a_missing_bucket_is_refused(bucket, tmp_path):
     with pytest.raises(UserError, match="see that the bucket exists"):
         upload(tmp_path, "s3://nobodys/run")

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)} (slurm-wlm and munge)"),
     pytest.mark.skipif(os.geteuid() != 0, reason="munged and slurmd take their jobs' users from root alone"),
 ]
-# Two "nodes" of one name in /etc/hosts: the first is where the processes meet.
+# Two nodes, both this machine in /etc/hosts; the first is the rendezvous.
 CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -66,7 +66,7 @@ class Slurm:
         log = f"--output={self.root}/%j.out"
         return self("sbatch", *shape, log, *options, "jobs/train-slurm.sh", *words).strip()
 
-    def said(self, job: str) -> str:
+    def output_of(self, job: str) -> str:
         log = self.root / f"{job}.out"
         return log.read_text() if log.exists() else ""
 
@@ -79,7 +79,7 @@ class Slurm:
     def until(self, job: str, condition):
         deadline = time.monotonic() + 300
         while not (found := condition()):
-            assert time.monotonic() < deadline, self.said(job)
+            assert time.monotonic() < deadline, self.output_of(job)
             time.sleep(0.2)
         return found
 
@@ -145,28 +145,28 @@ def alone(dots, tmp_path_factory) -> Path:
     return one_process(dots, tmp_path_factory.mktemp("alone") / "run")
 
 
-def test_two_nodes_told_to_stop_save_their_state_and_the_same_line_ends_as_one_process(slurm, dots, tmp_path):
-    output, passes = tmp_path / "run", "data.batch_size=1"  # four of them: a step that takes a while
+def test_two_slurm_nodes_stop_resume_and_match_one_process(slurm, dots, tmp_path):
+    output, passes = tmp_path / "run", "data.batch_size=1"  # four passes, so that a step takes longer
     alone = one_process(dots, tmp_path / "alone", passes)
     words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, "data.workers=1", passes]
     words += ["trainer.checkpoint_every=1000"]
     stopped = slurm.submit(*words, options=("--no-requeue",))
-    slurm.until(stopped, lambda: "step 1/10" in slurm.said(stopped))
+    slurm.until(stopped, lambda: "step 1/10" in slurm.output_of(stopped))
     slurm("scancel", "--signal=TERM", stopped)
-    assert slurm.wait(stopped, "FAILED")["ExitCode"] == "130:0", slurm.said(stopped)
-    assert "stopped; the same command continues" in slurm.said(stopped)
-    assert "Traceback" not in slurm.said(stopped)
+    assert slurm.wait(stopped, "FAILED")["ExitCode"] == "130:0", slurm.output_of(stopped)
+    assert "stopped; the same command continues" in slurm.output_of(stopped)
+    assert "Traceback" not in slurm.output_of(stopped)
     (saved,) = (output / "checkpoints").iterdir()
     assert 1 <= int(saved.name) < 10
     again = slurm.submit(*words, options=("--no-requeue",))
     slurm.wait(again, "COMPLETED")
-    assert f"step {int(saved.name) + 1}/10" in slurm.said(again) and "step 1/" not in slurm.said(again)
-    assert slurm.said(again).count("step 10/10") == 1, "one process speaks for all"
+    assert f"step {int(saved.name) + 1}/10" in slurm.output_of(again) and "step 1/" not in slurm.output_of(again)
+    assert slurm.output_of(again).count("step 10/10") == 1, "one process speaks for all"
     assert (output / "checkpoints/00000010/state/checkpoint").is_dir(), "ZeRO-2 is what +cluster=slurm asks for"
     assert_same(output, alone)
 
 
-def test_ddp(slurm, dots, alone, tmp_path):
+def test_ddp_on_two_slurm_nodes_matches_one_process(slurm, dots, alone, tmp_path):
     words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, "data.workers=1", "trainer=ddp"]
     job = slurm.submit(*words)
     slurm.wait(job, "COMPLETED")
@@ -174,7 +174,7 @@ def test_ddp(slurm, dots, alone, tmp_path):
     assert_same(tmp_path / "run", alone)
 
 
-def test_a_run_whose_time_is_up_goes_back_to_the_queue_and_continues(slurm, dots, tmp_path):
+def test_a_run_at_its_time_limit_is_requeued_and_resumes(slurm, dots, tmp_path):
     output = tmp_path / "run"
     words = [f"data.path={dots}", f"output={output}", *SMALL, *GLOBAL, "data.workers=1", "trainer.validate_every=0"]
     words += ["trainer.checkpoint_every=100000", "trainer.max_steps=100000"]
@@ -182,8 +182,8 @@ def test_a_run_whose_time_is_up_goes_back_to_the_queue_and_continues(slurm, dots
     job = slurm.submit(*words, options=("--time=2", "--signal=TERM@20"))
     slurm.until(job, lambda: slurm.job(job)["Restarts"] == "1")
     (saved,) = (output / "checkpoints").iterdir()
-    assert "stopped; the same command continues" in slurm.said(job) and len(losses(output)) == int(saved.name)
-    slurm.until(job, lambda: f"step {int(saved.name) + 2}/" in slurm.said(job))
+    assert "stopped; the same command continues" in slurm.output_of(job) and len(losses(output)) == int(saved.name)
+    slurm.until(job, lambda: f"step {int(saved.name) + 2}/" in slurm.output_of(job))
     slurm("scancel", job)
     slurm.wait(job, "CANCELLED")
     slurm.until(job, lambda: len(list((output / "checkpoints").glob("0*[0-9]"))) == 2)

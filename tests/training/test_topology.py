@@ -9,13 +9,13 @@ CPU = TrainerConfig(accelerator="cpu")
 
 
 @pytest.fixture(autouse=True)
-def nobody_started_us(monkeypatch):
+def no_launcher(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
-    ("whole", "most", "devices", "size", "passes"),
+    ("total_pairs", "max_pairs", "devices", "size", "passes"),
     [
         (1536, 192, 8, 192, 1),  # the paper's
         (1536, 192, 64, 24, 1),
@@ -25,26 +25,26 @@ def nobody_started_us(monkeypatch):
         (16, 16, 2, 8, 1),
     ],
 )
-def test_a_global_batch_is_kept_whatever_the_devices(whole, most, devices, size, passes):
-    assert plan_batches(whole, most, devices) == BatchPlan(size, passes)
-    assert size * passes * devices == whole
+def test_global_batch_is_independent_of_the_devices(total_pairs, max_pairs, devices, size, passes):
+    assert plan_batches(total_pairs, max_pairs, devices) == BatchPlan(size, passes)
+    assert size * passes * devices == total_pairs
 
 
-def test_a_global_batch_that_devices_cannot_share_is_refused_with_one_that_they_can():
+def test_an_indivisible_global_batch_is_refused_with_a_divisible_one():
     with pytest.raises(UserError, match="^data.global_batch=1536: .*1533$"):
         plan_batches(1536, 32, 7)
     with pytest.raises(UserError, match="^data.global_batch=1: .*8$"):
         plan_batches(1, 32, 8)
 
 
-def test_the_starter_says_how_many_there_are(monkeypatch):
+def test_topology_is_read_from_the_launcher(monkeypatch):
     assert topology(CPU) == Topology(1, 1, gpu=False)
     assert topology(TrainerConfig(accelerator="cpu", devices=3, num_nodes=2)) == Topology(2, 3, gpu=False)
     monkeypatch.setenv("SLURM_NTASKS", "6")
     monkeypatch.setenv("SLURM_NNODES", "3")
     monkeypatch.setenv("SLURM_PROCID", "5")
     assert topology(CPU) == Topology(3, 2, gpu=False) and not is_rank_zero()
-    monkeypatch.setenv("WORLD_SIZE", "16")  # torchrun within Slurm has the last word
+    monkeypatch.setenv("WORLD_SIZE", "16")  # torchrun's variables take precedence over Slurm's
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "0")
     assert topology(CPU) == Topology(2, 8, gpu=False) and is_rank_zero()
@@ -58,7 +58,7 @@ def test_a_shell_inside_a_slurm_job_is_one_process(monkeypatch):
     assert topology(CPU) == Topology(1, 1, gpu=False)
 
 
-def test_what_auto_means():
+def test_strategy_auto_depends_on_devices():
     assert resolve_strategy(Strategy.auto, Topology(1, 1, gpu=True)) is Strategy.single
     assert resolve_strategy(Strategy.auto, Topology(1, 8, gpu=True)) is Strategy.zero2
     assert resolve_strategy(Strategy.auto, Topology(2, 1, gpu=True)) is Strategy.zero2

@@ -17,8 +17,8 @@ from training.model.untrusted_file import read_weights
 UNET, CLIP = "model.diffusion_model.", "cond_stage_model.model.visual."
 
 
-def test_what_lightning_keeps_beside_the_weights_is_not_read(state, tmp_path, monkeypatch):
-    """Lightning 1.4's checkpoints: a class as a key, scalars of numpy in schedulers, optimiser states."""
+def test_other_objects_in_lightning_checkpoints_are_ignored(state, tmp_path, monkeypatch):
+    """Checkpoints of Lightning 1.4 hold a class as a key, numpy scalars in schedulers, and optimiser states."""
     name = "pytorch_lightning.callbacks.model_checkpoint"
     module = types.ModuleType(name)
     module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": name})
@@ -101,10 +101,10 @@ def repeated(path: Path) -> None:
         (lambda path: torch.save({}, path), "is incomplete: its tensor input_blocks.0.0.weight is missing"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(source, damage, sentence):
+def test_files_that_are_not_checkpoints_are_refused(source, damage, sentence):
     damage(source)
-    said = refusal(source)
-    assert said.startswith(str(source)) and sentence in said
+    message = refusal(source)
+    assert message.startswith(str(source)) and sentence in message
 
 
 @pytest.mark.parametrize(
@@ -133,21 +133,21 @@ def test_missing_unknown_and_misshapen_tensors_are_refused(state, tmp_path, chan
 
 
 def test_names_that_claim_a_huge_model_take_no_memory(state, tmp_path):
-    """Layers of 16 GB each in a file of some megabytes, the weights of which are then missing."""
+    """Names claim layers of 16 GB each in a file of some megabytes; their weights are then missing."""
     change = {f"{CLIP}conv1.weight": torch.zeros(1 << 14, 3, 1, 1), f"{CLIP}positional_embedding": torch.zeros(5, 1)}
     change |= {f"{CLIP}transformer.resblocks.{i}.ln_1.weight": torch.zeros(1) for i in range(1, 100)}
     change |= {f"{CLIP}transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(1 << 18, 1)}
-    said = refusal(write_original(tmp_path / "huge.ckpt", state | change))
-    assert "has the shape" in said or "is missing" in said
+    message = refusal(write_original(tmp_path / "huge.ckpt", state | change))
+    assert "has the shape" in message or "is missing" in message
 
 
-def test_notes_and_names_are_looked_at_before_they_are_used(state, tmp_path):
+def test_notes_and_names_are_validated(state, tmp_path):
     assert "'foo' is not a valid PoseVector" in refusal(write_original(tmp_path / "a.ckpt", state, pose_vector="foo"))
     torch.save({"state_dict": {1: torch.zeros(1)}}, tmp_path / "b.ckpt")
     assert "1 is not a name of a tensor" in refusal(tmp_path / "b.ckpt")
 
 
-def test_there_is_no_such_source(tmp_path):
+def test_a_missing_source_is_refused(tmp_path):
     assert refusal(tmp_path / "nowhere").startswith(f"there is no folder {tmp_path}/nowhere/unet and no file")
 
 

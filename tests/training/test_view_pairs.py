@@ -29,14 +29,14 @@ def pairs_of(root, resolution=32, pairs=2, epochs=1, seed=0, **options) -> list:
 # ---- which pairs
 
 
-def test_pairs_are_two_different_views():
+def test_pairs_have_two_different_views():
     counts = Counter(choose_pairs(np.random.default_rng(0), views=3, pairs=6000))
     assert set(counts) == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
     assert all(850 < count < 1150 for count in counts.values()), "every couple is as likely as another"
     assert choose_pairs(np.random.default_rng(7), 12, 20) == choose_pairs(np.random.default_rng(7), 12, 20)
 
 
-def test_a_stream_replays_and_every_epoch_is_another(dots):
+def test_a_stream_repeats_with_its_seed_and_epochs_differ(dots):
     first = [key(pair) for pair in pairs_of(dots, epochs=2)]
     assert first == [key(pair) for pair in pairs_of(dots, epochs=2)]
     assert len(first) == 2 * 12 * 2
@@ -44,8 +44,8 @@ def test_a_stream_replays_and_every_epoch_is_another(dots):
     assert first != [key(pair) for pair in pairs_of(dots, epochs=2, seed=1)]
 
 
-def test_pictures_and_pose_belong_together(tmp_path):
-    """Each pair's two pictures are found among the views by their pixels, its pose follows from their cameras."""
+def test_pose_of_a_pair_matches_its_images(tmp_path):
+    """The two images of a pair are identified among the views by their pixels; the pose follows from their cameras."""
     write_dots(tmp_path, objects=3, views=5)
     for pair in pairs_of(tmp_path):
         found = []
@@ -62,7 +62,7 @@ def test_pictures_and_pose_belong_together(tmp_path):
         assert pair["pose"].tolist() == pytest.approx(found[0].tolist(), abs=1e-6)
 
 
-def test_a_batch_holds_the_pictures_as_bytes_and_the_device_makes_floats_of_them(dots):
+def test_batches_hold_bytes_that_the_model_converts_to_floats(dots):
     pairs = pairs_of(dots)[:5]
     batch = collate(pairs)
     assert batch["condition"].shape == (5, 3, 32, 32) and batch["condition"].dtype is torch.uint8
@@ -79,21 +79,21 @@ def markers(*names) -> list[ShardManifest]:
     return [ShardManifest("views-000000", 0, "", tuple(ObjectRecord(name, "ok") for name in names))]
 
 
-def test_split_is_by_hash_not_by_place():
+def test_split_depends_on_the_hash_only():
     names = [f"object-{i}" for i in range(2000)]
     halves = split(markers(*names), 0.1)
     held = set(halves.validation[0].uids)
     assert 150 < len(held) < 250
     assert held.isdisjoint(halves.training[0].uids) and len(held) + len(halves.training[0].uids) == 2000
-    # The same objects in another order, in other shards, next to others, are on the same side.
+    # An object stays in its set when the order, its shard or the other objects change.
     some = names[500:100:-1]
     two = [replace(markers(*some[:150])[0], name="a"), replace(markers(*some[150:])[0], name="b")]
     assert {uid for shard in split(two, 0.1).validation for uid in shard.uids} == held & set(some)
-    # A larger share keeps what a smaller one held out.
+    # A larger fraction keeps the validation objects of a smaller one.
     assert held < set(split(markers(*names), 0.3).validation[0].uids)
 
 
-def test_split_of_few_objects_leaves_no_side_empty():
+def test_split_of_few_objects_leaves_no_set_empty():
     for fraction in (0.01, 0.99):
         halves = split(markers("a", "b"), fraction)
         assert [len(halves.training[0].uids), len(halves.validation[0].uids)] == [1, 1]
@@ -101,7 +101,7 @@ def test_split_of_few_objects_leaves_no_side_empty():
     assert split(markers("a"), 0.0).training[0].uids == ("a",)
 
 
-def test_split_takes_only_objects_that_were_rendered():
+def test_split_contains_only_rendered_objects():
     marker = ShardManifest(
         "views-000000",
         0,
@@ -116,12 +116,12 @@ def test_split_takes_only_objects_that_were_rendered():
     ("names", "fraction", "sentence"),
     [((), 0.1, "data.path"), (("a",), 0.1, "data.validation_fraction=0.1"), (("a", "b"), 1.0, "fraction=1.0")],
 )
-def test_split_refuses(names, fraction, sentence):
+def test_invalid_splits_are_refused(names, fraction, sentence):
     with pytest.raises(UserError, match=sentence):
         split(markers(*names), fraction)
 
 
-def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
+def test_split_excludes_verdicts_and_duplicates():
     records = [
         ObjectRecord("a", "ok", mesh="1"),
         ObjectRecord("b", "ok", verdicts=("flat", "plain"), mesh="2"),
@@ -153,7 +153,7 @@ def test_split_leaves_out_what_has_a_verdict_and_what_is_there_twice():
 
 @pytest.mark.parametrize("sizes", [[5], [3, 1, 4], [1] * 9, [2, 7]])
 @pytest.mark.parametrize("consumers", [1, 2, 4])
-def test_shares_cover_everything_exactly_once(sizes, consumers):
+def test_shares_cover_every_object_once(sizes, consumers):
     shards = [Shard(f"s{i}", tuple(f"{i}-{j}" for j in range(n))) for i, n in enumerate(sizes)]
     shares = [share(shards, k, consumers) for k in range(consumers)]
     seen = Counter((shard.name, uid) for part in shares for shard in part for uid in shard.uids)
@@ -163,16 +163,16 @@ def test_shares_cover_everything_exactly_once(sizes, consumers):
 
 @pytest.mark.parametrize(("objects", "per_shard"), [(12, 4), (12, 12), (5, 5)])
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 4), (2, 2)])
-def test_ranks_and_workers_deal_an_epoch_exactly_once(tmp_path, objects, per_shard, ranks, workers):
+def test_ranks_and_workers_read_every_pair_of_an_epoch_once(tmp_path, objects, per_shard, ranks, workers):
     write_dots(tmp_path, objects, per_shard)
     shards, options = shards_of(tmp_path), config(tmp_path, workers=workers)
     expected = Counter(key(pair) for pair in pairs_of(tmp_path, pairs=2))
-    dealt: Counter = Counter()
+    read_pairs: Counter = Counter()
     for rank in range(ranks):
         pairs = PairStream(options, shards, 32, 0, 2, epochs=1, rank=rank, ranks=ranks)
         loader = torch.utils.data.DataLoader(pairs, batch_size=None, num_workers=workers)
-        dealt.update(key(pair) for pair in loader)
-    assert dealt == expected
+        read_pairs.update(key(pair) for pair in loader)
+    assert read_pairs == expected
 
 
 def test_more_workers_than_objects_do_not_hang(tmp_path):
@@ -185,7 +185,7 @@ def test_more_workers_than_objects_do_not_hang(tmp_path):
 
 
 def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[StreamState]]:
-    """So many batches of a rank, and where it is after each."""
+    """Return a number of batches of a rank, and the stream state after each."""
     keys, places = [], [loader.dataset.stream_state]
     for batch in islice(loader, batches):
         keys.append(key(batch))
@@ -194,9 +194,9 @@ def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[Strea
 
 
 @pytest.fixture(scope="module")
-def torn(tmp_path_factory) -> tuple[DataConfig, tuple[Shard, ...]]:
+def damaged_shards(tmp_path_factory) -> tuple[DataConfig, tuple[Shard, ...]]:
     """Thirteen objects in four shards; of one shard the tar is gone, of another two objects are damaged."""
-    root = tmp_path_factory.mktemp("torn")
+    root = tmp_path_factory.mktemp("damaged_shards")
     write_dots(root, objects=9, per_shard=3)
     (root / "views-000001.tar").unlink()
     samples = [(f"half-{i}", sample_of_dots(i) | ({"cameras.npy": b""} if i < 2 else {})) for i in range(4)]
@@ -205,8 +205,8 @@ def torn(tmp_path_factory) -> tuple[DataConfig, tuple[Shard, ...]]:
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_a_continued_stream_goes_on_where_the_first_stopped_whatever_was_dropped(torn, workers):
-    options, shards = replace(torn[0], workers=workers), torn[1]
+def test_a_resumed_stream_continues_exactly_despite_dropped_objects(damaged_shards, workers):
+    options, shards = replace(damaged_shards[0], workers=workers), damaged_shards[1]
     whole, places = walk(training_batches(options, shards, 32, 0), 40)
     assert len(set(whole)) == 40
     for done in (1, 5, 12, 25):
@@ -217,7 +217,7 @@ def test_a_continued_stream_goes_on_where_the_first_stopped_whatever_was_dropped
         assert there == places[done : done + 11]
 
 
-def test_no_shard_is_read_only_to_be_passed_over(dots, monkeypatch):
+def test_resuming_reads_no_shard_that_is_already_used(dots, monkeypatch):
     opened = []
     monkeypatch.setattr(
         "training.data.pair_stream.read_samples", lambda root, name: opened.append(name) or read_samples(root, name)
@@ -229,22 +229,22 @@ def test_no_shard_is_read_only_to_be_passed_over(dots, monkeypatch):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_the_batches_of_a_run_are_the_same_on_any_number_of_ranks(dots, torn, damaged):
-    options, shards = torn if damaged else (config(dots), shards_of(dots))
+def test_the_batches_of_a_run_are_the_same_on_any_number_of_ranks(dots, damaged_shards, damaged):
+    options, shards = damaged_shards if damaged else (config(dots), shards_of(dots))
     whole, places = walk(training_batches(replace(options, workers=4), shards, 32, 0), 24)
     for ranks, workers in ((2, 2), (4, 0), (4, 1)):
         some = replace(options, workers=workers)
         loaders = [training_batches(some, shards, 32, 0, StreamState(), rank, ranks) for rank in range(ranks)]
         parts = [walk(loader, 24 // ranks, rank, ranks) for rank, loader in enumerate(loaders)]
         assert [batch for step in zip(*(keys for keys, _ in parts), strict=True) for batch in step] == whole
-        # What each rank knows joins to the position of the run, from which another number of ranks goes on.
+        # The merged states of the ranks are the state of the run, from which another number of ranks resumes.
         together = merged(there[12 // ranks] for _, there in parts)
         assert together == places[12]
         one = walk(training_batches(replace(options, workers=4), shards, 32, 0, together), 12)[0]
         assert one == whole[12:]
 
 
-def test_with_another_number_of_readers_a_run_goes_on_near_where_it_was():
+def test_another_number_of_readers_shares_the_used_slots():
     assert StreamState(10, (7, 5, 9)).among(3, 1) == StreamState(10, (7, 5, 9))
     assert StreamState(10, (7, 5, 9)).among(2, 2) == StreamState(10, (10, 11))
     assert StreamState(9, (7, 5)).among(4, 2) == StreamState(8, (3, 3, 3, 3)), "ranks step together"
@@ -290,70 +290,70 @@ def test_a_damaged_sample_is_dropped_counted_and_named(tmp_path, entries, caplog
     with_damage(tmp_path, **entries)
     pairs = PairStream(config(tmp_path), shards_of(tmp_path), 32, 0, 2, epochs=3)
     with caplog.at_level(logging.WARNING):
-        dealt = list(pairs)
-    assert len(dealt) == 3 * 2 * 4
-    assert all(pair["condition"].min() < pair["condition"].max() for pair in dealt), "no picture is invented"
+        read_pairs = list(pairs)
+    assert len(read_pairs) == 3 * 2 * 4
+    assert all(pair["condition"].min() < pair["condition"].max() for pair in read_pairs), "no picture is invented"
     assert pairs.dropped == 1
     assert [record.message.split(":")[0] for record in caplog.records] == ["dropped bad"]
 
 
-def test_drops_in_workers_are_counted_once(torn):
-    loader = training_batches(replace(torn[0], workers=3), torn[1], 32, 0)
-    assert len(list(islice(loader, 60))) == 60  # many epochs, in which every reader meets every object
+def test_drops_in_workers_are_counted_once(damaged_shards):
+    loader = training_batches(replace(damaged_shards[0], workers=3), damaged_shards[1], 32, 0)
+    assert len(list(islice(loader, 60))) == 60  # many epochs, in which every reader reads every object
     assert loader.dataset.dropped == 5
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_too_much_damage_ends_the_run_in_one_sentence(torn, workers):
-    loader = training_batches(replace(torn[0], workers=workers, max_bad_rate=0.3), torn[1], 32, 0)
+def test_too_many_unreadable_objects_end_the_run(damaged_shards, workers):
+    loader = training_batches(replace(damaged_shards[0], workers=workers, max_bad_rate=0.3), damaged_shards[1], 32, 0)
     with pytest.raises(UserError) as caught:
         list(islice(loader, 60))
     sentence = str(caught.value)
     assert len(sentence.splitlines()) == 1
-    # A reader may have met the fifth before the fourth of another is heard of.
+    # A reader may drop a fifth object before the fourth of another reader is counted.
     counted = ("4", "5") if workers else ("4",)
     assert sentence.startswith(tuple(f"data.max_bad_rate=0.3: {n} of 13 training objects" for n in counted))
-    assert str(torn[0].path) in sentence and "render" in sentence
+    assert str(damaged_shards[0].path) in sentence and "render" in sentence
 
 
-def test_a_rate_lies_between_0_and_1():
+def test_max_bad_rate_must_be_between_0_and_1():
     with pytest.raises(UserError, match="^data.max_bad_rate=2.0: "):
         DataConfig(path="x", max_bad_rate=2.0)
 
 
-def test_a_rank_judges_by_the_objects_that_it_has_met(torn):
-    """Half of what one of four ranks reads in its first epoch is damaged: a third of all is not needed to say so."""
-    options = replace(torn[0], max_bad_rate=0.3)
+def test_a_rank_counts_only_objects_that_it_tried_to_read(damaged_shards):
+    """Half of the objects that one of four ranks reads first are damaged, fewer than 0.3 of all objects."""
+    options = replace(damaged_shards[0], max_bad_rate=0.3)
     ends = 0
     for rank in range(4):
         try:
-            list(islice(PairStream(options, torn[1], 32, 0, 1, rank=rank, ranks=4), 3))
+            list(islice(PairStream(options, damaged_shards[1], 32, 0, 1, rank=rank, ranks=4), 3))
         except UserError:
             ends += 1
     assert 1 <= ends < 4
 
 
-def test_a_reader_of_nothing_but_damage_waits_for_another_share(tmp_path):
-    """One shard, as many readers as objects: each reads one object in an epoch, one of them a damaged one."""
+def test_a_reader_with_only_unreadable_objects_continues_in_the_next_epoch(tmp_path):
+    """With as many readers as objects each reads one object per epoch, one of them the damaged one."""
     with_damage(tmp_path, **{"cameras.npy": b"no array"})
     loader = training_batches(config(tmp_path, workers=5, max_bad_rate=0.2), shards_of(tmp_path), 32, 0)
     assert len(list(islice(loader, 20))) == 20 and loader.dataset.dropped == 1
 
 
-def test_a_cut_off_shard_loses_only_its_end(tmp_path, caplog):
+def test_a_truncated_shard_loses_only_its_end(tmp_path, caplog):
     write_dots(tmp_path, objects=8)
     path = tmp_path / "views-000001.tar"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     pairs = PairStream(config(tmp_path, max_bad_rate=1.0), shards_of(tmp_path), 32, 0, 1, epochs=1)
-    dealt = len(list(pairs))
-    assert 4 <= dealt < 8 and pairs.dropped == 8 - dealt
+    read_pairs = len(list(pairs))
+    assert 4 <= read_pairs < 8 and pairs.dropped == 8 - read_pairs
     assert "dropped dots-007: 'dots-007' is missing from its shard" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("objects", "bad", "rate", "ends"), [(1, 1, 0.05, False), (1, 1, 0.0, True), (9, 1, 0.1, False), (9, 2, 0.1, True)]
 )
-def test_held_out_objects_are_bounded_by_the_rate_rounded_up(tmp_path, objects, bad, rate, ends, caplog):
+def test_unreadable_validation_objects_are_limited_by_the_rate_rounded_up(tmp_path, objects, bad, rate, ends, caplog):
     samples = [(f"o{i}", sample_of_dots(i) | ({"cameras.npy": b""} if i < bad else {})) for i in range(objects)]
     write_shard(str(tmp_path), "views-000000", samples, [ObjectRecord(uid, "ok") for uid, _ in samples])
     options = config(tmp_path, max_bad_rate=rate, validation_pairs=2)
@@ -376,14 +376,14 @@ def test_data_without_one_readable_object_is_refused(tmp_path, workers):
 
 
 def test_only_the_chosen_views_are_decoded(tmp_path):
-    # All but two views of the object are damaged, and the pairs that avoid them go through.
+    # All but two views of the object are damaged; pairs of these two are read.
     sample = sample_of_dots(0, views=4)
     sample["002.webp"] = sample["003.webp"] = b"no picture"
     write_shard(str(tmp_path), "views-000000", [("a", sample)], [ObjectRecord("a", "ok")])
     good = {decode(sample[f"00{i}.webp"], 32).tobytes() for i in range(2)}
-    dealt = pairs_of(tmp_path, pairs=60)
-    assert 0 < len(dealt) < 30
-    assert all({pair["condition"].tobytes(), pair["target"].tobytes()} == good for pair in dealt)
+    read_pairs = pairs_of(tmp_path, pairs=60)
+    assert 0 < len(read_pairs) < 30
+    assert all({pair["condition"].tobytes(), pair["target"].tobytes()} == good for pair in read_pairs)
 
 
 # ---- pictures
@@ -391,17 +391,17 @@ def test_only_the_chosen_views_are_decoded(tmp_path):
 PIXELS = Image.fromarray(np.array([[[255, 0, 0, 0], [50, 100, 150, 51], [25, 50, 75, 255]]], dtype=np.uint8))
 
 
-def test_white_composite_by_hand():
+def test_composite_matches_hand_computed_pixels():
     expected = [[255, 255, 255], [214, 224, 234], [25, 50, 75]]  # 50·51/255 + 204, …
     assert np.asarray(on_white(PIXELS, Background.composite))[0].tolist() == expected
 
 
-def test_the_originals_white_keeps_straight_colours():
+def test_original_background_keeps_straight_colours():
     expected = [[255, 255, 255], [50, 100, 150], [25, 50, 75]]
     assert np.asarray(on_white(PIXELS, Background.original))[0].tolist() == expected
 
 
-def test_every_colour_of_every_opacity_is_rounded_to_the_nearest():
+def test_composite_rounds_every_colour_and_opacity_to_nearest():
     colour, alpha = (grid.astype(np.uint8) for grid in np.mgrid[:256, :256])
     seen = np.asarray(
         on_white(Image.fromarray(np.stack([colour, colour, colour, alpha], axis=2)), Background.composite)
@@ -410,7 +410,7 @@ def test_every_colour_of_every_opacity_is_rounded_to_the_nearest():
     assert np.array_equal(seen[..., 1], np.round(exact))
 
 
-def test_a_wholly_transparent_view_is_white():
+def test_a_transparent_view_is_white():
     assert np.asarray(on_white(Image.new("RGBA", (3, 3)), Background.composite)).min() == 255
 
 
@@ -425,6 +425,6 @@ def test_decoding_composites_exactly_and_resizes_smoothly():
     assert small.shape == (8, 8, 3) and np.abs(small[:, 1:-1].astype(int) - 128).max() <= 8  # grey, not aliased
 
 
-def test_the_contract_names_views_and_cameras(dots):
+def test_samples_have_the_documented_files(dots):
     uid, sample = next(read_samples(dots, "views-000000"))
     assert uid == "dots-000" and json.loads(sample["meta.json"]) == {}

@@ -1,4 +1,4 @@
-"""Loader workers as real processes: little shared memory, a worker that dies, the end of a run."""
+"""Loader workers as real processes: little shared memory, a dying worker, the end of a run."""
 
 import os
 import signal
@@ -38,8 +38,8 @@ except UserError as error:
 """
 
 
-def test_batches_need_no_shared_memory_file_system(tmp_path):
-    """Four batches of 3 MB each, kept at once, where /dev/shm has 2 MB; with 64 KB not even locks find room."""
+def test_batches_do_not_need_dev_shm(tmp_path):
+    """Four batches of 3 MB each are kept while /dev/shm has 2 MB; 64 KB are too few even for locks."""
     mount = "mount -t tmpfs -o size=2m none /dev/shm"
     if os.geteuid() or subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("needs the right to mount a small /dev/shm of its own")
@@ -86,7 +86,7 @@ def test_a_run_whose_worker_dies_ends_with_one_sentence(running):
     assert not any(worker.is_running() for worker in workers)
 
 
-def test_a_bus_error_of_a_worker_names_the_option_of_docker():
+def test_a_bus_error_names_dockers_shm_size_option():
     loader = torch.utils.data.DataLoader(BusError(), num_workers=1)
     with pytest.raises(UserError, match=r"Bus error.*docker run --shm-size=.*data.workers=0"), report_dead_workers():
         next(iter(loader))
@@ -99,7 +99,7 @@ class BusError(torch.utils.data.IterableDataset):
 
 
 def test_sigterm_ends_a_run_whose_worker_hangs(running):
-    """No SIGTERM ends a stopped process, nor one that waits for a disk that does not answer."""
+    """SIGTERM ends neither a stopped process nor one that waits for a disk."""
     workers = psutil.Process(running.pid).children()
     workers[0].suspend()
     running.send_signal(signal.SIGTERM)

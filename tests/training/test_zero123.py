@@ -9,7 +9,7 @@ from training.model.zero123 import Prediction, Zero123, noise_schedule
 
 
 class Watched(nn.Module):
-    """Predicts what it was told to and keeps what it was given."""
+    """Returns a given prediction and keeps its inputs."""
 
     def __init__(self, unet, value):
         super().__init__()
@@ -17,11 +17,11 @@ class Watched(nn.Module):
 
     def forward(self, joined, timesteps, encoder_hidden_states):
         self.joined, self.timesteps, self.context = joined, timesteps, encoder_hidden_states
-        said = self.value + torch.zeros_like(joined[:, : joined.shape[1] // 2])
-        return type("Out", (), {"sample": said})
+        output = self.value + torch.zeros_like(joined[:, : joined.shape[1] // 2])
+        return type("Out", (), {"sample": output})
 
 
-def test_schedule_is_stable_diffusions():
+def test_schedule_is_that_of_stable_diffusion():
     alphas = noise_schedule().alphas_cumprod
     assert len(alphas) == 1000
     assert alphas[0].item() == pytest.approx(1 - 0.00085, rel=1e-6)
@@ -34,8 +34,8 @@ def test_schedule_is_stable_diffusions():
 
 
 @pytest.mark.parametrize("kind", list(Prediction))
-def test_a_perfect_unet_has_no_loss_and_predicts_the_noise_whatever_it_predicts(model, batch, kind):
-    """What the U-Net ought to say is worked out by diffusers; loss 0 and ε follow in every parametrisation."""
+def test_a_perfect_unet_has_zero_loss_for_every_prediction_type(model, batch, kind):
+    """The perfect output is computed by diffusers; loss 0 and ε follow for every prediction type."""
     schedule = noise_schedule(kind)
     model = Zero123(model.unet, model.vae, model.image_encoder, model.cc_projection, schedule)
     clean = model.target_latent(batch["target"])
@@ -53,7 +53,7 @@ def test_a_perfect_unet_has_no_loss_and_predicts_the_noise_whatever_it_predicts(
     assert torch.allclose(model.predict_noise(noisy, t, given[1], given[0]), noise, atol=1e-3)
 
 
-def test_sample_prediction_is_weighted_like_v_up_to_a_bound(model, batch):
+def test_sample_prediction_has_the_bounded_weight_of_v_prediction(model, batch):
     model = Zero123(model.unet, model.vae, model.image_encoder, model.cc_projection, noise_schedule(Prediction.sample))
     clean = model.target_latent(batch["target"])
     model.unet = Watched(model.unet, clean + 0.1)
@@ -65,14 +65,14 @@ def test_sample_prediction_is_weighted_like_v_up_to_a_bound(model, batch):
     assert loss.item() == pytest.approx(0.01 * sum(weights) / 3, rel=1e-4)
 
 
-def test_the_unet_sees_noisy_first_then_condition(model, batch):
+def test_unet_input_is_noisy_target_then_condition(model, batch):
     model.unet = Watched(model.unet, 0.0)
     noisy, condition = torch.zeros(3, 12, 8, 8), torch.ones(3, 12, 8, 8)
     model.predict_noise(noisy, torch.tensor([1, 2, 3]), torch.zeros(3, 1, 16), condition)
     assert torch.equal(model.unet.joined[:, :12], noisy) and torch.equal(model.unet.joined[:, 12:], condition)
 
 
-def test_condition_is_the_unscaled_mode_and_target_the_scaled_sample(model):
+def test_condition_is_the_mode_and_target_the_scaled_sample(model):
     torch.manual_seed(0)
     model.vae = stable_diffusion_autoencoder().eval()
     pictures = random_pairs(1, 32)["condition"]
@@ -84,10 +84,10 @@ def test_condition_is_the_unscaled_mode_and_target_the_scaled_sample(model):
     assert not torch.allclose(other, sample)
 
 
-def test_loss_of_a_constant_prediction_is_worked_out_by_hand(model, batch):
+def test_loss_of_a_constant_prediction_matches_a_hand_computed_value(model, batch):
     model.unet = Watched(model.unet, 0.5)
     loss = model.loss(batch, torch.Generator().manual_seed(11))
-    # The generator is asked for the latent's sample, u, the timesteps and the noise, in this order.
+    # The generator draws the latent's sample, u, the timesteps and the noise, in this order.
     g = torch.Generator().manual_seed(11)
     torch.randn(3, 12, 8, 8, generator=g)
     u = torch.rand(3, generator=g)
@@ -100,7 +100,7 @@ def test_loss_of_a_constant_prediction_is_worked_out_by_hand(model, batch):
     assert torch.equal(model.unet.joined[:, 12:], latent)
 
 
-def test_drop_out_reaches_the_unet(model, batch):
+def test_dropped_conditioning_is_passed_to_the_unet(model, batch):
     model.unet = Watched(model.unet, 0.0)
     nn.init.ones_(model.cc_projection.projection.bias)
     model.loss(batch, torch.Generator().manual_seed(0), drop=0.5)  # u < 1 drops every embedding
@@ -120,7 +120,7 @@ def test_loss_is_a_function_of_its_generator(model, batch):
     assert first == again != other
 
 
-def test_only_unet_and_projection_learn(model: Zero123, batch):
+def test_only_unet_and_projection_are_trained(model: Zero123, batch):
     model.train()
     model.loss(batch, torch.Generator().manual_seed(0)).backward()
     assert all(p.grad is None for part in (model.vae, model.image_encoder) for p in part.parameters())
@@ -130,7 +130,7 @@ def test_only_unet_and_projection_learn(model: Zero123, batch):
     assert not model.vae.training and not model.image_encoder.training and model.unet.training
 
 
-def test_pose_changes_the_prediction_once_the_projection_has_learnt(model):
+def test_pose_changes_the_prediction_after_training(model):
     embedding = torch.zeros(1, 16)
     pose = torch.tensor([[0.3, 0.5, 0.8, 0.1]])
     assert torch.equal(model.context(embedding, pose), model.context(embedding, pose * 0))
@@ -138,5 +138,5 @@ def test_pose_changes_the_prediction_once_the_projection_has_learnt(model):
     assert model.context(embedding, pose).flatten().tolist() == pytest.approx([1.7] * 16)
 
 
-def test_resolution_follows_from_the_parts(model):
+def test_resolution_follows_from_unet_and_autoencoder(model):
     assert (model.resolution, model.latent_size, model.latent_channels) == (16, 8, 12)
