@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.command import PROJECT
 
-HEAVY = {"torch", "diffusers", "transformers", "lightning", "deepspeed", "ray", "gradio", "bpy", "wandb"}
+HEAVY = {"torch", "diffusers", "transformers", "lightning", "deepspeed", "ray", "gradio", "bpy", "wandb", "matplotlib"}
 SETTINGS = [f"{layer}.config" for layer in ("pipeline", "training", "training.model", "inference")]
 SCRIPTS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]
 COMMANDS = sorted({script.partition(":")[0] for script in SCRIPTS.values()} | {"rendering.benchmark"})

@@ -4,7 +4,8 @@ from PIL import Image
 from conf.options import UserError
 from tests.support.command import command
 from training.config import PlotConfig
-from training.plot import main, read_metrics
+from training.curves import read_metrics
+from training.plot import main
 
 HEAD = (
     "step,seconds,loss,loss_smooth,loss_quarter_1,loss_quarter_4,val_loss,lr,lr_projection,grad_norm,images_per_second"
