@@ -177,7 +177,7 @@ class DemoConfig:
 class ReportConfig:
     """Options of `inference.report`."""
 
-    views: str = option("???", "folder or URL of view shards, the output of pipeline.render")
+    views: str = option("???", "folder or URL of view shards, as in data.path of the run; several: separated by commas")
     run: str = option("???", "folder of the run, the output of training.finetune")
     output: str = option("outputs/report.html", "HTML page to write")
     rows: int = option(24, "view pairs to show and to score")

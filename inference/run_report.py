@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -25,10 +25,11 @@ from inference.novel_view import NovelView, to_image
 from inference.preprocess.framing import Prepared
 from pipeline.html import contact_sheet, is_page, page, picture
 from pipeline.output import require_own_file
-from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
+from pipeline.shards import Sample, npy_array, read_samples, view_names
 from pipeline.storage import write_atomically
 from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
 from rendering.psnr import psnr
+from training.data.sources import Source, read_sources
 from training.model.conditioning import convert_pose
 from training.model.cpu_threads import use_free_cores
 from training.model.picture import decode
@@ -74,15 +75,16 @@ def write_report(config: ReportConfig) -> None:
     """
     folder = Path(config.run)
     require_own_file(config.output, is_page(COMMAND, UNMARKED))
-    manifests = read_manifests(config.views, "views")
+    sources = read_sources(config.views, "views", "views")
     novel_view = NovelView.load(folder / "model", config.device)
     if novel_view.model.device.type == "cpu":
         use_free_cores()
-    held_out = read_held_out(folder)
+    objects = [uid for source in sources for manifest in source.manifests for uid in manifest.uids]
+    held_out = read_held_out(folder).intersection(objects)
     sheets: list[str] = []
     pairs: list[Pair] = []
-    pairs_per_object = -(-config.rows // len(held_out))
-    for uid, sample in _samples(config, manifests):
+    pairs_per_object = -(-config.rows // max(1, len(held_out)))
+    for uid, sample in _samples(sources, len(objects)):
         if len(sheets) < config.limit:
             sheets.append(_sheet(uid, sample, uid in held_out))
         if uid in held_out:
@@ -96,7 +98,7 @@ def write_report(config: ReportConfig) -> None:
         )
     scored = sample_pairs(novel_view, pairs[: config.rows], config)
     body = [
-        _summary(manifests, held_out, scored),
+        _summary(len(objects), sum(uid in held_out for uid in objects), scored),
         "<div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
         "<h2>Loss</h2>",
         loss_curve(folder / "metrics.csv"),
@@ -169,28 +171,27 @@ def loss_curve(metrics: Path) -> str:
     return f"<div class='paper'>{svg.getvalue()[svg.getvalue().index('<svg') :]}</div>"
 
 
-def _samples(config: ReportConfig, manifests: list[ShardManifest]) -> Iterator[tuple[str, Sample]]:
-    total = sum(len(manifest.uids) for manifest in manifests)
-    with tqdm(total=total, desc="reading", unit=" objects") as bar:
-        for manifest in manifests:
-            try:
-                for sample in read_samples(config.views, manifest.name):
-                    bar.update()
-                    yield sample
-            except (OSError, ValueError, TarError) as error:
-                raise UserError(
-                    f"views={config.views}: shard {manifest.name} is damaged ({error!r}); "
-                    f"see python -m pipeline.verify path={config.views}"
-                ) from error
+def _samples(sources: Sequence[Source], objects: int) -> Iterator[tuple[str, Sample]]:
+    with tqdm(total=objects, desc="reading", unit=" objects") as bar:
+        for source in sources:
+            for manifest in source.manifests:
+                try:
+                    for sample in read_samples(source.root, manifest.name):
+                        bar.update()
+                        yield sample
+                except (OSError, ValueError, TarError) as error:
+                    raise UserError(
+                        f"views={source.root}: shard {manifest.name} is damaged ({error!r}); "
+                        f"see python -m pipeline.verify path={source.root}"
+                    ) from error
 
 
-def _summary(manifests: list[ShardManifest], held_out: frozenset[str], scored: list[ScoredView]) -> str:
-    objects = sum(len(manifest.uids) for manifest in manifests)
+def _summary(objects: int, held_out: int, scored: list[ScoredView]) -> str:
     score, baseline = mean_scores(scored)
     better = sum(view.psnr_db > view.baseline_db for view in scored)
     return f"""<h1>Novel views of held-out objects</h1>
-<p>From one picture, the model samples the view of another camera. It was trained on {objects - len(held_out)} of
-{objects} objects; the objects below are among the {len(held_out)} held out.</p>
+<p>From one picture, the model samples the view of another camera. It was trained on {objects - held_out} of
+{objects} objects; the objects below are among the {held_out} held out.</p>
 <p class="soft">The mean PSNR of the sampled views is {score:.1f} dB, that of the input views as predictions
 {baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
 

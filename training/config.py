@@ -32,7 +32,12 @@ class DataKind(StrEnum):
 class DataConfig:
     """The pairs of views to train on."""
 
-    path: str = option("???", "folder or s3:// URL of view shards, the output of pipeline.render")
+    path: str = option(
+        "???", "folder or s3:// URL of view shards, the output of pipeline.render; several: separated by commas"
+    )
+    weights: list[float] = option(
+        [], "for each source in path, a factor of pairs_per_object, such as [1,1,0.5]; empty: 1 each"
+    )
     kind: DataKind = option(DataKind.views, "views, or latents: the output of training.encode")
     global_batch: int = option(1536, "view pairs per optimiser step, over all devices and accumulation passes")
     batch_size: int = option(
@@ -56,6 +61,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         require("data.", self, workers=(0, math.inf), cache_mb=(0, math.inf))
         require_positive("data.", self, ("global_batch", "batch_size", "pairs_per_object", "validation_pairs"))
+        if any(not 0 < weight < math.inf for weight in self.weights):
+            raise UserError(f"data.weights={list(self.weights)}: each must be a number above 0")
         if unknown := set(self.exclude) - set(UNWANTED):
             raise UserError(f"data.exclude={min(unknown)}: unknown verdict; use some of {', '.join(UNWANTED)}")
         if not 0 <= self.max_bad_rate <= 1:
@@ -190,7 +197,7 @@ class FinetuneConfig:
 class EncodeConfig:
     """Options of `training.encode`."""
 
-    path: str = option("???", "folder or s3:// URL of view shards, the output of pipeline.render")
+    path: str = option("???", "folder or s3:// URL of view shards, the output of pipeline.render; one source")
     output: str = option("outputs/latents", "folder or s3:// URL for the latent shards")
     seed: int = option(0, "seed of encoders that are not pretrained; use that of training.finetune")
     background: Background = option(

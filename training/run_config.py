@@ -11,6 +11,7 @@ from conf.options import UserError
 from conf.overrides import renamed_options
 from pipeline.storage import normalised, write_atomically
 from training.config import FinetuneConfig
+from training.data.sources import source_roots
 from training.distributed.topology import is_rank_zero
 
 # Options that may change when a run is continued: its length, place and speed, not what it learns.
@@ -18,7 +19,7 @@ CHANGEABLE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifact
     f"data.{name}" for name in ("batch_size", "workers", "cache_mb", "max_bad_rate")
 )
 
-PATH_OPTIONS = ("data.path", "model.pretrained", "model.image_encoder")
+PATH_OPTIONS = ("model.pretrained", "model.image_encoder")
 
 
 def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
@@ -57,6 +58,11 @@ def recorded_model(output: Path) -> dict[str, Any]:
 
 def _equal(key: str, before: Any, now: Any) -> bool:
     """Return whether two values of an option are equal; paths and URLs are normalised."""
+    if key == "data.path" and isinstance(before, str):
+        one, two = ([normalised(root) for root in source_roots(path)] for path in (before, now))
+        return one == two
+    if key == "data.weights" and isinstance(before, list):  # an empty list means 1 for each source
+        return (before or [1.0] * len(now)) == (now or [1.0] * len(before))
     if key in PATH_OPTIONS and isinstance(before, str) and isinstance(now, str):
         return normalised(before) == normalised(now)
     return before == now

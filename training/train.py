@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from conf.tracking import WandbMode, begin
-from pipeline.shards import read_manifests
 from pipeline.storage import write_atomically
 from training.acceleration import allow_tensor_cores, prepare
 from training.callbacks.checkpointing import BestModel, Checkpoints, FinalModel, latest
@@ -21,10 +20,11 @@ from training.callbacks.metrics import Metrics
 from training.callbacks.remote_copy import RemoteCopy, restore
 from training.callbacks.sample_grid import SampleGrid
 from training.callbacks.wandb_artifacts import ModelArtifacts
-from training.config import DataKind, FinetuneConfig, Strategy
+from training.config import DataConfig, DataKind, FinetuneConfig, Strategy
 from training.data.data_module import PairData
 from training.data.latents import require_fitting
-from training.data.pair_stream import NothingReadable, fixed_pairs
+from training.data.pair_stream import NothingReadable, fixed_pairs, pairs_of_weight
+from training.data.sources import Source, source_roots, training_sources
 from training.data.split import Split, split
 from training.data.workers import report_dead_workers
 from training.device import dtype_name, training_dtype
@@ -56,8 +56,8 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
     output = Path(config.output)
     if config.mirror:
         restore(output, config.mirror)
-    manifests = read_manifests(config.data.path, config.data.kind.value)
-    objects = split(manifests, config.data.validation_fraction, config.data.exclude)
+    sources = training_sources(config.data)
+    objects = split(sources, config.data.validation_fraction, config.data.exclude)
     processes = topology(config.trainer)
     batches = plan_batches(config.data.global_batch, config.data.batch_size, processes.size)
     config = replace(
@@ -72,6 +72,8 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
         last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
         if is_rank_zero():
             _write_validation_uids(output, objects)
+            if len(sources) > 1:
+                _print_sources(config.data, sources, objects)
         compute = training_dtype(config.trainer.precision, processes.gpu)
         model = _build_model(config, processes, compute)
         data = PairData(config, objects, model.resolution)
@@ -96,7 +98,8 @@ def _build_model(config: FinetuneConfig, processes: Topology, compute: torch.dty
         use_free_cores(processes.devices)
     model = build(config.model, config.seed)
     if config.data.kind is DataKind.latents:
-        require_fitting(config.data.path, model, config.data.background)
+        for root in source_roots(config.data.path):
+            require_fitting(root, model, config.data.background)
     unsharded = options.strategy is not Strategy.zero3
     compile = processes.gpu and unsharded if options.compile is None else options.compile
     _require_memory(model, config, processes, compute, compile)
@@ -207,8 +210,20 @@ def _wandb_logger(config: FinetuneConfig, output: Path) -> WandbLogger | bool:
 
 
 def _write_validation_uids(output: Path, objects: Split) -> None:
-    uids = [uid for shard in objects.validation for uid in shard.uids]
+    uids = dict.fromkeys(uid for shard in objects.validation for uid in shard.uids)
     write_atomically(str(output / "validation.txt"), "".join(f"{uid}\n" for uid in uids).encode())
+
+
+def _print_sources(config: DataConfig, sources: Sequence[Source], objects: Split) -> None:
+    """Print the objects of each source and the pairs that an epoch takes of each object."""
+    for number, source in enumerate(sources):
+        training, held_out = (
+            sum(len(shard.uids) for shard in shards if shard.source == number)
+            for shards in (objects.training, objects.validation)
+        )
+        weight = config.weights[number] if config.weights else 1
+        pairs = pairs_of_weight(config.pairs_per_object, weight)
+        print(f"{source.root}: {training:,} to train on, each in {pairs} pairs an epoch; {held_out:,} held out")
 
 
 def _configure_logging() -> None:

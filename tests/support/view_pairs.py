@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.shards import read_manifests
 from training.config import DataConfig
-from training.data.split import Shard
+from training.data.sources import read_sources
+from training.data.split import Shard, split
 
 
 def config(root, **options) -> DataConfig:
@@ -14,7 +14,7 @@ def config(root, **options) -> DataConfig:
 
 
 def shards_of(root) -> tuple[Shard, ...]:
-    return tuple(Shard(m.name, tuple(m.uids)) for m in read_manifests(str(root), "views"))
+    return split(read_sources(str(root), "views"), 0.0).training
 
 
 def key(pair) -> bytes:

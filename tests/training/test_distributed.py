@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.shards import read_manifests
 from tests.support.command import PROJECT, command
 from tests.support.distributed import GLOBAL, assert_same, one_process
 from tests.support.small_run import SMALL, losses
 from training.config import DataConfig
 from training.data.pair_stream import training_batches
+from training.data.sources import read_sources
 from training.data.split import split
 from training.model.architecture import build
 from training.model.config import Architecture, ImageEncoderShape, UNetShape
@@ -79,7 +79,7 @@ def test_first_step_uses_the_documented_seeds(launcher, dots, tmp_path):
     shape = UNetShape(channels=[16, 32], attention=[False, True], layers=1, heads=2, groups=8)
     encoder = ImageEncoderShape(image_size=16, patch_size=8, width=64, layers=2, heads=4, projection=64)
     model = build(Architecture(16, 2, prediction=Prediction.sample, unet=shape, encoder=encoder), seed=0)
-    halves = split(read_manifests(dots, "views"), 0.2)
+    halves = split(read_sources(dots, "views"), 0.2)
     data = DataConfig(path=dots, batch_size=2, workers=0)
     loss = torch.zeros(())
     for number in range(2):

@@ -28,6 +28,7 @@ from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
 from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard, identity, require_fitting
 from training.data.pair_stream import PairStream, fixed_pairs, training_batches
+from training.data.sources import read_sources
 from training.data.split import Shard, split
 from training.encode import main
 from training.model.architecture import build, build_encoders
@@ -112,7 +113,7 @@ def test_records_keep_verdicts_and_name_the_missing_file(views, latents):
     assert (records["dots-3"].status, records["dots-3"].reason) == ("failed", "unreadable")
     assert "cannot identify image file" in records["dots-3"].detail
     for without in ([], ["flat"], ["duplicate"]):
-        halves = [split(read_manifests(*of), 0.3, without) for of in ((views, "views"), (latents, "latents"))]
+        halves = [split(read_sources(*of), 0.3, without) for of in ((views, "views"), (latents, "latents"))]
         seen, made = ({uid for shard in half.training for uid in shard.uids} for half in halves)
         assert seen - {"dots-3"} == made
         assert "dots-1" not in made if "flat" in without else True
@@ -284,7 +285,7 @@ def test_loss_from_latents_equals_loss_from_views(views, kind, stable_diffusion,
     batches = []
     for root, name in ((views, "views"), (str(tmp_path), "latents")):
         config = DataConfig(path=root, kind=DataKind(name), batch_size=16, workers=0)
-        shards = [Shard(m.name, tuple(u for u in m.uids if u != "dots-3")) for m in read_manifests(root, name)]
+        shards = [Shard(root, m.name, tuple(u for u in m.uids if u != "dots-3")) for m in read_manifests(root, name)]
         batches.append(list(islice(training_batches(config, shards, model.resolution, seed=0), 3)))
     for seed, (online, cached) in enumerate(zip(*batches, strict=True)):
         assert torch.equal(online["pose"], cached["pose"]) and torch.equal(online["slot"], cached["slot"])
@@ -328,8 +329,8 @@ def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
     config = DataConfig(path=str(tmp_path), kind=DataKind.latents, batch_size=9, workers=0, max_bad_rate=0.7)
     # The undamaged object is read first, so that its shape is the expected one.
     for seed in range(100):
-        loader = training_batches(config, [Shard(marker.name, tuple(marker.uids))], 16, seed)
-        first = next(iter(PairStream(config, [Shard(marker.name, tuple(marker.uids))], 16, seed, 4)))
+        loader = training_batches(config, [Shard(str(tmp_path), marker.name, tuple(marker.uids))], 16, seed)
+        first = next(iter(PairStream(config, [Shard(str(tmp_path), marker.name, tuple(marker.uids))], 16, seed, 4)))
         if first["condition"].shape == (24, 8, 8):
             break
     batches = list(islice(loader, 4))
@@ -338,7 +339,7 @@ def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
 
 
 def test_no_encoder_runs_in_a_step_from_latents(latents, model):
-    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_manifests(latents, "latents")]
+    shards = [Shard(latents, marker.name, tuple(marker.uids)) for marker in read_manifests(latents, "latents")]
     config = DataConfig(path=latents, kind=DataKind.latents, batch_size=2, workers=0)
     batch = next(iter(training_batches(config, shards, 16, seed=0)))
     model.vae.encode = model.image_encoder.forward = None  # neither can be called

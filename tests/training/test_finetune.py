@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.shards import ObjectRecord, read_manifests, write_shard
+from pipeline.shards import ObjectRecord, write_shard
 from tests.support.command import PROJECT, command
 from tests.support.dots import sample_of_dots, write_dots
 from tests.support.finetune import configured, train
@@ -24,6 +24,7 @@ from tests.support.small_run import SMALL, rows
 from tests.support.tracked import artifacts, tracked
 from training.callbacks.metrics import COLUMNS, _truncate_rows
 from training.config import Strategy
+from training.data.sources import read_sources
 from training.data.split import split
 from training.model import checkpoint
 from training.run_config import continue_or_begin
@@ -339,7 +340,7 @@ def test_damage_is_named_and_counted(tmp_path, caplog):
 
 def test_a_run_whose_only_held_out_object_cannot_be_read_goes_on_without_validation(tmp_path, caplog):
     uids = write_dots(tmp_path / "data", objects=12, per_shard=12)
-    held_out = split(read_manifests(str(tmp_path / "data"), "views"), 0.01).validation[0].uids
+    held_out = split(read_sources(str(tmp_path / "data"), "views"), 0.01).validation[0].uids
     samples = [
         (uid, sample_of_dots(i) | ({"cameras.npy": b""} if uid in held_out else {})) for i, uid in enumerate(uids)
     ]

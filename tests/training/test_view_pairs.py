@@ -16,6 +16,7 @@ from tests.support.dots import sample_of_dots, views_of_dots, webp, write_dots
 from tests.support.view_pairs import config, key, shards_of
 from training.config import DataConfig
 from training.data.pair_stream import PairStream, collate, fixed_pairs, training_batches, validation_batches
+from training.data.sources import Source
 from training.data.split import Shard, share, split
 from training.data.stream_state import StreamState, merged
 from training.data.view_pairs import choose_pairs
@@ -75,40 +76,44 @@ def test_batches_hold_bytes_that_the_model_converts_to_floats(dots):
 # ---- who trains on what
 
 
-def markers(*names) -> list[ShardManifest]:
-    return [ShardManifest("views-000000", 0, "", tuple(ObjectRecord(name, "ok") for name in names))]
+def source(*shards: ShardManifest) -> list[Source]:
+    return [Source("views", shards)]
+
+
+def marker(*names, shard="views-000000") -> ShardManifest:
+    return ShardManifest(shard, 0, "", tuple(ObjectRecord(name, "ok") for name in names))
 
 
 def test_split_depends_on_the_hash_only():
     names = [f"object-{i}" for i in range(2000)]
-    halves = split(markers(*names), 0.1)
+    halves = split(source(marker(*names)), 0.1)
     held = set(halves.validation[0].uids)
     assert 150 < len(held) < 250
     assert held.isdisjoint(halves.training[0].uids) and len(held) + len(halves.training[0].uids) == 2000
     # An object stays in its set when the order, its shard or the other objects change.
     some = names[500:100:-1]
-    two = [replace(markers(*some[:150])[0], name="a"), replace(markers(*some[150:])[0], name="b")]
+    two = source(marker(*some[:150], shard="a"), marker(*some[150:], shard="b"))
     assert {uid for shard in split(two, 0.1).validation for uid in shard.uids} == held & set(some)
     # A larger fraction keeps the validation objects of a smaller one.
-    assert held < set(split(markers(*names), 0.3).validation[0].uids)
+    assert held < set(split(source(marker(*names)), 0.3).validation[0].uids)
 
 
 def test_split_of_few_objects_leaves_no_set_empty():
     for fraction in (0.01, 0.99):
-        halves = split(markers("a", "b"), fraction)
+        halves = split(source(marker("a", "b")), fraction)
         assert [len(halves.training[0].uids), len(halves.validation[0].uids)] == [1, 1]
-    assert split(markers("a", "b"), 0.0).validation == ()
-    assert split(markers("a"), 0.0).training[0].uids == ("a",)
+    assert split(source(marker("a", "b")), 0.0).validation == ()
+    assert split(source(marker("a")), 0.0).training[0].uids == ("a",)
 
 
 def test_split_contains_only_rendered_objects():
-    marker = ShardManifest(
+    mixed = ShardManifest(
         "views-000000",
         0,
         "",
         (ObjectRecord("a", "ok"), ObjectRecord("b", "failed", "timeout"), ObjectRecord("c", "ok")),
     )
-    halves = split([marker], 0.5)
+    halves = split(source(mixed), 0.5)
     assert {halves.training[0].uids, halves.validation[0].uids} == {("a",), ("c",)}
 
 
@@ -118,7 +123,7 @@ def test_split_contains_only_rendered_objects():
 )
 def test_invalid_splits_are_refused(names, fraction, sentence):
     with pytest.raises(UserError, match=sentence):
-        split(markers(*names), fraction)
+        split(source(marker(*names)), fraction)
 
 
 def test_split_excludes_verdicts_and_duplicates():
@@ -130,10 +135,10 @@ def test_split_excludes_verdicts_and_duplicates():
         ObjectRecord("e", "ok", verdicts=("clipped",)),
         ObjectRecord("f", "ok"),
     ]
-    shards = [
+    shards = source(
         ShardManifest("views-000000", 0, "", tuple(records[:3])),
         ShardManifest("views-000001", 0, "", tuple(records[3:])),
-    ]
+    )
 
     def chosen(without, fraction=0.0) -> str:
         halves = split(shards, fraction, without)
@@ -144,7 +149,7 @@ def test_split_excludes_verdicts_and_duplicates():
     assert chosen(["duplicate"]) == "abcef", "the first of a mesh stays; to have no mesh is to be no duplicate"
     assert chosen(["clipped", "flat", "duplicate"]) == chosen(["clipped", "flat", "duplicate"], 0.3) == "acf"
     assert [shard.name for shard in split(shards, 0.0, ["flat"]).training] == ["views-000000", "views-000001"]
-    blank = [ShardManifest("views-000000", 0, "", (ObjectRecord("a", "ok", verdicts=("nearly_blank",)),))]
+    blank = source(ShardManifest("views-000000", 0, "", (ObjectRecord("a", "ok", verdicts=("nearly_blank",)),)))
     with pytest.raises(UserError, match="^data.exclude=nearly_blank: .*1"):
         split(blank, 0.0, ["nearly_blank"])
     with pytest.raises(UserError, match="^data.exclude=ugly: .*nearly_blank"):
@@ -154,7 +159,7 @@ def test_split_excludes_verdicts_and_duplicates():
 @pytest.mark.parametrize("sizes", [[5], [3, 1, 4], [1] * 9, [2, 7]])
 @pytest.mark.parametrize("consumers", [1, 2, 4])
 def test_shares_cover_every_object_once(sizes, consumers):
-    shards = [Shard(f"s{i}", tuple(f"{i}-{j}" for j in range(n))) for i, n in enumerate(sizes)]
+    shards = [Shard("views", f"s{i}", tuple(f"{i}-{j}" for j in range(n))) for i, n in enumerate(sizes)]
     shares = [share(shards, k, consumers) for k in range(consumers)]
     seen = Counter((shard.name, uid) for part in shares for shard in part for uid in shard.uids)
     assert seen == Counter((shard.name, uid) for shard in shards for uid in shard.uids)

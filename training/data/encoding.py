@@ -13,6 +13,7 @@ from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_mani
 from pipeline.summary import summarise
 from training.config import EncodeConfig
 from training.data.latents import EncodeJob, encode_shard, identity
+from training.data.sources import source_roots
 from training.device import resolve_device
 from training.model.architecture import build_encoders
 from training.precision import Precision
@@ -29,6 +30,11 @@ def resolved(config: EncodeConfig) -> tuple[EncodeConfig, list[ShardManifest]]:
     """
     if config.cluster.address is None:
         resolve_device(config.device)  # another cluster may have devices that this machine has not
+    if len(source_roots(config.path)) > 1:
+        raise UserError(
+            f"path={config.path}: the shards of one source become those of one output; encode each source on its own, "
+            "then train with data.path=outputs/latents-a,outputs/latents-b"
+        )
     return replace(config, model=config.model.pinned()), read_manifests(config.path, "views")
 
 

@@ -27,7 +27,7 @@ from pipeline.shards import (
     view_names,
 )
 from training.config import EncodeConfig
-from training.data.pair_stream import UNREADABLE
+from training.data.view_pairs import UNREADABLE
 from training.device import resolve_device
 from training.model.architecture import build_encoders
 from training.model.autoencoder import Autoencoder

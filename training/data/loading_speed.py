@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from conf.options import UserError
-from pipeline.shards import read_manifests
 from rendering.cameras import relative_pose
 from training.config import DataConfig, DataKind, LoadingConfig
 from training.data.pair_stream import training_batches
+from training.data.sources import training_sources
 from training.data.split import split
 
 ROUNDS = 5
@@ -109,5 +109,5 @@ def _batches(config: LoadingConfig, kind: DataKind, path: str) -> Iterator[Any]:
         workers=0,
         cache_mb=config.cache_mb,
     )
-    shards = split(read_manifests(path, kind.value), 0.0).training
+    shards = split(training_sources(data), 0.0).training
     return iter(training_batches(data, shards, config.resolution, seed=0))

@@ -1,7 +1,7 @@
 """Stream shards as batches of view pairs: condition, target and the relative pose.
 
-Every value is a pure function of (seed, epoch, uid), so that a stream can be replayed, resumed, and divided among
-ranks and loader workers without communication.
+Every value is a pure function of (seed, epoch, uid) and, for the order, of the shard's place in `data.path`, so that a
+stream can be replayed, resumed, and divided among ranks and loader workers without communication.
 """
 
 import hashlib
@@ -11,13 +11,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from tarfile import TarError
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -26,14 +24,12 @@ from pipeline.shards import Sample, read_samples
 from training.config import DataConfig, DataKind
 from training.data.split import Shard, share
 from training.data.stream_state import StreamState
-from training.data.view_pairs import Fields, Views, choose_pairs, open_latents, open_views
+from training.data.view_pairs import UNREADABLE, Fields, Views, choose_pairs, open_latents, open_views
 from training.data.workers import WorkerLoader, shared_zeros
 from training.model.picture import decode
 
 log = logging.getLogger(__name__)
 
-# Raised by PIL, numpy and tarfile for damaged contents.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, SyntaxError, TarError, Image.DecompressionBombError)
 UNREAD, READABLE, DROPPED = range(3)  # status of an object on a rank
 
 
@@ -66,6 +62,7 @@ class PairStream(IterableDataset[Fields | UserError]):
         resolution: Side of the images in pixels.
         seed: Seed of pairs and order.
         pairs_per_object: Pairs per object and epoch.
+        weights: For each source, a factor of `pairs_per_object`; empty: 1 each.
         epochs: Number of passes; None for an endless stream.
         stream_state: State to continue from, for the present number of readers or for none.
         rank: This rank.
@@ -79,6 +76,7 @@ class PairStream(IterableDataset[Fields | UserError]):
         resolution: int,
         seed: int,
         pairs_per_object: int,
+        weights: Sequence[float] = (),
         epochs: int | None = None,
         stream_state: StreamState = StreamState(),
         rank: int = 0,
@@ -86,15 +84,19 @@ class PairStream(IterableDataset[Fields | UserError]):
     ) -> None:
         super().__init__()
         self.config, self.shards, self.resolution, self.seed = config, tuple(shards), resolution, seed
-        self.pairs_per_object, self.epochs = pairs_per_object, epochs
+        self.pairs_per_object, self.weights, self.epochs = pairs_per_object, tuple(weights), epochs
         self.stream_state, self.rank, self.ranks = stream_state, rank, ranks
         sizes = [len(shard.uids) for shard in self.shards]
         offsets = itertools.accumulate(sizes, initial=0)
-        self._first_index = dict(zip((shard.name for shard in self.shards), offsets, strict=False))
+        self._whole = {shard.key: (shard, first) for shard, first in zip(self.shards, offsets, strict=False)}
         self._status = shared_zeros([sum(sizes)], torch.uint8)  # of each object
         self._latent_shapes: tuple[tuple[int, ...], ...] = ()  # of a view of the first object
-        self._cache: OrderedDict[tuple[str, str], NDArray[np.uint8]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._cache_size = config.cache_mb * 2**20 // (3 * resolution**2)
+
+    @property
+    def _several_sources(self) -> bool:
+        return len({shard.source for shard in self.shards}) > 1
 
     @property
     def dropped(self) -> int:
@@ -121,7 +123,7 @@ class PairStream(IterableDataset[Fields | UserError]):
             order = self._random(epoch).permutation(len(self.shards))
             # The share changes with the epoch, so that no reader has unreadable objects only and never yields.
             for shard in share([self.shards[i] for i in order], (reader + epoch) % readers, readers):
-                next_slot = slot + len(shard.uids) * self.pairs_per_object
+                next_slot = slot + len(shard.uids) * self._pairs_of(shard)
                 if next_slot > used:
                     for pair in self._shuffled_pairs(shard, epoch, slot, used):
                         yielded = True
@@ -133,24 +135,26 @@ class PairStream(IterableDataset[Fields | UserError]):
     def _shuffled_pairs(self, shard: Shard, epoch: int, slot: int, used: int) -> Iterator[Fields]:
         """Yield the pairs of a shard, whose first slot is `slot`, except those in slots below `used`."""
         samples, opened = self._read(shard), dict[str, OpenObject]()
-        status, whole = self._status.numpy(), next(s for s in self.shards if s.name == shard.name)
-        indices = {uid: self._first_index[shard.name] + i for i, uid in enumerate(whole.uids)}
-        entries = [(uid, number) for uid in shard.uids for number in range(self.pairs_per_object)]
+        status, pairs_per_object = self._status.numpy(), self._pairs_of(shard)
+        whole, first = self._whole[shard.key]
+        indices = {uid: first + i for i, uid in enumerate(whole.uids)}
+        entries = [(uid, number) for uid in shard.uids for number in range(pairs_per_object)]
         # Seeded by the shard's number and not its name, so that views and latents have the same order.
-        order = self._random(epoch, shard.name.rpartition("-")[2]).permutation(len(entries))
+        source = [str(shard.source)] if shard.source else []
+        order = self._random(epoch, shard.name.rpartition("-")[2], *source).permutation(len(entries))
         for position in range(max(0, used - slot), len(entries)):
             uid, number = entries[order[position]]
             index = indices[uid]
             try:
                 if uid not in opened:
-                    opened[uid] = self._open(uid, samples[uid], epoch)
+                    opened[uid] = self._open(index, samples[uid], self._random(epoch, uid), pairs_per_object)
                     status[index] = max(status[index], READABLE)
                 views, pairs = opened[uid]
                 pair = views.pair(*pairs[number])
             except UNREADABLE as error:
                 if status[index] != DROPPED:
                     status[index] = DROPPED
-                    self._drop(uid, error)
+                    self._drop(shard, uid, error)
                 continue
             yield {**pair, "slot": np.array(slot + position)}
 
@@ -158,14 +162,15 @@ class PairStream(IterableDataset[Fields | UserError]):
         """Return the readable samples of a shard's objects."""
         uids, samples = set(shard.uids), {}
         try:
-            for uid, sample in read_samples(self.config.path, shard.name):
+            for uid, sample in read_samples(shard.root, shard.name):
                 if uid in uids:
                     samples[uid] = sample
         except UNREADABLE as error:
-            log.warning("%s.tar is damaged, the rest of it is lost: %s", shard.name, error)
+            name = f"{shard.root}/{shard.name}" if self._several_sources else shard.name
+            log.warning("%s.tar is damaged, the rest of it is lost: %s", name, error)
         return samples
 
-    def _open(self, uid: str, sample: Sample, epoch: int) -> OpenObject:
+    def _open(self, index: int, sample: Sample, rng: np.random.Generator, pairs: int) -> OpenObject:
         if self.config.kind is DataKind.latents:
             views = open_latents(sample)
             shapes = tuple(part.shape for part in views.condition(0).values())
@@ -173,32 +178,39 @@ class PairStream(IterableDataset[Fields | UserError]):
             if shapes != self._latent_shapes:
                 raise ValueError(f"latents of shape {shapes}, those of other objects {self._latent_shapes}")
         else:
-            views = open_views(sample, lambda name: self._decode(uid, name, sample[name]))
-        return OpenObject(views, choose_pairs(self._random(epoch, uid), len(views.centres), self.pairs_per_object))
+            views = open_views(sample, lambda name: self._decode(index, name, sample[name]))
+        return OpenObject(views, choose_pairs(rng, len(views.centres), pairs))
+
+    def _pairs_of(self, shard: Shard) -> int:
+        """Return the number of pairs per epoch of each object of a shard."""
+        if not self.weights:
+            return self.pairs_per_object
+        return pairs_of_weight(self.pairs_per_object, self.weights[shard.source])
 
     def _random(self, epoch: int, *words: str) -> np.random.Generator:
         """Return a generator seeded by the seed, the epoch and the words."""
         digest = hashlib.sha256(" ".join([str(self.seed), str(epoch), *words]).encode()).digest()
         return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
 
-    def _decode(self, uid: str, name: str, contents: bytes) -> NDArray[np.uint8]:
+    def _decode(self, index: int, name: str, contents: bytes) -> NDArray[np.uint8]:
         """Return the pixels `[R, R, 3]` of a view; the most recently used ones are cached."""
-        pixels = self._cache.pop((uid, name), None)
+        pixels = self._cache.pop((index, name), None)
         if pixels is None:
             pixels = decode(contents, self.resolution, self.config.background)
-        self._cache[uid, name] = pixels
+        self._cache[index, name] = pixels
         if len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return pixels
 
-    def _drop(self, uid: str, error: Exception) -> None:
+    def _drop(self, shard: Shard, uid: str, error: Exception) -> None:
         """Log a dropped object.
 
         Raises:
             UserError: Too many objects are dropped.
         """
         missing = isinstance(error, KeyError)
-        log.warning("dropped %s: %s", uid, f"{error} is missing from its shard" if missing else repr(error))
+        name = f"{uid} of {shard.root}" if self._several_sources else uid
+        log.warning("dropped %s: %s", name, f"{error} is missing from its shard" if missing else repr(error))
         # The rate is of the objects that this rank has tried to read, which are at least its share of all.
         objects, tried = len(self._status), int((self._status != UNREAD).sum())
         allowed, purpose = self.config.max_bad_rate * max(tried, objects / self.ranks), "training"
@@ -233,7 +245,9 @@ def training_batches(
         raise UserError(f"data.path={config.path}: {objects} training objects for {ranks} devices; use fewer devices")
     workers = min(config.workers, objects // ranks)  # every worker needs an object
     state = stream_state.among(max(1, workers) * ranks, ranks)
-    pairs = PairStream(config, shards, resolution, seed, config.pairs_per_object, None, state, rank, ranks)
+    pairs = PairStream(
+        config, shards, resolution, seed, config.pairs_per_object, config.weights, None, state, rank, ranks
+    )
     return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
 
 
@@ -254,6 +268,11 @@ def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, se
     """
     pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
     return collate(list(itertools.islice(pairs, count)))
+
+
+def pairs_of_weight(pairs_per_object: int, weight: float) -> int:
+    """Return the pairs per object and epoch of a source: `pairs_per_object * weight`, rounded, and at least 1."""
+    return max(1, math.floor(pairs_per_object * weight + 0.5))
 
 
 def collate(pairs: list[Any]) -> Any:
