@@ -17,6 +17,7 @@ from inference.config import EvaluateConfig
 from inference.evaluation.pairs import Pair, choose_pairs, hashed_seed
 from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
 from rendering.cameras import Array, camera_centre
+from training.data.sources import Source
 from training.data.split import split
 from training.model.picture import decode
 
@@ -92,7 +93,8 @@ def _select(config: EvaluateConfig, folder: str, which: str) -> Selection:
                 "or split=all for this folder"
             )
     elif which == "held_out":
-        uids = {uid for shard in split(manifests, config.validation_fraction).validation for uid in shard.uids}
+        source = Source(folder, tuple(manifests))
+        uids = {uid for shard in split([source], config.validation_fraction).validation for uid in shard.uids}
     if not uids:
         raise UserError(f"views={folder}: no object is left to score; choose another folder, or split=all")
     ordered = sorted(uids, key=lambda uid: (hashed_seed("objects", config.seed, uid), uid))
