@@ -24,7 +24,7 @@ from inference.evaluation.predictions import (
 from inference.evaluation.results import left_out, write_results
 from inference.evaluation.scores import ViewScore
 from inference.evaluation.selection import ScoredObject, Selection, read_objects, select
-from inference.evaluation.shown_pose import References, find_references, nearest_reference
+from inference.evaluation.shown_pose import Manifests, find_references, nearest_reference, read_references
 from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.storage import write_atomically
 
@@ -55,7 +55,7 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
     """
     with claimed(config.output, LAYOUT):
         selections = select(config)
-        manifests, without = find_references(config.references, selections) if config.references else ({}, [])
+        references = find_references(config.references, selections)
         training = training_views(config, selections)
         predictor = load(config)
         plan = continue_or_begin(config, selections, predictor)
@@ -65,9 +65,10 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
         mean = None if training is None else write_baselines(root, sets, training, predictor.resolution)
         drawn = [*config.methods, "repeat", *(["mean", "nearest"] if mean is not None else [])]
         scored = [ScoredSet(name, objects, root, tuple(drawn), mean) for name, objects in sets.items()]
-        shown = shown_poses(scored, References(manifests, predictor.resolution))
-        scores = [score for one in scored for score in score_set(one, shown)]
-        return write_results(config, plan, scored, scores, left_out(config, without))
+        shown = [shown_poses(one, references.get(one.name, {}), predictor.resolution) for one in scored]
+        scores = [score for one, errors in zip(scored, shown, strict=True) for score in score_set(one, errors)]
+        without = sets.keys() - references.keys()
+        return write_results(config, plan, scored, scores, left_out(config, sorted(without)))
 
 
 def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:
@@ -121,27 +122,27 @@ def write_baselines(
     return mean
 
 
-Key = tuple[str, str, int, str]  # set, uid, pair, method
+Key = tuple[str, int, str]  # uid, pair, method
 
 
-def shown_poses(sets: Sequence[ScoredSet], references: References) -> dict[Key, float]:
-    """Return the angle between the asked camera and the one that each picture shows, degrees."""
+def shown_poses(scored: ScoredSet, manifests: Manifests, resolution: int) -> dict[Key, float]:
+    """Return the angle between the asked camera and the one that each picture of a set shows, degrees.
+
+    Args:
+        scored: The set.
+        manifests: Its references; without any, no pose is found.
+        resolution: Side of the pictures, pixels.
+    """
     errors: dict[Key, float] = {}
-    by_uid: dict[str, list[tuple[ScoredSet, ScoredObject]]] = {}
-    for scored in sets if references.manifests else ():
-        for one in scored.objects:
-            by_uid.setdefault(one.uid, []).append((scored, one))
-    seen: set[str] = set()
-    for uid, centres, framed in tqdm(
-        references.items(by_uid), total=len(by_uid), desc="shown poses", unit=" objects", disable=not by_uid
-    ):
-        for scored, one in by_uid[uid] if uid not in seen else ():
-            keys = [(pair, method) for pair in one.pairs for method in ("truth", *scored.methods)]
-            nearest = nearest_reference([scored.picture(method, one, pair) for pair, method in keys], framed)
-            for (pair, method), index in zip(keys, nearest, strict=True):
-                error = angle_degrees(centres[index], one.centres[pair.target])
-                errors[scored.name, uid, pair.number, method] = error
-        seen.add(uid)
+    objects = {one.uid: one for one in scored.objects} if manifests else {}
+    found = read_references(manifests, objects, resolution)
+    bar = tqdm(found, total=len(objects), desc=f"poses of {scored.name}", unit=" objects", disable=not objects)
+    for uid, centres, framed in bar:
+        one = objects[uid]
+        keys = [(pair, method) for pair in one.pairs for method in ("truth", *scored.methods)]
+        nearest = nearest_reference([scored.picture(method, one, pair) for pair, method in keys], framed)
+        for (pair, method), index in zip(keys, nearest, strict=True):
+            errors[uid, pair.number, method] = angle_degrees(centres[index], one.centres[pair.target])
     return errors
 
 
@@ -153,7 +154,7 @@ def score_set(scored: ScoredSet, shown: dict[Key, float]) -> Iterator[ViewScore]
             for method in ("truth", *scored.methods):
                 picture = truth if method == "truth" else scored.picture(method, one, pair)
                 is_truth = method == "truth"
-                error = shown.get((scored.name, one.uid, pair.number, method))
+                error = shown.get((one.uid, pair.number, method))
                 if is_truth and error is None:
                     continue
                 yield ViewScore(

@@ -1,7 +1,6 @@
 """Find the camera that a picture shows, by comparing it with renders of the object from known cameras."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,7 @@ from PIL import Image
 
 from conf.options import UserError
 from inference.evaluation.predictions import Pixels
-from inference.evaluation.selection import Selection, named, require_resolution, samples_of
+from inference.evaluation.selection import Selection, named, require_resolution, samples_of, set_name
 from pipeline.shards import ShardManifest, npy_array, read_manifests, view_names
 from rendering.cameras import Array, camera_centre
 from training.model.picture import decode
@@ -22,27 +21,13 @@ TAIL = 0.01  # share of the object that may lie outside of its box on each side:
 MASK_WEIGHT = 3.0  # of the squared error of the mask, against that of the three channels
 
 
-@dataclass(frozen=True)
-class References:
-    """Renders of the scored objects from a grid of cameras: folders of view shards and their manifests."""
-
-    manifests: dict[str, list[ShardManifest]]
-    resolution: int
-
-    def items(self, uids: Collection[str]) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
-        """Yield uid, camera centres `[N, 3]` and framed pictures `[N, F]` of each object that has references."""
-        for folder, manifests in self.manifests.items():
-            for uid, sample in samples_of(folder, manifests, uids, "references"):
-                names = view_names(sample)
-                require_resolution(sample[names[0]], self.resolution, f"references={folder}")
-                pictures = [decode(sample[name], self.resolution) for name in names]
-                yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame(pictures)
+Manifests = dict[str, list[ShardManifest]]  # by folder
 
 
-def find_references(
-    folders: Sequence[str], selections: Sequence[Selection]
-) -> tuple[dict[str, list[ShardManifest]], list[str]]:
-    """Return the manifests of the reference shards, and the names of the sets that have no references at all.
+def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> dict[str, Manifests]:
+    """Return the manifests of the reference shards of each set; sets without any reference are left out.
+
+    If one of `folders` has the name of a set, it alone is for that set; uids of other sets may occur in others.
 
     Args:
         folders: Folders or URLs of view shards.
@@ -52,16 +37,40 @@ def find_references(
         UserError: A folder is missing, no set has references, or only some objects of a set have references.
     """
     manifests = {folder: read_manifests(folder, "views") for folder in folders}
-    rendered = {uid for found in manifests.values() for manifest in found for uid in manifest.uids}
-    without = [one.name for one in selections if rendered.isdisjoint(one.uids)]
-    for one in selections:
-        missing = set(one.uids) - rendered
-        if missing and (one.name not in without or len(without) == len(selections)):
+    found = {one.name: _of_set(one.name, manifests) for one in selections}
+    missing = {one.name: set(one.uids) - _uids(found[one.name]) for one in selections}
+    some = [one for one in selections if len(missing[one.name]) < len(one.uids)]
+    for one in some or selections if folders else ():
+        if missing[one.name]:
             raise UserError(
-                f"references={','.join(folders)}: {len(missing)} of {len(one.uids)} objects of views={one.folder} are "
-                f"missing there ({named(missing)}); render these objects with +experiment=references"
+                f"references={','.join(found[one.name])}: {len(missing[one.name])} of {len(one.uids)} objects of "
+                f"views={one.folder} are missing there ({named(missing[one.name])}); render them with "
+                "+experiment=references"
             )
-    return manifests, without
+    return {one.name: found[one.name] for one in some}
+
+
+def read_references(
+    manifests: Manifests, uids: Collection[str], resolution: int
+) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
+    """Yield uid, camera centres `[N, 3]` and framed pictures `[N, F]` of the references of each object."""
+    left = set(uids)
+    for folder, found in manifests.items():
+        for uid, sample in samples_of(folder, found, left & _uids({folder: found}), "references"):
+            names = view_names(sample)
+            require_resolution(sample[names[0]], resolution, f"references={folder}")
+            pictures = [decode(sample[name], resolution) for name in names]
+            left.remove(uid)
+            yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame(pictures)
+
+
+def _of_set(name: str, manifests: Manifests) -> Manifests:
+    own = {folder: found for folder, found in manifests.items() if set_name(folder) == name}
+    return own or manifests
+
+
+def _uids(manifests: Manifests) -> set[str]:
+    return {uid for found in manifests.values() for manifest in found for uid in manifest.uids}
 
 
 def nearest_reference(pictures: Sequence[Pixels], references: NDArray[np.float32]) -> NDArray[np.intp]:

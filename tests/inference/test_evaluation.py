@@ -301,3 +301,12 @@ def test_objects_that_training_holds_out_are_scored(data, tmp_path):
         with open(output / "per_object.csv", newline="") as file:
             assert {row["uid"] for row in csv.DictReader(file)} == expected
     assert 0 < len(expected) < OBJECTS
+
+
+def test_references_in_a_folder_of_the_name_of_the_set_are_used_for_it(data, tmp_path):
+    """Two sources have the same uid for different objects."""
+    write_dots(tmp_path / "other", OBJECTS, first_seed=50, cameras=grid())
+    write_dots(tmp_path / "own" / "views", OBJECTS, cameras=grid())
+    references = [f"{tmp_path}/other", f"{tmp_path}/own/views"]
+    metrics = evaluate(config(data, tmp_path / "scores", references=references, limit=3), method(oracle))
+    assert means(metrics, "pose_within_20")["truth"] > 0.9

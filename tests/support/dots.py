@@ -45,12 +45,18 @@ def webp(picture: Image.Image) -> bytes:
 
 
 def write_dots(
-    root, objects: int, per_shard: int = 4, resolution: int = 32, views: int = 4, cameras: np.ndarray | None = None
+    root,
+    objects: int,
+    per_shard: int = 4,
+    resolution: int = 32,
+    views: int = 4,
+    cameras: np.ndarray | None = None,
+    first_seed: int = 0,
 ) -> list[str]:
     """View shards of so many objects under `root`; their uids."""
     uids = [f"dots-{i:03d}" for i in range(objects)]
     for index, start in enumerate(range(0, objects, per_shard)):
-        chosen = uids[start : start + per_shard]
-        samples = [(uid, sample_of_dots(start + i, views, resolution, cameras)) for i, uid in enumerate(chosen)]
-        write_shard(str(root), f"views-{index:06d}", samples, [ObjectRecord(uid, "ok") for uid in chosen])
+        chosen = range(start, min(start + per_shard, objects))
+        samples = [(uids[i], sample_of_dots(first_seed + i, views, resolution, cameras)) for i in chosen]
+        write_shard(str(root), f"views-{index:06d}", samples, [ObjectRecord(uids[i], "ok") for i in chosen])
     return uids
