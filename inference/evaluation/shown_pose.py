@@ -1,10 +1,11 @@
 """Find the camera that a picture shows, by comparing it with renders of the object from known cameras."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from conf.options import UserError
 from inference.evaluation.predictions import Pixels
@@ -14,13 +15,11 @@ from rendering.cameras import Array, camera_centre
 from training.model.picture import decode
 
 FRAMED_PX = 24  # side at which framed pictures are compared
-FRAME_MARGIN = 1.1  # side of the frame, in sides of the object's box
-BACKGROUND_LEVELS = 8  # a pixel whose channels all lie this close to white is background
+HALF_SIDE = 2.3  # half the side of the frame, in standard deviations of the object's pixels around their centre
+SMOOTHING = 1 / 64  # standard deviation of the blur before framing, in sides of the picture: against noise
+SHARPNESS = (0.0, 1.5 / 64, 3 / 64)  # further blurs of the references, for predictions that are blurred
+BACKGROUND_LEVELS = 16  # a pixel whose channels all lie this close to white is background
 INK_LEVELS = 56.0  # further levels until a pixel is fully part of the object
-TAIL = 0.01  # share of the object that may lie outside of its box on each side: stray pixels
-MASK_WEIGHT = 3.0  # of the squared error of the mask, against that of the three channels
-
-
 Manifests = dict[str, list[ShardManifest]]  # by folder
 
 
@@ -53,7 +52,7 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
 def read_references(
     manifests: Manifests, uids: Collection[str], resolution: int
 ) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
-    """Yield uid, camera centres `[N, 3]` and framed pictures `[N, F]` of the references of each object."""
+    """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references."""
     left = set(uids)
     for folder, found in manifests.items():
         for uid, sample in samples_of(folder, found, left & _uids({folder: found}), "references"):
@@ -61,7 +60,7 @@ def read_references(
             require_resolution(sample[names[0]], resolution, f"references={folder}")
             pictures = [decode(sample[name], resolution) for name in names]
             left.remove(uid)
-            yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame(pictures)
+            yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame_references(pictures)
 
 
 def _of_set(name: str, manifests: Manifests) -> Manifests:
@@ -74,52 +73,44 @@ def _uids(manifests: Manifests) -> set[str]:
 
 
 def nearest_reference(pictures: Sequence[Pixels], references: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the index of the reference that each picture resembles most.
+    """Return the index of the reference that each picture resembles most, at any sharpness.
+
+    The measure is the cosine between framed pictures, which ignores their contrast.
 
     Args:
         pictures: Pictures on white, uint8 `[R, R, 3]` each.
-        references: Framed references `[N, F]`.
+        references: `frame_references` of `N` references.
     """
-    framed = frame(pictures)
-    distances = (references**2).sum(1) - 2 * framed @ references.T  # without the picture's own square
-    return distances.argmin(1)
+    framed = np.stack([frame(picture) for picture in pictures])
+    return np.einsum("pf,snf->psn", framed, references, optimize=True).max(axis=1).argmax(axis=1)
 
 
-def frame(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
-    """Return pictures cropped to the box of their object, so that the distance of the camera does not matter.
+def frame_references(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
+    """Return pictures framed at each of several sharpnesses, `[S, N, F]`."""
+    return np.stack([[frame(picture, blur) for picture in pictures] for blur in SHARPNESS])
+
+
+def frame(picture: Pixels, blur: float = 0.0) -> NDArray[np.float32]:
+    """Return the object of a picture, moved to the centre and scaled to one size, so that the radius does not matter.
+
+    Args:
+        picture: A picture on white, uint8 `[R, R, 3]`.
+        blur: Standard deviation of a blur, in sides of the picture.
 
     Returns:
-        `[N, F]`: colours in [0, 1] and the weighted mask, `FRAMED_PX`² each; their squared difference is the measure.
+        Difference from white `[F]` at `FRAMED_PX`², of norm 1; zero for a blank picture.
     """
-    return np.stack([_frame(picture) for picture in pictures])
-
-
-def _frame(picture: Pixels) -> NDArray[np.float32]:
-    ink = (255.0 - BACKGROUND_LEVELS - picture.min(axis=2)) / INK_LEVELS
-    mask = np.clip(ink, 0, 1).astype(np.float32)
-    stacked = np.concatenate([picture.astype(np.float32) / 255, mask[..., None] * np.sqrt(MASK_WEIGHT)], axis=2)
-    top, bottom = _extent(mask.sum(axis=1))
-    left, right = _extent(mask.sum(axis=0))
-    side = max(bottom - top, right - left) * FRAME_MARGIN
-    x, y = (left + right - side) / 2, (top + bottom - side) / 2
-    # PIL's transform leaves what lies outside of the picture at the fill value: white, no object.
-    channels = [
-        Image.fromarray(channel).transform(
-            (FRAMED_PX, FRAMED_PX),
-            Image.Transform.EXTENT,
-            (x, y, x + side, y + side),
-            Image.Resampling.BILINEAR,
-            fillcolor=fill,
-        )
-        for channel, fill in zip(np.moveaxis(stacked, 2, 0), (1.0, 1.0, 1.0, 0.0), strict=True)
-    ]
-    return np.stack([np.asarray(channel) for channel in channels]).ravel()
-
-
-def _extent(profile: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the ends of the range of `profile` that holds all but its tails; the whole range for an empty one."""
-    total = profile.sum()
-    if total <= 0:
-        return 0.0, float(len(profile))
-    shares = np.cumsum(profile) / total
-    return float(np.searchsorted(shares, TAIL)), float(np.searchsorted(shares, 1 - TAIL) + 1)
+    side = len(picture)
+    smooth = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(math.hypot(blur, SMOOTHING) * side))
+    ink = np.clip((255.0 - BACKGROUND_LEVELS - np.asarray(smooth).min(axis=2)) / INK_LEVELS, 0, 1)
+    if not ink.any():
+        return np.zeros(3 * FRAMED_PX**2, dtype=np.float32)
+    places = np.arange(side) + 0.5
+    columns, rows = ink.sum(axis=0) / ink.sum(), ink.sum(axis=1) / ink.sum()
+    x, y = columns @ places, rows @ places
+    half = HALF_SIDE * math.sqrt(columns @ (places - x) ** 2 + rows @ (places - y) ** 2 + 1 / 6)  # a pixel's own size
+    size = (2 * FRAMED_PX, 2 * FRAMED_PX)  # halved below, against aliasing
+    box = (x - half, y - half, x + half, y + half)
+    framed = smooth.transform(size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR, fillcolor="white").reduce(2)
+    difference = 1 - np.asarray(framed, dtype=np.float32).ravel() / 255
+    return difference / max(float(np.linalg.norm(difference)), 1e-6)
