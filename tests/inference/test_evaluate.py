@@ -1,14 +1,10 @@
 """The command: killed and given again, and what a user can get wrong."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.support.command import PROJECT, command
+from tests.support.command import Started, command
 from tests.support.dots import write_dots
 
 SETTINGS = ["device=cpu", "pairs=2", "sampling.steps=3", "batch=2"]
@@ -24,15 +20,10 @@ def views(tmp_path_factory) -> str:
 def test_a_killed_command_continues_to_the_same_scores(folder, views, tmp_path):
     words = ["inference.evaluate", f"checkpoint={folder}", f"views={views}", *SETTINGS, "sampling.steps=60"]
     killed, calm = tmp_path / "killed", tmp_path / "calm"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words, f"output={killed}"],
-        cwd=PROJECT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    process = Started(*words, f"output={killed}")
     while process.poll() is None and not list(killed.rglob("*.png")):
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     first = {path: path.stat().st_mtime_ns for path in killed.rglob("*.png")}
     assert first and not (killed / "metrics.json").exists()

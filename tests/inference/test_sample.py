@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from inference.novel_view import NovelView
 from inference.poses import cameras_after
 from rendering.cameras import camera_centre
-from tests.support.command import command
+from tests.support.command import Started, command
 
 TWO = "poses=[[20,45,0],[0,180,0]]"
 QUICK = ("sampling.steps=3", "elevation=20")
@@ -180,9 +178,7 @@ def test_an_interrupted_run_leaves_no_partial_folder(folder, picture, tmp_path, 
     for i in range(12):
         shutil.copy(picture, pictures / f"{i:02d}.png")
     words = (f"checkpoint={folder}", f"image={pictures}", f"output={tmp_path / 'out'}", *QUICK, TWO)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "inference.sample", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    process = Started("inference.sample", *words)
     while not (tmp_path / "out/01/poses.json").exists():
         assert process.poll() is None
         time.sleep(0.01)

@@ -1,10 +1,13 @@
-"""Fork the processes of `command`: read a job per line, answer with its exit code, or null after its time limit."""
+"""Fork the processes of `command` and `start`: read a job per line and answer it.
+
+A job with `words` is forked; the answer is its process id. A job with `pid` waits for that process; the answer is its
+exit code, or null after `timeout` seconds.
+"""
 
 import importlib
 import json
 import os
 import runpy
-import signal
 import sys
 import tempfile
 import time
@@ -50,13 +53,11 @@ def be_command(job: dict) -> None:
 
 def wait(pid: int, timeout: float) -> int | None:
     end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if time.monotonic() >= end:
+            return None
         time.sleep(0.005)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return None
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 if __name__ == "__main__":
@@ -64,8 +65,11 @@ if __name__ == "__main__":
         importlib.import_module(library)
     for line in sys.stdin:
         job = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            be_command(job)
-        sys.stdout.write(json.dumps(wait(pid, job["timeout"])) + "\n")
+        if "pid" in job:
+            answer = wait(job["pid"], job["timeout"])
+        else:
+            answer = os.fork()
+            if not answer:
+                be_command(job)
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

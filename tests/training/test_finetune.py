@@ -4,8 +4,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ from PIL import Image
 
 from conf.options import UserError
 from pipeline.shards import ObjectRecord, write_shard
-from tests.support.command import PROJECT, command
+from tests.support.command import PROJECT, Started, command
 from tests.support.dots import sample_of_dots, write_dots
 from tests.support.finetune import configured, train
 from tests.support.small_run import SMALL, rows
@@ -37,10 +35,7 @@ def run(dots, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("run") / "run"
     words = ["training.finetune", f"data.path={dots}", f"output={output}", *SMALL, "trainer.max_steps=40"]
 
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-m", *words], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-
-    killed = start()
+    killed = Started(*words)
     first, deadline = output / "checkpoints/00000005", time.monotonic() + 120
     while not first.exists() and killed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -49,8 +44,7 @@ def run(dots, tmp_path_factory) -> Path:
     assert first.exists() and not (output / "model").exists()
     (output / "checkpoints/00000039.part").mkdir()  # as a kill while it is written leaves it
 
-    asked = start()
-    assert asked.stdout
+    asked = Started(*words)
     line = next(line for line in asked.stdout if line.startswith("step "))
     assert 5 < int(line.split("/")[0].removeprefix("step ")) < 40, "it does not begin again"
     asked.send_signal(signal.SIGTERM)
@@ -131,17 +125,14 @@ def test_the_model_folder_holds_the_averaged_weights(run):
 
 def test_a_second_interrupt_stops_at_once(dots, tmp_path):
     words = ["training.finetune", f"data.path={dots}", f"output={tmp_path}", *SMALL, "trainer.max_steps=4000"]
-    words += ["wandb.mode=disabled", "data.batch_size=1", "data.global_batch=400"]  # steps of seconds
-    running = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert running.stdout
-    assert any(line.startswith("step 2/") for line in running.stdout)
+    words += ["wandb.mode=disabled", "data.batch_size=1", "data.global_batch=200"]  # steps of seconds
+    running = Started(*words, "trainer.log_every=1")
+    assert any(line.startswith("step 1/") for line in running.stdout)
     for _ in range(2):
         time.sleep(0.3)  # the line is printed at the end of a step; signal during the next one
         running.send_signal(signal.SIGINT)
     assert running.wait(30) == 130
-    assert running.stderr and running.stderr.read() == "\nstopped; the same command continues\n"
+    assert running.communicate()[1] == "\nstopped; the same command continues\n"
 
 
 def test_a_finished_run_is_reported(run, dots, capsys):

@@ -1,15 +1,13 @@
 """Training commands refuse folders with files of others, and folders that another run is writing to."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from conf.options import UserError
-from tests.support.command import PROJECT, command
+from tests.support.command import Started, command
 from tests.support.small_run import SMALL
 from training import benchmark, convert, encode, finetune, plot
 from training.config import BenchmarkConfig, ConvertConfig, DataConfig, EncodeConfig, FinetuneConfig, PlotConfig
@@ -101,10 +99,7 @@ def test_an_interrupted_replacement_of_a_checkpoint_is_repaired(state, model, tm
 
 def test_a_second_run_in_one_folder_is_refused_unless_the_first_was_killed(dots, tmp_path):
     words = ["training.finetune", f"data.path={dots}", f"output={tmp_path / 'run'}", *SMALL, "wandb.mode=disabled"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", *words, "trainer.max_steps=100000"], cwd=PROJECT, stdout=subprocess.PIPE, text=True
-    )
-    assert first.stdout
+    first = Started(*words, "trainer.max_steps=100000")
     try:
         next(line for line in first.stdout if line.startswith("step 6/"))
         second = command(*words, "trainer.max_steps=100000")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conf.options import UserError
-from tests.support.command import PROJECT
+from tests.support.command import PROJECT, Started
 from tests.support.dots import write_dots
 from tests.support.small_run import SMALL
 from tests.support.view_pairs import config, key, shards_of
@@ -63,12 +63,8 @@ def running(dots, tmp_path):
     """A run of thousands of steps with two loader workers, after its first steps."""
     words = [f"data.path={dots}", f"output={tmp_path / 'run'}", *SMALL, "data.workers=2", "wandb.mode=disabled"]
     words += ["data.validation_fraction=0", "trainer.max_steps=100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training.finetune", *words],
-        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout
-    assert any(line.startswith("step ") for line in process.stdout), process.stderr
+    process = Started("training.finetune", *words)
+    assert any(line.startswith("step ") for line in process.stdout), process.communicate()
     yield process
     for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
         child.kill()
