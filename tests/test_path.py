@@ -1,11 +1,13 @@
 """The whole path as `make demo` walks it, only smaller: objects, views, model, new views, report."""
 
 import importlib.util
+import os
 
 import pytest
 from PIL import Image
 
 from tests.support.command import command
+from tests.support.environment import long_tmpdir_and_no_home
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
 
@@ -17,15 +19,18 @@ def outputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(outputs):
-    """Views of a dozen procedural objects, and a model that has seen them for a few steps."""
+    """Render a dozen procedural objects and train for a few steps, with a long TMPDIR and without a home."""
+    place = long_tmpdir_and_no_home(outputs)
     rendered = command(
         "pipeline.render", "+experiment=demo", "objects.count=12", "renderer.resolution=32", "renderer.samples=2",
-        f"output={outputs / 'views'}",
+        f"output={outputs / 'views'}", **place,
     )  # fmt: skip
     assert rendered.returncode == 0, rendered.stderr
+    assert "ray" in os.listdir(place["TMPDIR"])
     trained = command(
         "training.finetune", "+experiment=demo", f"data.path={outputs / 'views'}", f"output={outputs / 'run'}",
-        "trainer.max_steps=4", "data.batch_size=4", "trainer.validate_every=2", "sample.steps=2",
+        "trainer.max_steps=4", "data.batch_size=4", "trainer.validate_every=2", "sample.steps=2", "data.workers=1",
+        **place,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     return outputs / "run"

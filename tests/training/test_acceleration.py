@@ -63,6 +63,7 @@ def test_a_compiled_step_is_one_graph_that_is_built_once(model, expected):
     assert model.unet._compiled_call_impl is None
 
 
+@pytest.mark.slow  # half a minute of tracing
 def test_compiled_backward_pass_keeps_channels_last(model, monkeypatch):
     """torch would copy tensors of another layout, a tenth of a step on a GPU. The graph is that of inductor."""
     laid_out: list[bool] = []

@@ -1,0 +1,11 @@
+"""Environments in which commands must work: long folders for temporary files, homes that cannot be written to."""
+
+from pathlib import Path
+
+
+def long_tmpdir_and_no_home(folder: Path) -> dict[str, str]:
+    """Return variables that name a folder for temporary files of 150 characters, and a home that cannot be made."""
+    (folder / "file").write_text("no folder")
+    temporary = folder / ("x" * (149 - len(str(folder))))
+    temporary.mkdir()
+    return {"TMPDIR": str(temporary), "HOME": str(folder / "file/home")}
