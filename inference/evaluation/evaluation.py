@@ -67,8 +67,7 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
         scored = [ScoredSet(name, objects, root, tuple(drawn), mean) for name, objects in sets.items()]
         shown = [shown_poses(one, references.get(one.name, {}), predictor.resolution) for one in scored]
         scores = [score for one, errors in zip(scored, shown, strict=True) for score in score_set(one, errors)]
-        without = sets.keys() - references.keys()
-        return write_results(config, plan, scored, scores, left_out(config, sorted(without)))
+        return write_results(config, plan, scored, scores, left_out(config, selections, references))
 
 
 def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:

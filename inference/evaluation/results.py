@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from inference.evaluation.metrics import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
 from inference.evaluation.page import report
 from inference.evaluation.predictions import ScoredSet
 from inference.evaluation.scores import METRICS, POSE_WITHIN_DEGREES, Figure, ViewScore, figures
+from inference.evaluation.selection import Selection, set_name
 from pipeline.storage import write_atomically
 
 # Everything that a figure depends on, beside the plan of the run.
@@ -68,19 +69,26 @@ def write_results(
     return metrics
 
 
-def left_out(config: EvaluateConfig, without_references: Sequence[str]) -> list[str]:
-    """Return a sentence for each part of the evaluation that the options leave out, or sets without references."""
+def left_out(config: EvaluateConfig, selections: Sequence[Selection], references: Collection[str]) -> list[str]:
+    """Return a sentence for each part of the evaluation that is left out.
+
+    Args:
+        config: Options of the command.
+        selections: The sets that have objects to score.
+        references: Names of the sets that have references.
+    """
+    names = {selection.name for selection in selections}
     sentences = []
+    if empty := [folder for folder in config.views if set_name(folder) not in names]:
+        sentences.append(f"Training held out no object of {', '.join(empty)}.")
     if not config.training:
         sentences.append("The baselines mean view and nearest training object are left out: no training=… was given.")
-    if not config.references:
-        sentences.append("The poses that pictures show are left out: no references=… were given.")
-    elif without_references:
+    if missing := sorted(names - set(references)):
         sentences.append(
-            f"The poses that pictures show are left out for {', '.join(without_references)}: no references."
+            f"The poses that pictures of {', '.join(missing)} show are left out: no references=… has them."
         )
-    if missing := {"wrong_pose", "no_pose"} - set(config.methods):
-        sentences.append(f"Left out by methods=…: {', '.join(sorted(missing))}.")
+    if unasked := {"wrong_pose", "no_pose"} - set(config.methods):
+        sentences.append(f"Left out by methods=…: {', '.join(sorted(unasked))}.")
     return sentences
 
 

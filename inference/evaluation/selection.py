@@ -73,32 +73,35 @@ class ScoredObject:
 
 
 def select(config: EvaluateConfig) -> list[Selection]:
-    """Return the objects to score of each folder of `views`, from the manifests alone.
+    """Return the objects to score of each folder of `views`, from the manifests alone; empty sets are left out.
 
     Raises:
-        UserError: A folder is missing or named twice, or has no object to score.
+        UserError: A folder is missing, or no object is left to score.
     """
-    splits = config.splits
-    return [_select(config, folder, which) for folder, which in zip(config.views, splits, strict=True)]
+    sources = [Source(folder, tuple(read_manifests(folder, "views"))) for folder in config.views]
+    split_sources = [source for source, which in zip(sources, config.splits, strict=True) if which == "held_out"]
+    held_out = _held_out(config, split_sources) if split_sources else frozenset()
+    selections = []
+    for source in sources:
+        uids = {uid for manifest in source.manifests for uid in manifest.uids}
+        uids &= held_out if source in split_sources else uids
+        ordered = sorted(uids, key=lambda uid: (hashed_seed("objects", config.seed, uid), uid))
+        name, chosen = set_name(source.root), tuple(ordered[: config.limit])
+        selections.append(Selection(name, source.root, source.manifests, chosen, frozenset(uids)))
+    if not any(selection.uids for selection in selections):
+        raise UserError(
+            f"views={','.join(config.views)}: no object is left to score; give the views of the training of run, "
+            "or split=all"
+        )
+    return [selection for selection in selections if selection.uids]
 
 
-def _select(config: EvaluateConfig, folder: str, which: str) -> Selection:
-    manifests = read_manifests(folder, "views")
-    uids = {uid for manifest in manifests for uid in manifest.uids}
-    if which == "held_out" and config.run:
-        uids &= read_held_out(Path(config.run))
-        if not uids:
-            raise UserError(
-                f"views={folder}: holds no object that {config.run} held out; give the views of its training, "
-                "or split=all for this folder"
-            )
-    elif which == "held_out":
-        source = Source(folder, tuple(manifests))
-        uids = {uid for shard in split([source], config.validation_fraction).validation for uid in shard.uids}
-    if not uids:
-        raise UserError(f"views={folder}: no object is left to score; choose another folder, or split=all")
-    ordered = sorted(uids, key=lambda uid: (hashed_seed("objects", config.seed, uid), uid))
-    return Selection(set_name(folder), folder, tuple(manifests), tuple(ordered[: config.limit]), frozenset(uids))
+def _held_out(config: EvaluateConfig, sources: Sequence[Source]) -> frozenset[str]:
+    """Return the objects that training held out: as its run lists them, or by the split of these sources."""
+    if config.run:
+        return read_held_out(Path(config.run))
+    validation = split(sources, config.validation_fraction).validation
+    return frozenset(uid for shard in validation for uid in shard.uids)
 
 
 def set_name(folder: str) -> str:
