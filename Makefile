@@ -41,7 +41,7 @@ test: install browser ## lint, types, import boundaries, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow

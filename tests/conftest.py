@@ -16,6 +16,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files of a minute or so. They run first, so that at the end no process waits for a long file of the other.
+LONG = ("test_finetune", "test_distributed", "test_render", "test_hub", "test_s3", "test_path", "test_gpu_share")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session")
 def scans() -> Path:
     """The folder of Google Scanned Objects that lies beside the project on the build machines."""
