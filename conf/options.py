@@ -1,7 +1,9 @@
-"""Options of the commands and the error that a user can cause."""
+"""Options of the commands, and the errors that a user can cause."""
 
 from dataclasses import field
 from typing import Any
+
+MAX_MESSAGE_LENGTH = 300  # characters of another library's message that a message of this project quotes
 
 
 class UserError(Exception):
@@ -26,6 +28,11 @@ class FieldError(UserError):
 
     def __str__(self) -> str:
         return f"{self.field}={getattr(self.settings, self.field)}: {self.reason}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, cut to 300 characters, or the type where it is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:MAX_MESSAGE_LENGTH]
 
 
 def option(default: Any, help: str, formerly: str | None = None) -> Any:

@@ -1,6 +1,5 @@
 """Write sampled views for people: a labelled contact sheet, MP4 and GIF animations, and a variance map."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rendering.picture_grid import picture_grid
+
 FRAMES_PER_SECOND = 10
 MIN_SIDE_PX = 128  # smaller views are enlarged
 GAP_PX, LABEL_PX, COLUMNS = 4, 18, 8
@@ -18,13 +19,12 @@ GAP_PX, LABEL_PX, COLUMNS = 4, 18, 8
 def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int = COLUMNS) -> Image.Image:
     """Return square pictures in rows, each with its label below."""
     side = max(MIN_SIDE_PX, *(picture.width for picture in pictures))
-    columns = min(columns, len(pictures))
-    rows = math.ceil(len(pictures) / columns)
-    sheet = Image.new("RGB", (columns * (side + GAP_PX), rows * (side + LABEL_PX)), "white")
+    large = [enlarged(picture, side) for picture in pictures]
+    rows = [large[i : i + columns] for i in range(0, len(large), columns)]
+    sheet = picture_grid(rows, (GAP_PX, LABEL_PX))
     draw = ImageDraw.Draw(sheet)
-    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    for i, label in zip(range(len(large)), labels, strict=True):
         x, y = i % columns * (side + GAP_PX), i // columns * (side + LABEL_PX)
-        sheet.paste(enlarged(picture, side), (x, y))
         draw.text((x + 4, y + side + 2), label, fill="#555")
     return sheet
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from tarfile import TarError
 
 import matplotlib
 import numpy as np
@@ -23,9 +22,9 @@ from inference.config import ReportConfig
 from inference.evaluation.selection import read_held_out
 from inference.novel_view import NovelView, to_image
 from inference.preprocess.framing import Prepared
-from pipeline.html import contact_sheet, is_page, page, picture
+from pipeline.html import is_page, page, picture, views_figure
 from pipeline.output import require_own_file
-from pipeline.shards import Sample, npy_array, read_samples, view_names
+from pipeline.samples import Sample, npy_array, read_samples, view_names
 from pipeline.storage import write_atomically
 from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
 from rendering.psnr import psnr
@@ -175,15 +174,9 @@ def _samples(sources: Sequence[Source], objects: int) -> Iterator[tuple[str, Sam
     with tqdm(total=objects, desc="reading", unit=" objects") as bar:
         for source in sources:
             for manifest in source.manifests:
-                try:
-                    for sample in read_samples(source.root, manifest.name):
-                        bar.update()
-                        yield sample
-                except (OSError, ValueError, TarError) as error:
-                    raise UserError(
-                        f"views={source.root}: shard {manifest.name} is damaged ({error!r}); "
-                        f"see python -m pipeline.verify path={source.root}"
-                    ) from error
+                for sample in read_samples(source.root, manifest.name):
+                    bar.update()
+                    yield sample
 
 
 def _summary(objects: int, held_out: int, scored: list[ScoredView]) -> str:
@@ -212,7 +205,7 @@ def _row(scored: ScoredView) -> str:
 def _sheet(uid: str, sample: Sample, held_out: bool) -> str:
     meta = json.loads(sample["meta.json"])
     caption = " · ".join(filter(None, ["held out" if held_out else "", meta["source"], meta["license"]]))
-    return contact_sheet([sample[name] for name in view_names(sample)], uid, caption)
+    return views_figure([sample[name] for name in view_names(sample)], uid, caption)
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers.utils.logging import set_verbosity_error
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 from inference.config import TextToViewsConfig
 from inference.picture_views import load, sample_image
 from inference.poses import Turn
@@ -108,7 +108,7 @@ def load_pipeline(source: str, device: torch.device) -> Any:
         )
     except (OSError, ValueError, AttributeError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"text_to_image={source}: is not a readable diffusers pipeline ({str(error).splitlines()[0]}); use another"
+            f"text_to_image={source}: is not a readable diffusers pipeline ({first_line(error)}); use another"
         ) from error
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from tarfile import TarError
 
 from tqdm import tqdm
 
@@ -21,8 +20,10 @@ from conf.options import UserError
 from pipeline.config import ExportConfig
 from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.parallel import process_pool
-from pipeline.shards import UID, Sample, ShardManifest, read_manifests, read_samples
+from pipeline.samples import Sample, read_samples
+from pipeline.shards import ShardManifest, read_manifests
 from pipeline.storage import write_atomically
+from pipeline.uid import require_uid
 from pipeline.zero123_release.conversion import write_object
 from pipeline.zero123_release.layout import LISTING
 
@@ -40,18 +41,18 @@ def main(config: ExportConfig) -> None:
     Raises:
         UserError: An object's uid cannot name a folder, a shard is damaged, or the output holds other files.
     """
-    markers = read_manifests(config.path, "views")
-    uids = list(dict.fromkeys(uid for marker in markers for uid in marker.uids))
-    if strange := [uid for uid in uids if not UID.fullmatch(uid)]:
-        raise UserError(f"{config.path} holds an object {strange[0]!r:.300}, which cannot name a folder")
+    manifests = read_manifests(config.path, "views")
+    uids = list(dict.fromkeys(uid for manifest in manifests for uid in manifest.uids))
+    for uid in uids:
+        require_uid(uid, f"path={config.path}: uid")
     with claimed(config.output, LAYOUT):
-        export_all(config, markers, uids)
+        export_all(config, manifests, uids)
 
 
-def export_all(config: ExportConfig, markers: list[ShardManifest], uids: list[str]) -> None:
+def export_all(config: ExportConfig, manifests: list[ShardManifest], uids: list[str]) -> None:
     """Write the objects that are missing in the output, then the list of all uids."""
     output = Path(config.output)
-    _agree(output, {marker.name: marker.sha256 for marker in markers})
+    _require_same_shards(output, {manifest.name: manifest.sha256 for manifest in manifests})
     missing = {uid for uid in uids if not (output / uid).exists()}
     with (
         tqdm(
@@ -59,36 +60,32 @@ def export_all(config: ExportConfig, markers: list[ShardManifest], uids: list[st
         ) as bar,
         process_pool(config.workers) as spread,
     ):
-        for _ in spread(partial(write_object, root=output), _take(config.path, markers, missing)):
+        for _ in spread(partial(write_object, root=output), _take(config.path, manifests, missing)):
             bar.update()
     if missing:
-        sentence = f"{config.path} lacks {min(missing)}, which its markers name"
-        raise UserError(f"{sentence}; see python -m pipeline.verify path={config.path}")
+        fault = f"{min(missing)} is in a manifest but not in its tar"
+        raise UserError(f"path={config.path}: {fault}; check the shards with python -m pipeline.verify")
     write_atomically(str(output / LISTING), json.dumps(uids).encode())
     print(f"views of {len(uids)} objects in {output}")
 
 
-def _agree(output: Path, shards: dict[str, str]) -> None:
+def _require_same_shards(output: Path, shards: dict[str, str]) -> None:
     """Raise an error if the output was begun from other shards; a run may add shards later."""
     plan = output / PLAN
     if plan.is_file() and not json_object(plan.read_bytes()).items() <= shards.items():
-        raise UserError(f"{output} was begun from other shards; choose another output, or delete that folder")
+        raise UserError(f"output={output}: it was exported from other shards; choose another folder")
     write_atomically(str(plan), json.dumps(shards, indent=1).encode())
 
 
-def _take(root: str, markers: list[ShardManifest], missing: set[str]) -> Iterator[tuple[str, Sample]]:
+def _take(root: str, manifests: list[ShardManifest], missing: set[str]) -> Iterator[tuple[str, Sample]]:
     """Yield the samples of the objects in `missing` and remove their uids from it; skip shards without such objects."""
-    for marker in markers:
-        if missing.isdisjoint(marker.uids):
+    for manifest in manifests:
+        if missing.isdisjoint(manifest.uids):
             continue
-        try:
-            for uid, sample in read_samples(root, marker.name):
-                if uid in missing:
-                    missing.remove(uid)
-                    yield uid, sample
-        except (OSError, ValueError, TarError) as error:
-            sentence = f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={root}"
-            raise UserError(sentence) from error
+        for uid, sample in read_samples(root, manifest.name):
+            if uid in missing:
+                missing.remove(uid)
+                yield uid, sample
 
 
 def command() -> None:

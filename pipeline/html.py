@@ -53,7 +53,7 @@ def picture(contents: bytes, kind: str, alt: str) -> str:
     return f'<img alt="{escape(alt)}" loading="lazy" src="data:image/{kind};base64,{data}">'
 
 
-def contact_sheet(views: Iterable[bytes], name: str, caption: str) -> str:
+def views_figure(views: Iterable[bytes], name: str, caption: str) -> str:
     """Return a figure with the WebP views of one object, 12 per row, and a caption."""
     images = "".join(picture(view, "webp", f"{name}, view {i}") for i, view in enumerate(views))
     text = f"<b>{escape(name)}</b> {escape(caption)}"

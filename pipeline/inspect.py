@@ -5,16 +5,15 @@ python -m pipeline.inspect path=s3://bucket/views output=sheet.html limit=50
 """
 
 import json
-from tarfile import TarError
 
 from tqdm import tqdm
 
 from conf.command import run
-from conf.options import UserError
 from pipeline.config import InspectConfig
-from pipeline.html import contact_sheet, is_page, page, table
+from pipeline.html import is_page, page, table, views_figure
 from pipeline.output import require_own_file
-from pipeline.shards import ObjectRecord, Sample, ShardManifest, read_manifests, read_samples, view_names
+from pipeline.samples import DamagedShard, Sample, read_samples, view_names
+from pipeline.shards import ObjectRecord, ShardManifest, read_manifests
 from pipeline.storage import write_atomically
 
 COMMAND = "pipeline.inspect"
@@ -22,48 +21,47 @@ EARLIER = b"<title>Views in "  # identifies pages written before marks were intr
 
 
 def main(config: InspectConfig) -> None:
-    """Write the contact sheets of the shards at `config.path` to one HTML page.
+    """Write the contact figures of the shards at `config.path` to one HTML page.
 
     Raises:
-        UserError: A shard is damaged, or the output is a file that this command did not write.
+        UserError: A shard is damaged, or this command did not write the existing output file.
     """
-    markers = read_manifests(config.path, "views")
+    manifests = read_manifests(config.path, "views")
     output = config.output or f"{config.path}/index.html"
     require_own_file(output, is_page(COMMAND, EARLIER))
-    write_atomically(output, page(f"Views in {config.path}", _body(config, markers), COMMAND))
+    write_atomically(output, page(f"Views in {config.path}", _body(config, manifests), COMMAND))
     print(f"contact sheet: {output}")
 
 
-def _body(config: InspectConfig, markers: list[ShardManifest]) -> str:
-    records = {record.uid: record for marker in markers for record in marker.records}
+def _body(config: InspectConfig, manifests: list[ShardManifest]) -> str:
+    records = {record.uid: record for manifest in manifests for record in manifest.records}
     failed = [record for record in records.values() if record.status == "failed"]
     shown = min(config.limit, len(records) - len(failed))
     summary = (
-        f"<h1>Views</h1><p class='soft'>{len(records) - len(failed)} objects in {len(markers)} shards, "
+        f"<h1>Views</h1><p class='soft'>{len(records) - len(failed)} objects in {len(manifests)} shards, "
         f"{len(failed)} failed; the first {shown} are shown.</p>"
     )
-    sheets: list[str] = []
+    figures: list[str] = []
     with tqdm(total=shown, desc="reading", unit=" objects") as bar:
-        for marker in markers:
-            if len(sheets) >= shown:
+        for manifest in manifests:
+            if len(figures) >= shown:
                 break
-            try:
-                for uid, sample in read_samples(config.path, marker.name):
-                    if len(sheets) < shown:
-                        sheets.append(_sheet(uid, sample, records[uid]))
-                        bar.update()
-            except (OSError, ValueError, KeyError, TarError) as error:
-                raise UserError(
-                    f"shard {marker.name} is damaged ({error!r}); see python -m pipeline.verify path={config.path}"
-                ) from error
+            for uid, sample in read_samples(config.path, manifest.name):
+                if len(figures) == shown:
+                    break
+                try:
+                    figures.append(_figure(uid, sample, records[uid]))
+                except (ValueError, KeyError) as error:
+                    raise DamagedShard(config.path, manifest.name, f"object {uid}: {error!r}") from error
+                bar.update()
     failures = table(["object", "reason", "detail"], [(r.uid, r.reason, r.detail) for r in failed])
-    return summary + "".join(sheets) + (f"<h2>Without views</h2>{failures}" if failed else "")
+    return summary + "".join(figures) + (f"<h2>Without views</h2>{failures}" if failed else "")
 
 
-def _sheet(uid: str, sample: Sample, record: ObjectRecord) -> str:
+def _figure(uid: str, sample: Sample, record: ObjectRecord) -> str:
     meta = json.loads(sample["meta.json"])
     facts = [meta["source"], meta["license"], f"{meta['resolution']}²", f"{record.seconds:.1f} s", *record.verdicts]
-    return contact_sheet([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))
+    return views_figure([sample[name] for name in view_names(sample)], uid, " · ".join(filter(None, facts)))
 
 
 def command() -> None:

@@ -7,28 +7,31 @@ their number.
 import hashlib
 import io
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
+from conf.options import first_line
 from conf.tracking import WandbMode, begin
 from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
 from pipeline.progress import Progress, State, Tally, read_fields, records, write
-from pipeline.shards import VIEW, ObjectRecord, ShardManifest, read_plan
-from pipeline.storage import is_local, open_file
+from pipeline.samples import DamagedShard, read_samples, view_names
+from pipeline.shards import ObjectRecord, ShardManifest, read_plan
+from pipeline.storage import is_local
 from rendering.failure import REASONS
+from rendering.picture_grid import picture_grid
 
-HEARTBEAT = 5.0  # seconds between two writes of progress.json
+HEARTBEAT_S = 5.0  # between two writes of progress.json
 PICTURES = "pictures"
-ROWS, COLUMNS, SIDE = 8, 6, 128  # contact sheet: objects, views per object, pixels per side of a view
+ROWS, COLUMNS, SIDE_PX = 8, 6, 128  # contact sheet: objects, views per object, side of a view
 
 
 @contextmanager
@@ -47,50 +50,50 @@ def monitored(
     Yields:
         Callback to call with each object record of `jobs`.
     """
-    began = time.time()
+    session_start = time.time()
     before = read_fields(config.output) or {}
-    started = before.get("started", began)
+    started = before.get("started", session_start)
     run_id = before.get("wandb") or hashlib.sha256(f"{config.output} {started}".encode()).hexdigest()[:12]
     shards = {asset.uid: job.name for job in jobs for asset in job.assets}
     for job in jobs:
         for record in job.kept:
             del shards[record.uid]
-    tally = Tally(shards, (r for r in records(done) if r.uid not in shards), config.renderer.views, began)
+    tally = Tally(shards, (r for r in records(done) if r.uid not in shards), config.renderer.views, session_start)
     run = None
     if config.wandb.mode is not WandbMode.disabled:
         run = _begin(config, run_id)
     lock, stop = threading.Lock(), threading.Event()
     committed: list[str] = []
-    logged = shown = 0.0
+    last_log = shown = 0.0
 
-    def seen(record: ObjectRecord) -> None:
+    def add(record: ObjectRecord) -> None:
         with lock:
             if shard := tally.add(record, time.time()):
                 committed.append(shard)
 
     def publish(state: State) -> None:
-        nonlocal logged, shown
+        nonlocal last_log, shown
         now = time.time()
         with lock:
             progress = tally.progress(now, state, started, run_id if run else "")
-        _going_on("progress.json", lambda: write(config.output, progress))
-        if run and (state != "running" or now - logged >= config.wandb.log_every):
+        _try_write("progress.json", lambda: write(config.output, progress))
+        if run and (state != "running" or now - last_log >= config.wandb.log_every):
             # W&B steps must increase over all sessions, so a step counts seconds since the first start.
-            logged, step = now, int(now - started)
+            last_log, step = now, int(now - started)
             run.log(figures(progress), step=step)
             if len(committed) > shown:
                 name, shown = committed[-1], len(committed) - 1 + config.wandb.pictures_every
-                _going_on("W&B's pictures", lambda: _show(run, config.output, name, step))
+                _try_write("W&B's pictures", lambda: _show(run, config.output, name, step))
 
     def heartbeat() -> None:
-        while not stop.wait(HEARTBEAT):
+        while not stop.wait(HEARTBEAT_S):
             publish("running")
 
     publish("running")
     thread = threading.Thread(target=heartbeat, name="monitor", daemon=True)
     thread.start()
     try:
-        yield seen
+        yield add
     finally:
         stop.set()
         thread.join()
@@ -122,29 +125,19 @@ def figures(progress: Progress) -> dict[str, float]:
 
 
 def contact_sheet(root: str, name: str) -> Image.Image | None:
-    """Return the first views of a committed shard on white, one object per row, or None if the shard has no views."""
-    rows: dict[str, list[Image.Image]] = {}
-    # webdataset would import torch into the driver; a stream also stops after the last view shown.
-    with open_file(f"{root}/{name}.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-        for member in tar:
-            uid, _, extension = member.name.partition(".")
-            if not VIEW.fullmatch(extension) or len(rows.get(uid, ())) == COLUMNS:
-                continue
-            if uid not in rows and len(rows) == ROWS:
-                break
-            contents = tar.extractfile(member)
-            assert contents, f"{member.name} is no file"
-            view = Image.open(io.BytesIO(contents.read())).convert("RGBA")
-            view.thumbnail((SIDE, SIDE))
-            rows.setdefault(uid, []).append(view)
-    if not rows:
-        return None
-    width, height = next(iter(rows.values()))[0].size
-    sheet = Image.new("RGB", (max(map(len, rows.values())) * width, len(rows) * height), "white")
-    for y, views in enumerate(rows.values()):
-        for x, view in enumerate(views):
-            sheet.paste(view, (x * width, y * height), view)
-    return sheet
+    """Return the first views of a committed shard on white, one object per row, or None if the shard has no views.
+
+    Raises:
+        DamagedShard: The tar is missing or damaged.
+        OSError: A view cannot be decoded.
+    """
+    rows = []
+    for _, sample in islice(read_samples(root, name), ROWS):
+        views = [Image.open(io.BytesIO(sample[view])).convert("RGBA") for view in view_names(sample)[:COLUMNS]]
+        for view in views:
+            view.thumbnail((SIDE_PX, SIDE_PX))
+        rows.append(views)
+    return picture_grid(rows) if rows else None
 
 
 def _begin(config: RenderConfig, run_id: str) -> Any:
@@ -165,8 +158,9 @@ def _show(run: Any, root: str, name: str, step: int) -> None:
         run.log({PICTURES: wandb.Image(sheet, caption=name)}, step=step)
 
 
-def _going_on(what: str, action: Callable[[], None]) -> None:
+def _try_write(name: str, write: Callable[[], None]) -> None:
+    """Call `write`; report an error and continue, because progress is worth less than the rendering."""
     try:
-        action()
-    except (OSError, tarfile.TarError) as error:
-        tqdm.write(f"  {what} cannot be written ({error!r}); the rendering goes on", file=sys.stderr)
+        write()
+    except (OSError, DamagedShard) as error:
+        tqdm.write(f"  {name} cannot be written ({first_line(error)}); the rendering continues", file=sys.stderr)

@@ -25,7 +25,7 @@ from conf.options import UserError
 from pipeline.config import PackConfig
 from pipeline.output import FolderLayout, claimed, is_own, json_object, require_apart
 from pipeline.parallel import ParallelMap, process_pool
-from pipeline.shards import ObjectRecord, ShardWriter, find_markers, read_plan, require_same_plan, shard_name
+from pipeline.shards import ObjectRecord, ShardWriter, find_manifests, read_plan, require_same_plan, shard_name
 from pipeline.storage import locate, write_atomically
 from pipeline.summary import summarise
 from pipeline.zero123_release.conversion import to_sample
@@ -77,14 +77,14 @@ def pack_all(config: PackConfig, folder: Path) -> int:
     if found:
         plan |= _extent(len(found), config)
     require_same_plan(config.output, plan)
-    done = find_markers(config.output, "views")
-    records = [record for marker in done for record in marker.records]
+    done = find_manifests(config.output, "views")
+    records = [record for manifest in done for record in manifest.records]
     if (read_plan(config.output) or {}).get("shards") != len(done):
         unit = {"unit": " objects"} if found else {"unit": "B", "unit_scale": True}
         with tqdm(total=len(found) if found else _size(config.path), desc="packing", smoothing=0.1, **unit) as bar:
             objects = found or islice(objects_of_tar(config.path, listed, bar.update), config.limit)
             records = []
-            for record in _pack(config, objects, {marker.name: marker.records for marker in done}):
+            for record in _pack(config, objects, {manifest.name: manifest.records for manifest in done}):
                 records.append(record)
                 bar.set_postfix(objects=len(records), refresh=False)
                 bar.update(1 if found else 0)

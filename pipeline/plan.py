@@ -77,7 +77,8 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
     """
     assets = config.objects.find()
     shards = split(assets, config.objects_per_shard)
-    listing = "\n".join(f"{asset.uid} {asset.origin}" for shard in shards for asset in (*shard, Asset("", "")))
+    # A line of one space ends each shard.
+    listing = "\n".join(line for shard in shards for line in (*(f"{asset.uid} {asset.origin}" for asset in shard), " "))
     plan = {
         "objects": len(assets),
         "shards": len(shards),
@@ -90,18 +91,18 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
     return [ShardJob(config.output, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
 
 
-def unfinished(jobs: Iterable[ShardJob], markers: Iterable[ShardManifest], retry: Collection[str]) -> list[ShardJob]:
+def unfinished(jobs: Iterable[ShardJob], manifests: Iterable[ShardManifest], retry: Collection[str]) -> list[ShardJob]:
     """Return the jobs that remain: shards that are not committed, and committed shards with objects to retry.
 
     Args:
         jobs: Jobs of all shards.
-        markers: Manifests of the committed shards.
+        manifests: Manifests of the committed shards.
         retry: Failure reasons; objects that failed for one of them are rendered again.
 
     Returns:
         The remaining jobs, in order. A job that retries objects keeps the records of the others in `kept`.
     """
-    done = {marker.name: marker.records for marker in markers}
+    done = {manifest.name: manifest.records for manifest in manifests}
     todo = []
     for job in jobs:
         if job.name not in done:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from conf.options import UserError
-from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_plan
+from pipeline.shards import ObjectRecord, ShardManifest, find_manifests, read_plan
 from pipeline.storage import read_file, write_atomically
 
 State = Literal["running", "finished", "stopped", "stale"]
@@ -266,18 +266,18 @@ def read_fields(root: str) -> dict[str, Any] | None:
 
 
 def _committed(root: str, now: float) -> Progress:
-    plan, markers = read_plan(root), find_markers(root, "views")
-    if plan is None and not markers:
+    plan, manifests = read_plan(root), find_manifests(root, "views")
+    if plan is None and not manifests:
         raise UserError(f"{root} is no rendering: it has neither progress.json nor shards; name the output of one")
     plan = plan or {}
-    counted = Tally({}, records(markers), plan.get("renderer.views", 0), now).progress(now, "stopped")
+    counted = Tally({}, records(manifests), plan.get("renderer.views", 0), now).progress(now, "stopped")
     total = plan.get("objects", counted.done)
     return replace(counted, total=total, state="finished" if counted.done == total else "stopped", seconds_left=None)
 
 
-def records(markers: Iterable[ShardManifest]) -> Iterable[ObjectRecord]:
+def records(manifests: Iterable[ShardManifest]) -> Iterable[ObjectRecord]:
     """Return the records of all objects in the shards, in order."""
-    return (record for marker in markers for record in marker.records)
+    return (record for manifest in manifests for record in manifest.records)
 
 
 def _node(objects: float, busy: float, present: float) -> Node:

@@ -23,7 +23,7 @@ from pipeline.monitor import monitored
 from pipeline.output import claimed, is_own, require_apart
 from pipeline.plan import LAYOUT, ShardJob, make_jobs, unfinished
 from pipeline.shard_job import render_shard
-from pipeline.shards import ObjectRecord, ShardManifest, find_markers
+from pipeline.shards import ObjectRecord, ShardManifest, find_manifests
 from pipeline.sources import SOURCES, FolderObjects
 from pipeline.summary import summarise
 from pipeline.tables import write_tables
@@ -49,8 +49,8 @@ def render_all(config: RenderConfig) -> int:
         Exit code: 1 where more than `max_failure_rate` of the objects failed, else 0.
     """
     jobs = make_jobs(config)
-    done = find_markers(config.output, "views")
-    records = {record.uid: record for marker in done for record in marker.records}
+    done = find_manifests(config.output, "views")
+    records = {record.uid: record for manifest in done for record in manifest.records}
     if todo := unfinished(jobs, done, config.retry):
         if config.cluster.address is None:
             require_blender()

@@ -11,11 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from tarfile import TarError
 
-from conf.options import UserError
 from pipeline.plan import ShardJob
-from pipeline.shards import ObjectRecord, Sample, ShardWriter, read_samples
+from pipeline.samples import Sample, read_samples
+from pipeline.shards import ObjectRecord, ShardWriter
 from pipeline.sources.source import Asset
 from rendering.blender_process import BlenderProcess, Rendered
 from rendering.failure import RenderFailure
@@ -36,11 +35,11 @@ def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
         Record of each object that is not in `job.kept`; the last one after the shard is committed.
 
     Raises:
-        UserError: The committed shard to copy from is damaged.
+        DamagedShard: The committed shard to copy from is damaged.
     """
     kept = {record.uid: record for record in job.kept}
     todo = [asset for asset in job.assets if asset.uid not in kept]
-    copies = _copies(job) if kept else iter(())
+    copies = read_samples(job.root, job.name) if kept else iter(())
     with ShardWriter(job.root, job.name) as shard, tempfile.TemporaryDirectory(prefix="views-") as scratch:
         fetched = fetch_ahead(job, todo, Path(scratch))
         records: list[ObjectRecord] = []
@@ -158,18 +157,6 @@ def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProce
 def object_seed(seed: int, uid: str) -> int:
     """Return the 48-bit seed of an object, which depends only on the seed of the run and the object's uid."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{uid}".encode()).digest()[:6], "big")
-
-
-def _copies(job: ShardJob) -> Iterator[tuple[str, Sample]]:
-    """Yield the samples of the committed shard, in order.
-
-    Raises:
-        UserError: The shard is damaged.
-    """
-    try:
-        yield from read_samples(job.root, job.name)
-    except (OSError, ValueError, TarError) as error:
-        raise UserError(f"shard {job.name} is damaged ({error!r}); delete its .tar and .json and run again") from error
 
 
 @functools.cache

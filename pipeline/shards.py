@@ -1,38 +1,26 @@
-"""Shard format shared by all stages of the pipeline.
+"""Shard format shared by all stages of the pipeline: records, manifests and plans of shards, and their writer.
 
-A shard is a WebDataset tar `<kind>-NNNNNN.tar` with one sample per object, and a manifest `<kind>-NNNNNN.json`, the
-commit marker, which is written last. The manifest holds the size and sha256 of the tar and one record per object,
-the failed ones included. A tar without a matching manifest is not part of the data and is overwritten by the next
-run. A root is a folder or any URL that fsspec reads (`s3://bucket/folder`).
+A shard is a WebDataset tar `<kind>-NNNNNN.tar` with one sample per object, and a manifest `<kind>-NNNNNN.json`, which
+is written last and commits the shard. The manifest holds the size and sha256 of the tar and one record per object, the
+failed ones included. A tar without a matching manifest is not part of the data and is overwritten by the next run. A
+root is a folder or any URL that fsspec reads (`s3://bucket/folder`).
 """
 
-import functools
 import hashlib
-import io
-import itertools
 import json
-import math
 import re
-import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from operator import itemgetter
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from conf.options import UserError
+from conf.options import UserError, first_line
+from pipeline.samples import Sample
 from pipeline.storage import list_folder, locate, put_atomically, read_file, sweep, write_atomically
+from pipeline.uid import require_uid
 
 Kind = Literal["views", "latents"]
-Sample = dict[str, bytes]  # extension -> contents, e.g. "000.webp", "cameras.npy", "meta.json"
-
-VIEW = re.compile(r"\d{3}\.webp")
-NPY_HEADER = 128  # bytes of a .npy header; enough for any array with fewer than twelve dimensions
-UID = re.compile(r"[A-Za-z0-9_-]{1,200}")  # no dot, because a tar member is named <uid>.<extension>
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +110,13 @@ class ShardWriter:
         """Append the sample of one object.
 
         Args:
-            uid: Key of the object; must match `UID`.
+            uid: Key of the object.
             sample: Contents of the sample's files by extension.
+
+        Raises:
+            UserError: The uid cannot name files of a tar.
         """
-        assert UID.fullmatch(uid), f"uid {uid!r} cannot name a tar member"
+        require_uid(uid)
         self._tar.write({"__key__": uid, **sample})
 
     def commit(self, records: Iterable[ObjectRecord]) -> ShardManifest:
@@ -140,17 +131,17 @@ class ShardWriter:
         self._tar.close()
         self._file.flush()
         self._file.seek(0)
-        marker = ShardManifest(self._name, *_size_and_sha256(self._file), records=tuple(records))
+        manifest = ShardManifest(self._name, *_size_and_sha256(self._file), records=tuple(records))
         url = f"{self._root}/{self._name}"
         fs, path = locate(url)
-        before = _parse_marker(f"{path}.json", fs.cat_file(f"{path}.json")) if fs.exists(f"{path}.json") else None
+        before = _parse_manifest(f"{path}.json", fs.cat_file(f"{path}.json")) if fs.exists(f"{path}.json") else None
         # A worker that was considered lost may commit the shard a second time; an equal tar is not copied again.
-        if before is None or before.sha256 != marker.sha256:
+        if before is None or before.sha256 != manifest.sha256:
             if before:
                 fs.rm_file(f"{path}.json")
             put_atomically(self._file.name, f"{url}.tar")
-        write_atomically(f"{url}.json", json.dumps(asdict(marker), indent=1).encode())
-        return marker
+        write_atomically(f"{url}.json", json.dumps(asdict(manifest), indent=1).encode())
+        return manifest
 
 
 def write_shard(
@@ -179,23 +170,23 @@ def read_manifests(root: str, kind: Kind) -> list[ShardManifest]:
     Raises:
         UserError: The root is missing, or holds no committed shard of this kind.
     """
-    markers = find_markers(root, kind)
-    if not markers:
+    manifests = find_manifests(root, kind)
+    if not manifests:
         fs, path = locate(root)
         if not fs.exists(path):
-            raise UserError(f"there is no folder {root}; name the output of the stage before")
-        raise UserError(f"{root} holds no finished {kind} shard; name the output of the stage before")
-    return markers
+            raise UserError(f"there is no folder {root}; give the output of the previous stage")
+        raise UserError(f"{root} holds no finished {kind} shard; give the output of the previous stage")
+    return manifests
 
 
-def find_markers(root: str, kind: Kind) -> list[ShardManifest]:
+def find_manifests(root: str, kind: Kind) -> list[ShardManifest]:
     """Return the manifests of the committed shards at `root`, in order; an empty list where there are none.
 
     Raises:
         UserError: A manifest is invalid.
     """
     return [
-        _parse_marker(path, contents) for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
+        _parse_manifest(path, contents) for path, contents in sorted(_cat_all(root, rf"{kind}-\d{{6}}\.json").items())
     ]
 
 
@@ -219,16 +210,16 @@ def require_same_plan(root: str, plan: Mapping[str, object], kind: Kind = "views
         UserError: The shards were made with another plan, or have none.
     """
     sweep(root)
-    if not find_markers(root, kind):
+    if not find_manifests(root, kind):
         write_atomically(f"{root}/plan.json", json.dumps(dict(plan), indent=1).encode())
         return
     begun = read_plan(root)
     if begun is None:
-        raise UserError(f"{root} holds shards but no plan.json that says how they were made; choose another output")
+        raise UserError(f"output={root}: the folder has shards but no plan.json; choose another folder")
     for name, value in plan.items():
         if begun.get(name) != value:
-            what = "other objects" if name == "listing" else f"{name}={begun.get(name)}, now {value}"
-            raise UserError(f"{root} was begun with {what}; choose another output, or delete that folder")
+            difference = "other objects" if name == "listing" else f"{name}={begun.get(name)}, now {value}"
+            raise UserError(f"output={root}: its shards were made with {difference}; choose another folder")
 
 
 def find_tars(root: str, kind: Kind) -> list[str]:
@@ -236,103 +227,29 @@ def find_tars(root: str, kind: Kind) -> list[str]:
     return sorted(path.rsplit("/", 1)[-1].removesuffix(".tar") for path in _list(root, rf"{kind}-\d{{6}}\.tar"))
 
 
-def read_samples(root: str, name: str) -> Iterator[tuple[str, Sample]]:
-    """Yield (uid, sample) of each object in one shard, read as a stream.
-
-    Raises:
-        OSError: The tar is missing or cannot be read.
-        ValueError: The tar is damaged.
-        tarfile.TarError: The tar is damaged.
-    """
-    fs, path = locate(f"{root}/{name}.tar")
-    with fs.open(path, "rb") as stream:
-        most = stream.seek(0, io.SEEK_END)
-        stream.seek(0)
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
-            for uid, files in itertools.groupby(_files(tar, most), key=itemgetter(0)):
-                yield uid, {extension: contents for _, extension, contents in files}
-
-
-def _files(tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (uid, extension, contents) of each file in the tar, whose size is `most` bytes.
-
-    Raises:
-        ValueError: A file announces more bytes than the tar has.
-        tarfile.TarError: The tar is damaged.
-    """
-    for member in tar:
-        uid, _, extension = member.name.partition(".")
-        if member.isreg() and extension:
-            if member.size > most:
-                raise ValueError(f"{member.name} is said to have {member.size:,} bytes, the tar has {most:,}")
-            tar.fileobj.seek(member.offset_data)
-            contents = tar.fileobj.read(member.size)
-            if len(contents) < member.size:
-                raise tarfile.ReadError("unexpected end of data")
-            yield uid, extension, contents
-
-
-def duplicates(markers: Iterable[ShardManifest]) -> dict[str, str]:
+def duplicates(manifests: Iterable[ShardManifest]) -> dict[str, str]:
     """Return the duplicate objects, each with the uid of the first object that has an equal mesh hash."""
     firsts: dict[str, str] = {}
     found = {}
-    for record in (record for marker in markers for record in marker.records):
+    for record in (record for manifest in manifests for record in manifest.records):
         if record.status == "ok" and record.mesh and firsts.setdefault(record.mesh, record.uid) != record.uid:
             found[record.uid] = firsts[record.mesh]
     return found
 
 
-def integrity_error(root: str, marker: ShardManifest) -> str:
+def integrity_error(root: str, manifest: ShardManifest) -> str:
     """Return a message that describes the damage of a committed shard's tar, or an empty string if it is intact."""
-    fs, path = locate(f"{root}/{marker.name}.tar")
+    fs, path = locate(f"{root}/{manifest.name}.tar")
     try:
         with fs.open(path, "rb") as tar:
             size, sha256 = _size_and_sha256(tar)
     except FileNotFoundError:
         return "the tar is missing"
-    if size != marker.size:
-        return f"the tar has {size:,} bytes, its marker says {marker.size:,}"
-    if sha256 != marker.sha256:
-        return "the tar's sha256 is not the one in its marker"
+    if size != manifest.size:
+        return f"the tar has {size:,} bytes, not {manifest.size:,} as in its manifest"
+    if sha256 != manifest.sha256:
+        return "the sha256 of the tar differs from the one in its manifest"
     return ""
-
-
-def view_names(sample: Sample) -> list[str]:
-    """Return the extensions of the colour images of a view sample, in the order of its cameras.
-
-    Other render passes are stored as `NNN.<pass>.<suffix>` and are not included.
-    """
-    return sorted(filter(VIEW.fullmatch, sample))
-
-
-def npy_bytes(array: NDArray[Any]) -> bytes:
-    """Return the contents of a .npy file that holds `array`."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def npy_array(contents: bytes) -> NDArray[Any]:
-    """Return the array in a .npy file of format 1.0, as a read-only view of `contents`.
-
-    The size in the header is checked before use, so an untrusted header cannot cause a large allocation.
-
-    Raises:
-        ValueError: The contents are not a .npy file of format 1.0, or the header does not match their size.
-    """
-    shape, columns_first, dtype, begin = _npy_header(contents[:NPY_HEADER])
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(contents) - begin:
-        raise ValueError(f"a header of {dtype} {list(shape)} over {len(contents) - begin} bytes")
-    return np.frombuffer(contents, dtype, math.prod(shape), begin).reshape(shape, order="F" if columns_first else "C")
-
-
-@functools.lru_cache(maxsize=256)
-def _npy_header(contents: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Return the shape, the Fortran-order flag, the type and the offset of the data; cached, as few headers differ."""
-    stream = io.BytesIO(contents)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("a .npy file of another format than 1.0")
-    return *np.lib.format.read_array_header_1_0(stream), stream.tell()
 
 
 def _list(root: str, pattern: str) -> list[str]:
@@ -346,7 +263,7 @@ def _cat_all(root: str, pattern: str) -> dict[str, bytes]:
     return dict(zip(paths, fs.cat_ranges(paths, None, None, on_error="raise"), strict=True))
 
 
-def _parse_marker(path: str, contents: bytes) -> ShardManifest:
+def _parse_manifest(path: str, contents: bytes) -> ShardManifest:
     try:
         fields = json.loads(contents)
         return ShardManifest(
@@ -359,7 +276,8 @@ def _parse_marker(path: str, contents: bytes) -> ShardManifest:
             ),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no shard marker ({error!r}); delete it to render its shard again") from error
+        fault = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{path}: not a valid manifest ({fault}); delete it to make its shard again") from error
 
 
 def _size_and_sha256(stream: BinaryIO | Any) -> tuple[int, str]:

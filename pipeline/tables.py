@@ -5,8 +5,9 @@ import io
 from collections.abc import Iterable, Iterator
 
 from pipeline.plan import ShardJob
-from pipeline.shards import ShardManifest, duplicates, find_markers, write_atomically
+from pipeline.shards import ShardManifest, duplicates, find_manifests
 from pipeline.sources.source import Asset
+from pipeline.storage import write_atomically
 
 OBJECTS = (
     "uid", "shard", "status", "reason", "detail", "verdicts", "duplicate_of", "license", "author", "source", "seconds",
@@ -24,20 +25,20 @@ def write_tables(root: str, jobs: Iterable[ShardJob]) -> None:
         jobs: Jobs of all shards, for the assets.
     """
     assets = {asset.uid: asset for job in jobs for asset in job.assets}
-    markers = find_markers(root, "views")
-    firsts = duplicates(markers)
-    write_atomically(f"{root}/objects.csv", _csv(OBJECTS, _fates(markers, assets, firsts)))
-    credited = (assets[uid] for marker in markers for uid in marker.uids)
+    manifests = find_manifests(root, "views")
+    firsts = duplicates(manifests)
+    write_atomically(f"{root}/objects.csv", _csv(OBJECTS, _fates(manifests, assets, firsts)))
+    credited = (assets[uid] for manifest in manifests for uid in manifest.uids)
     write_atomically(f"{root}/licenses.csv", _csv(LICENSES, ((a.uid, *_rights(a)) for a in credited)))
 
 
 def _fates(
-    markers: list[ShardManifest], assets: dict[str, Asset], firsts: dict[str, str]
+    manifests: list[ShardManifest], assets: dict[str, Asset], firsts: dict[str, str]
 ) -> Iterator[tuple[object, ...]]:
-    for marker in markers:
-        for record in marker.records:
+    for manifest in manifests:
+        for record in manifest.records:
             fate = (record.status, record.reason, record.detail, " ".join(record.verdicts), firsts.get(record.uid, ""))
-            yield (record.uid, marker.name, *fate, *_rights(assets[record.uid]), record.seconds)
+            yield (record.uid, manifest.name, *fate, *_rights(assets[record.uid]), record.seconds)
 
 
 def _rights(asset: Asset) -> tuple[str, str, str]:

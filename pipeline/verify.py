@@ -9,7 +9,6 @@ sample images that can be decoded (or latents) and one camera per view. To repai
 
 import io
 import sys
-import tarfile
 
 import numpy as np
 from PIL import Image
@@ -17,19 +16,8 @@ from tqdm import tqdm
 
 from conf.command import run
 from pipeline.config import VerifyConfig
-from pipeline.shards import (
-    Kind,
-    Sample,
-    ShardManifest,
-    find_markers,
-    find_tars,
-    integrity_error,
-    npy_array,
-    read_manifests,
-    read_plan,
-    read_samples,
-    view_names,
-)
+from pipeline.samples import UNDECODABLE, DamagedShard, Sample, npy_array, read_samples, view_names
+from pipeline.shards import Kind, ShardManifest, find_manifests, find_tars, integrity_error, read_manifests, read_plan
 
 
 def main(config: VerifyConfig) -> int:
@@ -41,45 +29,54 @@ def main(config: VerifyConfig) -> int:
     Raises:
         UserError: The path holds no committed shard.
     """
-    kind: Kind = "latents" if find_markers(config.path, "latents") else "views"
-    markers = read_manifests(config.path, kind)
+    kind: Kind = "latents" if find_manifests(config.path, "latents") else "views"
+    manifests = read_manifests(config.path, kind)
     damaged = 0
-    for marker in tqdm(markers, desc="verifying", unit=" shards"):
-        if fault := integrity_error(config.path, marker) or _contents_fault(config.path, marker):
+    for manifest in tqdm(manifests, desc="verifying", unit=" shards"):
+        if fault := integrity_error(config.path, manifest) or _contents_fault(config.path, manifest):
             damaged += 1
-            tqdm.write(f"{marker.name}: {fault}", file=sys.stdout)
-    if unfinished := sorted(set(find_tars(config.path, kind)) - {marker.name for marker in markers}):
-        print(f"{len(unfinished)} tars without a marker are left of an interrupted run: {', '.join(unfinished)}")
-    missing = _missing(config.path, markers)
+            tqdm.write(f"{manifest.name}: {fault}", file=sys.stdout)
+    if unfinished := sorted(set(find_tars(config.path, kind)) - {manifest.name for manifest in manifests}):
+        print(f"{len(unfinished)} tars without a manifest, of an interrupted run: {', '.join(unfinished)}")
+    missing = _missing(config.path, manifests)
     if missing is None:
-        print("the command that makes these shards has not come to its end; given again, it continues")
+        print("the run that makes these shards is not finished; to resume it, run the same command again")
     elif missing:
-        print(f"{missing} shards of the plan are not there yet; the command that made the others makes them")
-    objects = sum(len(marker.uids) for marker in markers)
-    print(f"{damaged} of {len(markers)} shards damaged; {objects} objects in {config.path}")
+        print(f"{missing} shards of the plan are missing; to make them, run the same command again")
+    objects = sum(len(manifest.uids) for manifest in manifests)
+    if damaged:
+        print("to repair a shard, delete its .tar and .json and run the command that made it again")
+    print(f"{damaged} of {len(manifests)} shards damaged; {objects} objects in {config.path}")
     return 1 if damaged or missing != 0 else 0
 
 
-def _missing(root: str, markers: list[ShardManifest]) -> int | None:
+def _missing(root: str, manifests: list[ShardManifest]) -> int | None:
     """Return the number of planned shards that are not committed, or None where the plan has no number of shards."""
     plan = read_plan(root)
     if plan is None:
         return 0
     shards = plan.get("shards")
-    return None if shards is None else shards - len(markers)
+    return None if shards is None else shards - len(manifests)
 
 
-def _contents_fault(root: str, marker: ShardManifest) -> str:
+def _contents_fault(root: str, manifest: ShardManifest) -> str:
     """Return a message that describes the first invalid sample of a tar with the correct sha256, or an empty string."""
+    found = []
     try:
-        found = []
-        for uid, sample in read_samples(root, marker.name):
+        for uid, sample in read_samples(root, manifest.name):
             found.append(uid)
-            if fault := latents_fault(sample) if "moments.npy" in sample else sample_fault(sample):
+            if fault := _fault(sample):
                 return f"{uid}: {fault}"
-    except (OSError, ValueError, tarfile.TarError) as error:
-        return f"it cannot be read: {error!r}"
-    return "" if found == marker.uids else "its objects are not the ones in its marker"
+    except DamagedShard as error:
+        return error.reason
+    return "" if found == manifest.uids else "its objects differ from those of its manifest"
+
+
+def _fault(sample: Sample) -> str:
+    try:
+        return latents_fault(sample) if "moments.npy" in sample else sample_fault(sample)
+    except UNDECODABLE as error:
+        return f"cannot be decoded: {error!r:.300}"
 
 
 def sample_fault(sample: Sample) -> str:

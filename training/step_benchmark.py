@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 from tqdm import tqdm
 
+from conf.options import first_line
 from training.config import BenchmarkConfig
 from training.device import dtype_name, resolve_device, training_dtype
 from training.memory import GB, Estimate, available_memory, estimate, largest_batch, require_fit
@@ -126,7 +127,7 @@ def _take_turns(bench: Bench, table: str, variants: list[Variant], size: int, ba
                 except torch.OutOfMemoryError:
                     failures[variant.name] = "out of memory"
                 except TorchDynamoException as error:
-                    failures[variant.name] = f"cannot be compiled: {str(error).strip().splitlines()[0]}"
+                    failures[variant.name] = f"cannot be compiled: {first_line(error)}"
             bar.update()
     return [
         Row(table, variant.name, size, failure=failures[variant.name])

@@ -12,7 +12,8 @@ from conf.options import UserError
 from inference.evaluation.pairs import angle_degrees
 from inference.evaluation.predictions import Pixels
 from inference.evaluation.selection import require_resolution, samples_of
-from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, view_names
+from pipeline.samples import Sample, npy_array, view_names
+from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre, cartesian_to_spherical, spherical_to_cartesian
 from training.model.picture import decode
 
@@ -70,7 +71,7 @@ class TrainingViews:
         found: dict[tuple[str, str], Sample] = {}
         for folder, manifests in self._manifests.items():
             uids = {match.uid for match in matches if match.folder == folder}
-            found |= {(folder, uid): sample for uid, sample in samples_of(folder, manifests, uids, "training")}
+            found |= {(folder, uid): sample for uid, sample in samples_of(folder, manifests, uids)}
         return found
 
     def _uids(self, manifests: Sequence[ShardManifest]) -> set[str]:
@@ -81,7 +82,7 @@ class TrainingViews:
         count = sum(len(self._uids(manifests)) for manifests in self._manifests.values())
         with tqdm(total=count, desc="training views", unit=" objects") as bar:
             for folder, manifests in self._manifests.items():
-                for uid, sample in samples_of(folder, manifests, self._uids(manifests), "training"):
+                for uid, sample in samples_of(folder, manifests, self._uids(manifests)):
                     bar.update()
                     for view, name in enumerate(view_names(sample)):
                         require_resolution(sample[name], resolution, f"training={folder}")

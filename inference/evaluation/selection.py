@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tarfile import TarError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,8 @@ from PIL import Image
 from conf.options import UserError
 from inference.config import EvaluateConfig
 from inference.evaluation.pairs import Pair, choose_pairs, hashed_seed
-from pipeline.shards import Sample, ShardManifest, npy_array, read_manifests, read_samples, view_names
+from pipeline.samples import DamagedShard, Sample, npy_array, read_samples, view_names
+from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre
 from training.data.sources import Source
 from training.data.split import split
@@ -132,7 +132,7 @@ def read_objects(selection: Selection, config: EvaluateConfig, resolution: int) 
     """
     found = {
         uid: _open(uid, sample, selection.folder, config, resolution)
-        for uid, sample in samples_of(selection.folder, selection.manifests, set(selection.uids), "views")
+        for uid, sample in samples_of(selection.folder, selection.manifests, set(selection.uids))
     }
     return [found[uid] for uid in selection.uids]
 
@@ -161,29 +161,20 @@ def require_resolution(contents: bytes, resolution: int, option: str) -> None:
         )
 
 
-def samples_of(
-    folder: str, manifests: Sequence[ShardManifest], uids: Collection[str], option: str
-) -> Iterator[tuple[str, Sample]]:
+def samples_of(folder: str, manifests: Sequence[ShardManifest], uids: Collection[str]) -> Iterator[tuple[str, Sample]]:
     """Yield the samples of the objects `uids`; shards without any of them are not read.
 
     Raises:
-        UserError: A shard is damaged, or lacks an object that its manifest names.
+        DamagedShard: A shard is damaged, or lacks an object that its manifest names.
     """
     for manifest in manifests:
         wanted = set(uids).intersection(manifest.uids)
-        try:
-            for uid, sample in read_samples(folder, manifest.name) if wanted else ():
-                if uid in wanted:
-                    wanted.remove(uid)
-                    yield uid, sample
-            damage = f"{min(wanted)} is missing" if wanted else ""
-        except (OSError, ValueError, TarError) as error:
-            damage = repr(error)
-        if damage:
-            raise UserError(
-                f"{option}={folder}: shard {manifest.name} is damaged ({damage}); "
-                f"see python -m pipeline.verify path={folder}"
-            )
+        for uid, sample in read_samples(folder, manifest.name) if wanted else ():
+            if uid in wanted:
+                wanted.remove(uid)
+                yield uid, sample
+        if wanted:
+            raise DamagedShard(folder, manifest.name, f"{min(wanted)} is missing")
 
 
 def named(uids: Collection[str]) -> str:

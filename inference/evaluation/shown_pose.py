@@ -10,7 +10,8 @@ from PIL import Image, ImageFilter
 from conf.options import UserError
 from inference.evaluation.predictions import Pixels
 from inference.evaluation.selection import Selection, named, require_resolution, samples_of, set_name
-from pipeline.shards import ShardManifest, npy_array, read_manifests, view_names
+from pipeline.samples import npy_array, view_names
+from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre
 from training.model.picture import decode
 

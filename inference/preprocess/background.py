@@ -17,7 +17,7 @@ import pooch
 from numpy.typing import NDArray
 from PIL import Image
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 from inference.preprocess.photograph import PictureError
 from training.model.picture import Background, on_white
 
@@ -149,7 +149,7 @@ class Segmenter:
         try:
             mask = self.session.run([outputs[0].name], {self.session.get_inputs()[0].name: input_1CHW})[0]
         except Exception as error:  # onnxruntime's errors have no common class
-            raise NoSegmenter(f"cutout={self.name}: the model fails ({one_line(error)}); give another one") from error
+            raise NoSegmenter(f"cutout={self.name}: the model fails ({first_line(error)}); give another one") from error
         if np.shape(mask) != (1, 1, self.side, self.side) or not np.isfinite(mask).all():
             shape = f"[1, 1, {self.side}, {self.side}]"
             raise NoSegmenter(f"cutout={self.name}: the output is not a mask {shape} of finite numbers; give another")
@@ -197,7 +197,7 @@ def segmenter(cutout: str) -> Segmenter:
                     f"cutout={cutout}: keeps its weights in other files; give a model in one file"
                 ) from error
             raise NoSegmenter(
-                f"cutout={cutout}: is not a model that onnxruntime can run ({one_line(error)}); give another"
+                f"cutout={cutout}: is not a model that onnxruntime can run ({first_line(error)}); give another"
             ) from error
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
@@ -255,8 +255,3 @@ def remove_spill(colours: Colours, alpha: Alpha) -> Colours:
         residual = image - mask * front_mean - (1 - mask) * back_mean
         front, back = np.clip(front_mean + mask * residual, 0, 255), back_mean
     return np.where(mask == 1, colours, front.round()).astype(np.uint8)
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of an error in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # and HEIF where pillow-heif is installed
 MAX_PIXELS = 64_000_000
@@ -94,8 +94,7 @@ def _decoding(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise PictureError("has too many pixels; scale it down", path) from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PictureError(f"is damaged ({reason}); save it again", path) from error
+        raise PictureError(f"is damaged ({first_line(error)}); save it again", path) from error
 
 
 def _formats() -> tuple[str, ...]:

@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from pipeline.sources.download import Transport, download
+from pipeline.uid import is_uid
 from rendering.failure import RenderFailure
 
 Value = TypeVar("Value")
 DOWNLOADS = 8  # annotation files downloaded concurrently
-OBJECT_PATH = re.compile(r"glbs/[\w-]+/([\w-]{1,200})\.glb", re.ASCII)
+OBJECT_PATH = re.compile(r"glbs/[\w-]+/([^/]+)\.glb", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Catalogue:
         paths = self._read("object-paths.json.gz", lambda package: package._load_object_paths())
         for uid, path in paths.items():
             # The path becomes a local file name and part of a URL, so it must not contain anything else.
-            if not (found := OBJECT_PATH.fullmatch(path)) or found[1] != uid:
+            if not (is_uid(uid) and (found := OBJECT_PATH.fullmatch(path)) and found[1] == uid):
                 raise UserError(f"{self.folder / 'object-paths.json.gz'} lists {uid!r} at {path!r}, which is no object")
         return paths
 

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from conf.options import UserError, option
-from pipeline.shards import UID
 from pipeline.sources.source import Asset
 from pipeline.sources.uid_list import UIDS_HELP, among_listed
+from pipeline.uid import as_uid, is_uid
 from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
@@ -180,11 +179,11 @@ def _uid(name: str, source: bytes) -> str:
 
     The uid of an object determines its cameras and its split, so it depends on the object's own path only.
     """
-    return name if UID.fullmatch(name) else _hashed(name, source)
+    return name if is_uid(name) else _hashed(name, source)
 
 
 def _hashed(name: str, source: bytes) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:180]}-{hashlib.sha256(source).hexdigest()[:12]}"
+    return f"{as_uid(name, 180)}-{hashlib.sha256(source).hexdigest()[:12]}"
 
 
 def _bytes(path: Path) -> bytes:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from pipeline.uid import require_uid
 from rendering.blender_process import BlenderProcess
 
 
@@ -17,6 +18,9 @@ class Asset:
         license: Licence, empty if unknown.
         author: Author, empty if unknown.
         fault: Reason why the source cannot provide the object, empty if it can.
+
+    Raises:
+        UserError: The uid cannot name files of a shard.
     """
 
     uid: str
@@ -24,6 +28,9 @@ class Asset:
     license: str = ""
     author: str = ""
     fault: str = ""
+
+    def __post_init__(self) -> None:
+        require_uid(self.uid)
 
 
 class Source(Protocol):

@@ -11,22 +11,21 @@ import shutil
 import time
 import warnings
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from conf.options import UserError
-from pipeline.shards import ObjectRecord, Sample, npy_array, npy_bytes, view_names
+from conf.options import UserError, first_line
+from pipeline.samples import UNDECODABLE, Sample, npy_array, npy_bytes, view_names
+from pipeline.shards import ObjectRecord
 from pipeline.zero123_release.layout import ReleasedObject, read_files
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
 from rendering.quality import ViewStats, view_stats
 from rendering.webp import save_lossless
 
-MOST_PIXELS = 4096**2  # per image
-UNREADABLE = (OSError, ValueError, TypeError, EOFError, SyntaxError, TokenError)
+MAX_PIXELS = 4096**2  # per image
 
 
 def to_sample(item: ReleasedObject, resolution: int | None) -> tuple[Sample, ObjectRecord]:
@@ -79,7 +78,7 @@ def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
         raise RenderFailure("incomplete", detail)
     cameras = np.stack([_camera(f"{i:03d}.npy", files[f"{i:03d}.npy"]) for i in range(count)])
     views: Sample = {}
-    looks: list[ViewStats] = []
+    stats: list[ViewStats] = []
     side = 0
     for i in range(count):
         picture = _picture(f"{i:03d}.png", files[f"{i:03d}.png"], "PNG")
@@ -87,7 +86,7 @@ def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
             raise RenderFailure("unreadable", f"{i:03d}.png has {picture.width}² pixels, those before {side}²")
         side = picture.width
         picture = shrink(picture, resolution) if resolution else picture
-        looks.append(view_stats(np.asarray(picture)[..., 3]))
+        stats.append(view_stats(np.asarray(picture)[..., 3]))
         contents = io.BytesIO()
         save_lossless(picture, contents)
         views[f"{i:03d}.webp"] = contents.getvalue()
@@ -95,27 +94,25 @@ def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
     meta = {
         **{"uid": item.uid, "source": item.uid, "sha256": "", "license": "", "author": ""},
         **{"fov_deg": FOV_DEGREES, "resolution": resolution or side, "seed": None, "scale": None, "offset": None},
-        "coverage": [round(look.coverage, 6) for look in looks],
-        "border": [round(look.border, 6) for look in looks],
+        "coverage": [round(view.coverage, 6) for view in stats],
+        "border": [round(view.border, 6) for view in stats],
         **{"verdicts": [], "mesh": "", "renderer": None, "light": None, "device": "", "blender": ""},
     }
     return {**views, "cameras.npy": npy_bytes(cameras), "meta.json": json.dumps(meta, indent=1).encode()}
 
 
 def _camera(name: str, contents: bytes) -> NDArray[np.float64]:
-    """Return the world-to-camera matrix `[3, 4]`; the header is validated before memory is allocated."""
+    """Return the world-to-camera matrix `[3, 4]`."""
     try:
-        stream = io.BytesIO(contents)
-        version = np.lib.format.read_magic(stream)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        if version != (1, 0) or shape != (3, 4) or dtype.kind != "f":
-            raise ValueError(f"it holds {dtype} {list(shape)}")
-        camera = npy_array(contents).astype(np.float64)
-    except UNREADABLE as error:
-        raise RenderFailure("unreadable", f"{name} is no [3, 4] array of floats: {error!s:.300}") from error
+        array = npy_array(contents)
+    except ValueError as error:
+        raise RenderFailure("unreadable", f"{name}: {first_line(error)}") from error
+    if array.shape != (3, 4) or array.dtype.kind != "f":
+        raise RenderFailure("unreadable", f"{name}: {array.dtype} {list(array.shape)}, not floats [3, 4]")
+    camera = array.astype(np.float64)
     rotation = camera[:, :3]
     if not (np.isfinite(camera).all() and np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3):
-        raise RenderFailure("degenerate", f"{name} is no rotation and translation: {camera.tolist()}")
+        raise RenderFailure("degenerate", f"{name} is not a rotation and translation: {camera.tolist()}")
     return camera
 
 
@@ -129,7 +126,7 @@ def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(contents), formats=[kind]) as image:
-                if image.width * image.height > MOST_PIXELS:
+                if image.width * image.height > MAX_PIXELS:
                     raise RenderFailure("too_large", f"{name} has {image.width} × {image.height} pixels")
                 # Pillow also opens 16-bit images as RGBA and drops the low 8 bits.
                 straight = kind == "WEBP" or (image.mode == "RGBA" and image.tile[0][3] == "RGBA")
@@ -138,11 +135,11 @@ def _picture(name: str, contents: bytes, kind: str) -> Image.Image:
                     raise RenderFailure("unreadable", detail)
                 return image.convert("RGBA")  # Pillow opens a fully opaque WebP as RGB
     except UnidentifiedImageError as error:
-        raise RenderFailure("unreadable", f"{name} is no {kind}") from error
+        raise RenderFailure("unreadable", f"{name} is not a {kind} file") from error
     except Image.DecompressionBombError as error:
-        raise RenderFailure("too_large", f"{name}: {error}") from error
-    except UNREADABLE as error:
-        raise RenderFailure("unreadable", f"{name}: {error!s:.300}") from error
+        raise RenderFailure("too_large", f"{name}: {first_line(error)}") from error
+    except UNDECODABLE as error:
+        raise RenderFailure("unreadable", f"{name}: {first_line(error)}") from error
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:

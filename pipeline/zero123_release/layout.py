@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from conf.options import UserError
-from pipeline.shards import UID
 from pipeline.storage import open_file
+from pipeline.uid import as_uid, is_uid, require_uid
 from pipeline.zero123_release.archive import File, read_tar
 from rendering.failure import Reason, RenderFailure
 
@@ -47,8 +47,8 @@ def read_listing(url: str) -> frozenset[str]:
         raise UserError(f"valid: {url} is no JSON ({error}); name a {LISTING}") from error
     if not isinstance(uids, list) or not uids:
         raise UserError(f"valid: {url} is no list of uids; name a {LISTING}")
-    if strange := [uid for uid in uids if not (isinstance(uid, str) and UID.fullmatch(uid))]:
-        raise UserError(f"valid: {url} lists {strange[0]!r:.300}, which is no uid: letters, digits, _ and - make one")
+    for uid in uids:
+        require_uid(uid, f"valid={url}: uid")
     return frozenset(uids)
 
 
@@ -58,7 +58,7 @@ def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[Releas
     Raises:
         UserError: `root` contains no object folders.
     """
-    uids = listed or [path.name for path in root.iterdir() if UID.fullmatch(path.name) and path.is_dir()]
+    uids = listed or [path.name for path in root.iterdir() if is_uid(path.name) and path.is_dir()]
     if not uids:
         raise UserError(f"path: {root} holds no folders <uid> with pictures 000.png … and cameras 000.npy …")
     return [ReleasedObject(uid, folder=root / uid) for uid in sorted(uids)]
@@ -81,7 +81,7 @@ def objects_of_tar(
         return bool(VIEW.fullmatch(path.name) and path.parent.name) and (not listed or path.parent.name in listed)
 
     for folder, files in groupby(read_tar(url, wanted, MOST_BYTES, advance), key=lambda file: file.path.parent):
-        uid = re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[:200]
+        uid = as_uid(folder.name)
         if uid not in seen:
             seen[uid] = False
             yield (

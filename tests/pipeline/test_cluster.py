@@ -16,7 +16,8 @@ import pytest
 import trimesh
 from ray.cluster_utils import Cluster
 
-from pipeline.shards import read_manifests, read_samples
+from pipeline.samples import read_samples
+from pipeline.shards import read_manifests
 from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from training.config import EncodeConfig
@@ -75,7 +76,7 @@ def wait_until(condition, process: subprocess.Popen, log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def markers(folder: Path) -> int:
+def manifests(folder: Path) -> int:
     return len(list(folder.glob("views-*.json")))
 
 
@@ -87,7 +88,7 @@ def assert_same(views: Path, local: Path, objects: int) -> None:
     """Byte for byte, and every object once."""
     tars = [{path.name: path.read_bytes() for path in folder.glob("*.tar")} for folder in (views, local)]
     assert tars[0] == tars[1]
-    uids = [uid for marker in read_manifests(str(views), "views") for uid in marker.uids]
+    uids = [uid for manifest in read_manifests(str(views), "views") for uid in manifest.uids]
     assert len(uids) == len(set(uids)) == objects
     assert {path.suffix for path in views.iterdir()} == {".tar", ".json", ".csv"}
 
@@ -111,9 +112,9 @@ def test_from_no_machine_to_one_that_dies_to_another_with_code_that_only_the_dri
         wait_until(lambda: "rendering:" in log.read_text(), process, log)
         project.rename(tmp_path / "gone")
         first = cluster.add_node(num_cpus=1)
-        wait_until(lambda: markers(views) == 1, process, log)
+        wait_until(lambda: manifests(views) == 1, process, log)
         kill_raylet(first)
-        assert markers(views) < 3
+        assert manifests(views) < 3
         cluster.add_node(num_cpus=1)
         assert process.wait() == 0, log.read_text()
     assert_same(views, local, 6)
@@ -134,14 +135,14 @@ def test_machines_that_die_by_and_by_change_nothing(cluster, tmp_path):
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     with driver([*words, f"output={views}", f"cluster.address={cluster.address}"], PROJECT, log) as process:
         for lost in range(6):
-            wait_until(lambda lost=lost: markers(views) >= 2 * lost + 1, process, log)
+            wait_until(lambda lost=lost: manifests(views) >= 2 * lost + 1, process, log)
             node = nodes.pop(0)
             if lost % 2:
                 cluster.remove_node(node, allow_graceful=False)
             else:
                 kill_raylet(node)
             nodes.append(cluster.add_node(num_cpus=1))
-        assert markers(views) < 15, "all was rendered before the last machine died"
+        assert manifests(views) < 15, "all was rendered before the last machine died"
         assert process.wait() == 0, log.read_text()
     assert_same(views, local, 60)
 

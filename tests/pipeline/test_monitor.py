@@ -18,7 +18,7 @@ from PIL import Image
 from conf.tracking import WandbMode
 from pipeline.monitor import contact_sheet, figures, monitored
 from pipeline.progress import read
-from pipeline.shards import ObjectRecord, find_markers, read_manifests, write_shard
+from pipeline.shards import ObjectRecord, find_manifests, read_manifests, write_shard
 from tests.support.command import PROJECT, command
 from tests.support.dots import sample_of_dots
 from tests.support.render_run import begun, commit
@@ -131,12 +131,12 @@ def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects
         driver.wait(120)
         runs.append(read(str(root), time.time() + 120))
         assert runs[-1].state == state
-    assert runs[1].done == len(find_markers(str(root), "views"))
+    assert runs[1].done == len(find_manifests(str(root), "views"))
     assert runs[1].updated < time.time() - 0.01
 
     assert command(*words).returncode == 0
-    now, markers = read(str(root), time.time()), read_manifests(str(root), "views")
-    records = [record for marker in markers for record in marker.records]
+    now, manifests = read(str(root), time.time()), read_manifests(str(root), "views")
+    records = [record for manifest in manifests for record in manifest.records]
     assert (now.state, now.total, now.done) == ("finished", 13, 13)
     assert now.ok == sum(record.status == "ok" for record in records) == 12
     assert now.failed == Counter(record.reason for record in records if record.reason) == {"unreadable": 1}

@@ -13,7 +13,8 @@ import pytest
 import trimesh
 
 from conf.options import UserError
-from pipeline.shards import read_manifests, read_samples
+from pipeline.samples import read_samples
+from pipeline.shards import read_manifests
 from pipeline.sources.objaverse import ObjaverseObjects
 from tests.support.command import PROJECT, command
 from tests.support.objaverse_hub import Hub, packed, serving
@@ -242,14 +243,14 @@ def test_objaverse_end_to_end(hub, tmp_path):
     done = render(hub, tmp_path, "objects.lvis=chair,bow_(weapon)", "max_failure_rate=0.3")
     assert done.returncode == 0, done.stderr
     assert "1 of 5 objects have no views: 1 download" in done.stdout
-    (marker,) = read_manifests(str(tmp_path / "views"), "views")
-    metas = {uid: json.loads(s["meta.json"]) for uid, s in read_samples(str(tmp_path / "views"), marker.name)}
+    (manifest,) = read_manifests(str(tmp_path / "views"), "views")
+    metas = {uid: json.loads(s["meta.json"]) for uid, s in read_samples(str(tmp_path / "views"), manifest.name)}
     assert {uid: (meta["license"], meta["author"]) for uid, meta in metas.items()} == {
         uid: (LICENSES[i], AUTHORS[i]) for i, uid in enumerate(UIDS[:4])
     }
 
     table = {row["uid"]: row for row in rows(tmp_path / "views/objects.csv")}
-    assert list(table) == [record.uid for record in marker.records] and set(table) == set(UIDS[:5])
+    assert list(table) == [record.uid for record in manifest.records] and set(table) == set(UIDS[:5])
     lost = table[UIDS[4]]
     assert (lost["status"], lost["reason"], lost["author"]) == ("failed", "download", "Zoë 木")
     assert "404" in lost["detail"] and lost["shard"] == "views-000000"

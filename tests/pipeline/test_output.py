@@ -15,7 +15,8 @@ from conf.options import UserError
 from pipeline import export, inspect, pack
 from pipeline.config import ExportConfig, InspectConfig, PackConfig, RenderConfig
 from pipeline.output import FolderLayout, claimed, locked, require_apart, require_own_file, require_own_folder
-from pipeline.shards import ObjectRecord, npy_bytes, write_shard
+from pipeline.samples import npy_bytes
+from pipeline.shards import ObjectRecord, write_shard
 from pipeline.sources import FolderObjects
 from pipeline.storage import sweep, write_atomically
 from tests.support.command import PROJECT

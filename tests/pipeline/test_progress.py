@@ -83,7 +83,7 @@ def root(request, tmp_path):
     return root
 
 
-def test_without_progress_the_markers_speak(root):
+def test_without_progress_the_manifests_speak(root):
     now = read(root, 2000)
     assert (now.state, now.done, now.total, now.ok, now.views, now.bytes) == ("stopped", 2, 5, 1, 12, 100)
     assert now.failed == {"timeout": 1}

@@ -16,7 +16,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.shards import read_manifests, read_samples, view_names
+from pipeline.samples import read_samples, view_names
+from pipeline.shards import read_manifests
 from tests.support.command import PROJECT, command
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
@@ -72,15 +73,15 @@ def views(objects, tmp_path_factory):
 
 
 def test_every_object_ends_with_views_or_a_reason(views):
-    markers = read_manifests(str(views), "views")
-    assert [marker.name for marker in markers] == ["views-000000", "views-000001", "views-000002"]
-    records = {record.uid: record for marker in markers for record in marker.records}
+    manifests = read_manifests(str(views), "views")
+    assert [manifest.name for manifest in manifests] == ["views-000000", "views-000001", "views-000002"]
+    records = {record.uid: record for manifest in manifests for record in manifest.records}
     assert list(records) == ["box0", "box1", "box2", "box2_noise", "box3", "box4", "points"]
     assert records["box2_noise"].reason == "unreadable" and ".glb" in records["box2_noise"].detail
     assert records["points"].reason == "no_mesh"
     assert all(record.seconds > 0 for record in records.values())
     # A shard without a single picture is a shard all the same.
-    assert markers[2].uids == [] and list(read_samples(str(views), "views-000002")) == []
+    assert manifests[2].uids == [] and list(read_samples(str(views), "views-000002")) == []
 
 
 def test_meta_says_how_to_make_the_views_again(views):
@@ -179,7 +180,7 @@ def test_a_run_does_not_continue_with_other_settings(views, objects):
     ):
         done = render(objects, views, *words)
         assert done.returncode == 2
-        assert done.stderr == f"error: {views} was begun with {named}; choose another output, or delete that folder\n"
+        assert done.stderr == f"error: output={views}: its shards were made with {named}; choose another folder\n"
 
 
 @pytest.mark.slow
@@ -222,7 +223,7 @@ def test_verify_finds_the_damaged_shard(views, tmp_path):
     bad = command("pipeline.verify", f"path={copy}")
     assert bad.returncode == 1
     assert "views-000001: the tar has" in bad.stdout and "1 of 3 shards damaged" in bad.stdout
-    assert "1 tars without a marker" in bad.stdout and "views-000009" in bad.stdout
+    assert "1 tars without a manifest" in bad.stdout and "views-000009" in bad.stdout
 
 
 def test_verify_misses_the_shards_that_the_plan_promises(views, tmp_path):
@@ -231,14 +232,14 @@ def test_verify_misses_the_shards_that_the_plan_promises(views, tmp_path):
         path.unlink()
     done = command("pipeline.verify", f"path={tmp_path / 'views'}")
     assert done.returncode == 1
-    assert "1 shards of the plan are not there yet" in done.stdout and "0 of 2 shards damaged" in done.stdout
+    assert "1 shards of the plan are missing" in done.stdout and "0 of 2 shards damaged" in done.stdout
 
 
 def test_a_damaged_shard_has_no_contact_sheet(views, tmp_path):
     subprocess.run(["cp", "-r", views, tmp_path / "views"], check=True)
     (tmp_path / "views/views-000000.tar").write_bytes(b"noise" * 1000)
     done = command("pipeline.inspect", f"path={tmp_path / 'views'}")
-    assert done.returncode == 2 and "error: shard views-000000 is damaged" in done.stderr
+    assert done.returncode == 2 and "views-000000.tar is missing or damaged" in done.stderr
     assert not (tmp_path / "views/index.html").exists()
 
 

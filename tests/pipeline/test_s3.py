@@ -14,7 +14,8 @@ import pytest
 import trimesh
 
 from conf.options import UserError
-from pipeline.shards import find_markers, read_manifests, read_samples, write_shard
+from pipeline.samples import read_samples
+from pipeline.shards import find_manifests, read_manifests, write_shard
 from pipeline.storage import locate
 from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
@@ -52,7 +53,7 @@ def views(bucket, words):
     """Shards of a run that was killed when its first one was there, and given again."""
     url = f"s3://{bucket}/views"
     driver = subprocess.Popen([sys.executable, "-m", *words, f"output={url}"], cwd=PROJECT, stderr=subprocess.DEVNULL)
-    while not find_markers(url, "views"):
+    while not find_manifests(url, "views"):
         assert driver.poll() is None
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
@@ -86,7 +87,7 @@ def test_every_reader_reads_from_s3(views):
     fs, path = locate(f"{views}/index.html")
     assert fs.cat_file(path).decode().count("data:image/webp;base64,") == 6 * 2
     config = DataConfig(path=views, batch_size=2, workers=2)  # loader workers are forks, with their own connections
-    shards = [Shard(marker.name, tuple(marker.uids)) for marker in read_manifests(views, "views")]
+    shards = [Shard(manifest.name, tuple(manifest.uids)) for manifest in read_manifests(views, "views")]
     batch = next(iter(training_batches(config, shards, resolution=32, seed=0)))
     assert batch["target"].shape == (2, 3, 32, 32)
 
@@ -121,10 +122,10 @@ def test_a_large_shard_goes_up_in_parts_and_comes_back_whole(bucket):
 def test_what_another_process_writes_is_seen(bucket):
     url = f"s3://{bucket}/growing"
     write_shard(url, "views-000000", [], [])
-    assert len(find_markers(url, "views")) == 1
+    assert len(find_manifests(url, "views")) == 1
     script = f"from pipeline.shards import write_shard; write_shard({url!r}, 'views-000001', [], [])"
     subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
-    assert len(find_markers(url, "views")) == 2
+    assert len(find_manifests(url, "views")) == 2
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence_and_is_not_made(bucket, words):

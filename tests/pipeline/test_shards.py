@@ -1,4 +1,4 @@
-"""The shard contract: same samples, same bytes; no marker, no shard; damage is seen."""
+"""The shard contract: same samples, same bytes; no manifest, no shard; damage is seen."""
 
 import json
 import tarfile
@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 
 from conf.options import UserError
+from pipeline.samples import DamagedShard, npy_array, npy_bytes, read_samples, view_names
 from pipeline.shards import (
     ObjectRecord,
     ShardWriter,
-    find_markers,
+    find_manifests,
     find_tars,
     integrity_error,
-    npy_array,
-    npy_bytes,
     read_manifests,
-    read_samples,
-    view_names,
     write_shard,
 )
 from pipeline.storage import normalised
@@ -40,10 +37,10 @@ def root(tmp_path):
 
 
 def test_what_is_written_is_read(root):
-    (marker,) = read_manifests(root, "views")
-    assert marker.name == "views-000003" and marker.records == tuple(RECORDS)
-    assert marker.uids == ["chair-1", "a_b"]
-    assert list(read_samples(root, marker.name)) == SAMPLES
+    (manifest,) = read_manifests(root, "views")
+    assert manifest.name == "views-000003" and manifest.records == tuple(RECORDS)
+    assert manifest.uids == ["chair-1", "a_b"]
+    assert list(read_samples(root, manifest.name)) == SAMPLES
     assert view_names(SAMPLES[0][1]) == ["000.webp", "001.webp"]
     np.testing.assert_array_equal(npy_array(SAMPLES[0][1]["cameras.npy"]), np.eye(3))
 
@@ -59,9 +56,9 @@ def test_the_tar_is_a_webdataset_with_nothing_of_this_machine_in_it(root):
 
 def test_equal_samples_make_equal_bytes(root, tmp_path):
     again = tmp_path / "again"
-    marker = write_shard(str(again), "views-000003", SAMPLES, [])
+    manifest = write_shard(str(again), "views-000003", SAMPLES, [])
     assert (again / "views-000003.tar").read_bytes() == (tmp_path / "views-000003.tar").read_bytes()
-    assert marker.sha256 == read_manifests(root, "views")[0].sha256
+    assert manifest.sha256 == read_manifests(root, "views")[0].sha256
 
 
 def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
@@ -69,35 +66,35 @@ def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
         shard.add(*SAMPLES[0])
         raise KeyboardInterrupt
     (tmp_path / "views-000001.tar").write_bytes(b"half")
-    assert find_markers(str(tmp_path), "views") == []
+    assert find_manifests(str(tmp_path), "views") == []
     assert find_tars(str(tmp_path), "views") == ["views-000001"]
     with pytest.raises(UserError, match="no finished views shard"):
         read_manifests(str(tmp_path), "views")
 
 
 def test_kinds_do_not_mix(root):
-    assert find_markers(root, "latents") == []
+    assert find_manifests(root, "latents") == []
 
 
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         (lambda tar: tar.unlink(), "missing"),
-        (lambda tar: tar.write_bytes(tar.read_bytes()[:-512]), "bytes, its marker says"),
+        (lambda tar: tar.write_bytes(tar.read_bytes()[:-512]), "bytes, not"),
         (lambda tar: tar.write_bytes(tar.read_bytes().replace(b"ccc", b"ccd", 1)), "sha256"),
     ],
 )
 def test_damage_is_seen(root, tmp_path, harm, message):
-    (marker,) = read_manifests(root, "views")
-    assert integrity_error(root, marker) == ""
+    (manifest,) = read_manifests(root, "views")
+    assert integrity_error(root, manifest) == ""
     harm(tmp_path / "views-000003.tar")
-    assert message in integrity_error(root, marker)
+    assert message in integrity_error(root, manifest)
 
 
 @pytest.mark.parametrize("contents", ["", "[]", '{"name": "views-000003"}', '{"name": 1, "size": "x"}'])
-def test_a_marker_that_is_none_is_named(root, tmp_path, contents):
+def test_a_manifest_that_is_none_is_named(root, tmp_path, contents):
     (tmp_path / "views-000003.json").write_text(contents)
-    with pytest.raises(UserError, match="views-000003.json is no shard marker"):
+    with pytest.raises(UserError, match="views-000003.json: not a valid manifest"):
         read_manifests(root, "views")
 
 
@@ -123,23 +120,23 @@ def test_a_header_that_does_not_fit_its_bytes_takes_no_memory(claim):
         npy_array(contents)
 
 
-def test_a_member_that_is_said_to_be_longer_than_its_tar_takes_no_memory(root):
+def test_a_header_that_announces_more_bytes_than_the_tar_has_is_damage(root):
     with open(f"{root}/views-000003.tar", "r+b") as file:
         header = tarfile.TarInfo("chair-1.000.webp")
         header.size = 1 << 50
         file.write(header.tobuf())
-    with pytest.raises(ValueError, match="is said to have"):
+    with pytest.raises(DamagedShard, match=f"{1 << 50:,}"):
         list(read_samples(root, "views-000003"))
 
 
 def test_any_fsspec_root_will_do():
-    marker = write_shard("memory://bucket/views", "views-000000", SAMPLES, RECORDS)
-    assert read_manifests("memory://bucket/views", "views") == [marker]
+    manifest = write_shard("memory://bucket/views", "views-000000", SAMPLES, RECORDS)
+    assert read_manifests("memory://bucket/views", "views") == [manifest]
     assert list(read_samples("memory://bucket/views", "views-000000")) == SAMPLES
-    assert integrity_error("memory://bucket/views", marker) == ""
+    assert integrity_error("memory://bucket/views", manifest) == ""
 
 
-def test_the_marker_is_plain_json(root, tmp_path):
+def test_the_manifest_is_plain_json(root, tmp_path):
     fields = json.loads((tmp_path / "views-000003.json").read_text())
     assert fields["records"][1] == {
         "uid": "broken", "status": "failed", "reason": "blank", "detail": "nothing", "seconds": 0.0,
@@ -153,7 +150,7 @@ def test_a_folder_of_any_name_is_read_as_it_was_written(name, tmp_path, monkeypa
     for shard in ("views-000000", "views-000001"):
         write_shard(name, shard, [(shard, {"meta.json": b"{}"})], [ObjectRecord(shard, "ok")])
     assert (tmp_path / name / "views-000001.json").is_file()
-    assert [marker.name for marker in read_manifests(name, "views")] == ["views-000000", "views-000001"]
+    assert [manifest.name for manifest in read_manifests(name, "views")] == ["views-000000", "views-000001"]
     assert dict(read_samples(name, "views-000001")) == {"views-000001": {"meta.json": b"{}"}}
 
 
@@ -178,5 +175,5 @@ def test_every_spelling_of_a_place_is_one(tmp_path, monkeypatch):
 def test_a_url_with_a_slash_at_its_end_is_the_same_folder():
     root = "memory://a-slash/views"
     write_shard(f"{root}/", "views-000000", [("a", {"x": b"1"})], [ObjectRecord("a", "ok")])
-    assert [marker.name for marker in find_markers(root, "views")] == ["views-000000"]
+    assert [manifest.name for manifest in find_manifests(root, "views")] == ["views-000000"]
     assert dict(read_samples(f"{root}//", "views-000000")) == {"a": {"x": b"1"}}

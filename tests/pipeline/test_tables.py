@@ -16,19 +16,19 @@ from rendering.settings import RenderSettings
 STRANGE = 'Bo "the box", Jr.\nsecond line\rthird; =1+1 木'
 
 
-def marker(*records: ObjectRecord) -> ShardManifest:
+def manifest(*records: ObjectRecord) -> ShardManifest:
     return ShardManifest("views-000000", 0, "", records)
 
 
 def test_the_first_object_with_a_mesh_is_the_original():
-    first = marker(
+    first = manifest(
         ObjectRecord("failed", "failed", "blank", mesh="m"),
         ObjectRecord("a", "ok", mesh="m"),
         ObjectRecord("b", "ok", mesh="n"),
         ObjectRecord("unknown", "ok"),
         ObjectRecord("c", "ok", mesh="m"),
     )
-    second = marker(
+    second = manifest(
         ObjectRecord("d", "ok", mesh="n"), ObjectRecord("unknown too", "ok"), ObjectRecord("e", "ok", mesh="m")
     )
     assert duplicates([first, second]) == {"c": "a", "d": "b", "e": "a"}

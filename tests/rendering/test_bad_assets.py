@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline.shards import read_samples
+from pipeline.samples import read_samples
 from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
@@ -92,8 +92,8 @@ def test_a_run_over_all_files_completes_and_valid_ones_are_rendered(corner, fold
     assert run.returncode == 1, run.stderr
     assert "max_failure_rate" in run.stderr
     assert render(folder, tmp_path / "views", "max_failure_rate=1").returncode == 0
-    markers = [json.loads(path.read_text()) for path in sorted((tmp_path / "views").glob("views-*.json"))]
-    records = {record["uid"]: record for marker in markers for record in marker["records"]}
+    manifests = [json.loads(path.read_text()) for path in sorted((tmp_path / "views").glob("views-*.json"))]
+    records = {record["uid"]: record for manifest in manifests for record in manifest["records"]}
     assert len(records) == len(names)
     for kind in bad.values():
         assert records[kind.name.replace(".", "_")]["reason"] in kind.reasons, kind
@@ -105,5 +105,5 @@ def test_a_run_over_all_files_completes_and_valid_ones_are_rendered(corner, fold
 
 
 def _samples(root):
-    for marker in sorted(root.glob("views-*.json")):
-        yield from read_samples(str(root), marker.stem)
+    for manifest in sorted(root.glob("views-*.json")):
+        yield from read_samples(str(root), manifest.stem)

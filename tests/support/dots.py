@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.shards import ObjectRecord, Sample, npy_bytes, write_shard
+from pipeline.samples import Sample, npy_bytes
+from pipeline.shards import ObjectRecord, write_shard
 from rendering.cameras import camera_centre, project, sample_zero123
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import trimesh
 
-from pipeline.shards import find_markers
+from pipeline.shards import find_manifests
 
 PROJECT = Path(__file__).parents[2]
 
@@ -77,7 +77,7 @@ def kill_at_random(objects: Path, output: Path, kills: int, seed: int) -> Counte
                 killed[kind] += 1
                 done = len(list(output.glob("views-*.json")))
                 print(f"{killed.total():3d}: {kind} killed; {done} shards are committed", flush=True)
-        records = [record for marker in find_markers(str(output), "views") for record in marker.records]
+        records = [record for manifest in find_manifests(str(output), "views") for record in manifest.records]
         if run.returncode == 0 and all(record.status == "ok" for record in records):
             return killed
 
@@ -89,8 +89,8 @@ def compare(calm: Path, killed: Path) -> list[str]:
     faults = [f"{name} is missing" for name in tars.keys() - again.keys()]
     faults += [f"{name} should not be there" for name in again.keys() - tars.keys()]
     faults += [f"{name} has other bytes" for name in tars.keys() & again.keys() if tars[name] != again[name]]
-    uids = Counter(uid for marker in find_markers(str(killed), "views") for uid in marker.uids)
-    expected = {uid for marker in find_markers(str(calm), "views") for uid in marker.uids}
+    uids = Counter(uid for manifest in find_manifests(str(killed), "views") for uid in manifest.uids)
+    expected = {uid for manifest in find_manifests(str(calm), "views") for uid in manifest.uids}
     faults += [f"object {uid} is lost" for uid in expected - uids.keys()]
     faults += [f"object {uid} is there {count} times" for uid, count in uids.items() if count > 1]
     return faults
@@ -110,7 +110,7 @@ def main() -> int:
             return 2
         killed = kill_at_random(objects, disturbed, asked.kills, asked.seed)
         faults = compare(calm, disturbed)
-        shards = len(find_markers(str(calm), "views"))
+        shards = len(find_manifests(str(calm), "views"))
     print(", ".join(f"{count} × {kind}" for kind, count in killed.items()), "killed")
     if killed.total() < asked.kills:
         faults.append(f"all was rendered after {killed.total()} of {asked.kills} kills; give it more objects")

@@ -10,7 +10,8 @@ from PIL import Image
 import pipeline.export
 import pipeline.pack
 from pipeline.config import ExportConfig, PackConfig
-from pipeline.shards import find_markers, npy_bytes, read_manifests, read_samples
+from pipeline.samples import npy_bytes, read_samples
+from pipeline.shards import find_manifests, read_manifests
 from rendering.cameras import sample_zero123
 
 UIDS = ["0a1b", "c_1", "dd-2", "e3", "f4"]
@@ -73,9 +74,9 @@ def tars(root: Path) -> dict[str, bytes]:
 
 
 def samples(root: Path) -> dict[str, dict[str, bytes]]:
-    return dict(pair for marker in read_manifests(str(root), "views") for pair in read_samples(str(root), marker.name))
+    return dict(pair for shard in read_manifests(str(root), "views") for pair in read_samples(str(root), shard.name))
 
 
 def failures(root: Path) -> dict[str, tuple[str, str]]:
-    records = [record for marker in find_markers(str(root), "views") for record in marker.records]
+    records = [record for manifest in find_manifests(str(root), "views") for record in manifest.records]
     return {record.uid: (record.reason, record.detail) for record in records if record.status == "failed"}

@@ -18,7 +18,8 @@ from conf.command import register
 from conf.options import UserError
 from pipeline import verify
 from pipeline.config import VerifyConfig
-from pipeline.shards import ObjectRecord, find_markers, npy_array, npy_bytes, read_manifests, read_samples, write_shard
+from pipeline.samples import npy_array, npy_bytes, read_samples
+from pipeline.shards import ObjectRecord, find_manifests, read_manifests, write_shard
 from tests.support.command import PROJECT, command
 from tests.support.dots import sample_of_dots
 from tests.support.finetune import train
@@ -96,10 +97,10 @@ def test_a_latent_sample_holds_moments_and_embedding_of_each_view(views, latents
 def test_verify_checks_latent_shards(latents, tmp_path, capsys):
     assert verify.main(VerifyConfig(latents)) == 0
     assert "0 of 3 shards damaged; 6 objects" in capsys.readouterr().out
-    for marker in read_manifests(latents, "latents"):
-        samples = list(read_samples(latents, marker.name))
+    for manifest in read_manifests(latents, "latents"):
+        samples = list(read_samples(latents, manifest.name))
         samples[0][1]["embedding.npy"] = npy_bytes(npy_array(samples[0][1]["embedding.npy"])[1:])
-        write_shard(str(tmp_path), marker.name, samples, marker.records)
+        write_shard(str(tmp_path), manifest.name, samples, manifest.records)
     assert verify.main(VerifyConfig(str(tmp_path))) == 1
     printed = capsys.readouterr().out
     assert (
@@ -108,7 +109,7 @@ def test_verify_checks_latent_shards(latents, tmp_path, capsys):
 
 
 def test_records_keep_verdicts_and_name_the_missing_file(views, latents):
-    records = {record.uid: record for marker in read_manifests(latents, "latents") for record in marker.records}
+    records = {record.uid: record for manifest in read_manifests(latents, "latents") for record in manifest.records}
     assert set(records) == {f"dots-{i}" for i in range(7)}, "what was never rendered is no object of this stage"
     assert (records["dots-3"].status, records["dots-3"].reason) == ("failed", "unreadable")
     assert "cannot identify image file" in records["dots-3"].detail
@@ -120,11 +121,11 @@ def test_records_keep_verdicts_and_name_the_missing_file(views, latents):
 
 
 def test_a_missing_tar_fails_only_its_objects(views, tmp_path):
-    for marker in read_manifests(views, "views"):
-        write_shard(str(tmp_path / "views"), marker.name, list(read_samples(views, marker.name)), marker.records)
+    for manifest in read_manifests(views, "views"):
+        write_shard(str(tmp_path / "views"), manifest.name, list(read_samples(views, manifest.name)), manifest.records)
     (tmp_path / "views/views-000002.tar").unlink()
     output = encoded(EncodeConfig(str(tmp_path / "views"), str(tmp_path / "out"), model=SMALL, device="cpu"))
-    reasons = {r.uid: r.reason for m in find_markers(output, "latents") for r in m.records if r.status == "failed"}
+    reasons = {r.uid: r.reason for m in find_manifests(output, "latents") for r in m.records if r.status == "failed"}
     assert reasons == {"dots-3": "unreadable", "dots-5": "missing", "dots-6": "missing"}
 
 
@@ -134,7 +135,7 @@ def test_latents_that_overflow_float16_are_refused(views, tmp_path):
     huge.save_pretrained(tmp_path / "clip")
     shape = replace(SMALL, image_encoder=str(tmp_path / "clip"))
     output = encoded(EncodeConfig(views, str(tmp_path / "out"), model=shape, device="cpu"))
-    reasons = [record.reason for marker in find_markers(output, "latents") for record in marker.records]
+    reasons = [record.reason for manifest in find_manifests(output, "latents") for record in manifest.records]
     assert reasons.count("overflow") == 6
     assert not all_samples(output)
 
@@ -322,15 +323,15 @@ def with_last(array, value):
     ids=["too few", "odd", "another size", "another type", "nan", "infinite", "cut", "empty"],
 )
 def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
-    marker = read_manifests(latents, "latents")[0]
-    samples = list(read_samples(latents, marker.name))
+    manifest = read_manifests(latents, "latents")[0]
+    samples = list(read_samples(latents, manifest.name))
     samples[1][1][name] = harm(npy_array(samples[1][1][name]))
-    write_shard(str(tmp_path), marker.name, samples, marker.records)
+    write_shard(str(tmp_path), manifest.name, samples, manifest.records)
     config = DataConfig(path=str(tmp_path), kind=DataKind.latents, batch_size=9, workers=0, max_bad_rate=0.7)
     # The undamaged object is read first, so that its shape is the expected one.
     for seed in range(100):
-        loader = training_batches(config, [Shard(str(tmp_path), marker.name, tuple(marker.uids))], 16, seed)
-        first = next(iter(PairStream(config, [Shard(str(tmp_path), marker.name, tuple(marker.uids))], 16, seed, 4)))
+        loader = training_batches(config, [Shard(str(tmp_path), manifest.name, tuple(manifest.uids))], 16, seed)
+        first = next(iter(PairStream(config, [Shard(str(tmp_path), manifest.name, tuple(manifest.uids))], 16, seed, 4)))
         if first["condition"].shape == (24, 8, 8):
             break
     batches = list(islice(loader, 4))
@@ -339,7 +340,7 @@ def test_damaged_latents_are_dropped(latents, tmp_path, name, harm):
 
 
 def test_no_encoder_runs_in_a_step_from_latents(latents, model):
-    shards = [Shard(latents, marker.name, tuple(marker.uids)) for marker in read_manifests(latents, "latents")]
+    shards = [Shard(latents, manifest.name, tuple(manifest.uids)) for manifest in read_manifests(latents, "latents")]
     config = DataConfig(path=latents, kind=DataKind.latents, batch_size=2, workers=0)
     batch = next(iter(training_batches(config, shards, 16, seed=0)))
     model.vae.encode = model.image_encoder.forward = None  # neither can be called
@@ -350,9 +351,9 @@ def test_no_encoder_runs_in_a_step_from_latents(latents, model):
 def test_finetuning_on_views_and_on_latents_has_the_same_losses(views, tmp_path):
     """The damaged object, which a run on views would drop, is left out."""
     good = tmp_path / "views"
-    for marker in read_manifests(views, "views"):
-        samples = [item for item in read_samples(views, marker.name) if item[0] != "dots-3"]
-        write_shard(str(good), marker.name, samples, [r for r in marker.records if r.uid != "dots-3"])
+    for manifest in read_manifests(views, "views"):
+        samples = [item for item in read_samples(views, manifest.name) if item[0] != "dots-3"]
+        write_shard(str(good), manifest.name, samples, [r for r in manifest.records if r.uid != "dots-3"])
     begun = composed("training", FinetuneConfig, *WORDS, "data.path=x").model
     encoded(EncodeConfig(str(good), str(tmp_path / "latents"), model=begun, device="cpu"))
     losses = []

@@ -364,7 +364,7 @@ def test_too_much_damage_is_one_sentence_and_exit_code_two(tmp_path):
 def test_a_mistake_is_one_sentence_and_exit_code_two(tmp_path):
     done = command("training.finetune", "data.path=nowhere", f"output={tmp_path}/run", *SMALL)
     assert done.returncode == 2
-    assert done.stderr == "error: there is no folder nowhere; name the output of the stage before\n"
+    assert done.stderr == "error: there is no folder nowhere; give the output of the previous stage\n"
     assert not (tmp_path / "run/model").exists()
 
 

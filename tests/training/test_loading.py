@@ -7,7 +7,7 @@ import torch
 from conf.options import UserError
 from pipeline.config import ExportConfig
 from pipeline.export import main as export
-from pipeline.shards import npy_array, read_samples
+from pipeline.samples import npy_array, read_samples
 from rendering.cameras import relative_pose
 from tests.support.dots import write_dots
 from training.config import LoadingConfig

@@ -13,7 +13,8 @@ import torch
 from conf.options import UserError
 from inference.config import ReportConfig, Sampling
 from inference.report import main as report
-from pipeline.shards import ObjectRecord, ShardManifest, npy_array, npy_bytes, read_samples, write_shard
+from pipeline.samples import npy_array, npy_bytes, read_samples
+from pipeline.shards import ObjectRecord, ShardManifest, write_shard
 from rendering.cameras import relative_pose
 from tests.support.dots import sample_of_dots, write_dots
 from tests.support.finetune import configured, train

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.shards import ObjectRecord, ShardManifest, npy_bytes, read_samples, write_shard
+from pipeline.samples import npy_bytes, read_samples
+from pipeline.shards import ObjectRecord, ShardManifest, write_shard
 from rendering.cameras import relative_pose
 from tests.support.dots import sample_of_dots, views_of_dots, webp, write_dots
 from tests.support.view_pairs import config, key, shards_of
@@ -80,30 +81,30 @@ def source(*shards: ShardManifest) -> list[Source]:
     return [Source("views", shards)]
 
 
-def marker(*names, shard="views-000000") -> ShardManifest:
+def manifest(*names, shard="views-000000") -> ShardManifest:
     return ShardManifest(shard, 0, "", tuple(ObjectRecord(name, "ok") for name in names))
 
 
 def test_split_depends_on_the_hash_only():
     names = [f"object-{i}" for i in range(2000)]
-    halves = split(source(marker(*names)), 0.1)
+    halves = split(source(manifest(*names)), 0.1)
     held = set(halves.validation[0].uids)
     assert 150 < len(held) < 250
     assert held.isdisjoint(halves.training[0].uids) and len(held) + len(halves.training[0].uids) == 2000
     # An object stays in its set when the order, its shard or the other objects change.
     some = names[500:100:-1]
-    two = source(marker(*some[:150], shard="a"), marker(*some[150:], shard="b"))
+    two = source(manifest(*some[:150], shard="a"), manifest(*some[150:], shard="b"))
     assert {uid for shard in split(two, 0.1).validation for uid in shard.uids} == held & set(some)
     # A larger fraction keeps the validation objects of a smaller one.
-    assert held < set(split(source(marker(*names)), 0.3).validation[0].uids)
+    assert held < set(split(source(manifest(*names)), 0.3).validation[0].uids)
 
 
 def test_split_of_few_objects_leaves_no_set_empty():
     for fraction in (0.01, 0.99):
-        halves = split(source(marker("a", "b")), fraction)
+        halves = split(source(manifest("a", "b")), fraction)
         assert [len(halves.training[0].uids), len(halves.validation[0].uids)] == [1, 1]
-    assert split(source(marker("a", "b")), 0.0).validation == ()
-    assert split(source(marker("a")), 0.0).training[0].uids == ("a",)
+    assert split(source(manifest("a", "b")), 0.0).validation == ()
+    assert split(source(manifest("a")), 0.0).training[0].uids == ("a",)
 
 
 def test_split_contains_only_rendered_objects():
@@ -123,7 +124,7 @@ def test_split_contains_only_rendered_objects():
 )
 def test_invalid_splits_are_refused(names, fraction, sentence):
     with pytest.raises(UserError, match=sentence):
-        split(source(marker(*names)), fraction)
+        split(source(manifest(*names)), fraction)
 
 
 def test_split_excludes_verdicts_and_duplicates():

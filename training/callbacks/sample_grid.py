@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 from torch import Tensor
 
+from rendering.picture_grid import picture_grid
 from training.config import SampleConfig
 from training.distributed.strategy import is_sharded
 from training.model.ddim import novel_views
@@ -74,11 +75,6 @@ class SampleGrid(L.Callback):
 
 def grid(images_RCBHW: Tensor) -> Image.Image:
     """Return one image of rows × columns of images `[R, C, 3, H, W]` in [-1, 1], with grey gaps between them."""
-    rows, columns, _, height, width = images_RCBHW.shape
-    size = columns * (width + GAP_PX) - GAP_PX, rows * (height + GAP_PX) - GAP_PX
-    sheet = Image.new("RGB", size, GAP_COLOUR)
     pixels = ((images_RCBHW.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
-    for row in range(rows):
-        for column in range(columns):
-            sheet.paste(Image.fromarray(pixels[row, column]), (column * (width + GAP_PX), row * (height + GAP_PX)))
-    return sheet
+    sheet = picture_grid([[Image.fromarray(image) for image in row] for row in pixels], (GAP_PX, GAP_PX), GAP_COLOUR)
+    return sheet.crop((0, 0, sheet.width - GAP_PX, sheet.height - GAP_PX))

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from pipeline.cluster import SHIPPED, connected, gpu_share, run_tasks
-from pipeline.shards import ObjectRecord, ShardManifest, find_markers, read_manifests, require_same_plan
+from pipeline.shards import ObjectRecord, ShardManifest, find_manifests, read_manifests, require_same_plan
 from pipeline.summary import summarise
 from training.config import EncodeConfig
 from training.data.latents import EncodeJob, encode_shard, identity
@@ -41,7 +41,7 @@ def resolved(config: EncodeConfig) -> tuple[EncodeConfig, list[ShardManifest]]:
 def encode_all(config: EncodeConfig, manifests: list[ShardManifest]) -> int:
     """Encode the shards that the output does not hold yet; return the exit code."""
     jobs = plan_jobs(config, manifests)
-    done = {manifest.name: manifest.records for manifest in find_markers(config.output, "latents")}
+    done = {manifest.name: manifest.records for manifest in find_manifests(config.output, "latents")}
     todo = [
         job for job in jobs if any(r.reason in config.retry for r in done.get(job.name, ())) or job.name not in done
     ]

@@ -15,19 +15,9 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from pipeline.shards import (
-    ObjectRecord,
-    Sample,
-    ShardManifest,
-    ShardWriter,
-    npy_array,
-    npy_bytes,
-    read_plan,
-    read_samples,
-    view_names,
-)
+from pipeline.samples import UNDECODABLE, DamagedShard, Sample, npy_array, npy_bytes, read_samples, view_names
+from pipeline.shards import ObjectRecord, ShardManifest, ShardWriter, read_plan
 from training.config import EncodeConfig
-from training.data.view_pairs import UNREADABLE
 from training.device import resolve_device
 from training.model.architecture import build_encoders
 from training.model.autoencoder import Autoencoder
@@ -158,7 +148,7 @@ def _encode(
             raise ValueError(f"{len(names)} views with cameras of shape {cameras.shape}")
         images = np.stack([decode(sample[name], config.model.resolution, config.background) for name in names])
         meta = sample["meta.json"]
-    except UNREADABLE as error:
+    except UNDECODABLE as error:
         return {}, record("failed", "unreadable", f"{error!r:.300}")
     moments, embedding = encoders(images, config.batch_size)
     if not (np.isfinite(moments).all() and np.isfinite(embedding).all()):
@@ -176,8 +166,8 @@ def _samples(root: str, manifest: ShardManifest) -> Iterator[tuple[ObjectRecord,
         for uid, sample in read_samples(root, manifest.name):
             if record := remaining.pop(uid, None):
                 yield record, sample, ""
-    except UNREADABLE as error:
-        fault = f"{manifest.name}.tar is damaged: {error!r:.300}"
+    except DamagedShard as error:
+        fault = f"{manifest.name}.tar is damaged: {error.reason}"
     for record in remaining.values():
         yield record, {}, fault
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from conf.options import UserError
-from pipeline.shards import Sample, read_samples
+from pipeline.samples import UNDECODABLE, DamagedShard, Sample, read_samples
 from training.config import DataConfig, DataKind
 from training.data.split import Shard, share
 from training.data.stream_state import StreamState
-from training.data.view_pairs import UNREADABLE, Fields, Views, choose_pairs, open_latents, open_views
+from training.data.view_pairs import Fields, Views, choose_pairs, open_latents, open_views
 from training.data.workers import WorkerLoader, shared_zeros
 from training.model.picture import decode
 
@@ -151,7 +151,7 @@ class PairStream(IterableDataset[Fields | UserError]):
                     status[index] = max(status[index], READABLE)
                 views, pairs = opened[uid]
                 pair = views.pair(*pairs[number])
-            except UNREADABLE as error:
+            except UNDECODABLE as error:
                 if status[index] != DROPPED:
                     status[index] = DROPPED
                     self._drop(shard, uid, error)
@@ -165,9 +165,9 @@ class PairStream(IterableDataset[Fields | UserError]):
             for uid, sample in read_samples(shard.root, shard.name):
                 if uid in uids:
                     samples[uid] = sample
-        except UNREADABLE as error:
+        except DamagedShard as error:
             name = f"{shard.root}/{shard.name}" if self._several_sources else shard.name
-            log.warning("%s.tar is damaged, the rest of it is lost: %s", name, error)
+            log.warning("%s.tar is damaged, and its other objects are lost: %s", name, error.reason)
         return samples
 
     def _open(self, index: int, sample: Sample, rng: np.random.Generator, pairs: int) -> OpenObject:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.shards import Kind, ShardManifest, read_manifests, read_samples, view_names
+from pipeline.samples import UNDECODABLE, DamagedShard, read_samples, view_names
+from pipeline.shards import Kind, ShardManifest, read_manifests
 from pipeline.storage import normalised
 from training.config import DataConfig, DataKind
-from training.data.view_pairs import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,6 @@ def _view_size(source: Source) -> tuple[int, int] | None:
             for name in view_names(sample):
                 with Image.open(io.BytesIO(sample[name]), formats=["WEBP"]) as image:
                     return image.size
-    except UNREADABLE:
+    except (DamagedShard, *UNDECODABLE):
         pass
     return None

@@ -2,20 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from tarfile import TarError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.shards import Sample, npy_array, view_names
+from pipeline.samples import Sample, npy_array, view_names
 from rendering.cameras import camera_centre, cartesian_to_spherical, pose_between
 
 Fields = dict[str, NDArray[Any]]
 
-# Raised by PIL, numpy and tarfile for damaged contents.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, SyntaxError, TarError, Image.DecompressionBombError)
 
 EXPONENT_MASK = 0x7C00  # of float16; all bits set: infinite or NaN
 MAGNITUDE_MASK = 0x7FFF

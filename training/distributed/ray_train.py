@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 from pipeline.cluster import LOSSES, SHIPPED, connected
 from pipeline.config import Cluster
 from training.callbacks.checkpointing import Stopped, finished
@@ -261,7 +261,7 @@ def _process(arguments: dict[str, Any]) -> str | None:
     except UserError as error:
         _send(messages, Kind.user_error, str(error))
     except Exception as error:
-        summary = f"rank {os.environ['RANK']}: {type(error).__name__}: {error}".splitlines()[0]
+        summary = f"rank {os.environ['RANK']}: {type(error).__name__}: {first_line(error)}"
         _send(messages, Kind.stderr, f"{summary}\n")
         raise
     return None

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from conf.options import UserError
-from training.model.untrusted_file import first_line
+from conf.options import UserError, first_line
 
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "scheduler")
 ENTRIES = {*PARTS, "clip_camera_projection", "feature_extractor", "model_index.json", "training.yaml"}

@@ -14,12 +14,12 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
 from training.model.checkpoint_folder import PARTS
 from training.model.conditioning import CCProjection
 from training.model.config import PoseVector, Prediction
-from training.model.untrusted_file import best_weights, first_line, read_weights, validate_weight
+from training.model.untrusted_file import best_weights, read_weights, validate_weight
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 
 MAX_PICKLE_BYTES = 64 << 20  # without tensors; that of a released checkpoint has less than 1 MiB
 MAX_INDEX_BYTES = 64 << 20  # JSON that maps tensors to shards
@@ -245,11 +245,6 @@ def refuse_unsafe(path: Path) -> None:
             f"{path} holds more than weights: {sorted(foreign)[0]} would be executed, which is refused; "
             "ask its author for safetensors"
         )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_zip(path: Path) -> bool:

@@ -1,0 +1,13 @@
+"""Functions that all layers use for their messages."""
+
+import pytest
+
+from conf.options import first_line
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [("one\ntwo", "one"), ("\n  one \ntwo", "one "), ("", "ValueError"), (" \n", "ValueError"), ("a" * 999, "a" * 300)],
+)
+def test_the_first_line_of_a_message(message, expected):
+    assert first_line(ValueError(message)) == expected
