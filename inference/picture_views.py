@@ -1,6 +1,7 @@
 """Sample the views of one picture, or of the pictures in a folder, into folders."""
 
 import hashlib
+import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from inference.view_folder import (
     write_views,
 )
 from pipeline.output import is_marked, mark, names_in, require_apart, require_own_file
+from pipeline.storage import write_atomically
 
 COMMAND = "inference.sample"
 MAX_INPUTS = 400  # pictures on inputs.png
@@ -120,11 +122,11 @@ def write_inputs(output: Path, names: list[str]) -> None:
     max_letters = (
         max(MIN_SIDE_PX, inputs[0].width) // 7
     )  # that fit below a picture; names are cut at their start, since their ends differ more
-    temporary = output / f".part-{INPUTS}"
     metadata = PngInfo()
     metadata.add_text("Software", mark(COMMAND))
-    contact_sheet(inputs, [name[-max_letters:] for name in names]).save(temporary, pnginfo=metadata)
-    temporary.replace(output / INPUTS)
+    contents = io.BytesIO()
+    contact_sheet(inputs, [name[-max_letters:] for name in names]).save(contents, format="PNG", pnginfo=metadata)
+    write_atomically(str(output / INPUTS), contents.getvalue())
 
 
 def view_settings(config: ViewsConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Generate a picture from a prompt with a text-to-image pipeline of diffusers, and sample novel views of its object."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from inference.picture_views import load, sample_image
 from inference.poses import Turn
 from inference.view_folder import file_names, require_own_views
 from pipeline.output import json_object, not_own
-from pipeline.storage import normalised
+from pipeline.storage import normalised, write_atomically
 from training.device import resolve_device
 from training.model.untrusted_file import require_finite
 
@@ -50,10 +51,10 @@ def write_picture(output: Path, config: TextToViewsConfig) -> Path:
     generated = generate_picture(config)
     output.mkdir(parents=True, exist_ok=True)
     picture.unlink(missing_ok=True)
-    for path, write in ((about, lambda part: part.write_text(json.dumps(settings) + "\n")), (picture, generated.save)):
-        temporary = path.with_name(f".part-{path.name}")
-        write(temporary)
-        temporary.replace(path)
+    contents = io.BytesIO()
+    generated.save(contents, format="PNG")
+    write_atomically(str(about), f"{json.dumps(settings)}\n".encode())
+    write_atomically(str(picture), contents.getvalue())
     return picture
 
 

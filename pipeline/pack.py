@@ -127,7 +127,7 @@ def _passed_over(
 ) -> Iterator[ObjectRecord]:
     uids = [item.uid for item in items]
     if uids != [record.uid for record in records]:
-        raise UserError(f"{config.output} was begun with other objects; choose another output, or delete that folder")
+        raise UserError(f"output={config.output}: its shards were made with other objects; choose another folder")
     yield from records
 
 

@@ -181,7 +181,7 @@ def test_a_complete_output_is_reported_and_other_settings_are_refused(views, lat
 
 def test_other_view_shards_are_refused(views, latents, tmp_path):
     write_shard(str(tmp_path), "views-000000", [("a", sample_of_dots(0))], [ObjectRecord("a", "ok")])
-    with pytest.raises(UserError, match="was begun with"):
+    with pytest.raises(UserError, match="objects=7, now 1"):
         main(EncodeConfig(str(tmp_path), latents, model=SMALL, device="cpu"))
 
 
@@ -196,7 +196,7 @@ def test_other_view_shards_are_refused(views, latents, tmp_path):
             "^device=cuda: ",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one"),
         ),
-        (["model=tiny"], "there is no folder nowhere; name the output of the stage before"),
+        (["model=tiny"], "there is no folder nowhere; give the output of the previous stage"),
     ],
 )
 def test_invalid_options_are_refused_with_one_sentence(words, sentence):

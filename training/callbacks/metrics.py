@@ -1,6 +1,7 @@
 """Report the metrics of a run: a line of progress on stdout, `metrics.csv`, and W&B."""
 
 import csv
+import io
 import math
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 
+from pipeline.storage import write_atomically
 from training.config import QUARTERS, TrainerConfig
 from training.data.pair_stream import PairStream
 from training.divergence import divergence_error
@@ -191,12 +193,12 @@ def _truncate_rows(path: Path, last_step: int) -> float | None:
     with path.open(newline="", errors="replace") as file:
         complete = [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
     kept = [row for row in complete if row.get("step", "").isdecimal() and int(row["step"]) <= last_step]
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    for row in kept:
-        _append(partial, row)
     if kept:
-        partial.replace(path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(str(path), text.getvalue().encode())
     else:
         path.unlink()
     return next((float(row["loss_smooth"]) for row in reversed(kept) if row.get("loss_smooth")), None)
