@@ -56,7 +56,7 @@ def read_references(
     """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references."""
     left = set(uids)
     for folder, found in manifests.items():
-        for uid, sample in samples_of(folder, found, left & _uids({folder: found}), "references"):
+        for uid, sample in samples_of(folder, found, left & _uids({folder: found})):
             names = view_names(sample)
             require_resolution(sample[names[0]], resolution, f"references={folder}")
             pictures = [decode(sample[name], resolution) for name in names]

@@ -18,15 +18,9 @@ from inference.evaluation.metrics import mean_over_objects, ssim
 from inference.evaluation.model import load_checkpoint
 from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs
 from inference.evaluation.predictions import Pixels, Predictor, Request
-<<<<<<< HEAD
 from inference.evaluation.shown_pose import frame_references, nearest_reference
 from pipeline.samples import read_samples
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
-=======
-from inference.evaluation.shown_pose import frame, nearest_reference
-from pipeline.samples import read_samples
-from pipeline.shards import ObjectRecord, read_manifests, write_shard
->>>>>>> bdc1f2d (One DamagedShard error, one first_line, one rule for uids, one picture grid; markers are manifests)
 from rendering.cameras import camera_centre, look_at_origin, sample_zero123, spherical_to_cartesian
 from tests.support.dots import views_of_dots, write_dots
 from training.data.sources import read_sources
