@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 
 # Maximum retries of a task whose worker or machine is lost. Spot machines are lost often, but a task that loses 100 of
 # them is likely the cause. Exceptions raised by a task are never retried.
-LOSSES = 100
-LOOK_ROUND = 5.0  # seconds between queries of the cluster's size
+MAX_LOSSES = 100
+QUERY_INTERVAL_S = 5.0  # seconds between queries of the cluster's size
 REMIND_S = 60.0  # interval between messages about waiting for a suitable machine
 MAX_GPU_WAIT_S = 1800.0  # maximum wait for the first machine with a GPU
 
@@ -109,12 +109,12 @@ def run_tasks(
         Results of all tasks.
 
     Raises:
-        UserError: A task was lost `LOSSES` times, or no machine with a GPU joined within `MAX_GPU_WAIT_S`.
+        UserError: A task was lost `MAX_LOSSES` times, or no machine with a GPU joined within `MAX_GPU_WAIT_S`.
     """
     import ray
 
     began = reminded = time.monotonic()
-    remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=LOSSES)(task)
+    remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=MAX_LOSSES)(task)
     waiting = iter(jobs)
     running: list[Any] = []
     while True:
@@ -123,7 +123,7 @@ def run_tasks(
         if not running:
             return
         ready: list[Any]
-        ready, running = ray.wait(running, num_returns=1, timeout=LOOK_ROUND)
+        ready, running = ray.wait(running, num_returns=1, timeout=QUERY_INTERVAL_S)
         if not ready and not _room(ray.cluster_resources(), cpus_per_task, gpus_per_task):
             now, needs = time.monotonic(), f"{cpus_per_task} CPUs{' and a GPU' if gpus_per_task else ''}"
             if gpus_per_task and now - began > MAX_GPU_WAIT_S:
@@ -140,7 +140,7 @@ def run_tasks(
                 raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise UserError(
-                    f"a shard was lost {LOSSES} times with its worker or machine; see Ray's logs"
+                    f"a shard was lost {MAX_LOSSES} times with its worker or machine; see Ray's logs"
                 ) from error
             running.append(stream)
             yield result

@@ -15,8 +15,8 @@ from pipeline.shards import ObjectRecord, ShardManifest, find_manifests, read_pl
 from pipeline.storage import read_file, write_atomically
 
 State = Literal["running", "finished", "stopped", "stale"]
-WINDOW, BUCKET = 300.0, 10.0  # seconds: window of the recent rates, and resolution of its counts
-SILENCE = 60.0  # seconds without an update after which a run counts as stale; a live run writes every few seconds
+WINDOW_S, BUCKET_S = 300.0, 10.0  # seconds: window of the recent rates, and resolution of its counts
+STALE_AFTER_S = 60.0  # seconds without an update after which a run counts as stale; a live run writes every few seconds
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Progress:
         seconds: Duration of the session in seconds.
         objects_per_second: Mean rate of objects.
         views_per_second: Mean rate of views.
-        recent_objects_per_second: Rate of objects over the last `WINDOW` seconds.
-        recent_views_per_second: Rate of views over the last `WINDOW` seconds.
+        recent_objects_per_second: Rate of objects over the last `WINDOW_S` seconds.
+        recent_views_per_second: Rate of views over the last `WINDOW_S` seconds.
         seconds_left: Estimated remaining time in seconds, None where it is unknown.
         phases: Time of each phase of the work.
         nodes: Work of each node.
@@ -139,8 +139,8 @@ class Tally:
         node[1] += record.seconds
         node[2] += max(now - self._last.get(shard, now - record.seconds), 0.0)
         self._last[shard] = now
-        if not self._recent or now - self._recent[-1][0] >= BUCKET:
-            self._recent.append([now // BUCKET * BUCKET, 0, 0])
+        if not self._recent or now - self._recent[-1][0] >= BUCKET_S:
+            self._recent.append([now // BUCKET_S * BUCKET_S, 0, 0])
         self._recent[-1][1] += 1
         self._recent[-1][2] += record.status == "ok"
         self._left[shard] -= 1
@@ -201,8 +201,8 @@ class Tally:
         self._phases.update(record.phases)
 
     def _lately(self, now: float) -> tuple[float, float, float]:
-        """Return the objects and the objects with views of the last `WINDOW` seconds, and the seconds covered."""
-        since = now // BUCKET * BUCKET - WINDOW + BUCKET
+        """Return the objects and the objects with views of the last `WINDOW_S` seconds, and the seconds covered."""
+        since = now // BUCKET_S * BUCKET_S - WINDOW_S + BUCKET_S
         while self._recent and self._recent[0][0] < since:
             self._recent.popleft()
         span = now - max(since, self._begun)
@@ -235,7 +235,7 @@ def read(root: str, now: float) -> Progress:
         progress = Progress(**fields, nodes=nodes, phases=phases)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{root}/progress.json is none of this program's ({error!r}); delete it") from error
-    if progress.state != "running" or now - progress.updated <= SILENCE:
+    if progress.state != "running" or now - progress.updated <= STALE_AFTER_S:
         return progress
     # Objects of uncommitted shards were lost with the run, so the counts of progress.json are too high.
     known = _committed(root, now)

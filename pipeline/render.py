@@ -70,9 +70,9 @@ def _render(config: RenderConfig, jobs: list[ShardJob], before: list[ShardManife
     count = sum(len(job.assets) - len(job.kept) for job in jobs)
     share = gpu_share(config.renderer, config.cluster)
     bar = tqdm(total=count, desc="rendering", unit=" objects", smoothing=0.1)
-    with monitored(config, jobs, before) as seen, bar:
+    with monitored(config, jobs, before) as add_record, bar:
         for record in run_tasks(render_shard, jobs, config.cluster, config.limits.threads, share):
-            seen(record)
+            add_record(record)
             ok += record.status == "ok"
             failed += record.status == "failed"
             bar.set_postfix(failed=failed, refresh=False)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 LEDGER = "bytes"  # file with the total size of the cache in bytes; locked while the total changes
-ABANDONED = 3600.0  # seconds without a change after which a .part file counts as abandoned
+ABANDONED_AFTER_S = 3600.0  # seconds without a change after which a .part file counts as abandoned
 
 
 def take(cached: Path, folder: Path) -> Path:
@@ -68,7 +68,7 @@ def _evict(root: Path, capacity: int) -> int:
     for path in root.glob("**/*.glb*"):
         with contextlib.suppress(FileNotFoundError):  # another process may just have renamed a .part file
             stat = path.stat()
-            if path.suffix == ".glb" or stat.st_mtime < time.time() - ABANDONED:
+            if path.suffix == ".glb" or stat.st_mtime < time.time() - ABANDONED_AFTER_S:
                 files.append((stat.st_mtime_ns, stat.st_size, path))
     total = sum(size for _, size, _ in files)
     if total <= capacity:

@@ -107,7 +107,7 @@ class Catalogue:
             try:
                 bar = tqdm(pool.map(self._bring, names), "annotations", len(names), unit=" files", delay=2)
                 for path in bar:
-                    yield self._sound(path, partial(read, path))
+                    yield self._read_valid(path, partial(read, path))
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -117,7 +117,7 @@ class Catalogue:
 
         path = self._bring(name)
         objaverse._VERSIONED_PATH = str(self.folder)  # the package has no public setting for this path
-        return self._sound(path, lambda: read(objaverse))
+        return self._read_valid(path, lambda: read(objaverse))
 
     def _bring(self, name: str) -> Path:
         path = self.folder / name
@@ -133,7 +133,7 @@ class Catalogue:
             raise UserError(f"objects.cache: {path} cannot be written ({error}); choose another folder") from error
         return path
 
-    def _sound(self, path: Path, read: Callable[[], Value]) -> Value:
+    def _read_valid(self, path: Path, read: Callable[[], Value]) -> Value:
         try:
             return read()
         except (EOFError, OSError, ValueError, zlib.error) as error:

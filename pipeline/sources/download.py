@@ -33,7 +33,7 @@ from urllib3.exceptions import HTTPError
 from rendering.failure import RenderFailure
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-LONGEST_WAIT = 60.0  # seconds; a longer Retry-After of the server takes precedence
+MAX_WAIT_S = 60.0  # seconds; a longer Retry-After of the server takes precedence
 BLOCK = 1 << 16  # bytes per read
 
 
@@ -125,7 +125,7 @@ def _persist(url: str, part: _Part, transport: Transport, until: float) -> None:
             _receive(url, part, transport, until)
             return
         except _Again as again:
-            wait = max(again.wait, jitter.uniform(0, min(LONGEST_WAIT, transport.backoff * 2**attempt)))
+            wait = max(again.wait, jitter.uniform(0, min(MAX_WAIT_S, transport.backoff * 2**attempt)))
             if attempt == transport.retries:
                 raise RenderFailure("download", f"{url}: {again}, {attempt + 1} times") from again
             if time.monotonic() + wait > until:

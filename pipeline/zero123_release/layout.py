@@ -19,7 +19,7 @@ from rendering.failure import Reason, RenderFailure
 
 LISTING = "valid_paths.json"
 VIEW = re.compile(r"\d{3}\.(png|npy)")
-MOST_BYTES = 64 * 2**20  # per object; 12 uncompressed RGBA images of 1024² pixels fit
+MAX_OBJECT_BYTES = 64 * 2**20  # per object; 12 uncompressed RGBA images of 1024² pixels fit
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def objects_of_tar(
     def wanted(path: PurePosixPath) -> bool:
         return bool(VIEW.fullmatch(path.name) and path.parent.name) and (not listed or path.parent.name in listed)
 
-    for folder, files in groupby(read_tar(url, wanted, MOST_BYTES, advance), key=lambda file: file.path.parent):
+    for folder, files in groupby(read_tar(url, wanted, MAX_OBJECT_BYTES, advance), key=lambda file: file.path.parent):
         uid = as_uid(folder.name)
         if uid not in seen:
             seen[uid] = False
@@ -105,8 +105,8 @@ def _gathered(uid: str, files: Iterator[File]) -> ReleasedObject:
             return ReleasedObject(uid, failure=file.fault)
         if file.path.name in contents:
             return ReleasedObject(uid, failure=("incomplete", f"{file.path.name} comes twice"))
-        if (size := size + len(file.contents)) > MOST_BYTES:
-            return ReleasedObject(uid, failure=("too_large", f"its files have more than {MOST_BYTES:,} bytes"))
+        if (size := size + len(file.contents)) > MAX_OBJECT_BYTES:
+            return ReleasedObject(uid, failure=("too_large", f"its files have more than {MAX_OBJECT_BYTES:,} bytes"))
         contents[file.path.name] = file.contents
     return ReleasedObject(uid, contents)
 
@@ -125,8 +125,8 @@ def read_files(item: ReleasedObject) -> dict[str, bytes]:
         paths = [path for path in item.folder.iterdir() if VIEW.fullmatch(path.name)]
         if strange := [path.name for path in paths if not path.is_file()]:
             raise RenderFailure("external", f"{strange[0]} is no plain file")
-        if sum(path.stat().st_size for path in paths) > MOST_BYTES:
-            raise RenderFailure("too_large", f"its files have more than {MOST_BYTES:,} bytes")
+        if sum(path.stat().st_size for path in paths) > MAX_OBJECT_BYTES:
+            raise RenderFailure("too_large", f"its files have more than {MAX_OBJECT_BYTES:,} bytes")
         return {path.name: path.read_bytes() for path in paths}
     except FileNotFoundError as error:
         raise RenderFailure("missing", f"there is no folder {item.uid}") from error

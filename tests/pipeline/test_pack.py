@@ -22,7 +22,7 @@ from conf.options import UserError
 from pipeline.samples import npy_array, npy_bytes, view_names
 from pipeline.shards import find_manifests, read_manifests
 from pipeline.zero123_release.conversion import shrink
-from pipeline.zero123_release.layout import MOST_BYTES
+from pipeline.zero123_release.layout import MAX_OBJECT_BYTES
 from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from tests.support.released import (
@@ -238,7 +238,7 @@ def test_a_strangers_tar_writes_nothing_outside_and_takes_no_memory(released, tm
         add("v/twice/000.png", GOOD["000.png"])
         add("v/twice/000.png", GOOD["000.png"])
         giant = tarfile.TarInfo("v/giant/000.png")
-        giant.size = 8 * MOST_BYTES
+        giant.size = 8 * MAX_OBJECT_BYTES
         with open("/dev/zero", "rb") as zeros:
             tar.addfile(giant, zeros)
         for name, contents in GOOD.items():

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from conf.options import UserError, first_line
-from pipeline.cluster import LOSSES, SHIPPED, connected
+from pipeline.cluster import MAX_LOSSES, SHIPPED, connected
 from pipeline.config import Cluster
 from training.callbacks.checkpointing import Stopped, finished
 from training.config import FinetuneConfig
@@ -136,7 +136,7 @@ def _fit(config: FinetuneConfig, size: int, gpu: bool, scratch: Path, queues: Qu
         run_config=train.RunConfig(
             name=scratch.name,
             storage_path=str(scratch.parent),
-            failure_config=train.FailureConfig(max_failures=LOSSES, controller_failure_limit=MAX_LOSSES_PER_STEP),
+            failure_config=train.FailureConfig(max_failures=MAX_LOSSES, controller_failure_limit=MAX_LOSSES_PER_STEP),
         ),
         torch_config=train.torch.TorchConfig(
             backend="nccl" if gpu else "gloo", timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())
