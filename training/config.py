@@ -32,21 +32,15 @@ class DataKind(StrEnum):
 class DataConfig:
     """The pairs of views to train on."""
 
-    path: str = option(
-        "???", "folder or s3:// URL of view shards, the output of pipeline.render; several: separated by commas"
-    )
-    weights: list[float] = option(
-        [], "for each source in path, a factor of pairs_per_object, such as [1,1,0.5]; empty: 1 each"
-    )
+    path: str = option("???", "folder or s3:// URL of view shards (pipeline.render), or several, separated by commas")
+    weights: list[float] = option([], "factor of pairs_per_object for each folder, as [1,1,0.5]; empty: 1 each")
     kind: DataKind = option(DataKind.views, "views, or latents: the output of training.encode")
     global_batch: int = option(1536, "view pairs per optimiser step, over all devices and accumulation passes")
     batch_size: int = option(
         32, "maximum view pairs per device and pass; it determines the number of accumulation passes"
     )
     pairs_per_object: int = option(4, "view pairs per object and epoch")
-    validation_fraction: float = option(
-        0.01, "share of objects held out for validation, chosen by the hash of their uid"
-    )
+    validation_fraction: float = option(0.01, "share of objects held out, chosen by the hash of their uid")
     validation_pairs: int = option(4, "view pairs per validation object")
     exclude: list[str] = option(
         [], f"exclude objects with one of these verdicts: {', '.join(UNWANTED)}", formerly="without"
@@ -56,7 +50,7 @@ class DataConfig:
     )
     max_bad_rate: float = option(0.05, "stop when a larger share of the training or validation objects is unreadable")
     workers: int = option(4, "processes that read and decode; 0: read in the training process")
-    cache_mb: int = option(256, "memory per process for decoded views, in MiB")
+    cache_mb: int = option(256, "memory per loader process for views, MiB; what fits is read and decoded once")
 
     def __post_init__(self) -> None:
         require("data.", self, workers=(0, math.inf), cache_mb=(0, math.inf))

@@ -23,8 +23,8 @@ from training.callbacks.wandb_artifacts import ModelArtifacts
 from training.config import DataConfig, DataKind, FinetuneConfig, Strategy
 from training.data.data_module import PairData
 from training.data.latents import require_fitting
-from training.data.pair_stream import NothingReadable, fixed_pairs, pairs_of_weight
-from training.data.sources import Source, source_roots, training_sources
+from training.data.pair_stream import NothingReadable, fixed_pairs
+from training.data.sources import Source, pairs_of_weight, source_roots, training_sources
 from training.data.split import Split, split
 from training.data.workers import report_dead_workers
 from training.device import dtype_name, training_dtype

@@ -381,6 +381,52 @@ def test_data_without_one_readable_object_is_refused(tmp_path, workers):
         next(iter(loader))
 
 
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """The names of the shards that are read, in order."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        "training.data.pair_stream.read_samples", lambda root, name: names.append(name) or read_samples(root, name)
+    )
+    return names
+
+
+def test_shards_whose_objects_are_cached_are_read_and_decoded_once(dots, opened, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        "training.data.pair_stream.decode", lambda data, **options: decoded.append(data) or decode(data, **options)
+    )
+    expected = [key(pair) for pair in PairStream(config(dots, cache_mb=0), shards_of(dots), 32, 0, 8, epochs=9)]
+    assert len(opened) == 9 * 3 and len(decoded) == 2 * len(expected)
+    opened.clear(), decoded.clear()
+    stream = PairStream(config(dots, cache_mb=1), shards_of(dots), 32, 0, 8, epochs=9)
+    assert [key(pair) for pair in stream] == expected
+    assert len(opened) == 3 and len(decoded) == len(set(decoded)) == 12 * 4
+
+
+def test_a_cache_that_is_too_small_holds_what_fits(tmp_path, opened):
+    write_dots(tmp_path, objects=8, per_shard=2, resolution=128)
+    pixels = 8 * 4 * 3 * 128**2
+    assert pixels > 2**20
+    streams = [
+        PairStream(config(tmp_path, cache_mb=size), shards_of(tmp_path), 128, 0, 6, epochs=5) for size in (0, 1, 3)
+    ]
+    keys, reads = [], []
+    for stream in streams:
+        keys.append([key(pair) for pair in stream])
+        reads.append(len(opened))
+        opened.clear()
+    assert keys[0] == keys[1] == keys[2]
+    assert reads[0] == 20 > reads[1] > reads[2] == 4
+
+
+def test_a_damaged_object_does_not_make_its_shard_be_read_again(tmp_path, opened):
+    with_damage(tmp_path, **{"cameras.npy": b"no array"})
+    pairs = PairStream(config(tmp_path), shards_of(tmp_path), 32, 0, 2, epochs=4)
+    assert len(list(pairs)) == 4 * 2 * 4 and pairs.dropped == 1
+    assert len(opened) == 1
+
+
 def test_only_the_chosen_views_are_decoded(tmp_path):
     # All but two views of the object are damaged; pairs of these two are read.
     sample = sample_of_dots(0, views=4)

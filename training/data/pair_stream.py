@@ -8,10 +8,10 @@ import hashlib
 import itertools
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from conf.options import UserError
 from pipeline.samples import UNDECODABLE, DamagedShard, Sample, read_samples
 from training.config import DataConfig, DataKind
+from training.data.object_cache import ObjectCache
+from training.data.sources import pairs_of_weight
 from training.data.split import Shard, share
 from training.data.stream_state import StreamState
 from training.data.view_pairs import Fields, Views, choose_pairs, open_latents, open_views
@@ -37,13 +39,6 @@ class NothingReadable(UserError):
     """No object of a stream is readable."""
 
 
-class OpenObject(NamedTuple):
-    """An object whose pairs are being read."""
-
-    views: Views
-    pairs: list[tuple[int, int]]  # indices of condition and target
-
-
 class PairStream(IterableDataset[Fields | UserError]):
     """The view pairs of one rank, as dictionaries of arrays.
 
@@ -52,7 +47,8 @@ class PairStream(IterableDataset[Fields | UserError]):
     (radians from +z) and `slot`.
 
     A rank has one reader per loader worker, or one reader without workers. A reader holds a shard's objects in memory
-    while it yields their pairs in random order; the order of shards changes with the epoch. An unreadable object is
+    while it yields their pairs in random order; the order of shards changes with the epoch. A shard is not read again
+    while all its objects are cached. An unreadable object is
     dropped, counted in `dropped` and logged once. A worker yields a `UserError` as its last item, because torch would
     turn a raised one into a traceback.
 
@@ -91,8 +87,8 @@ class PairStream(IterableDataset[Fields | UserError]):
         self._whole = {shard.key: (shard, first) for shard, first in zip(self.shards, offsets, strict=False)}
         self._status = shared_zeros([sum(sizes)], torch.uint8)  # of each object
         self._latent_shapes: tuple[tuple[int, ...], ...] = ()  # of a view of the first object
-        self._cache: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
-        self._cache_size = config.cache_mb * 2**20 // (3 * resolution**2)
+        self._cache = ObjectCache(config.cache_mb << 20)
+        self._damaged: set[int] = set()  # objects that this process read and could not open
 
     @property
     def _several_sources(self) -> bool:
@@ -134,23 +130,29 @@ class PairStream(IterableDataset[Fields | UserError]):
 
     def _shuffled_pairs(self, shard: Shard, epoch: int, slot: int, used: int) -> Iterator[Fields]:
         """Yield the pairs of a shard, whose first slot is `slot`, except those in slots below `used`."""
-        samples, opened = self._read(shard), dict[str, OpenObject]()
         status, pairs_per_object = self._status.numpy(), self._pairs_of(shard)
         whole, first = self._whole[shard.key]
         indices = {uid: first + i for i, uid in enumerate(whole.uids)}
+        cached = self._cache.find(indices[uid] for uid in shard.uids)
+        complete = all(indices[uid] in cached or indices[uid] in self._damaged for uid in shard.uids)
+        samples = {} if complete else self._read(shard)
+        opened: dict[str, tuple[Views, list[tuple[int, int]]]] = {}  # with indices of condition and target
         entries = [(uid, number) for uid in shard.uids for number in range(pairs_per_object)]
         # Seeded by the shard's number and not its name, so that views and latents have the same order.
         source = [str(shard.source)] if shard.source else []
-        order = self._random(epoch, shard.name.rpartition("-")[2], *source).permutation(len(entries))
+        order = self._random(epoch, shard.name.rpartition("-")[2], *source).permutation(len(entries)).tolist()
         for position in range(max(0, used - slot), len(entries)):
             uid, number = entries[order[position]]
             index = indices[uid]
             try:
                 if uid not in opened:
-                    opened[uid] = self._open(index, samples[uid], self._random(epoch, uid), pairs_per_object)
+                    views = cached.get(index) or self._open(index, samples[uid])
+                    pairs = choose_pairs(self._random(epoch, uid), len(views.cameras), pairs_per_object)
+                    opened[uid] = views, pairs
                     status[index] = max(status[index], READABLE)
                 views, pairs = opened[uid]
                 pair = views.pair(*pairs[number])
+                self._cache.use(index, views)
             except UNDECODABLE as error:
                 if status[index] != DROPPED:
                     status[index] = DROPPED
@@ -170,16 +172,24 @@ class PairStream(IterableDataset[Fields | UserError]):
             log.warning("%s.tar is damaged, and its other objects are lost: %s", name, error.reason)
         return samples
 
-    def _open(self, index: int, sample: Sample, rng: np.random.Generator, pairs: int) -> OpenObject:
-        if self.config.kind is DataKind.latents:
-            views = open_latents(sample)
-            shapes = tuple(part.shape for part in views.condition(0).values())
-            self._latent_shapes = self._latent_shapes or shapes
-            if shapes != self._latent_shapes:
-                raise ValueError(f"latents of shape {shapes}, those of other objects {self._latent_shapes}")
-        else:
-            views = open_views(sample, lambda name: self._decode(index, name, sample[name]))
-        return OpenObject(views, choose_pairs(rng, len(views.centres), pairs))
+    def _open(self, index: int, sample: Sample) -> Views:
+        """Open the object `index` of the run; remember it if its sample is damaged."""
+        try:
+            return self._open_latents(sample) if self.config.kind is DataKind.latents else self._open_views(sample)
+        except UNDECODABLE:
+            self._damaged.add(index)
+            raise
+
+    def _open_views(self, sample: Sample) -> Views:
+        return open_views(sample, partial(decode, resolution=self.resolution, background=self.config.background))
+
+    def _open_latents(self, sample: Sample) -> Views:
+        views = open_latents(sample)
+        shapes = tuple(part.shape for part in views.condition(0).values())
+        self._latent_shapes = self._latent_shapes or shapes
+        if shapes != self._latent_shapes:
+            raise ValueError(f"latents of shape {shapes}, those of other objects {self._latent_shapes}")
+        return views
 
     def _pairs_of(self, shard: Shard) -> int:
         """Return the number of pairs per epoch of each object of a shard."""
@@ -191,16 +201,6 @@ class PairStream(IterableDataset[Fields | UserError]):
         """Return a generator seeded by the seed, the epoch and the words."""
         digest = hashlib.sha256(" ".join([str(self.seed), str(epoch), *words]).encode()).digest()
         return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
-
-    def _decode(self, index: int, name: str, contents: bytes) -> NDArray[np.uint8]:
-        """Return the pixels `[R, R, 3]` of a view; the most recently used ones are cached."""
-        pixels = self._cache.pop((index, name), None)
-        if pixels is None:
-            pixels = decode(contents, self.resolution, self.config.background)
-        self._cache[index, name] = pixels
-        if len(self._cache) > self._cache_size:
-            self._cache.popitem(last=False)
-        return pixels
 
     def _drop(self, shard: Shard, uid: str, error: Exception) -> None:
         """Log a dropped object.
@@ -268,11 +268,6 @@ def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, se
     """
     pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
     return collate(list(itertools.islice(pairs, count)))
-
-
-def pairs_of_weight(pairs_per_object: int, weight: float) -> int:
-    """Return the pairs per object and epoch of a source: `pairs_per_object * weight`, rounded, and at least 1."""
-    return max(1, math.floor(pairs_per_object * weight + 0.5))
 
 
 def collate(pairs: list[Any]) -> Any:

@@ -1,6 +1,7 @@
 """Read the sources of a run: one or several folders of shards."""
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def training_sources(config: DataConfig) -> tuple[Source, ...]:
         if config.kind is DataKind.views:
             _require_one_size(sources)
     return sources
+
+
+def pairs_of_weight(pairs_per_object: int, weight: float) -> int:
+    """Return the pairs per object and epoch of a source: `pairs_per_object * weight`, rounded, and at least 1."""
+    return max(1, math.floor(pairs_per_object * weight + 0.5))
 
 
 def _require_different(roots: Sequence[str], path: str, name: str) -> None:

@@ -1,6 +1,6 @@
 """Open an object of a shard and make pairs of its views, as images or as latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.samples import Sample, npy_array, view_names
-from rendering.cameras import camera_centre, cartesian_to_spherical, pose_between
+from rendering.cameras import camera_centre, cartesian_to_spherical, pose_vector
 
 Fields = dict[str, NDArray[Any]]
+Decode = Callable[[bytes], NDArray[np.uint8]]
 
 
 EXPONENT_MASK = 0x7C00  # of float16; all bits set: infinite or NaN
 MAGNITUDE_MASK = 0x7FFF
+
+
+class Images:
+    """The images of one object, each decoded when a pair first needs it.
+
+    Args:
+        encoded: WebP file of each view.
+        decode: Return the pixels `[R, R, 3]` of a WebP file.
+    """
+
+    def __init__(self, encoded: Sequence[bytes], decode: Decode) -> None:
+        self._encoded, self._decode = encoded, decode
+        self.forget()
+
+    def __call__(self, view: int) -> NDArray[np.uint8]:
+        """Return the pixels of a view."""
+        pixels = self._pixels[view]
+        if pixels is None:
+            pixels = self._pixels[view] = self._decode(self._encoded[view])
+            self.bytes += pixels.nbytes
+        return pixels
+
+    def forget(self) -> None:
+        """Free the memory of the pixels."""
+        self._pixels: list[NDArray[np.uint8] | None] = [None] * len(self._encoded)
+        self.bytes = sum(map(len, self._encoded))
 
 
 @dataclass(frozen=True)
@@ -22,14 +49,16 @@ class Views:
     """The views of one object.
 
     Attributes:
-        centres: Camera centres `[views, 3]` in the world frame.
+        cameras: Polar angle, azimuth and radius of the camera of each view.
         condition: Return the fields of view i as condition.
         target: Return the fields of view i as target.
+        images: The images behind these fields; None for latents.
     """
 
-    centres: NDArray[np.float64]
+    cameras: tuple[tuple[float, float, float], ...]
     condition: Callable[[int], Fields]
     target: Callable[[int], Fields]
+    images: Images | None = None
 
     def pair(self, condition: int, target: int) -> Fields:
         """Return the fields of a pair of views, with the relative pose `[4]` and the condition's polar angle.
@@ -37,29 +66,33 @@ class Views:
         Raises:
             ValueError: The pose is not finite. Errors of decoding an image are raised as they are.
         """
-        pose = pose_between(self.centres[target], self.centres[condition]).astype(np.float32)
+        polar, azimuth, radius = self.cameras[condition]
+        polar_t, azimuth_t, radius_t = self.cameras[target]
+        pose = pose_vector(polar_t - polar, azimuth_t - azimuth, radius_t - radius).astype(np.float32)
         if not np.isfinite(pose).all():
             raise ValueError("the relative pose is not finite")
-        polar = np.float32(cartesian_to_spherical(self.centres[condition])[0])
-        return {**self.condition(condition), **self.target(target), "pose": pose, "condition_polar": np.array(polar)}
+        polar_c = np.array(polar, np.float32)
+        return {**self.condition(condition), **self.target(target), "pose": pose, "condition_polar": polar_c}
 
 
-def open_views(sample: Sample, decode: Callable[[str], NDArray[np.uint8]]) -> Views:
+def open_views(sample: Sample, decode: Decode) -> Views:
     """Open a sample of a view shard.
 
     Args:
         sample: Files of the object.
-        decode: Return the pixels `[R, R, 3]` of an image by its name; called when a pair is made.
+        decode: Return the pixels `[R, R, 3]` of a WebP file; called when a pair is made.
 
     Raises:
         KeyError: A file is missing.
         ValueError: The cameras do not match the views.
     """
     names = view_names(sample)
+    images = Images([sample[name] for name in names], decode)
     return Views(
-        _centres(sample, len(names)),
-        lambda view: {"condition": decode(names[view])},
-        lambda view: {"target": decode(names[view])},
+        _spherical(sample, len(names)),
+        lambda view: {"condition": images(view)},
+        lambda view: {"target": images(view)},
+        images,
     )
 
 
@@ -78,7 +111,7 @@ def open_latents(sample: Sample) -> Views:
     if not moments.dtype == embedding.dtype == np.float16:
         raise ValueError(f"moments of {moments.dtype} with embeddings of {embedding.dtype}, not of float16")
     return Views(
-        _centres(sample, len(moments)),
+        _spherical(sample, len(moments)),
         lambda view: {"condition": _require_finite(moments[view]), "embedding": _require_finite(embedding[view])},
         lambda view: {"target": _require_finite(moments[view])},
     )
@@ -98,8 +131,8 @@ def _require_finite(numbers: NDArray[np.float16]) -> NDArray[np.float16]:
     return numbers
 
 
-def _centres(sample: Sample, views: int) -> NDArray[np.float64]:
+def _spherical(sample: Sample, views: int) -> tuple[tuple[float, float, float], ...]:
     cameras = npy_array(sample["cameras.npy"])
     if views < 2 or cameras.shape != (views, 3, 4):
         raise ValueError(f"{views} views with cameras of shape {cameras.shape}")
-    return camera_centre(cameras)
+    return tuple(map(cartesian_to_spherical, camera_centre(cameras)))
