@@ -318,14 +318,21 @@ def test_values_that_the_page_cannot_send_are_refused(server, changes, sentence)
     assert sentence in response["output"]["error"] and "Traceback" not in str(response)
 
 
-def test_a_public_address_prints_a_warning_and_a_port_in_use_is_refused(folder):
-    with socket.create_server(("0.0.0.0", 0)) as taken:
+def test_a_port_in_use_is_refused(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = command("inference.demo", f"checkpoint={folder}", "host=0.0.0.0", f"port={port}")
+        done = command("inference.demo", f"checkpoint={folder}", f"port={port}")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: host=127.0.0.1 port={port}: another process listens there already")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_public_address_prints_a_warning():
+    done = command("inference.demo", "checkpoint=nothing", "host=0.0.0.0", "port=0")
     assert done.returncode == 2
     warning, error = done.stderr.splitlines()
-    assert warning.startswith("warning: host=0.0.0.0 ")
-    assert error.startswith(f"error: host=0.0.0.0 port={port}: ")
+    assert warning.startswith("warning: host=0.0.0.0 lets everyone who reaches this machine")
+    assert error.startswith("error: there is no folder nothing")
 
 
 def test_ctrl_c_stops_the_server_and_removes_its_files(serving, temporary_folder):
