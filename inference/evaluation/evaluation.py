@@ -22,7 +22,7 @@ from inference.evaluation.predictions import (
     write_picture,
 )
 from inference.evaluation.results import left_out, write_results
-from inference.evaluation.scores import ViewScore
+from inference.evaluation.scores import POSE_WITHIN_DEGREES, ViewScore
 from inference.evaluation.selection import ScoredObject, Selection, read_objects, select
 from inference.evaluation.shown_pose import Manifests, find_references, nearest_reference, read_references
 from pipeline.output import FolderLayout, claimed, json_object
@@ -150,6 +150,8 @@ def score_set(scored: ScoredSet, shown: dict[Key, float]) -> Iterator[ViewScore]
     for one in tqdm(scored.objects, desc=f"scores of {scored.name}", unit=" objects"):
         for pair in one.pairs:
             truth = one.picture(pair.target)
+            truth_error = shown.get((one.uid, pair.number, "truth"))
+            is_clear = None if truth_error is None else truth_error <= POSE_WITHIN_DEGREES
             for method in ("truth", *scored.methods):
                 picture = truth if method == "truth" else scored.picture(method, one, pair)
                 is_truth = method == "truth"
@@ -168,4 +170,5 @@ def score_set(scored: ScoredSet, shown: dict[Key, float]) -> Iterator[ViewScore]
                     None if is_truth else psnr_db(picture, truth),
                     None if is_truth else ssim(picture, truth),
                     error,
+                    is_clear,
                 )

@@ -23,7 +23,13 @@ LABELS = {
     "mean": "mean training view",
     "repeat": "repeat the input",
 }
-METRIC_LABELS = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "pose_within_20": "pose within 20°"}
+METRIC_LABELS = {
+    "psnr_db": "PSNR, dB",
+    "ssim": "SSIM",
+    "pose_within_20": "pose within 20°",
+    "pose_within_20_clear": "of clear views",
+}
+CURVES = ("psnr_db", "ssim", "pose_within_20")
 COLOURS = {
     "truth": "#222222",
     "model": "#0072b2",
@@ -74,7 +80,8 @@ def _introduction(metrics: Mapping[str, Any]) -> str:
     return (
         f"<p>Checkpoint <b>{escape(str(metrics['checkpoint']))}</b>, weights {escape(str(metrics['weights']))}. "
         "From one view of an object, another is sampled and compared with the true one. Means are over objects; in "
-        f"brackets their 95 % intervals.</p>{sentences}"
+        "brackets their 95 % intervals. The pose that a picture shows is the camera of the most similar render of the "
+        f"object from a grid of cameras; a view is clear if its true picture shows it within 20°.</p>{sentences}"
     )
 
 
@@ -107,7 +114,7 @@ def _text(figure: Figure | None, sign: str = "") -> str:
     if figure is None:
         return "–"
     mean = figure.mean
-    if figure.metric == "pose_within_20":
+    if figure.metric.startswith("pose_within_20"):
         value, low, high = (None if x is None else 100 * x for x in (mean.value, mean.low, mean.high))
         form = f"{sign}.0f"
         unit = " %"
@@ -122,7 +129,7 @@ def _text(figure: Figure | None, sign: str = "") -> str:
 def _curves(found: Sequence[Figure]) -> str:
     drawings = []
     for by, label in (("angle", "angle between the cameras, degrees"), ("azimuth_change", "azimuth change, degrees")):
-        for metric in METRIC_LABELS:
+        for metric in CURVES:
             binned = [figure for figure in found if figure.by == by and figure.metric == metric]
             if binned:
                 drawings.append(f"<div class='paper'>{_curve(binned, label, METRIC_LABELS[metric])}</div>")

@@ -25,6 +25,7 @@ PROTOCOL = {
     "psnr": f"over all pixels and channels, dB, at most {MAX_PSNR_DB:g}",
     "ssim": "scikit-image, Gaussian window, sigma 1.5, 11 pixels, range 255, mean of the channels",
     "pose_within_20": f"share of pictures whose nearest reference lies within {POSE_WITHIN_DEGREES:g} degrees",
+    "pose_within_20_clear": "the same, of the pairs whose true view is found within that angle",
     "average": "mean over objects of the mean over their pairs",
     "interval": f"{CONFIDENCE:.0%} percentile bootstrap over objects, {RESAMPLES} resamples",
 }

@@ -10,7 +10,7 @@ from inference.evaluation.metrics import Mean, mean_over_objects
 
 BIN_DEGREES = 30
 POSE_WITHIN_DEGREES = 20.0
-METRICS = ("psnr_db", "ssim", "pose_within_20")
+METRICS = ("psnr_db", "ssim", "pose_within_20", "pose_within_20_clear")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class ViewScore:
         psnr_db: PSNR; None for the true view.
         ssim: SSIM; None for the true view.
         pose_error_degrees: Angle between the asked camera and the one that the picture shows; None without references.
+        is_clear: Whether the true view of the pair shows the asked camera, to within 20°; it need not where the object
+            looks alike from several sides. None without references.
     """
 
     set: str
@@ -42,12 +44,18 @@ class ViewScore:
     psnr_db: float | None
     ssim: float | None
     pose_error_degrees: float | None
+    is_clear: bool | None
 
     @property
     def pose_within_20(self) -> float | None:
         """Return 1 if the picture shows a camera within 20° of the asked one, else 0; None without references."""
         error = self.pose_error_degrees
         return None if error is None else float(error <= POSE_WITHIN_DEGREES)
+
+    @property
+    def pose_within_20_clear(self) -> float | None:
+        """Return `pose_within_20` for a pair whose true view is clear, else None."""
+        return self.pose_within_20 if self.is_clear else None
 
 
 @dataclass(frozen=True)

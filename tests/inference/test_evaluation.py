@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from conf.options import UserError
 from inference.config import EvaluateConfig, Sampling
@@ -19,10 +19,10 @@ from inference.evaluation.model import load_checkpoint
 from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs
 from inference.evaluation.predictions import Pixels, Predictor, Request
 from inference.evaluation.shown_pose import frame_references, nearest_reference
-from pipeline.samples import read_samples
+from pipeline.samples import npy_bytes, read_samples
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
 from rendering.cameras import camera_centre, look_at_origin, sample_zero123, spherical_to_cartesian
-from tests.support.dots import views_of_dots, write_dots
+from tests.support.dots import views_of_dots, webp, write_dots
 from training.data.sources import read_sources
 from training.data.split import split
 from training.model.config import Background
@@ -93,6 +93,7 @@ def test_an_oracle_is_perfect_and_turns_as_it_is_told(of_oracle):
     decibels, shares = means(metrics, "psnr_db"), means(metrics, "pose_within_20")
     assert decibels["model"] == 100 and means(metrics, "ssim")["model"] == 1
     assert shares["truth"] == shares["model"] > 0.9
+    assert means(metrics, "pose_within_20_clear")["model"] == 1
     assert shares["repeat"] < 0.3 and shares["mean"] < 0.3
     assert shares["wrong_pose"] < 0.1  # it shows the camera that it is told, far from the asked one
     assert means(metrics, "psnr_db")["no_pose"] == decibels["repeat"]
@@ -296,6 +297,21 @@ def test_input_that_cannot_be_scored_is_refused(data, tmp_path, options, sentenc
     with pytest.raises(UserError, match=sentence):
         evaluate(config(data, tmp_path / "scores", **options), method(oracle))
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_ball_of_one_colour_shows_no_pose(data, tmp_path):
+    """Without a clear view there is a share, but no share of clear views."""
+    ball = Image.new("RGBA", (SIDE, SIDE))
+    ImageDraw.Draw(ball).ellipse((8, 8, 24, 24), fill=(90, 120, 60, 255))
+    cameras = grid(12, 6)
+    for name, poses in (("views", cameras[40:44]), ("references", cameras[:36])):  # from below; from above
+        sample = {f"{i:03d}.webp": webp(ball) for i in range(len(poses))}
+        sample |= {"cameras.npy": npy_bytes(poses), "meta.json": b"{}"}
+        write_shard(f"{tmp_path}/{name}", "views-000000", [("ball", sample)], [ObjectRecord("ball", "ok")])
+    given = config(tmp_path, tmp_path / "scores")
+    metrics = evaluate(given, method(lambda request: white(ball)))
+    assert means(metrics, "pose_within_20")["truth"] == 0
+    assert means(metrics, "pose_within_20_clear") == {}
 
 
 def test_a_set_without_any_references_is_named(data, tmp_path):
