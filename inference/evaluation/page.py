@@ -146,7 +146,7 @@ def _curve(binned: Sequence[Figure], x_label: str, y_label: str) -> str:
         centres = [sum(figure.bin) / 2 for figure in own if figure.bin]
         axes.plot(
             centres, [f.mean.value for f in own], label=LABELS[method], color=COLOURS[method],
-            linewidth=2.2 if method == "model" else 1.2, manifest="o", markersize=3,
+            linewidth=2.2 if method == "model" else 1.2, marker="o", markersize=3,
         )  # fmt: skip
         if method == "model" and all(figure.mean.low is not None for figure in own):
             lows, highs = [f.mean.low or 0.0 for f in own], [f.mean.high or 0.0 for f in own]
