@@ -374,6 +374,7 @@ def test_training_learns_from_packed_views(tmp_path):
     """Dots through the original's layout feed a training step, and the pairs are those of the shards they came from."""
     from training.config import DataConfig
     from training.data.pair_stream import fixed_pairs
+    from training.data.sources import training_sources
     from training.data.split import split
 
     write_dots(tmp_path / "dots", objects=6, per_shard=6)  # in one shard, as packing puts them
@@ -382,7 +383,7 @@ def test_training_learns_from_packed_views(tmp_path):
     pairs = []
     for root in ("dots", "packed"):
         data = DataConfig(path=str(tmp_path / root), workers=0)
-        halves = split(read_manifests(data.path, "views"), 0.3)
+        halves = split(training_sources(data), 0.3)
         pairs.append(fixed_pairs(data, halves.training, 16, seed=0, count=1))
     for name in ("condition", "target", "pose"):
         assert pairs[0][name].equal(pairs[1][name])
