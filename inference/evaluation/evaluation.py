@@ -26,7 +26,7 @@ from inference.evaluation.scores import POSE_WITHIN_DEGREES, ViewScore
 from inference.evaluation.selection import ScoredObject, Selection, read_objects, select
 from inference.evaluation.shown_pose import Manifests, find_references, nearest_reference, read_references
 from pipeline.output import FolderLayout, claimed, json_object
-from pipeline.storage import write_atomically
+from pipeline.storage import is_local, write_atomically
 
 COMMAND = "inference.evaluate"
 RECORD = "evaluation.json"
@@ -53,6 +53,8 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
     Raises:
         UserError: An input is missing or damaged, or the output belongs to another run.
     """
+    if not is_local(config.output):
+        raise UserError(f"output={config.output}: must be a local folder")
     with claimed(config.output, LAYOUT):
         selections = select(config)
         references = find_references(config.references, selections)

@@ -14,6 +14,7 @@ from training.model.cpu_threads import use_free_cores
 from training.model.picture import as_floats
 
 BATCH = {"cpu": 16, "cuda": 256}
+ENCODED_TOGETHER = 32
 
 
 def load_checkpoint(config: EvaluateConfig) -> Predictor:
@@ -45,12 +46,13 @@ def predict_views(novel_view: NovelView, requests: Sequence[Request], config: Ev
     pictures = torch.from_numpy(np.stack([request.picture for request in requests])).to(model.device)
     inputs = as_floats(pictures.permute(0, 3, 1, 2))
     posed = torch.tensor([request.asked_centre is not None for request in requests], device=model.device)
-    embedding = model.embed(inputs) * posed[:, None]
+    parts = [(model.condition_latent(part), model.embed(part)) for part in inputs.split(ENCODED_TOGETHER)]
+    condition, embedding = (torch.cat(columns) for columns in zip(*parts, strict=True))
     poses = torch.from_numpy(np.stack([_pose(request) for request in requests]))
     polars = torch.tensor([cartesian_to_spherical(request.input_centre)[0] for request in requests])
     vectors = convert_pose(model.cc_projection.pose_vector, poses, polars.double())
     seeds = [request.seed for request in requests]
-    encoded = EncodedImage(model.condition_latent(inputs), embedding)
+    encoded = EncodedImage(condition, embedding * posed[:, None])
     views = novel_view.sample(encoded, vectors, config.sampling, seeds, _silent, max_batch=batch)
     return np.stack([np.asarray(to_image(view)) for view in views])
 

@@ -45,7 +45,7 @@ STYLE = """<style>
 .pair { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(84px, 150px); gap: 3px; overflow-x: auto; }
 .pair div { background: #fff; color: #6b7075; border: 1px solid var(--line); border-radius: 6px; overflow: hidden;
             text-align: center; font-size: .7rem; line-height: 1.3; padding-bottom: .2rem; }
-.pair img { width: 100%; display: block; image-rendering: auto; }
+.pair img { width: 100%; display: block; aspect-ratio: 1; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1rem; }
 </style>"""
 
@@ -154,7 +154,7 @@ def _curve(binned: Sequence[Figure], x_label: str, y_label: str) -> str:
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 180), xticks=range(0, 181, 30))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=6.5)
+    drawing.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=6.5)
     # Keep text as text, and the same ids in each run.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{x_label} {y_label}"}):
         svg = io.StringIO()

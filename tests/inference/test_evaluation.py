@@ -280,6 +280,7 @@ def test_the_output_of_another_run_is_refused(data, tmp_path):
         ({"views": ["{data}/views", "{data}/views"]}, "views=.*: give folders with different names"),
         ({"run": "{data}/views"}, "run=.*: has no validation.txt"),
         ({"views": ["{data}/copies"], "run": "{data}/run"}, "no object is left to score"),
+        ({"output": "memory://scores"}, "output=memory://scores: must be a local folder"),
         ({"split": ["some"]}, "some: unknown"),
         ({"split": ["all", "all"]}, "split=all,all: "),
         ({"methods": ["wrong_pose"]}, "methods: "),
