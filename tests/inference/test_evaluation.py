@@ -296,7 +296,7 @@ def test_input_that_cannot_be_scored_is_refused(data, tmp_path, options, sentenc
 
     options = {name: filled(value) if isinstance(value, (str, list)) else value for name, value in options.items()}
     with pytest.raises(UserError, match=sentence):
-        evaluate(config(data, tmp_path / "scores", **options), method(oracle))
+        evaluate(config(data, **{"output": tmp_path / "scores", **options}), method(oracle))
     assert not list(tmp_path.rglob("*.png"))
 
 
