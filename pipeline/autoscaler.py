@@ -22,9 +22,9 @@ def may_get_gpus() -> bool:
     """
     import ray._private.state
 
-    most = ray._private.state.state.get_max_resources_from_cluster_config()
-    if most is not None:
-        return most.get("GPU", 0) > 0
+    maximum = ray._private.state.state.get_max_resources_from_cluster_config()
+    if maximum is not None:
+        return maximum.get("GPU", 0) > 0
     if not _has_autoscaler():
         return False
     try:

@@ -127,10 +127,12 @@ def run_tasks(
         if not ready and not _room(ray.cluster_resources(), cpus_per_task, gpus_per_task):
             now, needs = time.monotonic(), f"{cpus_per_task} CPUs{' and a GPU' if gpus_per_task else ''}"
             if gpus_per_task and now - began > MAX_GPU_WAIT_S:
-                raise UserError(f"no machine with {needs} came in {MAX_GPU_WAIT_S / 60:.0f} min; see `ray status`")
+                raise UserError(
+                    f"no machine with {needs} joined within {MAX_GPU_WAIT_S / 60:.0f} min; check `ray status`"
+                )
             if now - reminded > REMIND_S:
                 reminded = now
-                print(f"waiting for a machine with {needs}; see `ray status`", file=sys.stderr)
+                print(f"waiting for a machine with {needs}; check `ray status`", file=sys.stderr)
         for stream in ready:
             try:
                 result: Any = ray.get(next(stream))
@@ -140,7 +142,7 @@ def run_tasks(
                 raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise UserError(
-                    f"a shard was lost {MAX_LOSSES} times with its worker or machine; see Ray's logs"
+                    f"a shard was lost {MAX_LOSSES} times with its worker or machine; check Ray's logs"
                 ) from error
             running.append(stream)
             yield result
@@ -168,9 +170,9 @@ def gpu_share(settings: DeviceSettings, cluster: Cluster) -> float:
     if device == "cpu" or (device == "auto" and not there):
         return 0.0
     if not there and cluster.address is None:
-        raise FieldError(settings, "device", "Ray finds no GPU on this machine; use cpu or auto")
+        raise FieldError(settings, "device", "Ray detects no GPU on this machine; use cpu or auto")
     if not there and not may_get_gpus():
-        reason = "the cluster has no GPU, and no autoscaler that could bring one; start its machines with GPUs first"
+        reason = "the cluster has neither a GPU nor an autoscaler that can add one; start its machines with GPUs first"
         raise FieldError(settings, "device", f"{reason}, or use cpu or auto")
     return 1 / cluster.workers_per_gpu
 
@@ -179,8 +181,8 @@ def _require_listener(address: str) -> None:
     """Raise an error if nothing listens at `address`, because Ray itself would wait without a timeout."""
     if "://" in address:
         raise UserError(
-            f"cluster.address={address}: a shard's records cannot come through Ray's client; give the same command on "
-            "a machine of the cluster with cluster.address=auto"
+            f"cluster.address={address}: Ray's client cannot transfer the records of a shard; run the command on a "
+            "machine of the cluster with cluster.address=auto"
         )
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
@@ -192,8 +194,8 @@ def _require_listener(address: str) -> None:
 
 def _nobody(address: str | None) -> UserError:
     return UserError(
-        f"there is no Ray cluster at cluster.address={address}; start one (`ray up jobs/ray-aws.yaml`, "
-        "`ray start --head`), or leave `+cluster=…` out to use this machine"
+        f"cluster.address={address}: no Ray cluster answers; start one (`ray up jobs/ray-aws.yaml`, "
+        "`ray start --head`), or omit `+cluster=…` to use this machine"
     )
 
 

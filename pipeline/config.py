@@ -23,7 +23,7 @@ class Cluster:
     def __post_init__(self) -> None:
         for name in ("workers", "workers_per_gpu"):
             if (count := getattr(self, name)) is not None and count < 1:
-                raise UserError(f"cluster.{name}={count}: at least one")
+                raise UserError(f"cluster.{name}={count}: must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RenderWandb(WandbConfig):
     def __post_init__(self) -> None:
         for name in ("log_every", "pictures_every"):
             if not getattr(self, name) > 0:
-                raise UserError(f"wandb.{name}={getattr(self, name)} must be positive")
+                raise UserError(f"wandb.{name}={getattr(self, name)}: must be positive")
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class RenderConfig:
 
     def __post_init__(self) -> None:
         if self.objects_per_shard is not None and self.objects_per_shard < 1:
-            raise UserError(f"objects_per_shard={self.objects_per_shard}: a shard holds at least one object")
+            raise UserError(f"objects_per_shard={self.objects_per_shard}: must be at least 1")
         if not 0 <= self.max_failure_rate <= 1:
-            raise UserError(f"max_failure_rate={self.max_failure_rate}: a rate lies between 0 and 1")
+            raise UserError(f"max_failure_rate={self.max_failure_rate}: must be between 0 and 1")
         if unknown := set(self.retry) - set(REASONS):
-            raise UserError(f"retry={min(unknown)}: there is no such reason; choose from {', '.join(REASONS)}")
+            raise UserError(f"retry={min(unknown)}: unknown reason; choose from {', '.join(REASONS)}")
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class PackConfig:
     def __post_init__(self) -> None:
         for name in ("resolution", "limit", "objects_per_shard", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+                raise UserError(f"{name}={value}: must be at least 1")
         if not 0 <= self.max_failure_rate <= 1:
-            raise UserError(f"max_failure_rate={self.max_failure_rate}: a rate lies between 0 and 1")
+            raise UserError(f"max_failure_rate={self.max_failure_rate}: must be between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise UserError(f"workers={self.workers} must be at least 1")
+            raise UserError(f"workers={self.workers}: must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ class StatusConfig:
 
     def __post_init__(self) -> None:
         if self.watch is not None and not self.watch > 0:
-            raise UserError(f"watch={self.watch} must be a positive number of seconds")
+            raise UserError(f"watch={self.watch}: must be a positive number of seconds")

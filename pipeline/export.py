@@ -73,7 +73,7 @@ def _require_same_shards(output: Path, shards: dict[str, str]) -> None:
     """Raise an error if the output was begun from other shards; a run may add shards later."""
     plan = output / PLAN
     if plan.is_file() and not json_object(plan.read_bytes()).items() <= shards.items():
-        raise UserError(f"output={output}: it was exported from other shards; choose another folder")
+        raise UserError(f"output={output}: holds an export of other shards; choose another folder")
     write_atomically(str(plan), json.dumps(shards, indent=1).encode())
 
 

@@ -64,7 +64,7 @@ def require_own_folder(url: str, layout: FolderLayout, option: str = "output") -
     if found and not is_own(url, layout):
         if layout.record in found:
             raise UserError(
-                f"{option}={url}: it holds {layout.record} of another command, or a damaged one; choose another folder"
+                f"{option}={url}: holds {layout.record} of another command, or a damaged one; choose another folder"
             )
         raise not_own(url, found, option)
 
@@ -84,11 +84,11 @@ def require_own_file(url: str, is_own: Callable[[bytes], bool], option: str = "o
         if not fs.exists(path):
             return
         if not fs.isfile(path):
-            raise UserError(f"{option}={url}: it exists and is not a file; choose another path")
+            raise UserError(f"{option}={url}: not a file; choose another path")
         size = fs.size(path)
         edges = fs.cat_file(path, 0, EDGE) + fs.cat_file(path, max(0, size - EDGE)) if size else b""
     if edges and not is_own(edges):
-        raise UserError(f"{option}={url}: this command did not write that file; choose another path, or delete it")
+        raise UserError(f"{option}={url}: the file was not written by this command; choose another path, or delete it")
 
 
 def mark(command: str) -> str:
@@ -104,9 +104,7 @@ def is_marked(command: str) -> Callable[[bytes], bool]:
 def not_own(url: str | Path, names: Collection[str], option: str = "output") -> UserError:
     """Return the error for a folder with foreign files whose names the command writes."""
     more = f" and {len(names) - 1} others" if len(names) > 1 else ""
-    return UserError(
-        f"{option}={url}: it holds {min(names)}{more}, which this command did not write there; choose another folder"
-    )
+    return UserError(f"{option}={url}: holds {min(names)}{more}, not written by this command; choose another folder")
 
 
 def require_apart(output: str, source: str, option: str, nested: bool = True, name: str = "output") -> None:
@@ -124,7 +122,7 @@ def require_apart(output: str, source: str, option: str, nested: bool = True, na
     if one[:shared] != two[:shared] or (len(one) != len(two) and not nested):
         return
     where = "the folder" if len(one) == len(two) else "inside the folder" if len(one) > shared else "around the folder"
-    raise UserError(f"{name}={output}: it is {where} of {option}={source}; choose a folder apart from that")
+    raise UserError(f"{name}={output}: must not be {where} of {option}={source}; choose another folder")
 
 
 def names_in(url: str, option: str = "output") -> list[str]:
@@ -134,7 +132,7 @@ def names_in(url: str, option: str = "output") -> list[str]:
         UserError: `url` is a file.
     """
     if is_local(url) and (path := Path(locate(url)[1])).exists() and not path.is_dir():
-        raise UserError(f"{option}={url}: {path} is no folder that can be written to; choose another path")
+        raise UserError(f"{option}={url}: {path} is not a writable folder; choose another path")
     names = {path.rstrip("/").rsplit("/", 1)[-1] for path in list_folder(url)}
     return sorted(names - {LOCK})
 
@@ -171,7 +169,7 @@ def locked(url: str, option: str = "output", name: str = LOCK) -> Iterator[None]
         lock = _acquire(folder / name, f"{option}={url}")
     except NOT_WRITABLE as error:
         there = next(path for path in (folder, *folder.parents) if path.exists())
-        raise UserError(f"{option}={url}: {there} is no folder that can be written to; choose another path") from error
+        raise UserError(f"{option}={url}: {there} is not a writable folder; choose another path") from error
     try:
         yield
     finally:
@@ -197,12 +195,12 @@ def _acquire(path: Path, output: str) -> int:
             holder = os.pread(file, 200, 0).decode(errors="replace")
             if error.errno in BUSY:
                 os.close(file)
-                sentence = f"{output}: {holder or 'another process'} is writing there"
-                raise UserError(f"{sentence}; wait for its end, or choose another output") from None
+                writer = holder or "another process"
+                raise UserError(f"{output}: {writer} is writing there; wait until it ends, or choose another") from None
             if error.errno not in NO_LOCKS:
                 os.close(file)
                 raise
-            print(f"{output}: its file system has no locks; give no second command there meanwhile", file=sys.stderr)
+            print(f"{output}: its file system has no locks; run one command at a time there", file=sys.stderr)
         # The previous holder may have removed the file between `os.open` and `lockf`.
         if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
             with contextlib.suppress(PermissionError):  # another user owns the file

@@ -29,7 +29,14 @@ from pipeline.shards import ObjectRecord, ShardWriter, find_manifests, read_plan
 from pipeline.storage import locate, write_atomically
 from pipeline.summary import summarise
 from pipeline.zero123_release.conversion import to_sample
-from pipeline.zero123_release.layout import LISTING, ReleasedObject, objects_of_folder, objects_of_tar, read_listing
+from pipeline.zero123_release.layout import (
+    LISTING,
+    ReleasedObject,
+    no_objects,
+    objects_of_folder,
+    objects_of_tar,
+    read_listing,
+)
 
 LAYOUT = FolderLayout(
     record="plan.json",
@@ -46,7 +53,7 @@ def main(config: PackConfig) -> int:
     """
     folder = Path(config.path)
     if "://" not in config.path and not folder.exists():
-        raise UserError(f"path: there is no {config.path}; name the folder or the tar of the renders")
+        raise UserError(f"path={config.path}: no such file or folder; give the folder or the tar of the renders")
     if folder.is_dir():
         require_apart(config.output, config.path, "path", nested=not is_own(config.output, LAYOUT))
     with claimed(config.output, LAYOUT):
@@ -89,11 +96,11 @@ def pack_all(config: PackConfig, folder: Path) -> int:
                 bar.set_postfix(objects=len(records), refresh=False)
                 bar.update(1 if found else 0)
         if not records:
-            raise UserError(f"path: {config.path} holds no folders <uid> with pictures 000.png … and cameras 000.npy …")
+            raise no_objects(config.path)
         # The number of shards of a tar is unknown until the whole tar is read.
         plan |= _extent(len(records), config)
         write_atomically(f"{config.output}/plan.json", json.dumps(plan, indent=1).encode())
-    return summarise(config.output, records, config.max_failure_rate, "the shards' .json files say more")
+    return summarise(config.output, records, config.max_failure_rate, "details: the manifests of the shards")
 
 
 def _extent(objects: int, config: PackConfig) -> dict[str, object]:
@@ -127,7 +134,7 @@ def _passed_over(
 ) -> Iterator[ObjectRecord]:
     uids = [item.uid for item in items]
     if uids != [record.uid for record in records]:
-        raise UserError(f"output={config.output}: its shards were made with other objects; choose another folder")
+        raise UserError(f"output={config.output}: holds shards of other objects; choose another folder")
     yield from records
 
 

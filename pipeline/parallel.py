@@ -61,7 +61,7 @@ def process_pool(count: int | None) -> Iterator[ParallelMap]:
     try:
         yield spread
     except BrokenProcessPool as error:
-        sentence = "a worker process was killed, for its memory perhaps; the same command continues, try workers=1"
+        sentence = "a worker process was killed, probably for lack of memory; repeat the command with workers=1"
         raise UserError(sentence) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -234,7 +234,7 @@ def read(root: str, now: float) -> Progress:
         phases = {name: Phase(**phase) for name, phase in fields.pop("phases").items()}
         progress = Progress(**fields, nodes=nodes, phases=phases)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{root}/progress.json is none of this program's ({error!r}); delete it") from error
+        raise UserError(f"{root}/progress.json: not a valid progress file ({error!r}); delete it") from error
     if progress.state != "running" or now - progress.updated <= STALE_AFTER_S:
         return progress
     # Objects of uncommitted shards were lost with the run, so the counts of progress.json are too high.
@@ -261,14 +261,14 @@ def read_fields(root: str) -> dict[str, Any] | None:
         fields = json.loads(contents)
         float(fields["started"]), float(fields["updated"]), str(fields["wandb"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{root}/progress.json is none of this program's ({error!r}); delete it") from error
+        raise UserError(f"{root}/progress.json: not a valid progress file ({error!r}); delete it") from error
     return fields
 
 
 def _committed(root: str, now: float) -> Progress:
     plan, manifests = read_plan(root), find_manifests(root, "views")
     if plan is None and not manifests:
-        raise UserError(f"{root} is no rendering: it has neither progress.json nor shards; name the output of one")
+        raise UserError(f"path={root}: neither progress.json nor shards; give the output of pipeline.render")
     plan = plan or {}
     counted = Tally({}, records(manifests), plan.get("renderer.views", 0), now).progress(now, "stopped")
     total = plan.get("objects", counted.done)

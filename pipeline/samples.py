@@ -76,7 +76,7 @@ def _files(tar: tarfile.TarFile, size: int) -> Iterator[tuple[str, str, bytes]]:
         uid, _, extension = member.name.partition(".")
         if member.isreg() and extension:
             if member.size > size:
-                raise ValueError(f"the header of {member.name} announces {member.size:,} bytes in a tar of {size:,}")
+                raise ValueError(f"the header of {member.name} declares {member.size:,} bytes in a tar of {size:,}")
             tar.fileobj.seek(member.offset_data)
             contents = tar.fileobj.read(member.size)
             if len(contents) < member.size:
@@ -109,7 +109,7 @@ def npy_array(contents: bytes) -> NDArray[Any]:
     """
     shape, columns_first, dtype, begin = _npy_header(contents[:NPY_HEADER_BYTES])
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(contents) - begin:
-        raise ValueError(f"a header of {dtype} {list(shape)} over {len(contents) - begin} bytes")
+        raise ValueError(f"the header declares {dtype} {list(shape)} for {len(contents) - begin} bytes")
     return np.frombuffer(contents, dtype, math.prod(shape), begin).reshape(shape, order="F" if columns_first else "C")
 
 
@@ -118,8 +118,8 @@ def _npy_header(contents: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], 
     """Return the shape, the Fortran-order flag, the type and the offset of the data; cached, as few headers differ."""
     stream = io.BytesIO(contents)
     if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("a .npy file of another format than 1.0")
+        raise ValueError("the .npy file is not of format 1.0")
     try:
         return *np.lib.format.read_array_header_1_0(stream), stream.tell()
     except (TypeError, SyntaxError, TokenError) as error:
-        raise ValueError(f"a .npy header that cannot be parsed: {first_line(error)}") from error
+        raise ValueError(f"the .npy header cannot be parsed: {first_line(error)}") from error

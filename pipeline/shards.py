@@ -174,8 +174,8 @@ def read_manifests(root: str, kind: Kind) -> list[ShardManifest]:
     if not manifests:
         fs, path = locate(root)
         if not fs.exists(path):
-            raise UserError(f"there is no folder {root}; give the output of the previous stage")
-        raise UserError(f"{root} holds no finished {kind} shard; give the output of the previous stage")
+            raise UserError(f"{root}: no such folder; give the output of the previous stage")
+        raise UserError(f"{root}: no finished {kind} shard; give the output of the previous stage")
     return manifests
 
 
@@ -215,7 +215,7 @@ def require_same_plan(root: str, plan: Mapping[str, object], kind: Kind = "views
         return
     begun = read_plan(root)
     if begun is None:
-        raise UserError(f"output={root}: the folder has shards but no plan.json; choose another folder")
+        raise UserError(f"output={root}: has shards but no plan.json; choose another folder")
     for name, value in plan.items():
         if begun.get(name) != value:
             difference = "other objects" if name == "listing" else f"{name}={begun.get(name)}, now {value}"

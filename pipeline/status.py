@@ -51,7 +51,7 @@ def lines(progress: Progress, path: str, now: float) -> list[str]:
     counts = f"{progress.done:,} of {progress.total:,} objects"
     text = [f"{path}: {_state(progress, now)}", f"{_bar(share)} {share:4.0%}  {counts}{_left(progress)}", ""]
     if progress.state == "running" and progress.recent_objects_per_second:
-        text.append(f"lately    {_pace(progress.recent_objects_per_second, progress.recent_views_per_second)}")
+        text.append(f"recent    {_pace(progress.recent_objects_per_second, progress.recent_views_per_second)}")
     if progress.objects_per_second:
         over = f"over {_time(progress.seconds)}"
         text.append(f"session   {_pace(progress.objects_per_second, progress.views_per_second)}, {over}")
@@ -83,8 +83,8 @@ def _state(progress: Progress, now: float) -> str:
     return {
         "running": "running",
         "finished": f"finished {since} ago",
-        "stopped": f"stopped {since} ago; the same command continues",
-        "stale": f"no word for {since}: killed or cut off; the same command continues",
+        "stopped": f"stopped {since} ago; repeat the command to resume",
+        "stale": f"no progress for {since}: killed or cut off; repeat the command to resume",
     }[progress.state]
 
 

@@ -147,6 +147,6 @@ def clear_errors(fs: AbstractFileSystem, url: str) -> Iterator[None]:
         if isinstance(fs, LocalFileSystem):
             raise
         raise UserError(
-            f"{url}: {str(error).rstrip('.') or repr(error)}; see that the bucket exists and that this machine has "
+            f"{url}: {str(error).rstrip('.') or repr(error)}; check that the bucket exists and that this machine has "
             "credentials for it"
         ) from error

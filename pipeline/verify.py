@@ -37,12 +37,12 @@ def main(config: VerifyConfig) -> int:
             damaged += 1
             tqdm.write(f"{manifest.name}: {fault}", file=sys.stdout)
     if unfinished := sorted(set(find_tars(config.path, kind)) - {manifest.name for manifest in manifests}):
-        print(f"{len(unfinished)} tars without a manifest, of an interrupted run: {', '.join(unfinished)}")
+        print(f"{len(unfinished)} tars without a manifest, left by an interrupted run: {', '.join(unfinished)}")
     missing = _missing(config.path, manifests)
     if missing is None:
         print("the run that makes these shards is not finished; to resume it, run the same command again")
     elif missing:
-        print(f"{missing} shards of the plan are missing; to make them, run the same command again")
+        print(f"{missing} shards of the plan are missing; repeat the command that writes them")
     objects = sum(len(manifest.uids) for manifest in manifests)
     if damaged:
         print("to repair a shard, delete its .tar and .json and run the command that made it again")

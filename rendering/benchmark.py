@@ -1,4 +1,4 @@
-"""Compare speed and quality of the paper's render settings and ours on equal objects, cameras and lights.
+"""Compare speed and quality of the paper's render settings and `renderer=fast` on equal objects, cameras and lights.
 
     python -m rendering.benchmark my_objects
     python -m rendering.benchmark my_objects --objects 3 --views 2 --reference 128 --output benchmark.md
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from rendering.limits import Limits
 from rendering.psnr import psnr
 from rendering.settings import RenderSettings, preset
 
-TABLE_HEAD = "| object | paper, CPU s | ours, CPU s | ratio | paper, dB | ours, dB | not sampling |"
+TABLE_HEAD = "| object | paper, CPU s | fast, CPU s | ratio | paper, dB | fast, dB | not sampling |"
 VIEWS = 12
 REFERENCE_SCALE = 4  # resolution of the converged render by that of the views
 FAST, PAPER = preset("fast"), preset("zero123")
@@ -46,12 +46,12 @@ Images = NDArray[np.float64]  # [views, 256, 256, 3], on white, in [0, 1]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results of one object with the paper's settings and with ours.
+    """Results of one object with the paper's settings and with `renderer=fast`.
 
     Attributes:
         name: Stem of the file.
         paper_cpu: CPU seconds for twelve views, paper's settings.
-        fast_cpu: CPU seconds for twelve views, our settings.
+        fast_cpu: CPU seconds for twelve views, `renderer=fast`.
         paper_psnr: PSNR against the converged render, dB.
         fast_psnr: PSNR against the converged render, dB.
         overhead: Part of `fast_cpu` that is not sampling: import, scene synchronisation, encoding.
@@ -154,7 +154,9 @@ def scaling(objects: list[Path], views: int) -> str:
 def table(rows: list[Comparison]) -> str:
     """Return the results as a Markdown table, with an estimate for all of Objaverse."""
     head = f"{TABLE_HEAD}\n| --- |" + " --- |" * 6
-    mean = Comparison("mean", *(float(np.mean([getattr(row, name) for row in rows])) for name in FIGURES))
+    mean = Comparison(
+        "mean", *(float(np.mean([getattr(row, field.name) for row in rows])) for field in fields(Comparison)[1:])
+    )
     lines = [
         f"| {row.name} | {row.paper_cpu:.1f} | {row.fast_cpu:.2f} | {row.paper_cpu / row.fast_cpu:.1f}× "
         f"| {row.paper_psnr:.1f} | {row.fast_psnr:.1f} | {row.overhead:.0%} |"
@@ -169,7 +171,7 @@ def table(rows: list[Comparison]) -> str:
             "",
             f"Least favourable object: {worst.name}, {worst.fast_psnr - worst.paper_psnr:+.1f} dB.",
             "",
-            f"| all of Objaverse ({OBJAVERSE_OBJECTS:,} objects like these) | paper | ours |",
+            f"| all of Objaverse ({OBJAVERSE_OBJECTS:,} objects like these) | paper | fast |",
             "| --- | --- | --- |",
             "| 1 core | " + " | ".join(f"{h / 24:,.0f} days" for h in hours) + " |",
             "| 1,000 cores | " + " | ".join(f"{h / 1000:.1f} hours" for h in hours) + " |",
@@ -178,9 +180,6 @@ def table(rows: list[Comparison]) -> str:
             + " |",
         ]
     )
-
-
-FIGURES = ("paper_cpu", "fast_cpu", "paper_psnr", "fast_psnr", "overhead")
 
 
 def _render(renderer: BlenderProcess, asset: Path, settings: RenderSettings) -> tuple[Rendered, Images]:
@@ -212,10 +211,10 @@ def _children_cpu() -> float:
 
 def _choose(folder: Path, count: int) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
+        raise UserError(f"{folder}: no such folder; give the folder of the objects")
     objects = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not objects:
-        raise UserError(f"{folder}: holds no file of a supported format ({', '.join(SUFFIXES)})")
+        raise UserError(f"{folder}: no file ends in {', '.join(SUFFIXES)}; choose another folder")
     return [objects[i] for i in np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)]
 
 

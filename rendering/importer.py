@@ -81,7 +81,7 @@ def _import(path: Path, references: References) -> None:
 
 
 def _refuse_nested_instancers(file: str) -> None:
-    """Raise `RenderFailure` if a PointInstancer holds another in its prototypes, whose instances Blender misplaces."""
+    """Raise `RenderFailure` if the prototypes of a PointInstancer have another one; Blender misplaces its instances."""
     from pxr import Usd, UsdGeom
 
     stage = Usd.Stage.Open(file)
@@ -91,7 +91,7 @@ def _refuse_nested_instancers(file: str) -> None:
         for target in UsdGeom.PointInstancer(prim).GetPrototypesRel().GetForwardedTargets():
             prototype = stage.GetPrimAtPath(target)
             if prototype and any(part.IsA(UsdGeom.PointInstancer) for part in Usd.PrimRange(prototype)):
-                raise RenderFailure("unreadable", f"PointInstancer {prim.GetPath()} holds another in its prototypes")
+                raise RenderFailure("unreadable", f"PointInstancer {prim.GetPath()} has another one in its prototypes")
 
 
 def _fbx_image_loader(references: References, load_image: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,7 +116,7 @@ def _check_textures(references: References) -> None:
     for image in materials.drawn_images():
         path = Path(bpy.path.abspath(image.filepath)) if image and image.filepath and not image.packed_file else None
         if path and not references.inside(path):
-            raise RenderFailure("external", f"the texture {str(path)!r} lies outside the folder of the source")
+            raise RenderFailure("external", f"the texture {str(path)!r} is outside the folder of the source")
         materials.check_picture(image)
     materials.check_tiles()
 

@@ -57,7 +57,7 @@ def _read_faces(path: Path, lists: list[str]) -> PlyElement:
             return PlyData.read(str(path), known_list_len={"face": lengths})["face"]
         except (PlyParseError, ValueError, LookupError, OverflowError) as error:
             problem = error
-    raise RenderFailure("unreadable", f"the data of its faces cannot be read: {problem}") from problem
+    raise RenderFailure("unreadable", f"the data of the faces cannot be read: {problem}") from problem
 
 
 def _kept(faces: PlyElement, mesh: bpy.types.Mesh) -> NDArray[np.int64]:
@@ -77,7 +77,7 @@ def _kept(faces: PlyElement, mesh: bpy.types.Mesh) -> NDArray[np.int64]:
         kept.append(at)
         at += 1
     if at > len(rows):
-        raise RenderFailure("unreadable", "its faces have textures or colours, but some faces are not valid")
+        raise RenderFailure("unreadable", "the faces have textures or colours, but some faces are not valid")
     return np.array(kept)
 
 

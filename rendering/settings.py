@@ -83,16 +83,16 @@ class RenderSettings:
                 raise FieldError(self, name, f"must be between {low} and {high}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise FieldError(self, name, f"choose one of {', '.join(choices)}")
+                raise FieldError(self, name, f"must be one of {', '.join(choices)}")
         if unknown := set(self.passes) - set(PASSES):
-            raise FieldError(self, "passes", f"there is no pass {min(unknown)}; choose from {', '.join(PASSES)}")
+            raise FieldError(self, "passes", f"unknown pass {min(unknown)}; choose from {', '.join(PASSES)}")
         if not self.filter_width > 0:
             raise FieldError(self, "filter_width", "must be positive")
         nearest, farthest = RADIUS_LIMITS
         if not (len(self.radius) == 2 and nearest <= self.radius[0] <= self.radius[1] <= farthest):
             raise FieldError(self, "radius", f"must be [nearest, farthest] between {nearest} and {farthest}")
         if self.cameras == "grid" and self.views % GRID_AZIMUTHS:
-            raise FieldError(self, "views", f"cameras=grid has rows of {GRID_AZIMUTHS} views; give a multiple of it")
+            raise FieldError(self, "views", f"must be a multiple of {GRID_AZIMUTHS} with cameras=grid")
         self._check_poses()
 
     def _check_poses(self) -> None:

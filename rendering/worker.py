@@ -50,7 +50,7 @@ def render_object(
         NoDevice: The machine has no GPU of the kind `settings.device`.
     """
     if not os.path.isfile(asset):  # False, not an exception, for a link into a folder without permission
-        raise RenderFailure("missing", f"there is no file {asset.name}")
+        raise RenderFailure("missing", f"no file {asset.name}")
     timer, cpu_start = PhaseTimer(), time.process_time()
     references = asset_validation.validate(asset, root, keep_reversed=settings.separate_coincident)
     copy = asset_validation.redirect(references, folder / "asset")

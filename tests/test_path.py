@@ -63,7 +63,7 @@ def test_the_model_draws_the_asked_for_views(outputs, run):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["views=nowhere"], "there is no folder nowhere"),
+        (["views=nowhere"], "nowhere: no such folder"),
         (["run=docs"], "there is no folder docs/model"),
     ],
 )

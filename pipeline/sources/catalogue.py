@@ -71,7 +71,9 @@ class Catalogue:
         for uid, path in paths.items():
             # The path becomes a local file name and part of a URL, so it must not contain anything else.
             if not (is_uid(uid) and (found := OBJECT_PATH.fullmatch(path)) and found[1] == uid):
-                raise UserError(f"{self.folder / 'object-paths.json.gz'} lists {uid!r} at {path!r}, which is no object")
+                raise UserError(
+                    f"{self.folder / 'object-paths.json.gz'}: {uid!r} has the invalid path {path!r}; delete the file"
+                )
         return paths
 
     def categories(self) -> dict[str, list[str]]:
@@ -105,7 +107,7 @@ class Catalogue:
         names = [f"metadata/{folder}.json.gz" for folder in folders]
         with ThreadPoolExecutor(DOWNLOADS) as pool:
             try:
-                bar = tqdm(pool.map(self._bring, names), "annotations", len(names), unit=" files", delay=2)
+                bar = tqdm(pool.map(self._fetch, names), "annotations", len(names), unit=" files", delay=2)
                 for path in bar:
                     yield self._read_valid(path, partial(read, path))
             finally:
@@ -115,19 +117,19 @@ class Catalogue:
         """Download the file `name` if it is missing and return its contents as `read` parses them with the package."""
         import objaverse  # imported late: the import takes 0.5 s and only this source needs it
 
-        path = self._bring(name)
+        path = self._fetch(name)
         objaverse._VERSIONED_PATH = str(self.folder)  # the package has no public setting for this path
         return self._read_valid(path, lambda: read(objaverse))
 
-    def _bring(self, name: str) -> Path:
+    def _fetch(self, name: str) -> Path:
         path = self.folder / name
         try:
             if not path.is_file():
                 download(f"{self.url}/{name}", path, self.transport)
         except RenderFailure as failure:
             raise UserError(
-                f"the Objaverse catalogue cannot be reached ({failure.detail}); check the network or name a mirror "
-                "(objects.endpoint, HF_ENDPOINT), or render your own objects with objects=folder objects.path=…"
+                f"objects.endpoint: the catalogue cannot be downloaded ({failure.detail}); check the network, name "
+                "a mirror (HF_ENDPOINT sets it too), or render your own objects with objects=folder objects.path=…"
             ) from failure
         except OSError as error:
             raise UserError(f"objects.cache: {path} cannot be written ({error}); choose another folder") from error
@@ -137,7 +139,7 @@ class Catalogue:
         try:
             return read()
         except (EOFError, OSError, ValueError, zlib.error) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it, and the next run fetches it again") from error
+            raise UserError(f"{path}: damaged ({error}); delete it, and the next run downloads it again") from error
 
 
 def note(annotation: dict[str, Any]) -> Note:

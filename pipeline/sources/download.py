@@ -32,9 +32,9 @@ from urllib3.exceptions import HTTPError
 
 from rendering.failure import RenderFailure
 
-TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-MAX_WAIT_S = 60.0  # seconds; a longer Retry-After of the server takes precedence
-BLOCK = 1 << 16  # bytes per read
+TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+MAX_WAIT_S = 60.0  # a longer Retry-After of the server takes precedence
+BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,19 @@ def download(url: str, path: Path, transport: Transport = Transport()) -> int:
     """
     until = time.monotonic() + transport.deadline
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.part")
-    with _locked(aside, until) as file:
+    partial = path.with_name(f"{path.name}.part")
+    with _locked(partial, until) as file:
         if path.exists():
-            aside.unlink()
+            partial.unlink()
             return 0
         part = _Part(file)
         try:
-            _persist(url, part, transport, until)
+            _download_with_retries(url, part, transport, until)
         except RenderFailure:
-            aside.unlink()
+            partial.unlink()
             raise
         size = file.seek(0, os.SEEK_END)
-        aside.replace(path)
+        partial.replace(path)
         return size
 
 
@@ -110,28 +110,30 @@ class _Part:
         self.etag = ""
 
 
-class _Again(Exception):
+class _RetryableError(Exception):
     """Failed attempt that may be retried. `wait` is the delay in seconds that the server requested."""
 
-    def __init__(self, sentence: str, wait: float = 0.0):
-        super().__init__(sentence)
+    def __init__(self, message: str, wait: float = 0.0):
+        super().__init__(message)
         self.wait = wait
 
 
-def _persist(url: str, part: _Part, transport: Transport, until: float) -> None:
+def _download_with_retries(url: str, part: _Part, transport: Transport, until: float) -> None:
     jitter = random.SystemRandom()  # independent of the seed of `random`, so that workers do not wait in step
     for attempt in count():
         try:
             _receive(url, part, transport, until)
             return
-        except _Again as again:
-            wait = max(again.wait, jitter.uniform(0, min(MAX_WAIT_S, transport.backoff * 2**attempt)))
+        except _RetryableError as failed:
+            wait = max(failed.wait, jitter.uniform(0, min(MAX_WAIT_S, transport.backoff * 2**attempt)))
             if attempt == transport.retries:
-                raise RenderFailure("download", f"{url}: {again}, {attempt + 1} times") from again
+                raise RenderFailure("download", f"{url}: {failed}; {attempt + 1} attempts") from failed
             if time.monotonic() + wait > until:
-                raise RenderFailure("download", f"{url}: {again}, and {transport.deadline:g} s are over") from again
+                raise RenderFailure(
+                    "download", f"{url}: {failed}; the deadline of {transport.deadline:g} s has passed"
+                ) from failed
             if wait > 2:
-                print(f"{url}: {again}; once more in {wait:.0f} s")
+                print(f"{url}: {failed}; next attempt in {wait:.0f} s")
             time.sleep(wait)
 
 
@@ -147,14 +149,14 @@ def _receive(url: str, part: _Part, transport: Transport, until: float) -> None:
     try:
         with _session().get(url, headers=headers, stream=True, timeout=timeout) as answer:
             _check_status(url, answer, part)
-            sha256 = _promised_sha256(answer)
+            sha256 = _announced_sha256(answer)
             total = _total(answer, part, offset, sha256)
             part.etag = _strong_etag(answer)
             _append(url, answer, part, transport, until, total)
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
         raise RenderFailure("download", f"{url}: {error}") from error
     except (requests.RequestException, HTTPError) as error:
-        raise _Again(_in_short(error)) from error
+        raise _RetryableError(_innermost_message(error)) from error
     _check(part, total, sha256)
 
 
@@ -163,24 +165,24 @@ def _append(
 ) -> None:
     size = part.file.seek(0, os.SEEK_END)
     # read1 returns after one read of the socket. Waiting for a whole block could exceed the deadline.
-    while block := answer.raw.read1(BLOCK, decode_content=False):
+    while block := answer.raw.read1(BLOCK_BYTES, decode_content=False):
         size += len(block)
         if max(size, total or 0) > transport.max_bytes:
-            raise RenderFailure("download", f"{url} has more than the allowed {transport.max_bytes:,} bytes")
+            raise RenderFailure("download", f"{url}: more than the allowed {transport.max_bytes:,} bytes")
         if time.monotonic() > until:
-            raise RenderFailure("download", f"{url}: it took longer than {transport.deadline:g} s")
+            raise RenderFailure("download", f"{url}: not complete after {transport.deadline:g} s")
         part.file.write(block)
 
 
 def _check_status(url: str, answer: requests.Response, part: _Part) -> None:
-    if answer.status_code in TRANSIENT:
+    if answer.status_code in TRANSIENT_STATUSES:
         wait = _seconds(answer.headers.get("Retry-After", ""))
-        raise _Again(f"the server says {answer.status_code} {answer.reason}", wait)
+        raise _RetryableError(f"the server answers {answer.status_code} {answer.reason}", wait)
     if answer.status_code == 416:
         part.start_over()
-        raise _Again("the server does not have the rest of what there is")
+        raise _RetryableError("the server has no bytes after those of the partial file")
     if answer.status_code not in (200, 206):
-        raise RenderFailure("download", f"{url}: the server says {answer.status_code} {answer.reason}")
+        raise RenderFailure("download", f"{url}: the server answers {answer.status_code} {answer.reason}")
 
 
 def _total(answer: requests.Response, part: _Part, offset: int, sha256: str) -> int | None:
@@ -193,23 +195,23 @@ def _total(answer: requests.Response, part: _Part, offset: int, sha256: str) -> 
     if not span or int(span[1]) != offset or not (part.etag or sha256):
         # Without an ETag or a sha256 the two parts could come from different versions of the file.
         part.start_over()
-        raise _Again("the server cannot continue the file")
+        raise _RetryableError("the server cannot resume the file")
     return int(span[2])
 
 
 def _check(part: _Part, total: int | None, sha256: str) -> None:
     size = part.file.seek(0, os.SEEK_END)
     if total is not None and size < total:
-        raise _Again(f"the connection ended after {size:,} of {total:,} bytes")
+        raise _RetryableError(f"the connection ended after {size:,} of {total:,} bytes")
     part.file.seek(0)
     if (total is not None and size > total) or (
         sha256 and hashlib.file_digest(part.file, "sha256").hexdigest() != sha256
     ):
         part.start_over()
-        raise _Again("its bytes are not the ones that the server promised")
+        raise _RetryableError("size or sha256 differs from the announced one")
 
 
-def _promised_sha256(answer: requests.Response) -> str:
+def _announced_sha256(answer: requests.Response) -> str:
     """Return the sha256 that Hugging Face sends with its redirect (X-Linked-Etag), or an empty string."""
     for step in (*answer.history, answer):
         if found := re.fullmatch(r'"?([0-9a-f]{64})"?', step.headers.get("X-Linked-Etag", "")):
@@ -233,7 +235,7 @@ def _seconds(retry_after: str) -> float:
     return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
 
 
-def _in_short(error: Exception) -> str:
+def _innermost_message(error: Exception) -> str:
     """Return the message of the innermost exception, without the long text that requests puts around it."""
     inner: Any = error
     while True:
@@ -259,7 +261,7 @@ def _locked(path: Path, until: float) -> Iterator[BufferedRandom]:
                     return
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise RenderFailure("download", f"somebody else does not finish with {path}") from None
+                    raise RenderFailure("download", f"{path}: another process still downloads it") from None
         time.sleep(0.02)
 
 

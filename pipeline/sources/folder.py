@@ -19,43 +19,43 @@ from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
 
-MANIFEST = "objects.csv"
-NO_OBJECTS = ("__MACOSX", "$RECYCLE.BIN")  # system folders; names with a leading dot are skipped as well
+OBJECTS_CSV = "objects.csv"
+SYSTEM_FOLDERS = ("__MACOSX", "$RECYCLE.BIN")  # not searched; names with a leading dot are skipped as well
 
 
 @dataclass(frozen=True)
 class FolderObjects:
     """Source of all files below `path` in a format that Blender reads, or of the files that `objects.csv` lists.
 
-    The manifest `objects.csv` has the columns uid and path, and optionally license and author. Without a manifest,
-    linked folders are searched too, and hidden files and folders are skipped.
+    The table `objects.csv` has the columns uid and path, and optionally license and author. Without it, linked folders
+    are searched too, and hidden files and folders are skipped.
     """
 
     downloads: ClassVar[bool] = False
-    path: str = option("???", "a folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, any depth")
-    limit: int | None = option(None, "take only the first so many objects")
-    include: list[str] = option([], "take only files whose path matches one of these patterns: ['chairs/*']")
-    exclude: list[str] = option([], "skip files whose path matches one of these patterns")
+    path: str = option("???", "folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, searched recursively")
+    limit: int | None = option(None, "maximum number of objects, the first in order; null: all")
+    include: list[str] = option([], "patterns of the paths to take, e.g. ['chairs/*']; []: all")
+    exclude: list[str] = option([], "patterns of the paths to skip")
     uids: str | None = option(None, UIDS_HELP)
 
     def find(self) -> list[Asset]:
-        """Return the objects of the folder: in the order of the manifest, or sorted by path without one.
+        """Return the objects of the folder: in the order of `objects.csv`, or sorted by path without one.
 
         Raises:
-            UserError: The folder is missing or has no objects, no object matches the patterns, the manifest is
+            UserError: The folder is missing or has no objects, no object matches the patterns, `objects.csv` is
                 invalid, or `limit` is below 1.
         """
         root = Path(self.path)
         if self.limit is not None and self.limit < 1:
-            raise UserError(f"objects.limit={self.limit}: ask for at least one object")
+            raise UserError(f"objects.limit={self.limit}: must be at least 1")
         if not root.is_dir():
-            raise UserError(f"objects.path: there is no folder {self.path}")
-        assets = _listed(root / MANIFEST) if (root / MANIFEST).is_file() else _walked(root)
+            raise UserError(f"objects.path={self.path}: no such folder; give the folder of the objects")
+        assets = _listed(root / OBJECTS_CSV) if (root / OBJECTS_CSV).is_file() else _walked(root)
         if not assets:
-            raise UserError(f"objects.path: {self.path} holds no file ending in {', '.join(SUFFIXES)}")
+            raise UserError(f"objects.path={self.path}: no file ends in {', '.join(SUFFIXES)}; choose another folder")
         if not (matching := [asset for asset in assets if self._matches(asset.origin)]):
             patterns = f"objects.include={self.include} objects.exclude={self.exclude}"
-            raise UserError(f"{patterns}: none of {len(assets)} objects of {self.path} is left; change the patterns")
+            raise UserError(f"{patterns}: excludes all {len(assets)} objects of {self.path}; change the patterns")
         return among_listed(matching, self.uids)[: self.limit]
 
     def _matches(self, path: str) -> bool:
@@ -76,7 +76,7 @@ class FolderObjects:
             raise RenderFailure("unreadable", asset.fault)
         # Links are followed: a user who places a link in the folder means its target.
         if Path(asset.origin).is_absolute() or ".." in Path(asset.origin).parts:
-            raise RenderFailure("missing", f"{asset.origin} lies outside {self.path}")
+            raise RenderFailure("missing", f"{asset.origin} is outside {self.path}")
         return self.folder() / asset.origin
 
 
@@ -102,14 +102,14 @@ def _files(root: Path) -> list[Path]:
     starts = [root]
     for start in starts:  # the loop appends the linked folders that it finds
         for folder, names, files in os.walk(start, onerror=_report_unreadable):
-            names[:] = sorted(name for name in names if not name.startswith(".") and name not in NO_OBJECTS)
+            names[:] = sorted(name for name in names if not name.startswith(".") and name not in SYSTEM_FOLDERS)
             if (real := os.path.realpath(folder)) in searched:
                 names.clear()
                 continue
             searched.add(real)
-            place = Path(folder)
-            starts += [place / name for name in names if _is_followed(place / name, root)]
-            paths = (place / name for name in files if not name.startswith("."))
+            parent = Path(folder)
+            starts += [parent / name for name in names if _is_followed(parent / name, root)]
+            paths = (parent / name for name in files if not name.startswith("."))
             found += [path for path in paths if path.suffix.lower() in SUFFIXES and _is_file(path)]
     return sorted(path.relative_to(root) for path in found)
 
@@ -118,7 +118,7 @@ def _is_followed(folder: Path, root: Path) -> bool:
     if not folder.is_symlink():
         return False  # os.walk already enters plain folders
     if root.resolve().is_relative_to(folder.resolve()):
-        print(f"objects.path: skipped the link {str(folder)!r}, which leads to a folder around it", file=sys.stderr)
+        print(f"objects.path: skipped the link {str(folder)!r}, whose target contains it", file=sys.stderr)
         return False
     return True
 
@@ -150,27 +150,27 @@ def _uids(paths: list[Path]) -> list[str]:
             form(stem, path) if shared[uid] > 1 else uid for uid, stem, path in zip(uids, stems, paths, strict=True)
         ]
     if clashes := [uid for uid, count in Counter(uids).items() if count > 1]:
-        raise UserError(f"objects.path: two files would be object {clashes[0]}; rename one, or list them in {MANIFEST}")
+        raise UserError(f"objects.path: two files have the uid {clashes[0]}; rename one, or list them in {OBJECTS_CSV}")
     return uids
 
 
-def _listed(manifest: Path) -> list[Asset]:
+def _listed(table: Path) -> list[Asset]:
     try:
-        with open(manifest, newline="", encoding="utf-8-sig") as file:
+        with open(table, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{manifest} is not a CSV file in UTF-8 ({error}); save it as one") from error
+        raise UserError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from error
     if rows and not {"uid", "path"} <= set(rows[0]):
-        raise UserError(f"{manifest} needs the columns uid and path")
+        raise UserError(f"{table}: the columns uid and path are required; add them")
     for number, row in enumerate(rows, start=2):
         if not (row["uid"] and row["path"]):
-            raise UserError(f"{manifest}, line {number}: uid or path is empty")
+            raise UserError(f"{table}, line {number}: uid or path is empty; fill it in")
     assets = [
         Asset(_uid(row["uid"], row["uid"].encode()), row["path"], row.get("license") or "", row.get("author") or "")
         for row in rows
     ]
     if clashes := [uid for uid, count in Counter(asset.uid for asset in assets).items() if count > 1]:
-        raise UserError(f"{manifest} lists object {clashes[0]} twice")
+        raise UserError(f"{table}: uid {clashes[0]} occurs twice; rename one")
     return assets
 
 

@@ -33,25 +33,30 @@ class ObjaverseObjects:
     """
 
     downloads: ClassVar[bool] = True
-    uids: str | None = option(None, "take only these: a file with a uid per line, or a JSON list (valid_paths.json)")
-    lvis: list[str] = option([], "take only these LVIS categories, as [chair,teapot]")
-    licenses: list[str] = option([], f"take only these licences: {', '.join(LICENSES)}")
-    min_triangles: int | None = option(None, "take only objects with at least so many triangles")
-    max_triangles: int | None = option(None, "take only objects with at most so many triangles")
-    max_megabytes: float | None = option(None, "take only objects whose file is not larger, where its size is known")
-    min_likes: int | None = option(None, "take only objects that so many people liked")
-    limit: int | None = option(None, "take only the first so many objects (all: about 800,000)")
-    seed: int = option(0, "of the order in which objects are taken")
-    endpoint: str = option(
-        os.environ.get("HF_ENDPOINT") or "https://huggingface.co", "where the dataset lies; HF_ENDPOINT sets it too"
+    uids: str | None = option(
+        None, "file with the uids to take, one per line or a JSON list (valid_paths.json); null: all"
     )
-    cache: str | None = option(None, "folder for catalogue and downloads; by default the package's, ~/.objaverse")
-    cache_gigabytes: float = option(50.0, "downloads kept on each machine; the least recently used make room")
-    download_gigabytes: float = option(2.0, "refuse to download a file that is larger")
-    retries: int = option(6, "times a download is tried again")
-    backoff: float = option(1.0, "seconds; the n-th wait between them is a random part of backoff times 2 to the n")
-    timeout: float = option(30.0, "seconds without a byte after which a connection is given up")
-    deadline: float = option(900.0, "seconds after which a download is given up")
+    lvis: list[str] = option([], "LVIS categories to take, e.g. [chair,teapot]; []: all")
+    licenses: list[str] = option([], f"licences to take; []: all of {', '.join(LICENSES)}")
+    min_triangles: int | None = option(None, "minimum number of triangles; objects of unknown number are left out")
+    max_triangles: int | None = option(None, "maximum number of triangles; objects of unknown number are left out")
+    max_megabytes: float | None = option(None, "maximum size of a file in MB; files of unknown size are taken")
+    min_likes: int | None = option(None, "minimum number of likes on Sketchfab")
+    limit: int | None = option(None, "maximum number of objects, the first in order; null: all, about 800,000")
+    seed: int = option(0, "seed of the order of the objects")
+    endpoint: str = option(
+        os.environ.get("HF_ENDPOINT") or "https://huggingface.co",
+        "URL of the hub that has the dataset; the variable HF_ENDPOINT sets it too",
+    )
+    cache: str | None = option(None, "folder for catalogue and downloads; null: the package's, ~/.objaverse")
+    cache_gigabytes: float = option(
+        50.0, "maximum size of the downloads on each machine; the least recently used are deleted"
+    )
+    download_gigabytes: float = option(2.0, "maximum size of one download in GB")
+    retries: int = option(6, "retries of a download")
+    backoff: float = option(1.0, "seconds; retry n waits a random time of up to backoff times 2 to the n")
+    timeout: float = option(30.0, "seconds without a byte after which an attempt fails")
+    deadline: float = option(900.0, "seconds for one download, with all retries")
 
     def find(self) -> list[Asset]:
         """Return the objects that pass all filters, in the seeded order, up to `limit`.
@@ -91,64 +96,68 @@ class ObjaverseObjects:
             RenderFailure: The download failed.
             UserError: The cache cannot be written.
         """
-        theirs = self.folder() / asset.origin
-        if theirs.is_file():
-            return theirs
-        ours = self.folder().with_name("rendered")
+        cached = self.folder() / asset.origin
+        if cached.is_file():
+            return cached
+        downloads = self.folder().with_name("rendered")
         added = 0
         try:
             while True:
                 try:
-                    taken = take(ours / asset.origin, folder)
+                    taken = take(downloads / asset.origin, folder)
                     break
                 except FileNotFoundError:  # not downloaded yet, or evicted right after the download
-                    added = download(f"{self._url()}/{asset.origin}", ours / asset.origin, self._transport())
+                    added = download(f"{self._url()}/{asset.origin}", downloads / asset.origin, self._transport())
             if added:
-                make_room(ours, added, int(self.cache_gigabytes * 10**9))
+                make_room(downloads, added, int(self.cache_gigabytes * 10**9))
         except OSError as error:
-            raise UserError(f"objects.cache: {ours} cannot be written ({error}); choose another folder") from error
+            raise UserError(f"objects.cache: {downloads} cannot be written ({error}); choose another folder") from error
         return taken
 
     def _url(self) -> str:
         return f"{self.endpoint.rstrip('/')}/{DATASET}"
 
     def _transport(self) -> Transport:
-        most = int(self.download_gigabytes * 10**9)
-        return Transport(self.retries, self.backoff, self.timeout, self.deadline, most)
+        max_bytes = int(self.download_gigabytes * 10**9)
+        return Transport(self.retries, self.backoff, self.timeout, self.deadline, max_bytes)
 
     def _check(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise UserError(f"objects.limit={self.limit}: ask for at least one object")
+            raise UserError(f"objects.limit={self.limit}: must be at least 1")
         if unknown := set(self.licenses) - set(LICENSES):
-            raise UserError(f"objects.licenses: there is no {min(unknown)}; choose from {', '.join(LICENSES)}")
+            raise UserError(f"objects.licenses={min(unknown)}: unknown licence; choose from {', '.join(LICENSES)}")
         if not self.endpoint.startswith(("http://", "https://")):
-            raise UserError(f"objects.endpoint={self.endpoint} must begin with https:// (see HF_ENDPOINT)")
+            raise UserError(
+                f"objects.endpoint={self.endpoint}: must begin with http:// or https:// (HF_ENDPOINT sets it too)"
+            )
         for name in ("cache_gigabytes", "download_gigabytes", "timeout", "deadline"):
             if not getattr(self, name) > 0:
-                raise UserError(f"objects.{name}={getattr(self, name)} must be positive")
+                raise UserError(f"objects.{name}={getattr(self, name)}: must be positive")
         for name in ("retries", "backoff"):
             if not getattr(self, name) >= 0:
-                raise UserError(f"objects.{name}={getattr(self, name)} must not be negative")
+                raise UserError(f"objects.{name}={getattr(self, name)}: must not be negative")
 
     def _filters(self) -> dict[str, Callable[[Note], bool]]:
         """Return the active filters by option. An object with an unknown count does not pass a bound on this count."""
-        fewest, most, likes = self.min_triangles, self.max_triangles, self.min_likes
-        licenses, megabytes = self.licenses, self.max_megabytes
+        min_triangles, max_triangles, min_likes = self.min_triangles, self.max_triangles, self.min_likes
+        licenses, max_megabytes = self.licenses, self.max_megabytes
         filters: dict[str, Callable[[Note], bool]] = {}
         if licenses:
             filters[f"objects.licenses={','.join(licenses)}"] = lambda note: note.license in licenses
-        if fewest is not None:
-            filters[f"objects.min_triangles={fewest}"] = lambda note: (
-                note.triangles is not None and note.triangles >= fewest
+        if min_triangles is not None:
+            filters[f"objects.min_triangles={min_triangles}"] = lambda note: (
+                note.triangles is not None and note.triangles >= min_triangles
             )
-        if most is not None:
-            filters[f"objects.max_triangles={most}"] = lambda note: (
-                note.triangles is not None and note.triangles <= most
+        if max_triangles is not None:
+            filters[f"objects.max_triangles={max_triangles}"] = lambda note: (
+                note.triangles is not None and note.triangles <= max_triangles
             )
-        if megabytes is not None:
-            filters[f"objects.max_megabytes={megabytes:g}"] = lambda note: (note.bytes or 0) <= megabytes * 10**6
-        if likes is not None:
-            filters[f"objects.min_likes={likes}"] = lambda note: note.likes is not None and note.likes >= likes
+        if max_megabytes is not None:
+            filters[f"objects.max_megabytes={max_megabytes:g}"] = lambda note: (
+                (note.bytes or 0) <= max_megabytes * 10**6
+            )
+        if min_likes is not None:
+            filters[f"objects.min_likes={min_likes}"] = lambda note: note.likes is not None and note.likes >= min_likes
         return filters
 
 
@@ -179,7 +188,7 @@ def _annotated(
     before = len(uids)
     for name in filters:
         if not passed[name]:
-            raise UserError(f"{name}: none of the {before:,} objects that remained before this filter passes it")
+            raise UserError(f"{name}: none of the remaining {before:,} objects passes; widen the filter")
         before = passed[name]
     return assets
 
@@ -187,14 +196,14 @@ def _annotated(
 def _among(uids: list[str], wanted: Container[str], what: str) -> list[str]:
     if chosen := [uid for uid in uids if uid in wanted]:
         return chosen
-    raise UserError(f"{what}: none of the {len(uids):,} objects that remained before this filter passes it")
+    raise UserError(f"{what}: none of the remaining {len(uids):,} objects passes; widen the filter")
 
 
 def _categories(names: list[str], categories: dict[str, list[str]]) -> set[str]:
     for name in names:
         if name not in categories:
             near = difflib.get_close_matches(name, categories, n=5, cutoff=0.5) or sorted(categories)[:5]
-            raise UserError(f"objects.lvis: there is no category {name}; near to it are {', '.join(near)}")
+            raise UserError(f"objects.lvis={name}: unknown category; similar are {', '.join(near)}")
     return {uid for name in names for uid in categories[name]}
 
 
@@ -206,5 +215,7 @@ def _listed(path: str, known: Container[str]) -> set[str]:
     """
     uids = read_uids(path)
     if unknown := [uid for uid in uids if uid not in known]:
-        raise UserError(f"objects.uids: {len(unknown):,} of {len(uids):,} are not in Objaverse, as {unknown[0]}")
+        raise UserError(
+            f"objects.uids={path}: {len(unknown):,} of {len(uids):,} not in Objaverse, e.g. {unknown[0]}; remove them"
+        )
     return set(uids)

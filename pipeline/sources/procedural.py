@@ -17,10 +17,10 @@ class ProceduralObjects:
     """Source of `count` seeded procedural objects that cycle through the kinds."""
 
     downloads: ClassVar[bool] = False
-    count: int = option(96, "how many objects")
-    seed: int = option(0, "another seed, other objects")
+    count: int = option(96, "number of objects")
+    seed: int = option(0, "seed of the first object; each further object has the next integer")
     uids: str | None = option(None, UIDS_HELP)
-    kinds: list[str] = option([], f"kinds to take in turn, as [chair,car]; by default all {len(KINDS)}")
+    kinds: list[str] = option([], f"kinds of objects to cycle through, e.g. [chair,car]; []: all {len(KINDS)}")
 
     def find(self) -> list[Asset]:
         """Return the objects; the seed and the kind of each follow from its index.
@@ -29,9 +29,9 @@ class ProceduralObjects:
             UserError: `count` is below 1, or a kind is unknown.
         """
         if self.count < 1:
-            raise UserError(f"objects.count={self.count}: ask for at least one object")
+            raise UserError(f"objects.count={self.count}: must be at least 1")
         if unknown := set(self.kinds) - set(KINDS):
-            raise UserError(f"objects.kinds: there is no {min(unknown)}; choose from {', '.join(KINDS)}")
+            raise UserError(f"objects.kinds={min(unknown)}: unknown kind; choose from {', '.join(KINDS)}")
         kinds = islice(cycle(self.kinds or KINDS), self.count)
         numbered = list(enumerate(kinds))
         assets = [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in numbered]

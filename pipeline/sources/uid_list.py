@@ -7,7 +7,7 @@ from pathlib import Path
 from conf.options import UserError
 from pipeline.sources.source import Asset
 
-UIDS_HELP = "take only these: a file with a uid per line, or a JSON list; uids of other sources are ignored"
+UIDS_HELP = "file with the uids to take, one per line or a JSON list; uids of other sources are ignored; null: all"
 
 
 def read_uids(path: str) -> list[str]:
@@ -20,7 +20,9 @@ def read_uids(path: str) -> list[str]:
         text = Path(path).read_text(encoding="utf-8-sig")
         names = json.loads(text) if text.lstrip().startswith("[") else text.split()
     except (OSError, ValueError) as error:
-        raise UserError(f"objects.uids: {path} cannot be read ({error})") from error
+        raise UserError(
+            f"objects.uids={path}: cannot be read ({error}); give a file with a uid per line, or a JSON list"
+        ) from error
     return [str(name).rstrip("/").rsplit("/", 1)[-1].removesuffix(".glb") for name in names]
 
 
@@ -34,5 +36,7 @@ def among_listed(assets: Sequence[Asset], path: str | None) -> list[Asset]:
         return list(assets)
     uids = set(read_uids(path))
     if not (listed := [asset for asset in assets if asset.uid in uids]):
-        raise UserError(f"objects.uids={path}: none of its {len(uids)} uids is among the {len(assets)} objects")
+        raise UserError(
+            f"objects.uids={path}: none of its {len(uids)} uids is one of the {len(assets)} objects; give another file"
+        )
     return listed

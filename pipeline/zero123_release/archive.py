@@ -31,14 +31,14 @@ class File:
 
 
 def read_tar(
-    url: str, wanted: Callable[[PurePosixPath], bool], most: int, advance: Callable[[int], object]
+    url: str, wanted: Callable[[PurePosixPath], bool], max_bytes: int, advance: Callable[[int], object]
 ) -> Iterator[File]:
     """Yield the wanted files of a tar or tar.gz in archive order.
 
     Args:
         url: Path or URL of the archive.
         wanted: Predicate on member paths; folders are always skipped.
-        most: Maximum size of a file in bytes.
+        max_bytes: Maximum size of a file in bytes.
         advance: Callback that receives the number of bytes read from `url` since the last call.
 
     Yields:
@@ -52,20 +52,20 @@ def read_tar(
             while member := tar.next():
                 path = PurePosixPath(member.name)
                 if wanted(path) and not member.isdir():
-                    yield _file(path, member, tar, most)
+                    yield _file(path, member, tar, max_bytes)
                 tar.members.clear()  # type: ignore[attr-defined]  # otherwise the list grows with every member
     except FileNotFoundError as error:
-        raise UserError(f"path: there is no {url}; name the folder or the tar of the renders") from error
+        raise UserError(f"path={url}: no such file or folder; give the folder or the tar of the renders") from error
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError) as error:
-        sentence = f"path: {url} is damaged or cut off ({error}); with a whole one the same command continues"
+        sentence = f"path={url}: damaged or cut off ({error}); repeat the command with a complete file"
         raise UserError(sentence) from error
 
 
-def _file(path: PurePosixPath, member: tarfile.TarInfo, tar: tarfile.TarFile, most: int) -> File:
+def _file(path: PurePosixPath, member: tarfile.TarInfo, tar: tarfile.TarFile, max_bytes: int) -> File:
     if path.is_absolute() or ".." in path.parts or not member.isreg() or member.issparse():
         return File(path, fault=("external", f"{member.name:.300} is no plain file inside the tar"))
-    if member.size > most:
-        return File(path, fault=("too_large", f"{path.name} has {member.size:,} bytes, more than {most:,}"))
+    if member.size > max_bytes:
+        return File(path, fault=("too_large", f"{path.name} has {member.size:,} bytes, more than {max_bytes:,}"))
     contents = tar.extractfile(member)
     assert contents
     return File(path, contents.read())
@@ -78,7 +78,7 @@ def _open(url: str, stream: io.BufferedReader) -> tarfile.TarFile:
         plain: Any = gzip.GzipFile(fileobj=stream) if packed else stream
         return tarfile.open(fileobj=plain, mode="r|", bufsize=BLOCK, tarinfo=_Member)
     except tarfile.TarError as error:
-        raise UserError(f"path: {url} is no tar or tar.gz; name the folder or the tar of the renders") from error
+        raise UserError(f"path={url}: not a tar or tar.gz; give the folder or the tar of the renders") from error
 
 
 class _Counted(io.RawIOBase):

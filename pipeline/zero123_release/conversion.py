@@ -64,7 +64,9 @@ def write_object(named: tuple[str, Sample], root: Path) -> None:
             (part / f"{i:03d}.npy").write_bytes(npy_bytes(camera))
         part.rename(root / uid)
     except (RenderFailure, ValueError, KeyError) as error:
-        raise UserError(f"object {uid} is damaged ({error!r}); python -m pipeline.verify says more") from error
+        raise UserError(
+            f"path: object {uid} is damaged ({error!r}); check the shards with python -m pipeline.verify"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -83,7 +85,7 @@ def _sample(item: ReleasedObject, resolution: int | None) -> Sample:
     for i in range(count):
         picture = _picture(f"{i:03d}.png", files[f"{i:03d}.png"], "PNG")
         if side not in (0, picture.width):
-            raise RenderFailure("unreadable", f"{i:03d}.png has {picture.width}² pixels, those before {side}²")
+            raise RenderFailure("unreadable", f"{i:03d}.png has {picture.width}² pixels, earlier views {side}²")
         side = picture.width
         picture = shrink(picture, resolution) if resolution else picture
         stats.append(view_stats(np.asarray(picture)[..., 3]))
@@ -151,7 +153,7 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
         RenderFailure: The image is smaller than `side`.
     """
     if picture.width < side:
-        raise RenderFailure("incomplete", f"its pictures have {picture.width}² pixels, fewer than resolution={side}")
+        raise RenderFailure("incomplete", f"the pictures have {picture.width}² pixels, fewer than resolution={side}")
     pixels = np.asarray(picture).astype(np.float32)
     pixels[..., :3] *= pixels[..., 3:] / 255
     planes = (Image.fromarray(plane).resize((side, side), Image.Resampling.BOX) for plane in np.moveaxis(pixels, 2, 0))

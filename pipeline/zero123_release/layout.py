@@ -42,11 +42,11 @@ def read_listing(url: str) -> frozenset[str]:
         with open_file(url) as file:
             uids = json.load(file)
     except OSError as error:
-        raise UserError(f"valid: {url} cannot be read ({error}); name a {LISTING}") from error
+        raise UserError(f"valid={url}: cannot be read ({error}); give a {LISTING}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"valid: {url} is no JSON ({error}); name a {LISTING}") from error
+        raise UserError(f"valid={url}: not JSON ({error}); give a {LISTING}") from error
     if not isinstance(uids, list) or not uids:
-        raise UserError(f"valid: {url} is no list of uids; name a {LISTING}")
+        raise UserError(f"valid={url}: not a list of uids; give a {LISTING}")
     for uid in uids:
         require_uid(uid, f"valid={url}: uid")
     return frozenset(uids)
@@ -60,8 +60,13 @@ def objects_of_folder(root: Path, listed: Collection[str] | None) -> list[Releas
     """
     uids = listed or [path.name for path in root.iterdir() if is_uid(path.name) and path.is_dir()]
     if not uids:
-        raise UserError(f"path: {root} holds no folders <uid> with pictures 000.png … and cameras 000.npy …")
+        raise no_objects(root)
     return [ReleasedObject(uid, folder=root / uid) for uid in sorted(uids)]
+
+
+def no_objects(path: str | Path) -> UserError:
+    """Return the error for a folder or tar without objects."""
+    return UserError(f"path={path}: no folders <uid> with pictures 000.png … and cameras 000.npy …; give the renders")
 
 
 def objects_of_tar(
@@ -106,7 +111,7 @@ def _gathered(uid: str, files: Iterator[File]) -> ReleasedObject:
         if file.path.name in contents:
             return ReleasedObject(uid, failure=("incomplete", f"{file.path.name} comes twice"))
         if (size := size + len(file.contents)) > MAX_OBJECT_BYTES:
-            return ReleasedObject(uid, failure=("too_large", f"its files have more than {MAX_OBJECT_BYTES:,} bytes"))
+            return ReleasedObject(uid, failure=("too_large", f"the files have more than {MAX_OBJECT_BYTES:,} bytes"))
         contents[file.path.name] = file.contents
     return ReleasedObject(uid, contents)
 
@@ -123,12 +128,12 @@ def read_files(item: ReleasedObject) -> dict[str, bytes]:
         return item.files
     try:
         paths = [path for path in item.folder.iterdir() if VIEW.fullmatch(path.name)]
-        if strange := [path.name for path in paths if not path.is_file()]:
-            raise RenderFailure("external", f"{strange[0]} is no plain file")
+        if irregular := [path.name for path in paths if not path.is_file()]:
+            raise RenderFailure("external", f"{irregular[0]} is not a regular file")
         if sum(path.stat().st_size for path in paths) > MAX_OBJECT_BYTES:
-            raise RenderFailure("too_large", f"its files have more than {MAX_OBJECT_BYTES:,} bytes")
+            raise RenderFailure("too_large", f"the files have more than {MAX_OBJECT_BYTES:,} bytes")
         return {path.name: path.read_bytes() for path in paths}
     except FileNotFoundError as error:
-        raise RenderFailure("missing", f"there is no folder {item.uid}") from error
+        raise RenderFailure("missing", f"no folder {item.uid}") from error
     except OSError as error:
         raise RenderFailure("unreadable", str(error)) from error

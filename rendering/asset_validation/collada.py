@@ -26,7 +26,7 @@ def check(path: Path, references: References) -> None:
     with open(path, "rb") as file:
         document.parser.ParseFile(file)
     if document.root != "COLLADA":
-        raise ValueError(f"its root is <{document.root}>")
+        raise ValueError(f"the root element is <{document.root}>")
     pictures = Pictures()
     for reference in dict.fromkeys(document.pictures):
         pictures.add(references.find(unquote(reference), path), reference)

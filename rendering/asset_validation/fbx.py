@@ -28,10 +28,10 @@ def check(path: Path, references: References) -> None:
         ValueError: The file is not a valid binary FBX.
     """
     if path.stat().st_size < 40:
-        raise ValueError("too short for an FBX")
+        raise ValueError("the file is too short for an FBX")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:23] != MAGIC:
-            raise ValueError("not a binary FBX")
+            raise ValueError("the file is not a binary FBX")
         _Records(data, wide=struct.unpack_from("<I", data, 23)[0] >= 7500).check()
 
 
@@ -50,7 +50,7 @@ class _Records:
                     return  # a footer follows
                 ends.pop()
                 if at > ends[-1]:
-                    raise ValueError("a record ends after the one around it")
+                    raise ValueError("a record ends after its parent")
                 continue
             start = at + name
             if not start + length <= end <= ends[-1] or properties > length:
@@ -76,9 +76,9 @@ class _Records:
                 self._array(at + 12, number * ARRAYS[kind], encoding, packed)
                 at += 12 + packed
             else:
-                raise ValueError(f"a property of kind {kind!r}")
+                raise ValueError(f"unknown property type {kind!r}")
             if at > end:
-                raise ValueError("a property goes beyond its record")
+                raise ValueError("a property exceeds its record")
 
     def _array(self, at: int, size: int, encoding: int, packed: int) -> None:
         self.unpacked += size

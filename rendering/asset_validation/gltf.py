@@ -44,7 +44,7 @@ def check(path: Path, references: References) -> None:
     document = json.loads(text, parse_constant=_no_constant)
     references.redirected |= text.startswith(codecs.BOM_UTF8)  # Blender does not accept a byte order mark
     if document["asset"]["version"] != "2.0":
-        raise ValueError(f"glTF version {document['asset']['version']}")
+        raise ValueError(f"unsupported glTF version {document['asset']['version']}")
     if unknown := UNSUPPORTED_IMAGE_EXTENSIONS & set(document.get("extensionsRequired", [])):
         raise RenderFailure("incomplete", f"the textures need {min(unknown)}, which Blender does not support")
     buffers = [
@@ -78,7 +78,7 @@ def _chunks(data: bytes) -> tuple[bytes, memoryview | None]:
             raise ValueError("a chunk ends before its header does")
         size, kind = struct.unpack_from("<I4s", data, at)
         if at + 8 + size > length:
-            raise ValueError(f"a chunk of {size:,} bytes goes beyond the end of the file")
+            raise ValueError(f"a chunk of {size:,} bytes exceeds the file")
         chunks.append((kind, memoryview(data)[at + 8 : at + 8 + size]))
         at += 8 + size
     if not chunks or chunks[0][0] != b"JSON":
@@ -112,7 +112,7 @@ def _view(view: dict[str, Any], buffers: list[memoryview]) -> View:
     if start + length > len(buffers[buffer]):
         raise ValueError(f"a buffer view ends at byte {start + length:,} of {len(buffers[buffer]):,}")
     if not 0 <= view.get("byteStride", 4) <= 252:
-        raise ValueError(f"byteStride {view['byteStride']}")
+        raise ValueError(f"invalid byteStride {view['byteStride']}")
     return start, length, buffer
 
 
@@ -131,7 +131,7 @@ def _check_accessors(document: dict[str, Any], views: list[View]) -> None:
         if sparse := accessor.get("sparse"):
             sparse_count = _index(sparse["count"])
             if sparse_count > count:
-                raise ValueError(f"{sparse_count:,} sparse values of {count:,}")
+                raise ValueError(f"an accessor of {count:,} elements has {sparse_count:,} sparse values")
             _check_range(sparse["indices"], sparse_count, COMPONENT_BYTES[sparse["indices"]["componentType"]], views)
             _check_range(sparse["values"], sparse_count, size, views)
 

@@ -41,5 +41,5 @@ def test_an_error_is_one_sentence_and_writes_nothing(folder, views, tmp_path):
         "inference.evaluate", f"checkpoint={folder}", f"views={views}", "training=nowhere", f"output={tmp_path}/scores"
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr == "error: there is no folder nowhere; give the output of the previous stage\n"
+    assert done.stderr == "error: nowhere: no such folder; give the output of the previous stage\n"
     assert not list(tmp_path.iterdir())

@@ -273,9 +273,9 @@ def test_the_output_of_another_run_is_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"views": ["nowhere"]}, "there is no folder nowhere"),
-        ({"references": ["nowhere"]}, "there is no folder nowhere"),
-        ({"training": ["nowhere"]}, "there is no folder nowhere"),
+        ({"views": ["nowhere"]}, "nowhere: no such folder"),
+        ({"references": ["nowhere"]}, "nowhere: no such folder"),
+        ({"training": ["nowhere"]}, "nowhere: no such folder"),
         ({"training": ["{data}/views"]}, "training=.*: all its objects are scored"),
         ({"views": ["{data}/views", "{data}/views"]}, "views=.*: give folders with different names"),
         ({"run": "{data}/views"}, "run=.*: has no validation.txt"),

@@ -121,13 +121,13 @@ def test_what_a_killed_download_left_need_not_be_right(hub, tmp_path, left):
 @pytest.mark.parametrize(
     ("faults", "requests", "sentence"),
     [
-        ([503] * 9, 4, "the server says 503 Service Unavailable, 4 times"),
-        (["wrong"] * 9, 4, "its bytes are not the ones that the server promised, 4 times"),
+        ([503] * 9, 4, "503 Service Unavailable.*4 attempts"),
+        (["wrong"] * 9, 4, "sha256.*4 attempts"),
         (["stall"] * 9, 4, "timed out"),
         (["truncate"] * 9, 4, "the connection ended|IncompleteRead|bytes read"),
-        ([404], 1, "the server says 404"),
-        ([403], 1, "the server says 403"),
-        ([(429, "1000")], 1, "429 .*and 60 s are over"),
+        ([404], 1, "404"),
+        ([403], 1, "403"),
+        ([(429, "1000")], 1, "429.* 60 s"),
     ],
 )
 def test_what_does_not_pass_is_a_reason_and_leaves_nothing(hub, tmp_path, faults, requests, sentence):
@@ -141,13 +141,13 @@ def test_what_does_not_pass_is_a_reason_and_leaves_nothing(hub, tmp_path, faults
 def test_a_body_that_trickles_meets_its_deadline(hub, tmp_path):
     hub.faults["a.glb"] = ["trickle"]
     start = time.monotonic()
-    with pytest.raises(RenderFailure, match="longer than 1 s"):
+    with pytest.raises(RenderFailure, match=" 1 s"):
         fetch(hub, tmp_path, replace(FAST, deadline=1))
     assert time.monotonic() - start < 10 and names(tmp_path) == []
 
 
 def test_a_body_that_is_too_large_is_refused(hub, tmp_path):
-    with pytest.raises(RenderFailure, match="more than the allowed 100,000 bytes"):
+    with pytest.raises(RenderFailure, match="100,000 bytes"):
         fetch(hub, tmp_path, Transport(max_bytes=100_000))
     assert names(tmp_path) == []
 

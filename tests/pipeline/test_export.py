@@ -59,9 +59,9 @@ def test_an_export_continues_and_never_shows_half_an_object(shards, tmp_path):
 def test_an_export_refuses_what_is_not_its_own(shards, folder, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/photo.jpg").write_bytes(b"mine")
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match="no such folder"):
         export(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(UserError, match="holds photo.jpg, which this command did not write"):
+    with pytest.raises(UserError, match="output=.*photo.jpg"):
         export(shards, tmp_path / "full")
     export(shards, tmp_path / "out")
     pack(folder, tmp_path / "eights", objects_per_shard=2, resolution=8)

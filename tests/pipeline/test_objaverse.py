@@ -116,19 +116,19 @@ def test_rights_come_from_the_annotations(source):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"lvis": ["chairs"]}, "objects.lvis: there is no category chairs; near to it are chair"),
-        ({"licenses": ["mit"]}, "objects.licenses: there is no mit; choose from by, by-sa"),
-        ({"licenses": ["by-nc-nd"]}, "objects.licenses=by-nc-nd: none of the 8 objects"),
+        ({"lvis": ["chairs"]}, "objects.lvis=chairs: .*similar are chair"),
+        ({"licenses": ["mit"]}, "objects.licenses=mit: .*by, by-sa"),
+        ({"licenses": ["by-nc-nd"]}, "objects.licenses=by-nc-nd: .* 8 objects"),
         (
             {"lvis": ["teapot"], "licenses": ["by"], "min_triangles": 10**6},
-            "objects.min_triangles=1000000: none of the 2",
+            "objects.min_triangles=1000000: .* 2 objects",
         ),
-        ({"licenses": ["cc0"], "min_likes": 4}, "objects.min_likes=4: none of the 1 objects that remained before"),
-        ({"limit": 0}, "at least one object"),
-        ({"endpoint": "ftp://x"}, "objects.endpoint=ftp://x must begin with https://"),
-        ({"cache_gigabytes": 0}, "objects.cache_gigabytes=0 must be positive"),
-        ({"uids": "nowhere"}, "objects.uids: nowhere cannot be read"),
-        ({"cache": "/proc/x"}, "objects.cache: .* cannot be written"),
+        ({"licenses": ["cc0"], "min_likes": 4}, "objects.min_likes=4: .* 1 objects"),
+        ({"limit": 0}, "objects.limit=0: "),
+        ({"endpoint": "ftp://x"}, "objects.endpoint=ftp://x: "),
+        ({"cache_gigabytes": 0}, "objects.cache_gigabytes=0: "),
+        ({"uids": "nowhere"}, "objects.uids=nowhere: "),
+        ({"cache": "/proc/x"}, "objects.cache: /proc/x"),
     ],
 )
 def test_what_cannot_be_selected_is_one_sentence(source, options, sentence):
@@ -137,11 +137,11 @@ def test_what_cannot_be_selected_is_one_sentence(source, options, sentence):
 
 
 def test_uids_that_are_not_there_are_named(source, tmp_path):
-    (tmp_path / "uids").write_text(f"{UIDS[2]} nobody")
-    with pytest.raises(UserError, match="1 of 2 are not in Objaverse, as nobody"):
+    (tmp_path / "uids").write_text(f"{UIDS[2]} unknown")
+    with pytest.raises(UserError, match="objects.uids=.* 1 of 2 .*unknown"):
         source(uids=str(tmp_path / "uids")).find()
     (tmp_path / "uids").write_text("[1")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="objects.uids="):
         source(uids=str(tmp_path / "uids")).find()
 
 
@@ -158,14 +158,14 @@ def test_a_catalogue_that_is_damaged_is_named(source, hub, tmp_path):
     path = tmp_path / "cache/hf-objaverse-v1/metadata/000-001.json.gz"
     for contents in (path.read_bytes()[:-20], b"noise", gzip.compress(b"{")):
         path.write_bytes(contents)
-        with pytest.raises(UserError, match=r"000-001.json.gz is damaged .*; delete it"):
+        with pytest.raises(UserError, match=r"000-001\.json\.gz: damaged"):
             source().find()
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "glbs/../../x.glb", "/etc/passwd", "http://x/a.glb"])
 def test_a_catalogue_cannot_point_outside_the_dataset(source, hub, path):
     hub.files["object-paths.json.gz"] = packed({UIDS[0]: path})
-    with pytest.raises(UserError, match="which is no object"):
+    with pytest.raises(UserError, match=rf"object-paths\.json\.gz: .*{path}"):
         source().find()
 
 
@@ -179,12 +179,12 @@ def test_what_the_package_has_downloaded_is_used_and_kept(source, hub, tmp_path)
     assets = source().find()
     own = tmp_path / "cache/hf-objaverse-v1" / assets[0].origin
     own.parent.mkdir(parents=True)
-    own.write_bytes(b"theirs")
+    own.write_bytes(b"package")
     for asset in assets:
         (tmp_path / asset.uid).mkdir()
         path = source(cache_gigabytes=1e-9).fetch(asset, tmp_path / asset.uid, None)
-        assert path.read_bytes() == (b"theirs" if asset is assets[0] else hub.files[asset.origin])
-    assert own.read_bytes() == b"theirs" and not hub.requests(assets[0].origin)
+        assert path.read_bytes() == (b"package" if asset is assets[0] else hub.files[asset.origin])
+    assert own.read_bytes() == b"package" and not hub.requests(assets[0].origin)
     assert not list((tmp_path / "cache/rendered").rglob("*.glb"))
 
 
@@ -207,12 +207,12 @@ def test_the_cache_in_the_home_folder_serves_without_a_network(hub, tmp_path):
 
 
 def test_out_of_reach_is_one_sentence(tmp_path):
-    # A proxy where nobody listens stands for a machine without network.
+    # A proxy at a closed port stands for a machine without network.
     words = ["objects.limit=1", "objects.retries=1", "objects.backoff=0.1", f"output={tmp_path / 'out'}"]
     done = command("pipeline.render", *words, HOME=str(tmp_path), https_proxy="http://127.0.0.1:9", HF_ENDPOINT="")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: the Objaverse catalogue cannot be reached (https://huggingface.co/")
-    assert "HF_ENDPOINT" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: objects.endpoint: ")
+    assert "https://huggingface.co/" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -76,10 +76,10 @@ def test_a_folder_is_taken_if_it_is_new_or_has_the_commands_record(root, tmp_pat
     write_atomically(f"{url}/notes.txt", b"mine")
     require_own_folder(url, LAYOUT)  # a name that the command does not write
     write_atomically(f"{url}/001.png", b"mine")
-    with pytest.raises(UserError, match=r"^output=.*: it holds 001\.png, "):
+    with pytest.raises(UserError, match=r"^output=.*: .*001\.png"):
         require_own_folder(url, LAYOUT)
     write_atomically(f"{url}/plan.json", b"of another command")
-    with pytest.raises(UserError, match="it holds plan.json of another command"):
+    with pytest.raises(UserError, match="output=.*plan.json"):
         require_own_folder(url, LAYOUT)
     write_atomically(f"{url}/plan.json", b"ours")
     require_own_folder(url, LAYOUT)
@@ -97,7 +97,7 @@ def test_a_file_is_taken_if_it_is_new_or_has_the_commands_mark(root, tmp_path):
             with pytest.raises(UserError, match=r"^output=.*page: "):
                 require_own_file(url, is_own)
     if "://" not in url:
-        with pytest.raises(UserError, match="not a file"):
+        with pytest.raises(UserError, match="output="):
             require_own_file(str(Path(url).parent), is_own)
 
 
@@ -174,7 +174,7 @@ def test_rendering_refuses_tables_and_shards_of_others(name, tmp_path):
     (tmp_path / "objects").mkdir()
     (tmp_path / "objects/a.obj").write_text("v 0 0 0\n")
     before = contents(tmp_path)
-    with pytest.raises(UserError, match=f"it holds {name}"):
+    with pytest.raises(UserError, match=f"output=.*{name}"):
         render.main(RenderConfig(FolderObjects(str(tmp_path / "objects")), str(tmp_path / "out")))
     assert contents(tmp_path) == before
 
@@ -183,7 +183,7 @@ def test_packing_refuses_the_output_of_another_command(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/plan.json").write_text(json.dumps({"objects": 1, "listing": "", "renderer.views": 4}))
     before = contents(tmp_path)
-    with pytest.raises(UserError, match=r"it holds plan\.json"):
+    with pytest.raises(UserError, match=r"output=.*plan\.json"):
         pack.main(PackConfig(str(folder), str(tmp_path / "out"), workers=1))
     for inside in (folder, folder / "out"):
         with pytest.raises(UserError, match="path="):
@@ -194,7 +194,7 @@ def test_packing_refuses_the_output_of_another_command(folder, tmp_path):
 def test_an_export_refuses_a_plan_of_others(shards, tmp_path):
     for plan in ("[]", "{}", '{"name": "a package"}', "{"):
         (tmp_path / "export.json").write_text(plan)
-        with pytest.raises(UserError, match=r"it holds export\.json"):
+        with pytest.raises(UserError, match=r"output=.*export\.json"):
             export.main(ExportConfig(str(shards), str(tmp_path), workers=1))
         assert (tmp_path / "export.json").read_text() == plan
 

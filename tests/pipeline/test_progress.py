@@ -117,7 +117,7 @@ def test_what_is_no_progress_is_refused(tmp_path, contents):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no rendering"):
+    with pytest.raises(UserError, match="path="):
         read(str(tmp_path), 0)
 
 
@@ -141,7 +141,7 @@ def test_the_terminal_shows_it_in_80_columns():
     assert "  other              2.00  ##########..............  40%" in text
     assert sum("busy" in line for line in text) == 20 and any("and 5 others" in line for line in text)
     for state, words in (
-        ("stale", "no word for 0:10:00"),
+        ("stale", "no progress for 0:10:00"),
         ("stopped", "stopped 0:10:00 ago"),
         ("finished", "finished"),
     ):

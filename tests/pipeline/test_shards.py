@@ -100,7 +100,7 @@ def test_a_manifest_that_is_none_is_named(root, tmp_path, contents):
 
 def test_arrays_never_unpickle():
     harmful = npy_bytes(np.array(["x"])).replace(b"'<U1'", b"'|O' ")
-    with pytest.raises(ValueError, match="a header of object"):
+    with pytest.raises(ValueError, match="header .*object"):
         npy_array(harmful)
 
 

@@ -196,7 +196,7 @@ def test_other_view_shards_are_refused(views, latents, tmp_path):
             "^device=cuda: ",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one"),
         ),
-        (["model=tiny"], "there is no folder nowhere; give the output of the previous stage"),
+        (["model=tiny"], "nowhere: no such folder; give the output of the previous stage"),
     ],
 )
 def test_invalid_options_are_refused_with_one_sentence(words, sentence):
@@ -365,7 +365,7 @@ def test_finetuning_on_views_and_on_latents_has_the_same_losses(views, tmp_path)
             losses.append([float(row["loss"] or row["val_loss"]) for row in csv.DictReader(file)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and len(losses[0]) == 3
     assert len({(tmp_path / f"run-{kind}/validation.txt").read_text() for kind in ("views", "latents")}) == 1
-    with pytest.raises(UserError, match="holds no finished latents shard"):
+    with pytest.raises(UserError, match="no finished latents shard"):
         train(tmp_path / "views", tmp_path / "other", "data.kind=latents")
     with pytest.raises(UserError, match="^data.path=.*encoder"):
         train(tmp_path / "latents", tmp_path / "other", "data.kind=latents", "seed=1")

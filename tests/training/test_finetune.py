@@ -364,14 +364,14 @@ def test_too_much_damage_is_one_sentence_and_exit_code_two(tmp_path):
 def test_a_mistake_is_one_sentence_and_exit_code_two(tmp_path):
     done = command("training.finetune", "data.path=nowhere", f"output={tmp_path}/run", *SMALL)
     assert done.returncode == 2
-    assert done.stderr == "error: there is no folder nowhere; give the output of the previous stage\n"
+    assert done.stderr == "error: nowhere: no such folder; give the output of the previous stage\n"
     assert not (tmp_path / "run/model").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["data.path=tests"], "tests holds no finished views shard"),
+        (["data.path=tests"], "tests: no finished views shard"),
         (["model.unet.channels=[16]"], r"channels=\[16\]: must have one entry per level"),
         (["data.validation_fraction=2"], "^data.validation_fraction=2.0: "),
         (["wandb.mode=online"], "wandb.mode=online needs an API key"),

@@ -265,8 +265,8 @@ def test_a_folder_with_a_comma_in_its_name_is_one_source(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "weights", "sentence"),
     [
-        ("{a},nowhere", [], "^there is no folder nowhere; "),
-        ("{a},{empty}", [], "empty holds no finished views shard"),
+        ("{a},nowhere", [], "^nowhere: "),
+        ("{a},{empty}", [], "empty: no finished views shard"),
         ("{a},{failed}", [], "^data.path: no object of .*failed was rendered"),
         ("{a},{large}", [], "^data.path: .*/a 32 × 32, .*large 48 × 48; "),
         ("{a},,{b}", [], "^data.path=.*: a name between the commas is empty"),
