@@ -1,4 +1,4 @@
-"""What all tests share: the real assets, where they are at hand."""
+"""Fixtures of all tests: scanned objects, an S3 endpoint, isolation of W&B."""
 
 import os
 import signal
@@ -9,14 +9,13 @@ from typing import Any
 import fsspec
 import pytest
 
-# Two test files run at a time, and OpenMP's threads spin where others work too.
+# Two test files run in parallel, and threads of OpenMP spin on the cores of the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts background jobs with SIGINT ignored, which every process that a test starts would inherit.
+# Shells start background jobs with SIGINT ignored, and child processes inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-# Files of a minute or so. They run first, so that at the end no process waits for a long file of the other.
+# Files that take about a minute run first, so that neither process waits long for the other at the end.
 LONG = ("test_finetune", "test_distributed", "test_render", "test_hub", "test_s3", "test_path", "test_gpu_share")
 
 
@@ -26,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def scans() -> Path:
-    """The folder of Google Scanned Objects that lies beside the project on the build machines."""
+    """Return the folder of Google Scanned Objects beside the project; skip without it."""
     folder = Path(__file__).parents[2] / "shared/assets/gso"
     if not folder.is_dir():
         pytest.skip(f"needs the scanned objects in {folder}")
@@ -35,8 +34,8 @@ def scans() -> Path:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
-    """A file system on an S3 endpoint of this machine; the environment leads everything that speaks S3 to it."""
-    from moto.server import ThreadedMotoServer  # some seconds, which most tests need not wait for
+    """Yield a file system on a local S3 endpoint, which environment variables make the default."""
+    from moto.server import ThreadedMotoServer  # imported late: takes seconds
     from s3fs import S3FileSystem
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -47,14 +46,14 @@ def s3() -> Iterator[Any]:
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        S3FileSystem.clear_instance_cache()  # one that another module used has the address of its own server
+        S3FileSystem.clear_instance_cache()  # cached instances have the address of an earlier server
         yield fsspec.filesystem("s3", skip_instance_cache=True)
     server.stop()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def no_shared_wandb() -> Iterator[None]:
-    """W&B's service of this process would otherwise be that of every command that a later test starts."""
+    """Stop the W&B service after each module; commands of later tests would inherit it."""
     yield
     if "WANDB_SERVICE" in os.environ:
         import wandb

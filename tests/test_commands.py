@@ -1,4 +1,4 @@
-"""Every YAML composes; what does not fit is refused in one sentence with exit code 2; --help teaches."""
+"""Every YAML composes, invalid options are one error line with exit code 2, and --help lists every option."""
 
 import importlib
 import tomllib
@@ -12,7 +12,7 @@ from tests.support.command import command
 from tests.support.entries import CONF, ENTRIES
 from training.config import PlotConfig
 
-# The entry of each folder of configurations that has groups, and what it cannot do without.
+# Command and required options for each folder of configurations with groups.
 GROUPED = {
     "pipeline": ("pipeline.render", []),
     "encoding": ("training.encode", ["path=x"]),
@@ -26,7 +26,7 @@ def test_every_command_has_a_console_script():
     assert sorted(project["scripts"].values()) == sorted(f"{stage}.{name}:command" for stage, name in ENTRIES)
 
 
-def test_a_missing_extra_is_named(monkeypatch, capsys):
+def test_a_missing_extra_is_named_in_the_error(monkeypatch, capsys):
     def main(config: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
@@ -72,7 +72,7 @@ def test_every_option_of_every_group_composes(path):
         (["pipeline.render", "objects=cloud"], "error: In 'render': Could not find 'objects/cloud'"),
         (["pipeline.render", "objects=folder", "objects.path=nowhere"], "error: objects.path=nowhere: "),
         (["pipeline.render", "objects=procedural", "renderer.resolution=5"], "error: renderer.resolution=5: "),
-        # A port, since `auto` would find the cluster of whatever test runs beside.
+        # `auto` would find the cluster of a test in another process.
         (
             ["pipeline.render", "objects=procedural", "+cluster=aws", "cluster.address=127.0.0.1:9"],
             "error: cluster.address=127.0.0.1:9: ",
@@ -93,7 +93,7 @@ def test_every_option_of_every_group_composes(path):
         (["training.finetune", "data.path=x", "trainer.max_steps=x"], "error: Value 'x' of type 'str' could not be"),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_sentence(words, sentence, tmp_path):
+def test_an_invalid_option_is_one_error_line_and_exit_code_2(words, sentence, tmp_path):
     has_output = words[0] in (
         "pipeline.render",
         "pipeline.pack",

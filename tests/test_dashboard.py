@@ -1,4 +1,4 @@
-"""The workspace shows what our runs log and nothing else; without an account nothing happens."""
+"""The panels of the W&B workspace show exactly the metrics that runs log."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from pipeline.monitor import monitored
 from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
-from tests.support.render_run import begun, commit
+from tests.support.render_run import commit, planned
 from tests.support.small_run import SMALL
 from tests.support.tracked import tracked
 
@@ -26,10 +26,10 @@ def dashboard(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def sections() -> dict[str, list[dict]]:
-    done = dashboard("--entity", "team", "--project", "ours", "--dry-run")
+    done = dashboard("--entity", "team", "--project", "views", "--dry-run")
     assert done.returncode == 0, done.stderr
     view = json.loads(done.stdout)
-    assert (view["entity"], view["project"]) == ("team", "ours")
+    assert (view["entity"], view["project"]) == ("team", "views")
     return {s["name"]: s["panels"] for s in view["spec"]["section"]["panelBankConfig"]["sections"] if s["panels"]}
 
 
@@ -44,12 +44,12 @@ def logged(run: Path) -> set[str]:
     return {key.removesuffix("._type") for row in tracked(folder)[2] for key in row}
 
 
-def test_rendering_logs_what_its_panels_show(sections, tmp_path):
-    config, jobs = begun(tmp_path / "views")
-    with monitored(config, jobs, []) as seen:
+def test_rendering_logs_the_metrics_of_its_panels(sections, tmp_path):
+    config, jobs = planned(tmp_path / "views")
+    with monitored(config, jobs, []) as record_progress:
         for job in jobs:
             for record in commit(job, failed="a2"):
-                seen(record)
+                record_progress(record)
     known = logged(tmp_path / "views")
     panels = sections["Rendering"]
     assert all(keys(panel) or "metricRegex" in panel["config"] for panel in panels)
@@ -62,7 +62,7 @@ def test_rendering_logs_what_its_panels_show(sections, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_logs_what_its_panels_show(sections, tmp_path):
+def test_training_logs_the_metrics_of_its_panels(sections, tmp_path):
     write_dots(tmp_path / "views", objects=10)
     words = [f"data.path={tmp_path / 'views'}", f"output={tmp_path / 'run'}", "trainer.max_steps=6"]
     done = command("training.finetune", *SMALL, *words)
@@ -72,7 +72,7 @@ def test_training_logs_what_its_panels_show(sections, tmp_path):
     assert {"loss", "val_loss"} < shown - on_a_gpu_only <= logged(tmp_path / "run")
 
 
-def test_without_a_key_it_is_one_sentence(tmp_path):
+def test_a_missing_api_key_is_one_error_line(tmp_path):
     env = {"HOME": str(tmp_path), "WANDB_API_KEY": ""}
     done = dashboard("--entity", "team", **env)
     assert done.returncode == 2

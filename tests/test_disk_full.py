@@ -1,4 +1,4 @@
-"""A disk that is full: one sentence that names the output, exit code 2, and nothing half-written."""
+"""A full disk is one error line that names the output, with exit code 2 and no partial files."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.released import files_of, write_folder
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 16 KiB, a quarter of which the folders take."""
+    """Mount a disk of 16 KiB, a quarter of which folders occupy."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], capture_output=True, text=True)
@@ -22,7 +22,7 @@ def small_disk(tmp_path):
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence that the command ended with."""
+    """Return the error line of the command."""
     *_, sentence = done.stderr.splitlines()
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert sentence.startswith("error: ") and "no space left on device" in sentence
@@ -48,7 +48,7 @@ def test_a_write_in_another_process_names_the_output(small_disk, tmp_path):
     assert not list(output.glob("*.part"))
 
 
-def test_a_full_folder_for_temporary_files_is_named_with_its_variable(small_disk, tmp_path):
+def test_a_full_temporary_folder_is_named_with_its_variable(small_disk, tmp_path):
     words = [f"path={released(tmp_path / 'in')}", f"output={tmp_path / 'views'}", "workers=1"]
     sentence = refused(command("pipeline.pack", *words, TMPDIR=str(small_disk)))
     assert f"{small_disk}" in sentence and "TMPDIR" in sentence

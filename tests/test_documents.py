@@ -54,7 +54,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @documents
-def test_links_lead_to_files_and_headings(path):
+def test_link_targets_exist(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         if "://" not in target:
             name, _, anchor = target.partition("#")
@@ -64,7 +64,7 @@ def test_links_lead_to_files_and_headings(path):
 
 
 @documents
-def test_files_exist(path):
+def test_named_files_exist(path):
     """A name may leave out leading folders, as in `model/zero123.py`."""
     files = [
         f"/{file.relative_to(PROJECT)}"
@@ -78,7 +78,7 @@ def test_files_exist(path):
 
 
 @documents
-def test_modules_and_their_names_exist(path):
+def test_named_modules_and_members_exist(path):
     dotted = rf"(?<![\w./])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?!\w|/|\.\w|=)"
     for name in {name for piece in code(path.read_text()) for name in re.findall(dotted, piece)}:
         if Path(name).suffix not in (".yaml", ".md", ".csv", ".json"):
@@ -92,7 +92,7 @@ def test_modules_and_their_names_exist(path):
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in HISTORY], ids=lambda path: path.name)
-def test_options_exist(path):
+def test_named_options_exist(path):
     groups = {option.split(".")[0] for option in options() if "." in option} - set(PACKAGES)
     for piece in code(path.read_text()):
         for name in re.findall(rf"(?<![\w./])(?:{'|'.join(groups)})\.\w+(?=$|[=\s`])", piece):

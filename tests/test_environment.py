@@ -1,4 +1,4 @@
-"""A long folder for temporary files, as in Slurm jobs, is replaced by a link; `test_path.py` runs commands there."""
+"""A long temporary folder, as in Slurm jobs, is replaced by a short link; `test_path.py` runs commands with one."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from tests.support.command import PROJECT
 from tests.support.environment import long_tmpdir_and_no_home
 
 
-def test_the_link_leads_to_the_long_folder_and_is_removed(tmp_path):
+def test_a_long_tmpdir_is_replaced_by_a_link_and_the_link_is_removed(tmp_path):
     place = long_tmpdir_and_no_home(tmp_path)
     script = """
 import os, tempfile

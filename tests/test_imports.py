@@ -1,4 +1,4 @@
-"""Modules start quickly: neither settings nor commands import a heavy library before their work begins."""
+"""Settings and commands import heavy libraries only when they need them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The cluster descriptions are what the programs that read them take."""
+"""Job scripts and cluster descriptions are valid for the programs that read them."""
 
 import ast
 import json
@@ -14,9 +14,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 JOBS = Path(__file__).parents[1] / "jobs"
 
 
-def test_ray_takes_the_aws_cluster():
+def test_ray_accepts_the_aws_cluster():
     config = yaml.safe_load((JOBS / "ray-aws.yaml").read_text())
-    # `ray up` fills in the provider's networks and keys in between, with an account.
+    # Between these steps `ray up` fills in networks and keys, which needs an account.
     validate_config(prepare_config(json.loads(json.dumps(config))))
     types = config["available_node_types"]
     assert types["head"]["resources"] == {"CPU": 0}
@@ -24,7 +24,7 @@ def test_ray_takes_the_aws_cluster():
     assert types["worker"]["max_workers"] <= config["max_workers"]
 
 
-def test_ray_takes_the_training_cluster_which_has_what_the_command_asks_for():
+def test_ray_accepts_the_training_cluster_and_it_has_the_requested_resources():
     config = yaml.safe_load((JOBS / "train-ray-aws.yaml").read_text())
     validate_config(prepare_config(json.loads(json.dumps(config))))
     worker = config["available_node_types"]["worker"]
@@ -34,7 +34,7 @@ def test_ray_takes_the_training_cluster_which_has_what_the_command_asks_for():
 
 
 @pytest.mark.parametrize("name", ["train-torchrun", "train-slurm"])
-def test_scripts_say_what_is_missing(name, tmp_path):
+def test_scripts_name_a_missing_program_or_option(name, tmp_path):
     env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(tmp_path), "BIN": str(tmp_path)}
 
     def refused(*words: str, **more: str) -> str:
@@ -51,7 +51,7 @@ def test_scripts_say_what_is_missing(name, tmp_path):
         assert "error: this is for sbatch" in refused("data.path=x", SLURM_JOB_ID="")
 
 
-def test_kuberay_gets_what_the_render_command_counts_on():
+def test_kuberay_provides_the_resources_of_the_render_command():
     documents = list(yaml.safe_load_all((JOBS / "kuberay.yaml").read_text()))
     assert [(d["apiVersion"], d["kind"]) for d in documents] == [
         ("v1", "ServiceAccount"),
@@ -70,14 +70,14 @@ def test_kuberay_gets_what_the_render_command_counts_on():
     assert all(group["template"]["spec"]["tolerations"] for group in cluster["workerGroupSpecs"])
 
 
-def test_the_image_has_the_ray_that_kuberay_is_told_of():
+def test_the_image_and_kuberay_have_one_version_of_ray():
     import ray
 
     documents = list(yaml.safe_load_all((JOBS / "kuberay.yaml").read_text()))
     assert documents[-1]["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
 
 
-def test_the_image_holds_every_package_that_rendering_imports():
+def test_the_image_contains_every_package_that_rendering_imports():
     lines = (JOBS / "Dockerfile").read_text().splitlines()
     copied = {line.split()[1] for line in lines if line.startswith("COPY")}
     project = JOBS.parent
@@ -98,7 +98,7 @@ def _imported(package: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("script", sorted(JOBS.glob("*.sh")), ids=lambda path: path.name)
-def test_scripts_are_sound(script):
+def test_scripts_have_valid_syntax(script):
     subprocess.run(["bash", "-n", script], check=True)
     done = subprocess.run([Path(sys.executable).with_name("shellcheck"), script], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

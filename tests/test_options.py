@@ -1,4 +1,4 @@
-"""Functions that all layers use for their messages."""
+"""Helpers for error messages."""
 
 import pytest
 
@@ -9,5 +9,5 @@ from conf.options import first_line
     ("message", "expected"),
     [("one\ntwo", "one"), ("\n  one \ntwo", "one "), ("", "ValueError"), (" \n", "ValueError"), ("a" * 999, "a" * 300)],
 )
-def test_the_first_line_of_a_message(message, expected):
+def test_first_line_of_a_message(message, expected):
     assert first_line(ValueError(message)) == expected

@@ -1,4 +1,4 @@
-"""Values on command lines reach the configuration as they were typed, whatever Hydra's grammar makes of them."""
+"""Values on command lines reach the configuration unchanged, including characters special to Hydra's grammar."""
 
 import importlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from rendering.settings import RenderSettings
 from tests.support.command import command
 from tests.support.entries import CONF, ENTRIES
 
-# Names of files and folders, with all that Hydra's grammar, OmegaConf's or a shell gives a meaning to.
+# Names with the special characters of Hydra's grammar, OmegaConf and shells.
 TEXTS = [
     "chair (1).png",
     "a,b",
@@ -71,7 +71,7 @@ def composed(stage: str, name: str, config: type, words: list[str]) -> Any:
 
 
 @pytest.mark.parametrize(("stage", "name"), ENTRIES)
-def test_every_text_option_takes_any_text(stage, name):
+def test_text_options_accept_any_text(stage, name):
     config = config_of(stage, name)
     types = option_types([("", config)])
     options = [key for key, kind in types.items() if kind is str]
@@ -82,7 +82,7 @@ def test_every_text_option_takes_any_text(stage, name):
     assert {key: OmegaConf.select(typed, key) for key in given} == given
 
 
-def test_a_path_may_be_any_text():
+def test_paths_accept_any_text():
     for first in range(0, len(TEXTS), 5):
         keys = ("output", "objects.path", "wandb.project", "wandb.entity", "cluster.address")
         given = dict(zip(keys, TEXTS[first:], strict=False))
@@ -111,13 +111,13 @@ def render(*words: str) -> Any:
         ("", ""),
     ],
 )
-def test_what_hydra_and_shells_give_a_meaning_to_keeps_it(value, text, monkeypatch):
+def test_quotes_escapes_and_interpolations_keep_their_meaning(value, text, monkeypatch):
     monkeypatch.setenv("PLACE", "/some place")
     monkeypatch.setenv("HOME", "/home/someone")
     assert render("seed=7", f"output={value}").output == text
 
 
-def test_null_is_no_text():
+def test_null_is_none():
     assert render("cluster.address=null").cluster.address is None
 
 
@@ -134,7 +134,7 @@ def test_null_is_no_text():
         ("", []),
     ],
 )
-def test_a_list_of_texts(value, items):
+def test_lists_of_texts(value, items):
     assert list(render("objects=objaverse", f"objects.lvis={value}").objects.lvis) == items
 
 
@@ -145,7 +145,7 @@ def test_a_list_of_texts(value, items):
         ("[90,0,2],[45,1.5,3]", [[90.0, 0.0, 2.0], [45.0, 1.5, 3.0]]),
     ],
 )
-def test_poses_are_numbers_of_either_kind(value, poses):
+def test_poses_accept_integers_and_floats(value, poses):
     words = [f"renderer.poses={value}", "renderer.cameras=fixed", f"renderer.views={len(poses)}", "renderer.radius=1,2"]
     renderer = OmegaConf.to_object(render(*words)).renderer
     assert renderer.poses == poses and all(isinstance(number, float) for pose in renderer.poses for number in pose)
@@ -153,19 +153,19 @@ def test_poses_are_numbers_of_either_kind(value, poses):
 
 
 @pytest.mark.parametrize("poses", [[[90, "a", 2]], [90, 0, 2], [None]])
-def test_poses_of_other_things_are_refused(poses):
+def test_poses_that_are_not_numbers_are_refused(poses):
     with pytest.raises(UserError, match="poses"):
         RenderSettings(poses=poses)
 
 
-def test_a_sweep_is_one_with_multirun_alone():
+def test_commas_are_a_sweep_with_multirun_only():
     words = ["output=a,b", "seed=1,2", "retry=timeout,crashed", "objects.lvis=[a,b],[c]"]
     assert prepare(words, RENDER, multirun=True) == words
     with pytest.raises(UserError, match="seed=1,2"):
         prepare(["seed=1,2"], RENDER)
 
 
-def test_a_word_that_is_not_utf8_is_refused():
+def test_an_argument_that_is_not_utf8_is_refused():
     with pytest.raises(UserError, match="UTF-8"):
         prepare(["output=\udcff"], RENDER)
 

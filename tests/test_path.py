@@ -1,4 +1,4 @@
-"""The whole path as `make demo` walks it, only smaller: objects, views, model, new views, report."""
+"""All stages of `make demo` at a small size: objects, views, model, novel views, report."""
 
 import importlib.util
 import os
@@ -49,7 +49,7 @@ def test_the_report_shows_pictures_and_is_self_contained(outputs, run):
     assert 'src="http' not in html and "<link" not in html and "<script" not in html
 
 
-def test_the_model_draws_the_asked_for_views(outputs, run):
+def test_the_trained_model_samples_the_requested_views(outputs, run):
     grid = sorted((run / "samples").glob("*.png"))[-1]
     Image.open(grid).crop((0, 0, 32, 32)).save(outputs / "input.png")
     done = command(
@@ -67,7 +67,7 @@ def test_the_model_draws_the_asked_for_views(outputs, run):
         (["run=docs"], "there is no folder docs/model"),
     ],
 )
-def test_a_report_of_nothing_is_refused(outputs, run, words, sentence):
+def test_a_report_without_views_or_model_is_refused(outputs, run, words, sentence):
     done = command("inference.report", f"views={outputs / 'views'}", f"run={run}", f"output={outputs}/no.html", *words)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {sentence}") and len(done.stderr.splitlines()) == 1, done.stderr

@@ -1,4 +1,4 @@
-"""Training and inference on the Python that a GPU cluster happens to have: no Blender, no Ray."""
+"""Training and inference run on Python 3.12, without Blender and Ray."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.support.dots import write_dots
 
 
 def runs(python: str) -> bool:
-    """A name on the path may be a stand-in that runs nothing."""
+    """Return whether the interpreter runs; a name on PATH may be a stub."""
     return bool(shutil.which(python)) and subprocess.run([python, "--version"], capture_output=True).returncode == 0
 
 

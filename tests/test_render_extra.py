@@ -1,4 +1,4 @@
-"""A machine that only renders installs neither torch nor the web page."""
+"""The extra `render` installs neither torch nor gradio."""
 
 import os
 import shutil

@@ -22,7 +22,7 @@ def run(*words: object, **options) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """Return a copy of the sources, since setuptools writes beside them."""
+    """Return a copy of the sources, because setuptools writes next to them."""
     source = tmp_path_factory.mktemp("source")
     for name in (*PACKAGES, "LICENSES"):
         shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""Five objects as the original released its renders, and shards of them."""
+"""Fixtures: five objects in the layout of the released renders, and shards of them."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def folder(released, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def shards(folder, tmp_path_factory) -> Path:
-    """Five objects in three shards."""
+    """Return shards of the five objects, two per shard."""
     output = tmp_path_factory.mktemp("shards")
     pack(folder, output, objects_per_shard=2)
     return output

@@ -1,4 +1,4 @@
-"""Rendering and encoding on a real Ray cluster, a process for each machine, of which some die at their work."""
+"""Rendering and encoding on a real Ray cluster of one process per machine, some of which are killed."""
 
 import importlib.util
 import json
@@ -32,9 +32,9 @@ SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=2", "wa
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head that renders nothing, as that of jobs/ray-aws.yaml."""
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has 107 letters at most
-    monkeypatch.setenv("RAY_TMPDIR", folder)  # else it would be the cluster that `auto` means on this machine
+    """Start a head without CPUs, like that of jobs/ray-aws.yaml."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # paths of sockets have at most 107 bytes
+    monkeypatch.setenv("RAY_TMPDIR", folder)  # `auto` of other tests must not find this cluster
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     yield cluster
@@ -51,7 +51,7 @@ def boxes(folder: Path, count: int) -> Path:
 
 @contextmanager
 def driver(words, project: Path, log: Path, **env: str):
-    """A command in the background; it is stopped when the test is over, however that ends."""
+    """Run a command in the background and stop it at the end of the test."""
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *words],
@@ -85,7 +85,7 @@ def kill_raylet(node) -> None:
 
 
 def assert_same(views: Path, local: Path, objects: int) -> None:
-    """Byte for byte, and every object once."""
+    """Check that the shards are equal byte by byte and every object occurs once."""
     tars = [{path.name: path.read_bytes() for path in folder.glob("*.tar")} for folder in (views, local)]
     assert tars[0] == tars[1]
     uids = [uid for manifest in read_manifests(str(views), "views") for uid in manifest.uids]
@@ -94,8 +94,8 @@ def assert_same(views: Path, local: Path, objects: int) -> None:
 
 
 @pytest.mark.slow
-def test_from_no_machine_to_one_that_dies_to_another_with_code_that_only_the_driver_had(cluster, tmp_path):
-    """The driver's code differs from the one that is installed here, and is moved away before a machine comes."""
+def test_a_run_continues_on_a_new_machine_and_workers_receive_the_code_of_the_driver(cluster, tmp_path):
+    """The code of the driver differs from the installed one and is moved away before a machine joins."""
     project = tmp_path / "project"
     for package in ("conf", "pipeline", "rendering"):
         shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -123,8 +123,8 @@ def test_from_no_machine_to_one_that_dies_to_another_with_code_that_only_the_dri
 
 
 @pytest.mark.slow
-def test_machines_that_die_by_and_by_change_nothing(cluster, tmp_path):
-    """Six machines are lost, by a signal to all their processes or to Ray's alone, and others come."""
+def test_shards_do_not_depend_on_lost_machines(cluster, tmp_path):
+    """Six machines are replaced; all processes of each are killed, or those of Ray only."""
     objects = boxes(tmp_path / "objects", 60)
     words = ["pipeline.render", "objects=folder", f"objects.path={objects}", "objects_per_shard=4", *SMALL]
     words += ["renderer.samples=64", "renderer.resolution=64"]
@@ -148,7 +148,7 @@ def test_machines_that_die_by_and_by_change_nothing(cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_encoding_ships_its_code_too_and_survives_a_machine(cluster, tmp_path):
+def test_encoding_sends_its_code_and_continues_after_a_lost_machine(cluster, tmp_path):
     views, local, latents, log = (tmp_path / name for name in ("views", "local", "latents", "log"))
     write_dots(views, objects=20, per_shard=2)
     project = tmp_path / "project"

@@ -1,4 +1,4 @@
-"""A download over HTTP that breaks, stalls, lies and asks to wait; and the cache that several processes share."""
+"""Downloads with faults of the server, and the cache that several processes share."""
 
 import os
 import random
@@ -41,7 +41,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_served_arrives_and_nothing_else_is_left(hub, tmp_path):
+def test_a_download_leaves_only_the_complete_file(hub, tmp_path):
     assert fetch(hub, tmp_path) == len(CONTENTS)
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS and names(tmp_path) == ["a.glb"]
 
@@ -50,14 +50,14 @@ def test_what_is_served_arrives_and_nothing_else_is_left(hub, tmp_path):
     ("faults", "requests"),
     [([503], 2), ([500, 502, 504], 4), ([(429, "0")], 2), (["wrong"], 2), (["truncate"], 2), (["stall"], 2)],
 )
-def test_what_passes_is_tried_again(hub, tmp_path, faults, requests):
+def test_transient_failures_are_retried(hub, tmp_path, faults, requests):
     hub.faults["a.glb"] = faults
     fetch(hub, tmp_path, IMPATIENT if "stall" in faults else FAST)
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS and names(tmp_path) == ["a.glb"]
     assert len(hub.requests("a.glb")) == requests
 
 
-def test_the_server_may_say_how_long_to_wait(hub, tmp_path):
+def test_the_wait_of_retry_after_is_kept(hub, tmp_path):
     hub.faults["a.glb"] = [(429, "1")]
     fetch(hub, tmp_path)
     first, second = hub.times
@@ -65,7 +65,7 @@ def test_the_server_may_say_how_long_to_wait(hub, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["truncate", "stall"])
-def test_a_broken_body_is_continued_where_it_broke_off(hub, tmp_path, fault):
+def test_an_interrupted_body_is_resumed_at_its_last_byte(hub, tmp_path, fault):
     hub.faults["a.glb"] = [fault, fault]
     fetch(hub, tmp_path, IMPATIENT if fault == "stall" else FAST)
     first, second, third = hub.requests("a.glb")
@@ -76,14 +76,14 @@ def test_a_broken_body_is_continued_where_it_broke_off(hub, tmp_path, fault):
 
 
 @pytest.mark.parametrize("without", ["ranges", "etags", "sha256"])
-def test_a_server_that_can_do_less_serves_as_well(hub, tmp_path, without):
+def test_a_server_without_ranges_etags_or_hashes_is_supported(hub, tmp_path, without):
     setattr(hub, without, False)
     hub.faults["a.glb"] = ["truncate"]
     fetch(hub, tmp_path)
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS
 
 
-def test_halves_are_not_put_together_where_nothing_says_they_fit(hub, tmp_path):
+def test_a_partial_file_is_not_resumed_without_an_etag_or_hash(hub, tmp_path):
     hub.etags = hub.sha256 = False
     hub.faults["a.glb"] = ["truncate"]
     fetch(hub, tmp_path)
@@ -91,8 +91,8 @@ def test_halves_are_not_put_together_where_nothing_says_they_fit(hub, tmp_path):
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS
 
 
-def test_a_file_that_changed_meanwhile_is_begun_anew(hub, tmp_path):
-    hub.sha256 = False  # the ETag alone has to tell
+def test_a_file_that_changes_on_the_server_is_downloaded_from_the_start(hub, tmp_path):
+    hub.sha256 = False  # leaves the ETag to detect the change
     hub.faults["a.glb"] = ["truncate", (503, "1")]
 
     def change(*_):
@@ -104,7 +104,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(hub, tmp_path):
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS[::-1]
 
 
-def test_a_killed_download_is_continued_by_the_next_run(hub, tmp_path):
+def test_the_next_run_resumes_a_killed_download(hub, tmp_path):
     (tmp_path / "a.glb.part").write_bytes(CONTENTS[:1000])
     fetch(hub, tmp_path)
     assert [span for span, _ in hub.requests("a.glb")] == ["bytes=1000-"]
@@ -112,7 +112,7 @@ def test_a_killed_download_is_continued_by_the_next_run(hub, tmp_path):
 
 
 @pytest.mark.parametrize("left", [b"\0" * 1000, CONTENTS + b"more"])
-def test_what_a_killed_download_left_need_not_be_right(hub, tmp_path, left):
+def test_an_invalid_partial_file_is_replaced(hub, tmp_path, left):
     (tmp_path / "a.glb.part").write_bytes(left)
     fetch(hub, tmp_path)
     assert (tmp_path / "a.glb").read_bytes() == CONTENTS
@@ -130,7 +130,7 @@ def test_what_a_killed_download_left_need_not_be_right(hub, tmp_path, left):
         ([(429, "1000")], 1, "429.* 60 s"),
     ],
 )
-def test_what_does_not_pass_is_a_reason_and_leaves_nothing(hub, tmp_path, faults, requests, sentence):
+def test_a_persistent_failure_has_the_reason_download_and_leaves_no_file(hub, tmp_path, faults, requests, sentence):
     hub.faults["a.glb"] = faults
     with pytest.raises(RenderFailure, match=sentence) as caught:
         fetch(hub, tmp_path, IMPATIENT if "stall" in faults else FAST)
@@ -138,7 +138,7 @@ def test_what_does_not_pass_is_a_reason_and_leaves_nothing(hub, tmp_path, faults
     assert len(hub.requests("a.glb")) == requests and names(tmp_path) == []
 
 
-def test_a_body_that_trickles_meets_its_deadline(hub, tmp_path):
+def test_a_slow_body_fails_at_the_deadline(hub, tmp_path):
     hub.faults["a.glb"] = ["trickle"]
     start = time.monotonic()
     with pytest.raises(RenderFailure, match=" 1 s"):
@@ -146,18 +146,18 @@ def test_a_body_that_trickles_meets_its_deadline(hub, tmp_path):
     assert time.monotonic() - start < 10 and names(tmp_path) == []
 
 
-def test_a_body_that_is_too_large_is_refused(hub, tmp_path):
+def test_a_body_above_max_bytes_is_refused(hub, tmp_path):
     with pytest.raises(RenderFailure, match="100,000 bytes"):
         fetch(hub, tmp_path, Transport(max_bytes=100_000))
     assert names(tmp_path) == []
 
 
-def test_nobody_there_is_a_reason(tmp_path):
+def test_an_unreachable_server_has_the_reason_download(tmp_path):
     with pytest.raises(RenderFailure, match="refused"):
         download("http://127.0.0.1:9/a.glb", tmp_path / "a.glb", FAST)
 
 
-def test_the_waits_are_nobodys_seed(hub, tmp_path):
+def test_the_random_waits_do_not_use_the_seed_of_the_process(hub, tmp_path):
     hub.faults["a.glb"] = [503, 503]
     random.seed(5)
     state = random.getstate()
@@ -173,7 +173,7 @@ print(download(sys.argv[1], Path(sys.argv[2])))
 """
 
 
-def test_processes_that_want_the_same_file_fetch_it_once(hub, tmp_path):
+def test_concurrent_processes_download_a_file_once(hub, tmp_path):
     hub.delay = 1.5
     words = [sys.executable, "-c", FETCH, f"{hub.url}{DATASET}a.glb", tmp_path / "a.glb"]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -195,7 +195,7 @@ def cached(root):
     return sorted(path.name for path in root.glob("glbs/*/*"))
 
 
-def test_the_least_recently_used_make_room(tmp_path):
+def test_the_least_recently_used_files_are_evicted(tmp_path):
     cache, scratch = tmp_path / "cache", tmp_path / "scratch"
     scratch.mkdir()
     for i in range(3):
@@ -205,18 +205,18 @@ def test_the_least_recently_used_make_room(tmp_path):
     put(cache, "3.glb", 300, age=0)
     assert cached(cache) == ["0.glb", "2.glb", "3.glb"]
     put(cache, "4.glb", 1200, age=-5)
-    assert cached(cache) == []  # not even the newest stays where it alone is too much
-    assert taken.read_bytes() == b"x" * 300  # not from under whoever took it
+    assert cached(cache) == []  # the newest file exceeds the capacity by itself
+    assert taken.read_bytes() == b"x" * 300  # a taken file survives eviction
 
 
-def test_what_is_being_written_is_not_removed_what_was_abandoned_is(tmp_path):
+def test_only_abandoned_partial_files_are_removed(tmp_path):
     put(tmp_path, "now.glb.part", 800, age=0)
     put(tmp_path, "old.glb.part", 800, age=7200)
     put(tmp_path, "a.glb", 400, age=10)
     assert cached(tmp_path) == ["a.glb", "now.glb.part"]
 
 
-def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
+def test_a_file_is_copied_where_hard_links_are_not_supported(tmp_path, monkeypatch):
     path = tmp_path / "a.glb"
     path.write_bytes(b"chair")
     (tmp_path / "out").mkdir()
@@ -224,7 +224,7 @@ def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(os, "link", refuse)  # what such a file system answers
+    monkeypatch.setattr(os, "link", refuse)  # as such a file system does
     assert take(path, tmp_path / "out").read_bytes() == b"chair"
     with pytest.raises(FileNotFoundError):
         take(tmp_path / "b.glb", tmp_path / "out")
@@ -246,7 +246,7 @@ for i in range(first, first + 40):
 """
 
 
-def test_processes_that_share_a_full_cache_do_not_hurt_each_other(hub, tmp_path):
+def test_concurrent_processes_read_complete_files_from_a_full_cache(hub, tmp_path):
     hub.files |= {f"glbs/000-000/{i}.glb": str(i).encode() * (10000 // len(str(i))) for i in range(50)}
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     words = [sys.executable, "-c", MANY, str(tmp_path), hub.url]
@@ -257,7 +257,7 @@ def test_processes_that_share_a_full_cache_do_not_hurt_each_other(hub, tmp_path)
     assert int((tmp_path / "rendered/bytes").read_text()) == sum(path.stat().st_size for path in files)
 
 
-def test_downloads_run_ahead_of_the_renderer_and_fail_alone(hub, tmp_path):
+def test_downloads_run_ahead_of_the_renderer_and_fail_separately(hub, tmp_path):
     assets = [Asset(f"{i}", f"glbs/000-000/{i}.glb") for i in range(24)]
     hub.files |= {asset.origin: asset.uid.encode() * 1000 for asset in assets if asset.uid != "2"}
     hub.faults[assets[4].origin] = ["wrong"] * 9
@@ -271,10 +271,10 @@ def test_downloads_run_ahead_of_the_renderer_and_fail_alone(hub, tmp_path):
         except RenderFailure as failure:
             outcomes.append(failure.reason)
         if i == 0:
-            while len({path for path, *_ in hub.asked}) < 8:  # this and the next eight, of which one is not there
+            while len({path for path, *_ in hub.requested}) < 8:  # this one and the next eight, one of which is missing
                 assert time.monotonic() < start + 60, "nothing is fetched ahead"
                 time.sleep(0.01)
-        time.sleep(0.1)  # the renderer's share
+        time.sleep(0.1)  # in place of rendering
     seconds = time.monotonic() - start
     expected = [hub.files.get(asset.origin, "download") for asset in assets]
     expected[4] = "download"

@@ -1,4 +1,4 @@
-"""Shards in the layout of the original's released renders: it reads them, and never half of one."""
+"""Export of shards to the layout of the released renders."""
 
 import io
 import json
@@ -20,8 +20,8 @@ from tests.support.released import (
 )
 
 
-def test_the_original_reads_what_is_exported(shards, released, tmp_path):
-    """As its dataset does: a list of folders, pictures in [0, 1] through matplotlib, cameras of three rows."""
+def test_an_export_is_readable_like_the_original_renders(shards, released, tmp_path):
+    """Read like the dataset of the original: a list of folders, pictures in [0, 1] by matplotlib, cameras `[3, 4]`."""
     output = tmp_path / "views_release"
     done = command("pipeline.export", f"path={shards}", f"output={output}")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"views of 5 objects in {output}"
@@ -30,24 +30,24 @@ def test_the_original_reads_what_is_exported(shards, released, tmp_path):
     for seed, uid in enumerate(uids):
         assert sorted(os.listdir(output / uid)) == sorted(released[uid])
         for view in range(3):
-            seen = plt.imread(output / uid / f"{view:03d}.png")
-            assert seen.shape == (16, 16, 4) and seen.dtype == np.float32
-            np.testing.assert_array_equal(np.rint(seen * 255), pictures(seed)[view])
+            picture = plt.imread(output / uid / f"{view:03d}.png")
+            assert picture.shape == (16, 16, 4) and picture.dtype == np.float32
+            np.testing.assert_array_equal(np.rint(picture * 255), pictures(seed)[view])
             camera = np.load(output / uid / f"{view:03d}.npy")
             np.testing.assert_array_equal(camera, np.load(io.BytesIO(released[uid][f"{view:03d}.npy"])))
             centre = -camera[:3, :3].T @ camera[:, -1]
             assert 1.5 <= np.linalg.norm(centre) <= 2.2
-    # And packed again it is what it was.
+    # Packed again, the samples are unchanged.
     pack(output, tmp_path / "again", objects_per_shard=2)
     assert tars(tmp_path / "again") == tars(shards)
 
 
-def test_an_export_continues_and_never_shows_half_an_object(shards, tmp_path):
+def test_an_export_resumes_and_contains_complete_objects_only(shards, tmp_path):
     output = tmp_path / "out"
     export(shards, output)
     whole = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     first = (output / UIDS[0] / "000.png").stat().st_mtime_ns
-    for uid in UIDS[1:]:  # as a kill leaves it: one object half written, others absent, no list
+    for uid in UIDS[1:]:  # as after a kill: one partial object, others missing, no list
         (output / uid).rename(output / f"{uid}.part")
     (output / f"{UIDS[1]}.part" / "000.npy").unlink()
     (output / "valid_paths.json").unlink()
@@ -56,7 +56,7 @@ def test_an_export_continues_and_never_shows_half_an_object(shards, tmp_path):
     assert (output / UIDS[0] / "000.png").stat().st_mtime_ns == first
 
 
-def test_an_export_refuses_what_is_not_its_own(shards, folder, tmp_path):
+def test_an_export_refuses_foreign_files_and_damaged_shards(shards, folder, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/photo.jpg").write_bytes(b"mine")
     with pytest.raises(UserError, match="no such folder"):

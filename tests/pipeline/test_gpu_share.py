@@ -1,4 +1,4 @@
-"""Tasks share the GPUs that a cluster says it has; Ray takes its word, so no GPU is needed to see it."""
+"""Tasks share the GPUs of a cluster; Ray accepts declared GPUs, so the tests need none."""
 
 import json
 import os
@@ -24,9 +24,9 @@ from pipeline.config import Cluster
 from rendering.settings import RenderSettings
 
 def at_work(job):
-    begun = time.time()
+    start = time.time()
     time.sleep(0.5)
-    yield begun, time.time(), ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
+    yield start, time.time(), ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
 
 cluster = Cluster(workers=8, workers_per_gpu=2)
 ray.init(num_cpus=8, num_gpus={gpus}, include_dashboard=False, log_to_driver=False)
@@ -46,15 +46,15 @@ def run(gpus: int) -> list[str]:
 
 
 def test_two_tasks_at_a_time_share_one_gpu():
-    """Eight tasks may run at a time by the CPUs, and six wait."""
+    """The CPUs suffice for eight tasks, so six tasks wait for the GPU."""
     assert run(gpus=1) == ["[0.0, 0.5, 0.5, 0.5]", "2 {0.5}"]
 
 
-def test_auto_asks_for_no_gpu_where_there_is_none():
+def test_auto_requests_no_gpu_without_one():
     assert run(gpus=0) == ["[0.0, 0.0]"]
 
 
-def test_a_gpu_that_this_machine_lacks_is_refused_at_once(tmp_path, monkeypatch):
+def test_cuda_on_a_machine_without_gpu_is_refused_before_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["objects=procedural", "objects.count=1", f"output={tmp_path}", "renderer.device=cuda"]
     done = command("pipeline.render", *words, timeout=120)
@@ -66,11 +66,11 @@ def test_a_gpu_that_this_machine_lacks_is_refused_at_once(tmp_path, monkeypatch)
 
 @pytest.fixture
 def head(tmp_path):
-    """Start the head of a cluster, whose machines are processes here; the call returns the environment to join it."""
+    """Return a function that starts the head of a local cluster and returns the environment to join it."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path has 107 letters at most
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # paths of sockets have at most 107 bytes
     env = {
         **os.environ,
         "RAY_TMPDIR": folder,
@@ -81,7 +81,7 @@ def head(tmp_path):
     heads: list[subprocess.Popen[bytes]] = []
 
     def start(resources: dict[str, int] | None) -> dict[str, str]:
-        """`resources` of a type of machines that the autoscaler may bring; None: no autoscaler."""
+        """Start a head; `resources` are those of a machine type that the autoscaler can add, None: no autoscaler."""
         words, ray = ["--head", "--block", "--num-cpus=0", f"--port={port}", "--include-dashboard=false"], dict(env)
         if resources:
             itself = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
@@ -128,11 +128,11 @@ while True:
         assert time.monotonic() < end
         time.sleep(1)
 cluster = Cluster(address="auto", workers=2)
-begun = time.monotonic()
+start = time.monotonic()
 try:
     share = gpu_share(RenderSettings(device="optix"), cluster)
 except Exception as error:
-    print(type(error).__name__, str(error).split(":")[0], time.monotonic() - begun < 20)
+    print(type(error).__name__, str(error).split(":")[0], time.monotonic() - start < 20)
 else:
     print(share)
 """
@@ -147,7 +147,7 @@ else:
         ({"CPU": 1, "GPU": 1}, "0.5"),
     ],
 )
-def test_a_cluster_is_waited_for_where_it_can_get_a_gpu(head, resources, said):
+def test_a_run_waits_for_a_gpu_only_if_the_autoscaler_can_add_one(head, resources, said):
     env = head(resources)
     done = subprocess.run(
         [sys.executable, "-c", JOIN], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=180

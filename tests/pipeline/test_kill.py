@@ -1,4 +1,4 @@
-"""Forty kills over a run leave no trace in its shards."""
+"""Shards of a run that is killed forty times."""
 
 import importlib.util
 import subprocess
@@ -11,7 +11,7 @@ from tests.support.command import PROJECT
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
-def test_forty_kills_change_nothing():
+def test_shards_do_not_depend_on_forty_kills():
     done = subprocess.run([sys.executable, "-m", "tests.support.kill"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "each byte for byte as without a kill" in done.stdout

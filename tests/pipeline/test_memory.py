@@ -1,4 +1,4 @@
-"""Five hundred objects in a row, and the memory of every process that takes part."""
+"""Memory of all processes of a run over five hundred objects."""
 
 import importlib.util
 import statistics
@@ -18,7 +18,7 @@ NAMES = {"child": "rendering.worker", "worker": "ray::render_shard", "driver": "
 
 
 def memory(driver: psutil.Process) -> dict[str, int]:
-    """Resident bytes by kind of process."""
+    """Return resident bytes by kind of process."""
     found = {}
     for process in (driver, *driver.children(recursive=True)):
         try:
@@ -31,8 +31,8 @@ def memory(driver: psutil.Process) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objects_per_child", [200, 1000])
-def test_memory_is_flat_from_the_hundredth_object_to_the_five_hundredth(tmp_path, objects_per_child):
-    """With a child that is recycled as by default, and with one that renders all."""
+def test_memory_does_not_grow_after_the_hundredth_object(tmp_path, objects_per_child):
+    """Test the default number of objects per Blender process, and one process for all objects."""
     (tmp_path / "objects").mkdir()
     for i in range(500):
         trimesh.creation.icosphere(i % 3).export(tmp_path / f"objects/ball{i:03d}.glb")

@@ -1,4 +1,4 @@
-"""A rendering is watched by files alone: real W&B offline, real runs that are interrupted, killed and resumed."""
+"""Progress, contact sheets and offline W&B logs of runs that are interrupted, killed and resumed."""
 
 import importlib.util
 import io
@@ -21,30 +21,30 @@ from pipeline.progress import read
 from pipeline.shards import ObjectRecord, find_manifests, read_manifests, write_shard
 from tests.support.command import PROJECT, command
 from tests.support.dots import sample_of_dots
-from tests.support.render_run import begun, commit
+from tests.support.render_run import commit, planned
 from tests.support.tracked import tracked
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory) -> Path:
-    """A run that is interrupted after its first shard, and continued."""
+    """Return the folder of a run that was interrupted after its first shard and resumed."""
     root = tmp_path_factory.mktemp("run") / "views"
-    config, jobs = begun(root)
-    with pytest.raises(KeyboardInterrupt), monitored(config, jobs, []) as seen:
+    config, jobs = planned(root)
+    with pytest.raises(KeyboardInterrupt), monitored(config, jobs, []) as record_progress:
         for record in commit(jobs[0], failed="a2"):
-            seen(record)
+            record_progress(record)
         raise KeyboardInterrupt
     stopped = read(str(root), time.time())
     assert (stopped.state, stopped.done, stopped.total) == ("stopped", 2, 4)
     time.sleep(1.1)  # a step of W&B is a second
-    with monitored(config, jobs[1:], read_manifests(str(root), "views")) as seen:
+    with monitored(config, jobs[1:], read_manifests(str(root), "views")) as record_progress:
         assert read(str(root), time.time()).state == "running"
         for record in commit(jobs[1]):
-            seen(record)
+            record_progress(record)
     return root
 
 
-def test_wandb_has_the_figures_of_both_sessions_under_one_id(resumed):
+def test_both_sessions_log_to_one_wandb_run(resumed):
     first, second = sorted((resumed / "wandb").glob("offline-run-*"))
     (run_id, config, before), (again, _, after) = tracked(first), tracked(second)
     progress = read(str(resumed), time.time())
@@ -61,7 +61,7 @@ def test_wandb_has_the_figures_of_both_sessions_under_one_id(resumed):
     assert set(figures(progress)) <= set(last)
 
 
-def test_wandb_has_pictures_of_the_committed_shards(resumed):
+def test_wandb_has_contact_sheets_of_committed_shards(resumed):
     for folder, rows in zip(sorted((resumed / "wandb").glob("offline-run-*")), (1, 2), strict=True):
         (row,) = [row for row in tracked(folder)[2] if "pictures._type" in row]
         sheet = Image.open(folder / "files" / row["pictures.path"])
@@ -70,7 +70,7 @@ def test_wandb_has_pictures_of_the_committed_shards(resumed):
 
 
 def test_a_contact_sheet_shows_the_views_on_white(tmp_path):
-    _, jobs = begun(tmp_path)
+    _, jobs = planned(tmp_path)
     commit(jobs[0])
     sheet = np.asarray(contact_sheet(str(tmp_path), jobs[0].name))
     view = Image.open(io.BytesIO(sample_of_dots(1)["002.webp"])).convert("RGBA")
@@ -81,24 +81,24 @@ def test_a_contact_sheet_shows_the_views_on_white(tmp_path):
 
 
 def test_objects_of_a_retry_count_once(tmp_path):
-    config, jobs = begun(tmp_path, WandbMode.disabled)
+    config, jobs = planned(tmp_path, WandbMode.disabled)
     a1, _ = commit(jobs[0], failed="a2")
     commit(jobs[1])
-    with monitored(config, [replace(jobs[0], kept=(a1,))], read_manifests(str(tmp_path), "views")) as seen:
+    with monitored(config, [replace(jobs[0], kept=(a1,))], read_manifests(str(tmp_path), "views")) as record_progress:
         before = read(str(tmp_path), time.time())
         assert (before.done, before.total, before.failed) == (3, 4, {})
-        seen(ObjectRecord("a2", "ok", seconds=1, bytes=1000))
+        record_progress(ObjectRecord("a2", "ok", seconds=1, bytes=1000))
     now = read(str(tmp_path), time.time())
     assert (now.state, now.ok, now.failed, now.bytes, now.wandb) == ("finished", 4, {}, 4000, "")
     assert not (tmp_path / "wandb").exists()
 
 
-def test_a_damaged_shard_costs_its_pictures_only(tmp_path, capsys):
-    config, jobs = begun(tmp_path)
-    with monitored(config, jobs, []) as seen:
+def test_a_damaged_shard_only_lacks_its_contact_sheet(tmp_path, capsys):
+    config, jobs = planned(tmp_path)
+    with monitored(config, jobs, []) as record_progress:
         for job in jobs:
             for record in commit(job):
-                seen(record)
+                record_progress(record)
         (tmp_path / "views-000001.tar").write_bytes(b"noise" * 300)
     assert "W&B's pictures cannot be written" in capsys.readouterr().err
     assert read(str(tmp_path), time.time()).state == "finished"
@@ -118,7 +118,7 @@ def objects(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="needs Blender, the `render` extra")
-def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects, tmp_path):
+def test_an_interrupted_and_a_killed_run_keep_their_counts_and_wandb_id(objects, tmp_path):
     root = tmp_path / "views"
     words = ["pipeline.render", "objects=folder", f"objects.path={objects}", f"output={root}", *SMALL]
     runs = []
@@ -145,7 +145,7 @@ def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects
     assert now.phases["render"].seconds == pytest.approx(seconds / 13)
     assert all(0 < node.utilisation <= 1 for node in now.nodes.values())
     assert len({run.wandb for run in (*runs, now)}) == len({run.started for run in (*runs, now)}) == 1
-    # One folder a session; what W&B had not yet flushed when it was killed is lost, but not its id.
+    # One folder per session; the killed one lacks unflushed steps, but has the same id.
     sessions = [folder.name.rsplit("-", 1)[1] for folder in (root / "wandb").glob("offline-run-*")]
     assert sessions == 3 * [now.wandb]
 
@@ -158,15 +158,15 @@ def test_a_run_that_is_interrupted_and_killed_keeps_its_count_and_its_id(objects
     assert rebuilt.returncode == 0 and "13 of 13 objects" in rebuilt.stdout and "36 views" in rebuilt.stdout
 
 
-def test_watching_ends_with_the_run(tmp_path):
-    config, jobs = begun(tmp_path, WandbMode.disabled)
-    with monitored(config, jobs, []) as seen:
+def test_status_watch_ends_with_the_run(tmp_path):
+    config, jobs = planned(tmp_path, WandbMode.disabled)
+    with monitored(config, jobs, []) as record_progress:
         words = [sys.executable, "-m", "pipeline.status", f"path={tmp_path}", "watch=0.2"]
         watcher = subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
         first = watcher.stdout.readline()
         for job in jobs:
             for record in commit(job):
-                seen(record)
+                record_progress(record)
         assert watcher.poll() is None
     rest = watcher.communicate(timeout=60)[0]
     assert first == f"{tmp_path}: running\n"

@@ -1,4 +1,4 @@
-"""Objaverse from a server on loopback with its layout: what is selected, whose work it is, and that it renders."""
+"""Objaverse from a server on loopback: selection, licences, caches and a rendering."""
 
 import csv
 import gzip
@@ -25,7 +25,7 @@ LICENSES = ["by", "by", "by-sa", "cc0", "by", "by-nc", "by", "by"]
 
 
 def annotation(i: int) -> dict:
-    """As Sketchfab's are, of those fields that matter."""
+    """Return an annotation with the fields of Sketchfab that the catalogue reads."""
     glb = {"glb": {"size": 10**6 * i, "faceCount": 100 * i, "vertexCount": 1, "type": "glb"}}
     return {
         "uid": UIDS[i],
@@ -64,7 +64,7 @@ def found(source) -> list[int]:
     return [int(asset.uid, 16) for asset in source.find()]
 
 
-def test_everything_is_found_in_a_seeded_order(source):
+def test_all_objects_are_listed_in_a_seeded_order(source):
     order = found(source())
     assert sorted(order) == list(range(8)) and found(source()) == order
     assert sorted(found(source(seed=1))) == list(range(8)) and found(source(seed=1)) != order
@@ -78,17 +78,17 @@ def test_everything_is_found_in_a_seeded_order(source):
         ({"lvis": ["teapot", "armchair"]}, {5, 6, 7}),
         ({"licenses": ["by-sa", "cc0"]}, {2, 3}),
         ({"min_triangles": 300, "max_triangles": 500}, {3, 4, 5}),
-        ({"max_triangles": 50}, {0, 7}),  # where there is no figure for the GLB, the model's own counts
-        ({"max_megabytes": 1.5}, {0, 1, 7}),  # whose size is not known passes
+        ({"max_triangles": 50}, {0, 7}),  # without a number for the GLB, that of the model counts
+        ({"max_megabytes": 1.5}, {0, 1, 7}),  # objects of unknown size pass
         ({"min_likes": 6}, {6, 7}),
         ({"lvis": ["chair"], "licenses": ["by"], "min_likes": 1}, {1, 4}),
     ],
 )
-def test_filters_come_before_the_limit(source, options, expected):
+def test_filters_apply_before_the_limit(source, options, expected):
     order = found(source(**options))
     assert set(order) == expected and len(order) == len(expected)
     everything = found(source())
-    assert order == [i for i in everything if i in expected]  # the same shuffle, whatever is filtered
+    assert order == [i for i in everything if i in expected]  # filters do not change the order
     assert found(source(limit=1, **options)) == order[:1]
 
 
@@ -102,14 +102,14 @@ def test_filters_come_before_the_limit(source, options, expected):
         f"{UIDS[2]}.glb\nglbs/000-002/{UIDS[5]}.glb",
     ],
 )
-def test_a_file_of_uids(source, tmp_path, text):
+def test_uids_are_read_from_text_and_json(source, tmp_path, text):
     (tmp_path / "uids").write_text(text)
     assert set(found(source(uids=str(tmp_path / "uids")))) == {2, 5}
 
 
-def test_rights_come_from_the_annotations(source):
+def test_licence_and_author_come_from_the_annotations(source):
     rights = {int(asset.uid, 16): (asset.license, asset.author) for asset in source().find()}
-    authors = [*AUTHORS[:5], "half ?", "user6", "Ann"]  # no file can hold half a surrogate pair
+    authors = [*AUTHORS[:5], "half ?", "user6", "Ann"]  # UTF-8 has no lone surrogates
     assert rights == {i: (LICENSES[i], authors[i]) for i in range(8)}
 
 
@@ -131,12 +131,12 @@ def test_rights_come_from_the_annotations(source):
         ({"cache": "/proc/x"}, "objects.cache: /proc/x"),
     ],
 )
-def test_what_cannot_be_selected_is_one_sentence(source, options, sentence):
+def test_an_invalid_option_is_refused_by_its_name(source, options, sentence):
     with pytest.raises(UserError, match=sentence):
         source(**options).find()
 
 
-def test_uids_that_are_not_there_are_named(source, tmp_path):
+def test_unknown_uids_are_refused_by_name(source, tmp_path):
     (tmp_path / "uids").write_text(f"{UIDS[2]} unknown")
     with pytest.raises(UserError, match="objects.uids=.* 1 of 2 .*unknown"):
         source(uids=str(tmp_path / "uids")).find()
@@ -145,15 +145,15 @@ def test_uids_that_are_not_there_are_named(source, tmp_path):
         source(uids=str(tmp_path / "uids")).find()
 
 
-def test_only_the_annotations_that_are_needed_are_fetched(source, hub):
+def test_only_required_annotation_files_are_downloaded(source, hub):
     source(limit=1).find()
-    assert len([path for path, *_ in hub.asked if path.startswith("metadata/")]) == 1
-    hub.asked.clear()
+    assert len([path for path, *_ in hub.requested if path.startswith("metadata/")]) == 1
+    hub.requested.clear()
     source(limit=1).find()
-    assert hub.asked == []  # all of it is in the cache
+    assert hub.requested == []  # everything is in the cache
 
 
-def test_a_catalogue_that_is_damaged_is_named(source, hub, tmp_path):
+def test_a_damaged_catalogue_file_is_refused_by_name(source, hub, tmp_path):
     source().find()
     path = tmp_path / "cache/hf-objaverse-v1/metadata/000-001.json.gz"
     for contents in (path.read_bytes()[:-20], b"noise", gzip.compress(b"{")):
@@ -163,19 +163,19 @@ def test_a_catalogue_that_is_damaged_is_named(source, hub, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "glbs/../../x.glb", "/etc/passwd", "http://x/a.glb"])
-def test_a_catalogue_cannot_point_outside_the_dataset(source, hub, path):
+def test_a_catalogue_path_outside_the_dataset_is_refused(source, hub, path):
     hub.files["object-paths.json.gz"] = packed({UIDS[0]: path})
     with pytest.raises(UserError, match=rf"object-paths\.json\.gz: .*{path}"):
         source().find()
 
 
-def test_a_server_that_asks_to_wait_gets_its_way(source, hub):
+def test_catalogue_downloads_are_retried(source, hub):
     for path in list(hub.files):
         hub.faults[path] = [503, (429, "0"), "truncate"]
     assert sorted(found(source(retries=3))) == list(range(8))
 
 
-def test_what_the_package_has_downloaded_is_used_and_kept(source, hub, tmp_path):
+def test_files_of_the_objaverse_package_are_used_and_never_evicted(source, hub, tmp_path):
     assets = source().find()
     own = tmp_path / "cache/hf-objaverse-v1" / assets[0].origin
     own.parent.mkdir(parents=True)
@@ -196,7 +196,7 @@ print([(a.uid[-1], a.license, source.fetch(a, Path(), None).read_bytes()[:4].dec
 """
 
 
-def test_the_cache_in_the_home_folder_serves_without_a_network(hub, tmp_path):
+def test_the_default_cache_works_without_a_network(hub, tmp_path):
     cache = tmp_path / ".objaverse/hf-objaverse-v1"
     for path, contents in hub.files.items():
         (cache / path).parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def test_the_cache_in_the_home_folder_serves_without_a_network(hub, tmp_path):
     assert sorted(eval(done.stdout)) == [(f"{i}", LICENSES[i], "glTF") for i in range(8)], done.stderr
 
 
-def test_out_of_reach_is_one_sentence(tmp_path):
+def test_a_missing_network_is_one_error_line(tmp_path):
     # A proxy at a closed port stands for a machine without network.
     words = ["objects.limit=1", "objects.retries=1", "objects.backoff=0.1", f"output={tmp_path / 'out'}"]
     done = command("pipeline.render", *words, HOME=str(tmp_path), https_proxy="http://127.0.0.1:9", HF_ENDPOINT="")
@@ -232,9 +232,9 @@ NEEDS_BLENDER = pytest.mark.skipif(not importlib.util.find_spec("bpy"), reason="
 
 
 @NEEDS_BLENDER
-def test_objaverse_end_to_end(hub, tmp_path):
+def test_objaverse_renders_end_to_end(hub, tmp_path):
     scans = sorted((PROJECT.parent / "shared/assets/gso").glob("*.glb"), key=os.path.getsize)
-    for uid, scan in zip(UIDS, scans[:1], strict=False):  # a real one, where it is at hand
+    for uid, scan in zip(UIDS, scans[:1], strict=False):  # a scan, if available
         hub.files[f"glbs/000-000/{uid}.glb"] = scan.read_bytes()
     hub.files[f"glbs/000-001/{UIDS[3]}.glb"] = hub.files[f"glbs/000-001/{UIDS[2]}.glb"]
     del hub.files[f"glbs/000-002/{UIDS[4]}.glb"]
@@ -263,7 +263,7 @@ def test_objaverse_end_to_end(hub, tmp_path):
 
 @NEEDS_BLENDER
 @pytest.mark.slow
-def test_a_second_run_needs_no_network(source, hub, tmp_path):
+def test_a_second_run_makes_no_requests(source, hub, tmp_path):
     chosen = source(lvis=["chair"], limit=3)
     for asset in chosen.find():
         (tmp_path / asset.uid).mkdir()

@@ -1,4 +1,4 @@
-"""Outputs that hold files of others, lie where the input lies, or are written by another process."""
+"""Outputs with foreign files, outputs that overlap the input, and locked outputs."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ from pipeline.sources import FolderObjects
 from pipeline.storage import sweep, write_atomically
 from tests.support.command import PROJECT
 
-LAYOUT = FolderLayout("plan.json", lambda contents: contents == b"ours", r"plan\.json|\d+\.png")
+LAYOUT = FolderLayout("plan.json", lambda contents: contents == b"own", r"plan\.json|\d+\.png")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -30,7 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def views(tmp_path) -> Path:
-    """One committed shard of one object without pictures."""
+    """Write one committed shard of one object without pictures."""
     sample = {
         "cameras.npy": npy_bytes(np.zeros((0, 3, 4))),
         "meta.json": b'{"source": "", "license": "", "resolution": 8}',
@@ -50,14 +50,14 @@ def views(tmp_path) -> Path:
         ("link/new", "in", True, True),
         (".", "in", True, True),
         ("in/new", "in", False, False),
-        ("in2", "in", True, False),  # a longer name is not a folder within
+        ("in2", "in", True, False),  # a longer name is not a subfolder
         ("out", "in", True, False),
         ("memory://b/views/", "memory://b/views", False, True),
         ("memory://b/views/x", "memory://b/views", True, True),
         ("memory://b/views2", "memory://b/views", True, False),
     ],
 )
-def test_an_output_lies_apart_from_the_input(output, source, nested, refused, tmp_path, monkeypatch):
+def test_an_output_inside_or_around_the_input_is_refused(output, source, nested, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in/deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to("in")
@@ -70,26 +70,26 @@ def test_an_output_lies_apart_from_the_input(output, source, nested, refused, tm
 
 
 @pytest.mark.parametrize("root", ["{tmp}/out", "memory://outputs/{tmp}"])
-def test_a_folder_is_taken_if_it_is_new_or_has_the_commands_record(root, tmp_path):
+def test_a_folder_is_accepted_if_new_or_with_the_record_of_the_command(root, tmp_path):
     url = root.format(tmp=tmp_path)
     require_own_folder(url, LAYOUT)
     write_atomically(f"{url}/notes.txt", b"mine")
-    require_own_folder(url, LAYOUT)  # a name that the command does not write
+    require_own_folder(url, LAYOUT)  # the command writes no such name
     write_atomically(f"{url}/001.png", b"mine")
     with pytest.raises(UserError, match=r"^output=.*: .*001\.png"):
         require_own_folder(url, LAYOUT)
     write_atomically(f"{url}/plan.json", b"of another command")
     with pytest.raises(UserError, match="output=.*plan.json"):
         require_own_folder(url, LAYOUT)
-    write_atomically(f"{url}/plan.json", b"ours")
+    write_atomically(f"{url}/plan.json", b"own")
     require_own_folder(url, LAYOUT)
 
 
 @pytest.mark.parametrize("root", ["{tmp}/out", "memory://files/{tmp}"])
-def test_a_file_is_taken_if_it_is_new_or_has_the_commands_mark(root, tmp_path):
-    url, is_own = root.format(tmp=tmp_path) + "/page", lambda edges: b"ours" in edges
+def test_a_file_is_accepted_if_new_or_with_the_mark_of_the_command(root, tmp_path):
+    url, is_own = root.format(tmp=tmp_path) + "/page", lambda edges: b"own" in edges
     require_own_file(url, is_own)
-    for text, own in ((b"", True), (b"ours" + bytes(9999), True), (bytes(9999) + b"ours", True), (b"theirs", False)):
+    for text, own in ((b"", True), (b"own" + bytes(9999), True), (bytes(9999) + b"own", True), (b"foreign", False)):
         write_atomically(url, text)
         if own:
             require_own_file(url, is_own)
@@ -105,14 +105,14 @@ HOLDER = """
 import os, sys, time
 from pipeline.output import locked
 with locked(sys.argv[1]):
-    if not os.fork():  # as a worker process that lives on when its parent is killed
+    if not os.fork():  # like a worker process that outlives its parent
         time.sleep(60)
     print("held", flush=True)
     time.sleep(60)
 """
 
 
-def test_a_second_process_is_refused_while_the_first_one_lives(tmp_path):
+def test_a_locked_output_refuses_a_second_process(tmp_path):
     output = tmp_path / "deep/out"
     words = [sys.executable, "-c", HOLDER, output]
     holder = subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -166,7 +166,7 @@ def test_rendering_refuses_the_folder_of_the_objects(output, tmp_path):
 
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs Ray")
 @pytest.mark.parametrize("name", ["objects.csv", "licenses.csv", "plan.json", "views-000000.tar", "progress.json"])
-def test_rendering_refuses_tables_and_shards_of_others(name, tmp_path):
+def test_rendering_refuses_foreign_tables_and_shards(name, tmp_path):
     from pipeline import render
 
     (tmp_path / "out").mkdir()
@@ -191,7 +191,7 @@ def test_packing_refuses_the_output_of_another_command(folder, tmp_path):
     assert contents(tmp_path) == before and not (folder / "out").exists()
 
 
-def test_an_export_refuses_a_plan_of_others(shards, tmp_path):
+def test_an_export_refuses_a_foreign_plan(shards, tmp_path):
     for plan in ("[]", "{}", '{"name": "a package"}', "{"):
         (tmp_path / "export.json").write_text(plan)
         with pytest.raises(UserError, match=r"output=.*export\.json"):
@@ -199,7 +199,7 @@ def test_an_export_refuses_a_plan_of_others(shards, tmp_path):
         assert (tmp_path / "export.json").read_text() == plan
 
 
-def test_a_page_is_written_over_pages_of_its_command_alone(views, tmp_path):
+def test_a_page_replaces_only_pages_of_its_own_command(views, tmp_path):
     page = views / "index.html"
     page.write_text("<!doctype html><title>Views in my garden</title>")
     with pytest.raises(UserError, match=r"index\.html"):
@@ -211,6 +211,6 @@ def test_a_page_is_written_over_pages_of_its_command_alone(views, tmp_path):
     inspect.main(InspectConfig(str(views)))
     generator = '<meta name="generator" content="Zero-1-to-3 pipeline.inspect">'
     assert page.read_text() == first and generator in first
-    page.write_text(first.replace(generator, ""))  # as earlier versions wrote it
+    page.write_text(first.replace(generator, ""))  # as written by earlier versions
     inspect.main(InspectConfig(str(views)))
     assert page.read_text() == first

@@ -1,4 +1,4 @@
-"""The original's released renders into shards: bit for bit, whoever interrupts and whatever is in the tar."""
+"""Conversion of the released renders to shards: exact pixels, interruptions and untrusted tars."""
 
 import io
 import json
@@ -41,7 +41,7 @@ from tests.support.released import (
 )
 
 
-def test_pixels_and_cameras_are_the_released_ones_bit_for_bit(released, shards):
+def test_pixels_and_cameras_equal_the_released_ones(released, shards):
     packed = samples(shards)
     assert list(packed) == UIDS
     for seed, (uid, sample) in enumerate(packed.items()):
@@ -59,7 +59,7 @@ def test_pixels_and_cameras_are_the_released_ones_bit_for_bit(released, shards):
         assert meta["coverage"][2] == 1.0 and 0.15 < meta["coverage"][0] < 0.35
 
 
-def test_the_originals_cameras_are_ours_as_they_are(tmp_path):
+def test_released_cameras_follow_the_camera_convention_of_the_shards(tmp_path):
     """Blender's camera above the equator on +x, at (2, 0, 0), tracks the origin with -z, its y up.
 
     Its axes in the world are right = +y, up = +z, backward = +x. World→camera has these as rows, and the origin lies
@@ -73,12 +73,12 @@ def test_the_originals_cameras_are_ours_as_they_are(tmp_path):
     from rendering.cameras import look_at_origin, project
 
     np.testing.assert_allclose(camera, look_at_origin([2, 0, 0]), atol=1e-15)
-    # A point to the right of and above the origin is seen right of and above the middle: 100 wide, focal 109.375.
+    # A point to the right of and above the origin appears right of and above the middle: 100 wide, focal 109.375.
     np.testing.assert_allclose(project([[0, 0.5, 0.25]], camera, 100), [[50 + 27.34375, 50 - 13.671875]])
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_tar_makes_the_same_shards_as_its_folder(released, shards, tmp_path, mode):
+def test_a_tar_and_its_folder_give_equal_shards(released, shards, tmp_path, mode):
     tar = write_tar(tmp_path / "views.tar", members(released), mode)
     pack(tar, tmp_path / "out", objects_per_shard=2)
     assert tars(tmp_path / "out") == tars(shards) and len(tars(shards)) == 3
@@ -91,7 +91,7 @@ def test_a_tar_makes_the_same_shards_as_its_folder(released, shards, tmp_path, m
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")} == inodes
 
 
-def test_a_tar_is_streamed_from_a_server(released, shards, tmp_path):
+def test_a_tar_is_read_from_a_url(released, shards, tmp_path):
     write_tar(tmp_path / "views.tar.gz", members(released))
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -109,7 +109,7 @@ def test_a_tar_is_streamed_from_a_server(released, shards, tmp_path):
         server.shutdown()
 
 
-def test_only_listed_objects_are_taken_and_the_missing_ones_are_named(released, folder, tmp_path):
+def test_only_listed_objects_are_packed_and_missing_ones_are_recorded(released, folder, tmp_path):
     (tmp_path / "valid_paths.json").write_text(json.dumps(["f4", "gone", "c_1"]))
     tar = write_tar(tmp_path / "views.tar", members(released), "w")
     for name, path in (("a", folder), ("b", tar)):
@@ -123,8 +123,8 @@ def test_only_listed_objects_are_taken_and_the_missing_ones_are_named(released, 
     assert list(samples(tmp_path / "c")) == ["e3"]
 
 
-def test_shrinking_averages_what_is_seen():
-    """By hand: of each 2 × 2 block, alpha is the mean, a colour is the mean weighted by alpha."""
+def test_shrinking_averages_colours_weighted_by_alpha():
+    """Expected by hand: in each 2 × 2 block alpha is the mean, a colour the mean weighted by alpha."""
     red, green, hidden = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 0)
     pixels = np.zeros((4, 4, 4), np.uint8)
     pixels[:2, :2] = [[red, red], [red, hidden]]  # no blue fringe: 3/4 covered, pure red
@@ -150,7 +150,7 @@ def test_resolution_halves_every_view(folder, tmp_path):
 
 
 def bomb() -> bytes:
-    """A PNG of a few kilobytes that promises a billion pixels."""
+    """Return a PNG of a few kilobytes whose header declares a billion pixels."""
     head = bytearray(png(pictures(0)[0]))
     head[16:24] = (40_000).to_bytes(4, "big") * 2
     import zlib
@@ -196,7 +196,7 @@ BROKEN = {
 }
 
 
-def test_an_object_that_breaks_the_layout_is_recorded_with_its_reason(tmp_path):
+def test_an_object_with_an_invalid_layout_is_recorded_with_its_reason(tmp_path):
     assert npy_bytes(np.eye(3, 4)) != HUGE and npy_bytes(np.eye(3, 4)) != PICKLE
     objects = {"good": GOOD} | {uid: files for uid, (files, _, _) in BROKEN.items()}
     tar = write_tar(tmp_path / "views.tar", members(objects))
@@ -209,7 +209,7 @@ def test_an_object_that_breaks_the_layout_is_recorded_with_its_reason(tmp_path):
             assert found[uid][0] == reason and part in found[uid][1], (uid, found[uid])
 
 
-def test_a_strangers_tar_writes_nothing_outside_and_takes_no_memory(released, tmp_path):
+def test_an_untrusted_tar_writes_no_files_and_is_limited_in_memory(released, tmp_path):
     def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
         member = tarfile.TarInfo(name)
         member.type, member.linkname = kind, target
@@ -259,7 +259,7 @@ def test_a_strangers_tar_writes_nothing_outside_and_takes_no_memory(released, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_files_that_come_back_after_another_objects_are_a_failure(released, tmp_path):
+def test_scattered_files_of_an_object_in_a_tar_are_a_failure(released, tmp_path):
     a, b, c = (released[uid] for uid in UIDS[:3])
     files = members({"a": a, "b": b}) + members(
         {"a": {"003.png": a["000.png"]}, "c": c, "b": {"003.npy": b["000.npy"]}}
@@ -268,7 +268,7 @@ def test_files_that_come_back_after_another_objects_are_a_failure(released, tmp_
     assert list(samples(tmp_path / "out")) == ["a", "b", "c"]
     found = failures(tmp_path / "out")
     assert found.keys() == {"a", "b"} and all(reason == "incomplete" for reason, _ in found.values())
-    # As many records as it takes are one per object, however often its files come back.
+    # Scattered files give one record per group of files.
     striped = [pair for name in sorted(a) for uid in "ab" for pair in members({uid: {name: released[UIDS[0]][name]}})]
     assert pack(write_tar(tmp_path / "striped.tar", striped), tmp_path / "striped") == 1
     (manifest,) = read_manifests(str(tmp_path / "striped"), "views")
@@ -283,10 +283,10 @@ def test_files_that_come_back_after_another_objects_are_a_failure(released, tmp_
     ],
 )
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shards, tmp_path, harm, mode):
+def test_a_damaged_tar_is_refused_and_a_complete_one_resumes(released, shards, tmp_path, harm, mode):
     tar = write_tar(tmp_path / "views.tar", members(released), mode)
     whole = tar.read_bytes()
-    if mode == "w":  # where a header lies
+    if mode == "w":  # damage a header
         where = whole.index(b"views_release/dd-2/001.npy")
         harmed = harm(whole[:where] * 2)[: where + 512] + whole[where + 512 :]
         tar.write_bytes(whole[: where + 100] if len(harm(whole)) < len(whole) else harmed)
@@ -294,7 +294,7 @@ def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shard
         tar.write_bytes(harm(whole))
     with pytest.raises(UserError, match="path=.*damaged"):
         pack(tar, tmp_path / "out", objects_per_shard=2)
-    if mode == "w":  # what came before the damage is committed
+    if mode == "w":  # shards before the damage are committed
         assert len(find_manifests(str(tmp_path / "out"), "views")) == 1
         found = command("pipeline.verify", f"path={tmp_path / 'out'}")
         assert found.returncode == 1 and "is not finished" in found.stdout
@@ -306,7 +306,7 @@ def test_a_damaged_tar_is_one_sentence_and_a_whole_one_continues(released, shard
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "tar"])
-def test_killed_and_run_again_it_makes_the_same_bytes(tmp_path, source):
+def test_a_killed_run_resumes_with_equal_bytes(tmp_path, source):
     objects = {f"o{i:02d}": files_of(i, views=4, side=128) for i in range(24)}
     path = write_folder(tmp_path / "in", objects)
     if source == "tar":
@@ -334,7 +334,7 @@ def test_killed_and_run_again_it_makes_the_same_bytes(tmp_path, source):
     assert kept == {name: (out / f"{name}.tar").stat().st_mtime_ns for name in committed}
 
 
-def test_a_shard_that_was_deleted_is_made_again_alone(folder, shards, tmp_path):
+def test_only_a_deleted_shard_is_written_again(folder, shards, tmp_path):
     pack(folder, tmp_path, objects_per_shard=2)
     times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
     for suffix in ("tar", "json"):
@@ -344,7 +344,7 @@ def test_a_shard_that_was_deleted_is_made_again_alone(folder, shards, tmp_path):
     assert {p.name for p in tmp_path.glob("*.tar") if p.stat().st_mtime_ns != times[p.name]} == {"views-000001.tar"}
 
 
-def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp_path):
+def test_an_invalid_option_is_refused_by_its_name(folder, shards, released, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.tar").write_text("no tar at all\n" * 1000)
     (tmp_path / "bad.json").write_text('["../etc"]')
@@ -370,14 +370,14 @@ def test_what_a_user_can_get_wrong_is_one_sentence(folder, shards, released, tmp
     assert not list((tmp_path / "out").glob("*.tar"))
 
 
-def test_training_learns_from_packed_views(tmp_path):
-    """Dots through the original's layout feed a training step, and the pairs are those of the shards they came from."""
+def test_training_reads_packed_views(tmp_path):
+    """Shards that were exported and packed again give the pairs of the first shards and train a step."""
     from training.config import DataConfig
     from training.data.pair_stream import fixed_pairs
     from training.data.sources import training_sources
     from training.data.split import split
 
-    write_dots(tmp_path / "dots", objects=6, per_shard=6)  # in one shard, as packing puts them
+    write_dots(tmp_path / "dots", objects=6, per_shard=6)  # one shard, as packing writes
     export(tmp_path / "dots", tmp_path / "release")
     pack(tmp_path / "release", tmp_path / "packed")
     pairs = []

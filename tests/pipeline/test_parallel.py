@@ -1,4 +1,4 @@
-"""Worker processes end with the one that started them, however early it ends."""
+"""Worker processes end with their parent, even if it ends early."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from pipeline.parallel import process_pool
 
-if __name__ == "__mp_main__":  # a worker reads this before it does anything else
-    Path(__file__).with_suffix(".begun").touch()
+if __name__ == "__mp_main__":  # a worker imports this first
+    Path(__file__).with_suffix(".started").touch()
     time.sleep(1)
 if __name__ == "__main__":
     with process_pool(2) as spread:
@@ -22,18 +22,18 @@ if __name__ == "__main__":
 
 
 def alive(pid: int) -> bool:
-    """Neither gone nor a zombie that nobody has buried."""
+    """Return whether the process exists and is not a zombie."""
     try:
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
     except FileNotFoundError:
         return False
 
 
-def test_a_worker_whose_parent_was_killed_before_it_began_ends(tmp_path):
+def test_a_worker_ends_if_its_parent_was_killed_before_the_worker_started(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     parent = subprocess.Popen([sys.executable, script], cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)})
-    while not script.with_suffix(".begun").exists():
+    while not script.with_suffix(".started").exists():
         assert parent.poll() is None
     children = [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
     assert children
@@ -41,5 +41,5 @@ def test_a_worker_whose_parent_was_killed_before_it_began_ends(tmp_path):
     parent.wait()
     deadline = time.monotonic() + 20
     while any(map(alive, children)):
-        assert time.monotonic() < deadline, "a worker outlives its parent"
+        assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Figures worked out by hand, and what is left of a run that died."""
+"""Progress of small runs, computed by hand, and the state of runs that were killed."""
 
 import json
 
@@ -18,7 +18,7 @@ A2 = ObjectRecord("a2", "ok", seconds=4, phases={"render": 4.0}, bytes=10, node=
 B1 = ObjectRecord("b1", "failed", "crashed", "Blender died", seconds=5, node="two")
 
 
-def test_figures_worked_out_by_hand():
+def test_progress_of_a_small_run():
     tally = Tally({"a1": "a", "a2": "a", "b1": "b"}, EARLIER, views=12, now=1000)
     assert tally.progress(1000, "running").seconds_left is None  # nothing is known yet
     assert tally.add(A1, 1010) is None
@@ -30,7 +30,7 @@ def test_figures_worked_out_by_hand():
     assert (now.started, now.updated, now.seconds, now.wandb) == (900, 1020, 20, "id")
     assert (now.total, now.done, now.ok, now.views, now.bytes) == (5, 5, 3, 36, 150)
     assert now.failed == {"timeout": 1, "crashed": 1}
-    # Three objects, two of them with views, in this session's 20 s; what was there before is not its work.
+    # Three objects, two with views, in the 20 s of this session; earlier objects do not count.
     assert now.objects_per_second == now.recent_objects_per_second == pytest.approx(3 / 20)
     assert now.views_per_second == now.recent_views_per_second == pytest.approx(2 * 12 / 20)
     # 4 + 6 + 8 + 5 + 4 = 27 s, of which 13 rendering and 2 fetching are known.
@@ -39,19 +39,19 @@ def test_figures_worked_out_by_hand():
         "fetch": Phase(pytest.approx(2 / 5), pytest.approx(2 / 27)),
         "other": Phase(pytest.approx(12 / 5), pytest.approx(12 / 27)),
     }
-    # Shard a was in hand from 1002 to 1020, 12 s of that with objects.
+    # Shard a was in progress from 1002 to 1020, 12 s of that with objects.
     assert now.nodes == {"one": Node(2, 12, pytest.approx(12 / 18)), "two": Node(1, 5, 1.0)}
     assert now.seconds_left == 0
 
 
-def test_two_workers_of_a_node_are_two():
+def test_utilisation_counts_every_worker_of_a_node():
     tally = Tally({"a": "0", "b": "1"}, [], views=1, now=0)
     tally.add(ObjectRecord("a", "ok", seconds=10, node="n"), 10)
     tally.add(ObjectRecord("b", "ok", seconds=10, node="n"), 10)
     assert tally.progress(10, "running").nodes["n"] == Node(2, 20, 1.0)
 
 
-def test_recent_is_the_last_five_minutes():
+def test_recent_speed_covers_the_last_five_minutes():
     tally = Tally({str(i): "shard" for i in range(40)}, [], views=2, now=0)
     for i in range(10):
         tally.add(ObjectRecord(str(i), "ok", seconds=1), 5)
@@ -73,7 +73,7 @@ def test_an_object_counts_once():
 
 @pytest.fixture(params=["folder", "memory"])
 def root(request, tmp_path):
-    """Two of five planned objects are committed."""
+    """Return a folder in which two of five planned objects are committed."""
     root = str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}"
     write_shard(root, "views-000000", [("e1", {"meta.json": b"{}"})], EARLIER)
     import fsspec
@@ -83,13 +83,13 @@ def root(request, tmp_path):
     return root
 
 
-def test_without_progress_the_manifests_speak(root):
+def test_without_progress_json_the_manifests_are_counted(root):
     now = read(root, 2000)
     assert (now.state, now.done, now.total, now.ok, now.views, now.bytes) == ("stopped", 2, 5, 1, 12, 100)
     assert now.failed == {"timeout": 1}
 
 
-def test_what_is_written_is_read_and_a_dead_run_is_stale(root):
+def test_progress_round_trip_and_a_run_without_updates_is_stale(root):
     tally = Tally({"a1": "a", "a2": "a", "b1": "b"}, EARLIER, views=12, now=1000)
     tally.add(A1, 1010)
     alive = tally.progress(1010, "running", started=900, wandb="id")
@@ -103,25 +103,25 @@ def test_what_is_written_is_read_and_a_dead_run_is_stale(root):
     assert read(root, 9999) == stopped
 
 
-def test_a_run_that_died_after_its_last_shard_is_finished(root):
+def test_a_run_killed_after_its_last_shard_is_finished(root):
     write(root, Tally({"a1": "a"}, EARLIER, 12, 1000).progress(1000, "running"))
     write_shard(root, "views-000001", [("a1", {"meta.json": b"{}"})], [A1, A2, B1])
     assert read(root, 2000).state == "finished" and read(root, 2000).done == 5
 
 
 @pytest.mark.parametrize("contents", ["", "[]", '{"state": "running"}', '{"started": 1, "updated": 1, "wandb": ""}'])
-def test_what_is_no_progress_is_refused(tmp_path, contents):
+def test_an_invalid_progress_file_is_refused(tmp_path, contents):
     (tmp_path / "progress.json").write_text(contents)
     with pytest.raises(UserError, match="delete it"):
         read(str(tmp_path), 0)
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="path="):
         read(str(tmp_path), 0)
 
 
-def test_the_terminal_shows_it_in_80_columns():
+def test_the_status_report_fits_80_columns():
     tally = Tally({f"{i}": f"{i // 5}" for i in range(1000)}, [], views=12, now=0)
     for i in range(600):
         status, reason = ("failed", "timeout") if i % 10 == 0 else ("ok", "")
@@ -131,7 +131,7 @@ def test_the_terminal_shows_it_in_80_columns():
     text = lines(tally.progress(300, "running", wandb="abc"), "s3://bucket/views", 300)
     assert all(len(line) <= 80 and line.isprintable() for line in text)
     assert text[0] == "s3://bucket/views: running"
-    # 400 to come at the pace since 10 s, 581 in 290 s.
+    # 400 remain at the recent speed, 581 in 290 s.
     assert text[1] == "##############..........  60%  600 of 1,000 objects, 0:03:20 left"
     assert "session   2.00 objects/s, 21.6 views/s, over 0:05:00" in text
     assert "written   6,480 views of 540 objects, 60 MB" in text
@@ -149,5 +149,5 @@ def test_the_terminal_shows_it_in_80_columns():
         assert words in lines(progress, "v", 900)[0] and "left" not in lines(progress, "v", 900)[1]
 
 
-def test_nothing_at_all_can_be_shown():
+def test_the_status_report_of_an_empty_run():
     assert lines(Progress("running", 0, 0, total=7), "v", 0)[1] == f"{'.' * 24}   0%  0 of 7 objects"

@@ -1,4 +1,4 @@
-"""The whole stage as a user runs it: real Ray, real Blender, real processes killed."""
+"""The rendering stage with real Ray and Blender, including killed processes."""
 
 import csv
 import importlib.util
@@ -36,7 +36,7 @@ MARK = f"test_render-{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    """Five good objects, and among them one that is noise and one that is nothing but points."""
+    """Return a folder of five valid objects, a file of noise and one of points only."""
     folder = tmp_path_factory.mktemp("objects")
     for i in range(5):
         box = trimesh.creation.box((1, 1 + i, 2))
@@ -56,7 +56,7 @@ def tars(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", autouse=True)
 def marked():
-    """Tells the processes of this file from those of others, which run at the same time."""
+    """Mark the processes of this file in their environment; tests of other files run in parallel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RENDERED_BY", MARK)
         yield
@@ -80,11 +80,11 @@ def test_every_object_ends_with_views_or_a_reason(views):
     assert records["box2_noise"].reason == "unreadable" and ".glb" in records["box2_noise"].detail
     assert records["points"].reason == "no_mesh"
     assert all(record.seconds > 0 for record in records.values())
-    # A shard without a single picture is a shard all the same.
+    # A shard without pictures is committed too.
     assert manifests[2].uids == [] and list(read_samples(str(views), "views-000002")) == []
 
 
-def test_meta_says_how_to_make_the_views_again(views):
+def test_meta_json_reproduces_the_views(views):
     ((_, sample), *_) = read_samples(str(views), "views-000000")
     meta = json.loads(sample["meta.json"])
     assert meta["uid"] == "box0" and meta["source"] == "box0.glb" and len(meta["sha256"]) == 64
@@ -93,14 +93,14 @@ def test_meta_says_how_to_make_the_views_again(views):
     assert meta["renderer"]["view_transform"] == "Filmic" and meta["blender"].startswith("4.5")
 
 
-def test_another_layout_of_the_work_makes_the_same_samples(views, objects, tmp_path):
+def test_samples_do_not_depend_on_shards_and_workers(views, objects, tmp_path):
     assert render(objects, tmp_path / "one", "objects_per_shard=7", "cluster.workers=1").returncode == 0
     together = dict(read_samples(str(tmp_path / "one"), "views-000000"))
     apart = {uid: s for m in read_manifests(str(views), "views") for uid, s in read_samples(str(views), m.name)}
     assert together == apart
 
 
-def test_a_run_that_is_ended_or_killed_continues_and_ends_with_the_same_bytes(views, objects, tmp_path):
+def test_an_interrupted_or_killed_run_resumes_with_equal_bytes(views, objects, tmp_path):
     output = tmp_path / "views"
     words = ["objects=folder", f"objects.path={objects}", f"output={output}", *SMALL, "objects_per_shard=3"]
     for shards, end in ((1, signal.SIGTERM), (2, signal.SIGKILL)):
@@ -124,12 +124,12 @@ def test_a_run_that_is_ended_or_killed_continues_and_ends_with_the_same_bytes(vi
 
 
 @pytest.fixture(scope="module")
-def people(objects, tmp_path_factory):
+def unusual(objects, tmp_path_factory):
     """Render a folder with unusual names, one of them not UTF-8, and a linked folder with pictures beside its models.
 
     Every pass is rendered; the same command is given twice and finds the same plan.
     """
-    tmp_path = tmp_path_factory.mktemp("people")
+    tmp_path = tmp_path_factory.mktemp("unusual")
     folder, box = tmp_path / "objects", (objects / "box0.glb").read_bytes()
     for name in ("椅子.glb".encode(), "机器.glb".encode(), b"caf\xe9.glb", b"._a.glb", b"__MACOSX/a.glb"):
         path = os.path.join(os.fsencode(folder), name)
@@ -149,30 +149,30 @@ def people(objects, tmp_path_factory):
     return tmp_path / "views"
 
 
-def test_a_folder_as_people_have_them(people):
-    with open(people / "objects.csv", encoding="utf-8", newline="") as file:
+def test_a_folder_with_unusual_names_and_links_is_rendered(unusual):
+    with open(unusual / "objects.csv", encoding="utf-8", newline="") as file:
         rows = {row["source"]: row for row in csv.DictReader(file)}
     assert {source: row["reason"] for source, row in rows.items()} == {
         "caf\\xe9.glb": "unreadable", "linked/02691156/1a04/models/m.obj": "", "机器.glb": "", "椅子.glb": "",
     }  # fmt: skip
 
 
-def test_passes_travel_in_the_shard(people):
-    (manifest, *_) = (found for found in read_manifests(str(people), "views") if found.uids)
-    for _, sample in read_samples(str(people), manifest.name):
+def test_a_shard_contains_the_passes(unusual):
+    (manifest, *_) = (found for found in read_manifests(str(unusual), "views") if found.uids)
+    for _, sample in read_samples(str(unusual), manifest.name):
         assert {"000.webp", "000.depth.png", "000.normal.webp", "000.mask.png", "000.albedo.webp"} < set(sample)
         assert view_names(sample) == ["000.webp", "001.webp", "002.webp"]
-    assert command("pipeline.verify", f"path={people}").returncode == 0
+    assert command("pipeline.verify", f"path={unusual}").returncode == 0
 
 
-def test_a_finished_run_has_nothing_to_do(views, objects):
+def test_a_finished_run_is_not_repeated(views, objects):
     start = time.monotonic()
     done = render(objects, views, "objects_per_shard=3")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"views of 5 objects in {views}"
     assert "objects/s" not in done.stdout and time.monotonic() - start < 30
 
 
-def test_a_run_does_not_continue_with_other_settings(views, objects):
+def test_a_run_is_not_resumed_with_other_settings(views, objects):
     for words, named in (
         (["objects_per_shard=3", "renderer.samples=3"], "renderer.samples=2, now 3"),
         (["objects_per_shard=3", "seed=1"], "seed=0, now 1"),
@@ -184,8 +184,8 @@ def test_a_run_does_not_continue_with_other_settings(views, objects):
 
 
 @pytest.mark.slow
-def test_retry_renders_only_what_failed_for_that_reason(objects, tmp_path):
-    """One object is mended; the shard then is the one that a run over the mended folder makes."""
+def test_retry_renders_only_objects_that_failed_for_that_reason(objects, tmp_path):
+    """After one object is repaired, the shard equals that of a run over the repaired folder."""
     folder = tmp_path / "objects"
     folder.mkdir()
     for name in ("box0.glb", "box2_noise.glb", "box4.glb", "points.ply"):
@@ -201,12 +201,12 @@ def test_retry_renders_only_what_failed_for_that_reason(objects, tmp_path):
     after = tars(tmp_path / "views")
     assert after == tars(tmp_path / "fresh") != before
     assert command("pipeline.verify", f"path={tmp_path / 'views'}").returncode == 0
-    # The mended object is box 4 over again.
+    # The repaired object equals box 4.
     objects_csv = (tmp_path / "views/objects.csv").read_text()
     assert re.search(r"^box4,.*,box2_noise,", objects_csv, re.MULTILINE), objects_csv
 
 
-def test_too_many_failures_are_a_failure_of_the_run(views, objects):
+def test_a_run_above_max_failure_rate_exits_with_1(views, objects):
     done = render(objects, views, "objects_per_shard=3", "max_failure_rate=0.2")
     assert done.returncode == 1
     assert "error: 29% of the objects failed, max_failure_rate=0.2 allows 20%" in done.stderr
@@ -226,7 +226,7 @@ def test_verify_finds_the_damaged_shard(views, tmp_path):
     assert "1 tars without a manifest" in bad.stdout and "views-000009" in bad.stdout
 
 
-def test_verify_misses_the_shards_that_the_plan_promises(views, tmp_path):
+def test_verify_reports_missing_shards_of_the_plan(views, tmp_path):
     subprocess.run(["cp", "-r", views, tmp_path / "views"], check=True)
     for path in (tmp_path / "views").glob("views-000001.*"):
         path.unlink()
@@ -253,8 +253,8 @@ def test_the_contact_sheet_shows_every_view_and_every_failure(views, tmp_path):
     assert "http" not in html.replace("http-equiv", "")  # self-contained
 
 
-def test_no_blender_outlives_its_run(views):
-    """What the killed run above left behind would show here."""
+def test_no_blender_process_outlives_its_run(views):
+    """Processes left over by the killed run above would be listed here."""
     for _ in range(50):
         alive = [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"rendering.worker" in _read(p)]
         mine = [p for p in alive if MARK.encode() in _environ(p)]

@@ -1,4 +1,4 @@
-"""The whole stage on S3: a real endpoint on loopback, real commands, real kills."""
+"""Commands and kills with an S3 endpoint on loopback."""
 
 import importlib.util
 import signal
@@ -39,7 +39,7 @@ def bucket(s3):
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
-    """The command under test, but for its output."""
+    """Return the command under test without its output."""
     folder = tmp_path_factory.mktemp("objects")
     for i in range(6):
         trimesh.creation.box((1, 1 + i, 2)).export(folder / f"box{i}.glb")
@@ -50,7 +50,7 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def views(bucket, words):
-    """Shards of a run that was killed when its first one was there, and given again."""
+    """Return the shards of a run that was killed after its first shard and repeated."""
     url = f"s3://{bucket}/views"
     driver = subprocess.Popen([sys.executable, "-m", *words, f"output={url}"], cwd=PROJECT, stderr=subprocess.DEVNULL)
     while not find_manifests(url, "views"):
@@ -68,7 +68,7 @@ TABLES = {"plan.json", "progress.json", "objects.csv", "licenses.csv"}
 
 
 @needs_blender
-def test_a_killed_run_on_s3_ends_with_the_bytes_of_a_local_one(views, words, tmp_path):
+def test_a_killed_run_on_s3_resumes_with_the_bytes_of_a_local_run(views, words, tmp_path):
     done = command(*words, f"output={tmp_path / 'views'}")
     assert done.returncode == 0, done.stderr
     local = {path.name: path.read_bytes() for path in (tmp_path / "views").glob("*.tar")}
@@ -93,7 +93,7 @@ def test_every_reader_reads_from_s3(views):
 
 
 def test_views_are_encoded_and_both_are_streamed_from_s3(bucket):
-    """One job of the stage in this process; loader workers are forks, with their own connections."""
+    """Encode in this process; loader workers are forks with their own connections."""
     views, latents = f"s3://{bucket}/dots", f"s3://{bucket}/latents"
     write_dots(views, objects=4, per_shard=2)
     given = EncodeConfig(views, latents, model=SMALL, device="cpu")
@@ -110,8 +110,8 @@ def test_views_are_encoded_and_both_are_streamed_from_s3(bucket):
     assert batches[0][0]["target"].shape == (2, 3, 16, 16) and batches[1][0]["target"].shape == (2, 24, 8, 8)
 
 
-def test_a_large_shard_goes_up_in_parts_and_comes_back_whole(bucket):
-    """Parts are 50 MB; noise, so that nothing that is mixed up can look right."""
+def test_a_multipart_upload_is_read_back_unchanged(bucket):
+    """Parts have 50 MB; contents are noise, so that swapped parts are detected."""
     sample = {"noise.npy": np.random.default_rng(0).bytes(110 * 2**20)}
     write_shard(f"s3://{bucket}/large", "views-000000", [("noise", sample)], [])
     fs = fsspec.filesystem("s3")
@@ -119,7 +119,7 @@ def test_a_large_shard_goes_up_in_parts_and_comes_back_whole(bucket):
     assert dict(read_samples(f"s3://{bucket}/large", "views-000000")) == {"noise": sample}
 
 
-def test_what_another_process_writes_is_seen(bucket):
+def test_files_written_by_another_process_are_listed(bucket):
     url = f"s3://{bucket}/growing"
     write_shard(url, "views-000000", [], [])
     assert len(find_manifests(url, "views")) == 1
@@ -128,7 +128,7 @@ def test_what_another_process_writes_is_seen(bucket):
     assert len(find_manifests(url, "views")) == 2
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence_and_is_not_made(bucket, words):
+def test_a_missing_bucket_is_one_error_line_and_is_not_created(bucket, words):
     done = command(*words, "output=s3://mispelt/views")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -139,7 +139,7 @@ def test_a_bucket_that_is_not_there_is_one_sentence_and_is_not_made(bucket, word
 
 
 @pytest.mark.parametrize("entry", ["pipeline.render", "pipeline.verify"])
-def test_missing_credentials_are_one_sentence(bucket, words, entry):
+def test_missing_credentials_are_one_error_line(bucket, words, entry):
     without = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
     url = f"s3://{bucket}/views"
     asked = [*words, f"output={url}"] if entry == "pipeline.render" else [entry, f"path={url}"]

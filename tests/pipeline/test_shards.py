@@ -1,4 +1,4 @@
-"""The shard contract: same samples, same bytes; no manifest, no shard; damage is seen."""
+"""Shards: reproducible bytes, commits by manifest, detection of damage."""
 
 import json
 import tarfile
@@ -36,7 +36,7 @@ def root(tmp_path):
     return str(tmp_path)
 
 
-def test_what_is_written_is_read(root):
+def test_samples_round_trip(root):
     (manifest,) = read_manifests(root, "views")
     assert manifest.name == "views-000003" and manifest.records == tuple(RECORDS)
     assert manifest.uids == ["chair-1", "a_b"]
@@ -45,7 +45,7 @@ def test_what_is_written_is_read(root):
     np.testing.assert_array_equal(npy_array(SAMPLES[0][1]["cameras.npy"]), np.eye(3))
 
 
-def test_the_tar_is_a_webdataset_with_nothing_of_this_machine_in_it(root):
+def test_the_tar_is_a_webdataset_without_machine_dependent_headers(root):
     with tarfile.open(f"{root}/views-000003.tar") as tar:
         members = tar.getmembers()
     assert [m.name for m in members[:4]] == [
@@ -54,14 +54,14 @@ def test_the_tar_is_a_webdataset_with_nothing_of_this_machine_in_it(root):
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, 0, "", "")}
 
 
-def test_equal_samples_make_equal_bytes(root, tmp_path):
+def test_equal_samples_give_equal_bytes(root, tmp_path):
     again = tmp_path / "again"
     manifest = write_shard(str(again), "views-000003", SAMPLES, [])
     assert (again / "views-000003.tar").read_bytes() == (tmp_path / "views-000003.tar").read_bytes()
     assert manifest.sha256 == read_manifests(root, "views")[0].sha256
 
 
-def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
+def test_a_tar_without_manifest_is_not_listed(tmp_path):
     with pytest.raises(KeyboardInterrupt), ShardWriter(str(tmp_path), "views-000000") as shard:
         shard.add(*SAMPLES[0])
         raise KeyboardInterrupt
@@ -72,7 +72,7 @@ def test_a_shard_that_is_not_committed_does_not_exist(tmp_path):
         read_manifests(str(tmp_path), "views")
 
 
-def test_kinds_do_not_mix(root):
+def test_view_and_latent_shards_are_listed_separately(root):
     assert find_manifests(root, "latents") == []
 
 
@@ -84,7 +84,7 @@ def test_kinds_do_not_mix(root):
         (lambda tar: tar.write_bytes(tar.read_bytes().replace(b"ccc", b"ccd", 1)), "sha256"),
     ],
 )
-def test_damage_is_seen(root, tmp_path, harm, message):
+def test_damage_is_detected(root, tmp_path, harm, message):
     (manifest,) = read_manifests(root, "views")
     assert integrity_error(root, manifest) == ""
     harm(tmp_path / "views-000003.tar")
@@ -92,13 +92,13 @@ def test_damage_is_seen(root, tmp_path, harm, message):
 
 
 @pytest.mark.parametrize("contents", ["", "[]", '{"name": "views-000003"}', '{"name": 1, "size": "x"}'])
-def test_a_manifest_that_is_none_is_named(root, tmp_path, contents):
+def test_an_invalid_manifest_is_refused_by_name(root, tmp_path, contents):
     (tmp_path / "views-000003.json").write_text(contents)
     with pytest.raises(UserError, match="views-000003.json: not a valid manifest"):
         read_manifests(root, "views")
 
 
-def test_arrays_never_unpickle():
+def test_arrays_are_never_unpickled():
     harmful = npy_bytes(np.array(["x"])).replace(b"'<U1'", b"'|O' ")
     with pytest.raises(ValueError, match="header .*object"):
         npy_array(harmful)
@@ -113,14 +113,14 @@ def test_an_array_is_read_in_place(array):
 
 
 @pytest.mark.parametrize("claim", [b"(10000000000,), ", b"(-1, -3), ", b"(2, 2), ", b"(10**10,), "])
-def test_a_header_that_does_not_fit_its_bytes_takes_no_memory(claim):
+def test_an_array_header_larger_than_its_bytes_is_refused_without_allocating(claim):
     contents = npy_bytes(np.zeros(3)).replace(b"(3,), }".ljust(len(claim) + 1), claim + b"}")
     assert claim in contents
     with pytest.raises(ValueError):
         npy_array(contents)
 
 
-def test_a_header_that_announces_more_bytes_than_the_tar_has_is_damage(root):
+def test_a_member_larger_than_the_tar_is_damage(root):
     with open(f"{root}/views-000003.tar", "r+b") as file:
         header = tarfile.TarInfo("chair-1.000.webp")
         header.size = 1 << 50
@@ -129,7 +129,7 @@ def test_a_header_that_announces_more_bytes_than_the_tar_has_is_damage(root):
         list(read_samples(root, "views-000003"))
 
 
-def test_any_fsspec_root_will_do():
+def test_shards_are_read_from_any_fsspec_url():
     manifest = write_shard("memory://bucket/views", "views-000000", SAMPLES, RECORDS)
     assert read_manifests("memory://bucket/views", "views") == [manifest]
     assert list(read_samples("memory://bucket/views", "views-000000")) == SAMPLES
@@ -145,7 +145,7 @@ def test_the_manifest_is_plain_json(root, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a[1]", "b*?", "~root", "c::d", "e{0..3}", "f #1, g=(h)"])
-def test_a_folder_of_any_name_is_read_as_it_was_written(name, tmp_path, monkeypatch):
+def test_any_folder_name_can_be_written_and_read(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for shard in ("views-000000", "views-000001"):
         write_shard(name, shard, [(shard, {"meta.json": b"{}"})], [ObjectRecord(shard, "ok")])
@@ -154,7 +154,7 @@ def test_a_folder_of_any_name_is_read_as_it_was_written(name, tmp_path, monkeypa
     assert dict(read_samples(name, "views-000001")) == {"views-000001": {"meta.json": b"{}"}}
 
 
-def test_every_spelling_of_a_place_is_one(tmp_path, monkeypatch):
+def test_equivalent_paths_are_one_location(tmp_path, monkeypatch):
     (tmp_path / "views").mkdir()
     (tmp_path / "link").symlink_to("views")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Sources list their objects in a fixed order and under names that can be keys."""
+"""Sources list their objects in a fixed order with valid uids."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_a_folder_is_walked_to_any_depth_in_order(tree):
+def test_a_folder_is_searched_recursively_in_order(tree):
     assets = FolderObjects(str(tree)).find()
     assert [(a.uid, a.origin) for a in assets] == [
         ("a_chair-0f731cbc76d3", "a chair.obj"),
@@ -42,7 +42,7 @@ def test_patterns_choose_files_without_changing_their_uids(tree):
         FolderObjects(str(tree), include=["none/*"]).find()
 
 
-def test_a_list_of_uids_chooses_objects_of_any_source(tree, tmp_path):
+def test_a_uid_list_selects_objects_of_any_source(tree, tmp_path):
     listed = tmp_path / "validation.txt"
     listed.write_text("deep-er-b\nchair-00002\nof-another-source\n")
     assert [a.uid for a in FolderObjects(str(tree), uids=str(listed)).find()] == ["deep-er-b"]
@@ -54,7 +54,7 @@ def test_a_list_of_uids_chooses_objects_of_any_source(tree, tmp_path):
         chosen.find()
 
 
-def test_a_manifest_decides_where_there_is_one(tree):
+def test_objects_csv_takes_precedence_over_the_search(tree):
     (tree / "objects.csv").write_text("uid,path,license,author\nthe.bee,deep/er/b.GLB,by,Ann\nchair,a chair.obj,,\n")
     assets = FolderObjects(str(tree)).find()
     assert [(a.uid, a.origin, a.license, a.author) for a in assets] == [
@@ -63,7 +63,7 @@ def test_a_manifest_decides_where_there_is_one(tree):
     assert FolderObjects(str(tree)).fetch(assets[0], tree, None) == tree / "deep/er/b.GLB"
 
 
-def test_a_manifest_cannot_point_outside_its_folder(tree):
+def test_objects_csv_cannot_refer_outside_its_folder(tree):
     for outside in ("../secret.glb", "/etc/passwd"):
         (tree / "objects.csv").write_text(f"uid,path\nx,{outside}\n")
         source = FolderObjects(str(tree))
@@ -81,18 +81,18 @@ def test_a_manifest_cannot_point_outside_its_folder(tree):
         (b"uid,path\na,\xe9.glb\n", "UTF-8"),
     ],
 )
-def test_a_bad_manifest_is_refused(tree, manifest, message):
+def test_an_invalid_objects_csv_is_refused(tree, manifest, message):
     (tree / "objects.csv").write_bytes(manifest if isinstance(manifest, bytes) else manifest.encode())
     with pytest.raises(UserError, match=message):
         FolderObjects(str(tree)).find()
 
 
-def test_a_manifest_of_a_spreadsheet_with_its_byte_order_mark(tree):
+def test_objects_csv_with_a_byte_order_mark_is_read(tree):
     (tree / "objects.csv").write_text("uid,path\nbee,b.glb\n", encoding="utf-8-sig")
     assert [asset.uid for asset in FolderObjects(str(tree)).find()] == ["bee"]
 
 
-def test_a_link_stands_for_what_it_points_to(tmp_path):
+def test_a_linked_file_is_read_from_its_target(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store/4f2a").write_bytes(b"a chair")
     (tmp_path / "objects").mkdir()
@@ -115,7 +115,7 @@ def uids(root):
     return {asset.origin: asset.uid for asset in FolderObjects(str(root)).find()}
 
 
-def test_names_that_no_key_can_hold_are_told_apart_by_their_own_path_alone(tmp_path):
+def test_uids_of_names_with_other_characters_depend_on_their_own_path_only(tmp_path):
     names = [
         "椅子.glb",
         "机器.glb",
@@ -137,13 +137,13 @@ def test_names_that_no_key_can_hold_are_told_apart_by_their_own_path_alone(tmp_p
     assert alone["椅子.glb"] == "__-" + hashlib.sha256("椅子.glb".encode()).hexdigest()[:12]
 
 
-def test_paths_that_share_a_key_get_one_each(tmp_path):
+def test_paths_with_equal_uids_get_distinct_uids(tmp_path):
     touch(tmp_path, "a/b.glb", "a-b.glb", "c.ply", "c.stl", "c_ply.obj")
     found = uids(tmp_path)
     assert len(set(found.values())) == 5 and found["c.stl"] == "c_stl"
 
 
-def test_a_name_that_is_not_utf_8_is_an_object_that_fails(tmp_path):
+def test_a_path_that_is_not_utf8_is_unreadable(tmp_path):
     touch(tmp_path, b"caf\xe9.glb", b"caf\xe8.glb", "caf\\xe9.glb", b"stra\xdfe/a.glb")
     source = FolderObjects(str(tmp_path))
     assets = source.find()
@@ -158,12 +158,12 @@ def test_a_name_that_is_not_utf_8_is_an_object_that_fails(tmp_path):
     assert sorted(failed) == ["caf\\xe8.glb", "caf\\xe9.glb", "stra\\xdfe/a.glb"]
 
 
-def test_hidden_files_and_those_of_an_archive_of_macos_are_no_objects(tmp_path):
+def test_hidden_files_and_system_folders_are_skipped(tmp_path):
     touch(tmp_path, "a.glb", "._a.glb", "__MACOSX/a.glb", "__MACOSX/b/._a.glb", ".cache/b.glb", "c/.git/d.obj")
     assert list(uids(tmp_path)) == ["a.glb"]
 
 
-def test_linked_folders_are_searched_once_each(tmp_path, capsys):
+def test_linked_folders_are_searched_once(tmp_path, capsys):
     touch(tmp_path / "store", "deep/a.glb", "b.glb")
     objects = tmp_path / "objects"
     touch(objects, "c/d.glb")
@@ -178,14 +178,14 @@ def test_linked_folders_are_searched_once_each(tmp_path, capsys):
     assert "around" in capsys.readouterr().err
 
 
-def test_a_link_to_no_file_is_an_object_that_is_missing(tmp_path):
+def test_a_broken_link_is_listed(tmp_path):
     (tmp_path / "a.glb").symlink_to("not_fetched_yet")
     (tmp_path / "b.glb").symlink_to("b.glb")
     assert list(uids(tmp_path)) == ["a.glb", "b.glb"]
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_is_at_least_one(tree, limit):
+def test_a_limit_below_one_is_refused(tree, limit):
     with pytest.raises(UserError, match=f"objects.limit={limit}: "):
         FolderObjects(str(tree), limit).find()
 
@@ -197,10 +197,10 @@ def test_an_empty_and_a_missing_folder_are_refused(tmp_path):
         FolderObjects(str(tmp_path / "nowhere")).find()
 
 
-def test_procedural_objects_take_the_kinds_in_turn():
+def test_procedural_objects_cycle_through_the_kinds():
     first = ProceduralObjects(count=60).find()
     assert len({asset.uid for asset in first}) == 60
-    assert ProceduralObjects(count=30).find() == first[:30]  # more objects leave the ones before as they are
+    assert ProceduralObjects(count=30).find() == first[:30]  # the first objects do not depend on count
     assert [asset.uid for asset in first[:2]] == ["chair-00000", "table-00001"]
     assert [a.uid for a in ProceduralObjects(count=3, kinds=["cat", "dog"]).find()] == [
         "cat-00000", "dog-00001", "cat-00002",

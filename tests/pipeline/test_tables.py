@@ -1,4 +1,4 @@
-"""objects.csv and licenses.csv: every object once, whatever strangers call themselves."""
+"""objects.csv and licenses.csv: one row per object, and quoting of any author name."""
 
 import csv
 
@@ -37,7 +37,7 @@ def test_the_first_object_with_a_mesh_is_the_original():
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
-def test_every_object_is_in_the_tables_once(tmp_path, where):
+def test_every_object_has_one_row_in_the_tables(tmp_path, where):
     root = str(tmp_path / "views") if where == "folder" else "memory://tables/views"
     assets = (Asset("a", "x/a.glb", "by", STRANGE), Asset("b", "x/b.glb", "cc0", "Ann"), Asset("c", "c.glb"))
     records = [
@@ -48,7 +48,7 @@ def test_every_object_is_in_the_tables_once(tmp_path, where):
     write_shard(root, "views-000001", [("c", {"meta.json": b"{}"})], [ObjectRecord("c", "ok", mesh="m")])
     common = (ProceduralObjects(), RenderSettings(), Limits(), 0)
     jobs = [ShardJob(root, "views-000000", assets[:2], *common), ShardJob(root, "views-000001", assets[2:], *common)]
-    for _ in range(2):  # the second time over the first
+    for _ in range(2):  # the second call replaces the tables
         write_tables(root, jobs)
     with fsspec.open(f"{root}/objects.csv", "r", newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [

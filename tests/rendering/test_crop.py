@@ -14,7 +14,7 @@ CASES = Path(__file__).parents[3] / "shared/cases/rendering"
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the folder of small failing inputs beside the project")
-def test_no_case_depends_on_the_crop(renderer, tmp_path):
+def test_views_do_not_depend_on_crop(renderer, tmp_path):
     def pictures(asset: Path, crop: bool) -> np.ndarray | str:
         settings = RenderSettings(crop=crop, resolution=48, views=2, samples=4, noise=0, denoise="none")
         folder = tmp_path / f"{asset.name}-{crop}"

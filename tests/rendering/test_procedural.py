@@ -34,13 +34,13 @@ def objects(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) 
     return paths
 
 
-def test_there_are_enough_kinds() -> None:
+def test_number_of_kinds() -> None:
     assert len(KINDS) >= 20
     assert len(set(KINDS)) == len(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS[::4])
-def test_same_seed_gives_same_bytes_whatever_came_before(
+def test_equal_seeds_give_equal_bytes_after_other_objects(
     kind: str, objects: dict[str, Path], renderer: BlenderProcess, render, corner: Path, tmp_path: Path
 ) -> None:
     render(corner, views=1, samples=1)  # leaves a scene, materials and lights behind
@@ -48,7 +48,7 @@ def test_same_seed_gives_same_bytes_whatever_came_before(
     assert (tmp_path / "again.glb").read_bytes() == objects[kind].read_bytes()
 
 
-def test_same_seed_gives_same_bytes_in_a_fresh_process_and_other_order(
+def test_equal_seeds_give_equal_bytes_in_a_new_process_and_another_order(
     objects: dict[str, Path], tmp_path: Path
 ) -> None:
     script = (
@@ -134,9 +134,9 @@ def _assert_closed_and_outward(points: np.ndarray, triangles: np.ndarray) -> Non
     corners = welded.reshape(-1)[triangles]
     corners = corners[(corners != np.roll(corners, 1, axis=1)).all(axis=1)]
     edges = np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1).reshape(-1, 2)
-    way = np.where(edges[:, 0] < edges[:, 1], 1, -1)
+    direction = np.where(edges[:, 0] < edges[:, 1], 1, -1)
     _, index = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True)
-    balance = np.bincount(index.reshape(-1), weights=way)
+    balance = np.bincount(index.reshape(-1), weights=direction)
     assert np.mean(balance != 0) < 0.002, "holes or inverted faces"
     a, b, c = (points[triangles[:, k]] for k in range(3))
     assert np.sum(a * np.cross(b, c)) > 0, "inside out"

@@ -1,4 +1,4 @@
-"""Which sides of faces are drawn: coincident faces, back faces, transparent layers; passes agree."""
+"""Visible sides of faces: coincident faces, back faces, transparent layers; passes agree."""
 
 import io
 

@@ -85,8 +85,8 @@ bpy.ops.wm.usd_export(filepath=to + ".usdc")
 bpy.ops.wm.usd_export(filepath=to + ".usda")
 """)
     for suffix in (".gltf", ".obj", ".fbx", ".ply", ".stl", ".usdc", ".usda"):
-        seen = render(tmp_path / f"corner{suffix}").pixels[..., 3] > 127
-        assert overlap(seen, expected) > 0.97, suffix
+        mask = render(tmp_path / f"corner{suffix}").pixels[..., 3] > 127
+        assert overlap(mask, expected) > 0.97, suffix
 
 
 def test_lights_and_cameras_of_an_asset_change_nothing(render, blender_script, tmp_path):
@@ -142,5 +142,5 @@ def test_cropping_removes_empty_pixels_only(render, corner):
     whole, cropped = (render(corner, radius=[1.0, 1.6], views=6, denoise="none", crop=crop) for crop in (False, True))
     np.testing.assert_array_equal(whole.pixels[..., 3] > 0, cropped.pixels[..., 3] > 0)
     assert np.abs(whole.pixels[..., 3].astype(int) - cropped.pixels[..., 3]).max() <= 1
-    seen = whole.pixels[..., 3] == 255
-    assert np.abs(whole.pixels[seen].astype(int) - cropped.pixels[seen]).mean() < 3  # its noise may be another
+    opaque = whole.pixels[..., 3] == 255
+    assert np.abs(whole.pixels[opaque].astype(int) - cropped.pixels[opaque]).mean() < 3  # noise may differ

@@ -22,7 +22,7 @@ from rendering.failure import Reason
 
 @dataclass(frozen=True)
 class Bad:
-    """`name` is the file's, in the folder that `make` is given; `reasons` are those that are true of it."""
+    """Asset file `name`, written by `make` into a folder, and the failure `reasons` that apply to it."""
 
     name: str
     reasons: tuple[Reason, ...]
@@ -35,7 +35,7 @@ def picture(side: int = 8) -> bytes:
 
 
 def huge_png(side: int) -> bytes:
-    """A PNG header that promises `side`² pixels, and no pixels."""
+    """Return a PNG header of `side`² pixels without pixel data."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     end = b"IDAT" + zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -51,7 +51,7 @@ UVS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], dtype="<f4")
 def tetrahedron(
     image: bytes | None = None, points: np.ndarray = POINTS, faces: np.ndarray = FACES
 ) -> tuple[Any, bytes]:
-    """The JSON and the binary part of a sound, textured glTF."""
+    """Return the JSON and the binary part of a valid, textured glTF."""
     parts = [points.tobytes(), faces.tobytes(), UVS.tobytes(), image or picture()]
     starts = np.cumsum([0, *(-(-len(part) // 4) * 4 for part in parts)])
     data = b"".join(part.ljust(-(-len(part) // 4) * 4, b"\0") for part in parts)
@@ -90,7 +90,7 @@ def changed(change: Callable[[Any], object], **parts: Any) -> bytes:
 
 
 def put(**values: Any) -> Callable[[Any], object]:
-    """A change of the document: `a__0__b=1` sets document["a"][0]["b"]."""
+    """Return a function that changes a document: `a__0__b=1` sets document["a"][0]["b"]."""
 
     def change(document: Any) -> None:
         for place, value in values.items():
@@ -104,7 +104,7 @@ def put(**values: Any) -> Callable[[Any], object]:
 
 
 def make(folder: Path, secret: Path, address: str) -> list[Bad]:
-    """All kinds; `secret` is a picture outside the folder, `address` that of a web server that counts its callers."""
+    """Return all kinds; `secret` is a picture outside the folder, `address` that of a web server that logs requests."""
     made: list[Bad] = []
     for name, content, *reasons in (
         *_broken_gltf(), *_greedy_gltf(), *_referring_gltf(folder, secret, address), *_meshes(), *_obj(secret, address),
@@ -269,7 +269,7 @@ DAE = """<?xml version="1.0"?>{doctype}
 
 
 def dae(**parts: Any) -> str:
-    """A tetrahedron, 1 to the right, 2 into the picture, 3 up as COLLADA's `up` has it."""
+    """Return a tetrahedron: 1 to the right, 2 into the picture, 3 up along the axis `up` of COLLADA."""
     points = "0 0 0 1 0 0 0 2 0 0 0 3"
     defaults = {"doctype": "", "up": "Z_UP", "images": "", "nodes": "", "inside": "", "url": "#g", "count": 12}
     return DAE.format(**({"points": points} | defaults | parts))

@@ -1,4 +1,4 @@
-"""Commands run as a user runs them, without the seconds in which each would import torch anew."""
+"""Run the commands of the project in processes forked after the import of torch, which takes seconds."""
 
 import atexit
 import json
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[2]
-_nursery: subprocess.Popen[str] | None = None
+_fork_server: subprocess.Popen[str] | None = None
 
 
 def command(*words: object, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m words…` in the project, as a user does, and return what it printed.
+    """Run `python -m words…` in the project folder and return its exit code and output.
 
-    It is a process of its own, forked from one that has imported the libraries and nothing of ours.
+    The process is forked from one that has imported libraries only, no module of the project.
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = (Path(folder) / name for name in ("out", "err"))
@@ -31,7 +31,7 @@ def command(*words: object, timeout: float = 600, **env: str) -> subprocess.Comp
 
 
 class Started:
-    """A command that runs beside the test, with the interface of `Popen`; stdout is a pipe, stderr a file."""
+    """Command running in the background, with the interface of `Popen`; stdout is a pipe, stderr a file."""
 
     def __init__(self, *words: object, **env: str) -> None:
         self.returncode: int | None = None
@@ -71,15 +71,15 @@ def _environment(changes: dict[str, str]) -> dict[str, str]:
     return {**os.environ, "WANDB_MODE": "offline", **changes}
 
 
-def _ask(**job: Any) -> Any:
-    global _nursery
-    if _nursery is None or _nursery.poll() is not None:
-        _nursery = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("nursery.py")],
+def _ask(**request: Any) -> Any:
+    global _fork_server
+    if _fork_server is None or _fork_server.poll() is not None:
+        _fork_server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("fork_server.py")],
             cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        atexit.register(_nursery.kill)
-    assert _nursery.stdin and _nursery.stdout
-    _nursery.stdin.write(json.dumps(job) + "\n")
-    _nursery.stdin.flush()
-    return json.loads(_nursery.stdout.readline())
+        atexit.register(_fork_server.kill)
+    assert _fork_server.stdin and _fork_server.stdout
+    _fork_server.stdin.write(json.dumps(request) + "\n")
+    _fork_server.stdin.flush()
+    return json.loads(_fork_server.stdout.readline())

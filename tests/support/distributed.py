@@ -1,4 +1,4 @@
-"""What runs of several processes are compared with."""
+"""Reference run for runs of several processes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ GLOBAL = ["data.global_batch=8", "trainer.log_every=1", "trainer.max_steps=10", 
 
 
 def one_process(data: str, output: Path, *more: str) -> Path:
-    """Ten steps of eight pairs in one process, whose two readers are those of two processes with one each."""
+    """Train ten steps of eight pairs in one process with two readers, like two processes with one reader each."""
     done = command(
         "training.finetune", f"data.path={data}", f"output={output}", *SMALL, *GLOBAL, "data.workers=2", *more
     )

@@ -1,4 +1,4 @@
-"""Objects whose every view is known by projection: coloured dots in space."""
+"""Objects of coloured dots in space, whose views follow by projection."""
 
 import io
 
@@ -13,7 +13,7 @@ from rendering.cameras import camera_centre, project, sample_zero123
 def views_of_dots(
     seed: int, views: int = 4, resolution: int = 32, cameras: np.ndarray | None = None
 ) -> tuple[list[Image.Image], np.ndarray]:
-    """RGBA pictures and cameras `[views, 3, 4]` of eight dots, nearer ones drawn over farther ones."""
+    """Return RGBA pictures and cameras `[views, 3, 4]` of eight dots, nearer dots over farther ones."""
     rng = np.random.default_rng(seed)
     points, colours = rng.uniform(-0.5, 0.5, (8, 3)), rng.integers(0, 256, (8, 3))
     cameras = sample_zero123(rng, views) if cameras is None else cameras
@@ -54,7 +54,7 @@ def write_dots(
     cameras: np.ndarray | None = None,
     first_seed: int = 0,
 ) -> list[str]:
-    """View shards of so many objects under `root`; their uids."""
+    """Write view shards of `objects` objects to `root`; return their uids."""
     uids = [f"dots-{i:03d}" for i in range(objects)]
     for index, start in enumerate(range(0, objects, per_shard)):
         chosen = range(start, min(start + per_shard, objects))

@@ -1,4 +1,4 @@
-"""Environments in which commands must work: long folders for temporary files, homes that cannot be written to."""
+"""Environment variables for a long temporary folder and a home that is not writable."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fine-tuning in the process of the test, configured as on the command line."""
+"""Fine-tuning in the process of the test, configured like the command line."""
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf

@@ -1,10 +1,10 @@
-"""Kill a run at random, again and again, and see that its shards come out as if nothing had happened.
+"""Kill a run repeatedly at random and compare its shards with those of an undisturbed run.
 
     python -m tests.support.kill --kills 40
 
 Renders boxes under Ray, once undisturbed and once while Blender processes, Ray workers and the driver are killed with
-signal 9, in a seeded order and at seeded times; the same command is given again each time it ends. Exit code 1 if a
-tar differs by a byte, an object is lost or an object is there twice.
+SIGKILL, in a seeded order and at seeded times; the command is repeated each time it ends. Exit code 1 if a tar differs
+by a byte, or an object is missing or occurs twice.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def make_objects(folder: Path, count: int) -> None:
 
 
 def start(objects: Path, output: Path) -> subprocess.Popen[bytes]:
-    """The command under test. A Blender killed twice over one object costs it; `retry` brings it back."""
+    """Start the command under test; `retry` renders again objects that failed because Blender was killed twice."""
     settings = ["renderer.resolution=48", "renderer.samples=8", "renderer.views=4", "objects_per_shard=5"]
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.render", "objects=folder", f"objects.path={objects}", f"output={output}"]
@@ -45,7 +45,7 @@ def start(objects: Path, output: Path) -> subprocess.Popen[bytes]:
 
 
 def find_victim(driver: psutil.Process, kind: str) -> psutil.Process | None:
-    """The driver, or a process of the other kinds below it that is at work."""
+    """Return the driver, or a busy child process of the given kind."""
     if kind == "driver":
         return driver
     try:
@@ -56,7 +56,7 @@ def find_victim(driver: psutil.Process, kind: str) -> psutil.Process | None:
 
 
 def kill_at_random(objects: Path, output: Path, kills: int, seed: int) -> Counter[str]:
-    """Give the command until all objects are rendered, with `kills` kills on the way; how many of each kind."""
+    """Repeat the command until all objects are rendered, with `kills` kills; return the number of kills by kind."""
     rng = random.Random(seed)
     killed: Counter[str] = Counter()
     while True:
@@ -82,42 +82,42 @@ def kill_at_random(objects: Path, output: Path, kills: int, seed: int) -> Counte
             return killed
 
 
-def compare(calm: Path, killed: Path) -> list[str]:
-    """What is different, as sentences."""
-    tars = {path.name: path.read_bytes() for path in sorted(calm.glob("*.tar"))}
-    again = {path.name: path.read_bytes() for path in sorted(killed.glob("*.tar"))}
-    faults = [f"{name} is missing" for name in tars.keys() - again.keys()]
-    faults += [f"{name} should not be there" for name in again.keys() - tars.keys()]
-    faults += [f"{name} has other bytes" for name in tars.keys() & again.keys() if tars[name] != again[name]]
+def compare(undisturbed: Path, killed: Path) -> list[str]:
+    """Return the differences, one sentence each."""
+    tars = {path.name: path.read_bytes() for path in sorted(undisturbed.glob("*.tar"))}
+    repeated = {path.name: path.read_bytes() for path in sorted(killed.glob("*.tar"))}
+    faults = [f"{name} is missing" for name in tars.keys() - repeated.keys()]
+    faults += [f"{name} is not expected" for name in repeated.keys() - tars.keys()]
+    faults += [f"{name} has other bytes" for name in tars.keys() & repeated.keys() if tars[name] != repeated[name]]
     uids = Counter(uid for manifest in find_manifests(str(killed), "views") for uid in manifest.uids)
-    expected = {uid for manifest in find_manifests(str(calm), "views") for uid in manifest.uids}
-    faults += [f"object {uid} is lost" for uid in expected - uids.keys()]
-    faults += [f"object {uid} is there {count} times" for uid, count in uids.items() if count > 1]
+    expected = {uid for manifest in find_manifests(str(undisturbed), "views") for uid in manifest.uids}
+    faults += [f"object {uid} is missing" for uid in expected - uids.keys()]
+    faults += [f"object {uid} occurs {count} times" for uid, count in uids.items() if count > 1]
     return faults
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=40, help="how often to kill (default 40)")
-    parser.add_argument("--objects", type=int, default=400, help="how many objects to render (default 400)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other victims at other times")
-    asked = parser.parse_args()
+    parser.add_argument("--kills", type=int, default=40, help="number of kills (40)")
+    parser.add_argument("--objects", type=int, default=400, help="number of objects (400)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the processes to kill and the times")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:
-        objects, calm, disturbed = (Path(folder) / name for name in ("objects", "calm", "disturbed"))
-        make_objects(objects, asked.objects)
-        if code := start(objects, calm).wait():
-            print(f"error: undisturbed, the command ends with exit code {code}", file=sys.stderr)
+        objects, undisturbed, disturbed = (Path(folder) / name for name in ("objects", "undisturbed", "disturbed"))
+        make_objects(objects, arguments.objects)
+        if code := start(objects, undisturbed).wait():
+            print(f"error: without kills the command ends with exit code {code}", file=sys.stderr)
             return 2
-        killed = kill_at_random(objects, disturbed, asked.kills, asked.seed)
-        faults = compare(calm, disturbed)
-        shards = len(find_manifests(str(calm), "views"))
+        killed = kill_at_random(objects, disturbed, arguments.kills, arguments.seed)
+        faults = compare(undisturbed, disturbed)
+        shards = len(find_manifests(str(undisturbed), "views"))
     print(", ".join(f"{count} × {kind}" for kind, count in killed.items()), "killed")
-    if killed.total() < asked.kills:
-        faults.append(f"all was rendered after {killed.total()} of {asked.kills} kills; give it more objects")
+    if killed.total() < arguments.kills:
+        faults.append(f"rendering ended after {killed.total()} of {arguments.kills} kills; use more objects")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     if not faults:
-        print(f"{asked.objects} objects in {shards} shards, each byte for byte as without a kill")
+        print(f"{arguments.objects} objects in {shards} shards, byte for byte equal to those without kills")
     return 1 if faults else 0
 
 

@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on loopback: repositories of models with their revisions, private and gated ones.
+"""Hugging Face hub on loopback: repositories of models with revisions, also private and gated ones.
 
 It answers as the hub does: `/api/models/<id>[/revision/<revision>]` lists the files of a commit, and
 `/<id>/resolve/<revision>/<file>` gives one, with its ETag, its commit and in ranges.
@@ -19,7 +19,7 @@ TOKEN = "hf_secretsecretsecret"
 
 @dataclass
 class Repository:
-    """`commits` are files by their paths; `revisions` name commits."""
+    """Repository: `commits` are files by path, `revisions` map names to commits."""
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Repository:
     gated: bool = False
 
     def commit(self, files: dict[str, bytes] | Path, revision: str = "main") -> str:
-        """Add a commit and let a revision stand for it."""
+        """Add a commit, point the revision to it and return its sha."""
         if isinstance(files, Path):
             files = {
                 path.relative_to(files).as_posix(): path.read_bytes() for path in files.rglob("*") if path.is_file()
@@ -39,7 +39,7 @@ class Repository:
 
 @dataclass
 class ModelHub:
-    """`faults` are, by file, what to do instead at its next requests for bytes: a status, or "truncate"."""
+    """Hub; `faults` are the faults of the next requests for bytes by file: a status, or "truncate"."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     faults: dict[str, list[int | str]] = field(default_factory=dict)

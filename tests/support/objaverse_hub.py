@@ -1,4 +1,4 @@
-"""A small Hugging Face on loopback: it serves Objaverse's layout from memory and misbehaves when it is told to.
+"""HTTP server on loopback with the layout of Objaverse on Hugging Face, and with configurable faults.
 
 As there, a file's own address answers with a redirect that says its sha256 (X-Linked-Etag), and the bytes come from
 elsewhere, with an ETag and in ranges.
@@ -22,9 +22,13 @@ CDN = "/cdn/"
 
 @dataclass
 class Hub:
-    """`files` by their path in the dataset. `faults` are, by path, what to do instead at its next requests:
+    """Contents and faults of the server.
 
-    a status, (status, Retry-After), "truncate", "stall", "wrong", "trickle"; None for nothing.
+    Attributes:
+        files: Contents by path in the dataset.
+        faults: Faults of the next requests by path: a status, (status, Retry-After), "truncate", "stall", "wrong",
+            "trickle", or None.
+        requested: Path, Range and If-Range of each request for bytes.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -34,11 +38,11 @@ class Hub:
     sha256: bool = True
     delay: float = 0.0
     url: str = ""
-    asked: list[tuple[str, str, str]] = field(default_factory=list)  # path, Range, If-Range of each request for bytes
+    requested: list[tuple[str, str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
     def add_objects(self, glbs: dict[str, bytes], notes: dict[str, dict], categories: dict[str, list[str]]) -> None:
-        """Lay out objects (contents and annotation by uid) in folders of two, and Objaverse's lists of them."""
+        """Add objects (contents and annotation by uid), two per folder, and the catalogue files that list them."""
         uids = list(glbs)
         folders = {uid: f"000-{i // 2:03d}" for i, uid in enumerate(uids)}
         paths = {uid: f"glbs/{folder}/{uid}.glb" for uid, folder in folders.items()}
@@ -49,8 +53,8 @@ class Hub:
             self.files[f"metadata/{folder}.json.gz"] = packed({u: notes[u] for u in uids if folders[u] == folder})
 
     def requests(self, path: str) -> list[tuple[str, str]]:
-        """Range and If-Range of each request for `path`."""
-        return [(span, condition) for asked, span, condition in self.asked if asked == path]
+        """Return Range and If-Range of each request for `path`."""
+        return [(span, condition) for requested, span, condition in self.requested if requested == path]
 
 
 def packed(value: object) -> bytes:
@@ -91,7 +95,7 @@ def _answer(hub: Hub, handler: BaseHTTPRequestHandler) -> None:
         return _send(handler, 302, b"there", {"Location": CDN + path, **linked})
 
     span, condition = handler.headers.get("Range", ""), handler.headers.get("If-Range", "")
-    hub.asked.append((path, span, condition))
+    hub.requested.append((path, span, condition))
     hub.times.append(time.monotonic())
     fault = hub.faults[path].pop(0) if hub.faults[path] else None
     time.sleep(hub.delay)

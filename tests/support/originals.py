@@ -1,4 +1,4 @@
-"""A checkpoint in the original's layout at reduced width, whose weights follow from their names."""
+"""Checkpoint in the original's layout at reduced width, with weights determined by their names."""
 
 import zlib
 from pathlib import Path
@@ -47,7 +47,7 @@ LEFTOVERS = {
 
 
 def rule(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Numbers that follow from a tensor's name. Convolutions are small, so that the ε of a normalisation counts."""
+    """Return values determined by a tensor's name; convolutions are small, so that the ε of a normalisation matters."""
     values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     if len(shape) > 1:
         values *= (0.2 if len(shape) == 4 else 1.0) / np.sqrt(np.prod(shape[1:]))
@@ -57,12 +57,12 @@ def rule(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def noise(name: str, *shape: int) -> Tensor:
-    """Standard normal numbers that follow from a name."""
+    """Return standard normal numbers determined by a name."""
     return rule(f"{name}.bias", (int(np.prod(shape)),)).reshape(shape) * 20
 
 
 def reduced(architecture: Architecture = REDUCED) -> Zero123:
-    """The model without weights."""
+    """Return the model without weights."""
     with torch.device("meta"):
         model = build(architecture).to("meta")
         channels = tuple(architecture.unet.channels)
@@ -73,7 +73,7 @@ def reduced(architecture: Architecture = REDUCED) -> Zero123:
 
 
 def original_state(architecture: Architecture = REDUCED) -> State:
-    """The tensors of such a checkpoint."""
+    """Return the tensors of a checkpoint."""
     shapes = {name: tuple(tensor.shape) for name, tensor in original_tensors(reduced(architecture)).items()}
     return {name: rule(name, shape) for name, shape in (shapes | LEFTOVERS).items()}
 
@@ -89,7 +89,7 @@ def convert(source: Path, target: Path, **options) -> Path:
 
 
 def refusal(source: Path, target: Path | None = None, **options) -> str:
-    """The one sentence that refuses a conversion, which leaves nothing behind."""
+    """Return the one-line error of a refused conversion, after checking that it left no files."""
     with pytest.raises(UserError) as caught:
         convert(source, target or source.with_name("refused"), **options)
     assert len(str(caught.value).splitlines()) == 1
@@ -98,12 +98,12 @@ def refusal(source: Path, target: Path | None = None, **options) -> str:
 
 
 def weights(folder: Path) -> State:
-    """Those of a checkpoint folder, under the original's names."""
+    """Return the weights of a checkpoint folder by the original's names."""
     return original_tensors(checkpoint.load(folder))
 
 
 def averaged(state: State) -> State:
-    """What is left of a checkpoint when its average becomes its weights."""
+    """Return the state of a checkpoint with its moving average as its weights."""
     kept = {name: tensor for name, tensor in state.items() if name not in LEFTOVERS}
     for name in kept:
         if name.startswith("model.diffusion_model."):

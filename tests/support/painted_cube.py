@@ -11,7 +11,7 @@ SIDE = 256  # pixels
 
 
 def cube(camera, texture):
-    """A picture of a cube whose sides bear `texture` `[6, n, n]`, by rays, on white."""
+    """Return a ray-cast picture on white of a cube with `texture` `[6, n, n]` on its sides."""
     focal = SIDE / (2 * math.tan(math.radians(FOV_DEGREES) / 2))
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     rays = np.stack([(columns - SIDE / 2) / focal, (SIDE / 2 - rows) / focal, np.full_like(rows, -1)], axis=-1)

@@ -16,7 +16,7 @@ RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Part:
-    """Triangles of one matt material; `node` holds further fields of its glTF node."""
+    """Triangles of one matt material; `node` has further fields of its glTF node."""
 
     points: np.ndarray = field(default_factory=lambda: BOX)
     faces: np.ndarray = field(default_factory=lambda: TRIANGLES)

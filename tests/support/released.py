@@ -1,4 +1,4 @@
-"""Small renders in the original's layout, and the two commands about it."""
+"""Small renders in the original's layout, and its import and export commands."""
 
 import io
 import tarfile
@@ -24,7 +24,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def pictures(seed: int, views: int = 3, side: int = 16) -> np.ndarray:
-    """`[views, side, side, 4]`; straight alpha, with colours where nothing is seen, the last view opaque."""
+    """Return pictures `[views, side, side, 4]` with straight alpha, colours under zero alpha, the last view opaque."""
     pixels = np.random.default_rng(seed).integers(0, 256, (views, side, side, 4), dtype=np.uint8)
     pixels[:, : side // 2, :, 3] = 0
     pixels[-1, ..., 3] = 255

@@ -1,4 +1,4 @@
-"""A rendering run of two shards, committed without Blender."""
+"""Rendering run of two shards, committed without Blender."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from rendering.settings import RenderSettings
 from tests.support.dots import sample_of_dots
 
 
-def begun(root: Path, mode: WandbMode = WandbMode.offline) -> tuple[RenderConfig, list[ShardJob]]:
-    """A run of two shards of two objects each, as its driver sees it."""
+def planned(root: Path, mode: WandbMode = WandbMode.offline) -> tuple[RenderConfig, list[ShardJob]]:
+    """Return configuration and jobs of a run of two shards with two objects each."""
     config = RenderConfig(
         None, str(root), renderer=RenderSettings(views=4), wandb=RenderWandb(mode=mode, pictures_every=1)
     )
@@ -26,7 +26,7 @@ def begun(root: Path, mode: WandbMode = WandbMode.offline) -> tuple[RenderConfig
 
 
 def commit(job: ShardJob, failed: str = "") -> list[ObjectRecord]:
-    """Make a shard as its worker does; an object named in `failed` has no views."""
+    """Commit a shard like a worker; objects in `failed` have no views."""
     ok = [asset.uid for asset in job.assets if asset.uid != failed]
     phases = {"fetch": 0.5, "load": 0.25, "render": 1.0, "encode": 0.25}
     records = [

@@ -1,4 +1,4 @@
-"""A model of a few thousand weights, pairs for it, and its loss and gradients."""
+"""Model of a few thousand weights, pairs for it, and its loss and gradients."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A run of the command that takes seconds: dotted objects, a model of a few thousand weights."""
+"""Training run of a few seconds: dotted objects, a model of a few thousand weights."""
 
 import csv
 from pathlib import Path

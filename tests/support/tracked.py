@@ -1,4 +1,4 @@
-"""What a W&B run has written to disk, read back without a server: the LevelDB log of its protocol buffers."""
+"""Read an offline W&B run from disk: a LevelDB log of protocol buffers."""
 
 import json
 import struct
@@ -10,10 +10,9 @@ BLOCK, HEADER = 32768, 7
 
 
 def tracked(folder: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
-    """Id, configuration and history of the one run in an `offline-run-…` folder; nested keys are joined with dots.
+    """Return id, configuration and history of the run in an `offline-run-…` folder; nested keys are joined with dots.
 
-    W&B's own process writes the end of a run a moment after the command is done; on a busy
-    machine it may give up on the very last word.
+    The process of W&B writes the end of a run shortly after the command ends, or, on a busy machine, not at all.
     """
     run_id, config, history, ended, deadline = "", {}, [], False, time.monotonic() + 60
     while not ended and time.monotonic() < deadline:
@@ -31,7 +30,7 @@ def tracked(folder: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
 
 
 def artifacts(folder: Path) -> list[tuple[str, list[str]]]:
-    """The artifacts that were handed over: name, and the paths or URLs in it."""
+    """Return the name of each logged artifact, and the paths or URLs in it."""
     found = [message.artifact for message in _messages(folder) if message.HasField("artifact")]
     return [(one.name, sorted(entry.ref or entry.path for entry in one.manifest.contents)) for one in found]
 

@@ -1,4 +1,4 @@
-"""A configuration of the training data, the shards in a folder, and a key that compares pairs."""
+"""Configuration of the training data, the shards of a folder, and a key to compare pairs."""
 
 from dataclasses import replace
 
@@ -18,5 +18,5 @@ def shards_of(root) -> tuple[Shard, ...]:
 
 
 def key(pair) -> bytes:
-    """Two pairs are the same when every number of theirs is."""
+    """Return a key that is equal for pairs with equal numbers."""
     return b"".join(np.asarray(pair[name]).tobytes() for name in ("condition", "target", "pose"))

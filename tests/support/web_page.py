@@ -1,4 +1,4 @@
-"""The page of `inference.demo` in Chromium."""
+"""Page of `inference.demo` in Chromium."""
 
 import base64
 import io

@@ -1,7 +1,7 @@
-"""Fork the processes of `command` and `start`: read a job per line and answer it.
+"""Fork server for the commands under test: read one JSON request per line of stdin and answer on stdout.
 
-A job with `words` is forked; the answer is its process id. A job with `pid` waits for that process; the answer is its
-exit code, or null after `timeout` seconds.
+A request with `words` forks a process that runs them; the answer is its process id. A request with `pid` waits for
+that process; the answer is its exit code, or null after `timeout` seconds.
 """
 
 import importlib
@@ -13,8 +13,8 @@ import tempfile
 import time
 import traceback
 
-# None of these starts a thread, which a fork would lose, or makes files, as wandb does, which a child's end removes.
-LIBRARIES = (
+# No library that starts threads, which a fork loses, or creates files that a child removes at exit, as wandb does.
+PRELOADED = (
     "diffusers.models.autoencoders.autoencoder_kl",
     "diffusers.models.unets.unet_2d_condition",
     "diffusers.schedulers.scheduling_ddim",
@@ -26,28 +26,28 @@ LIBRARIES = (
 )
 
 
-def be_command(job: dict) -> None:
+def run_command(request: dict) -> None:
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
-    out, err = (os.open(job[name], os.O_WRONLY | os.O_CREAT) for name in ("out", "err"))
+    out, err = (os.open(request[name], os.O_WRONLY | os.O_CREAT) for name in ("out", "err"))
     for source, target in ((null, 0), (out, 1), (err, 2)):
         os.dup2(source, target)
     os.environ.clear()
-    os.environ.update(job["env"])
-    # huggingface_hub reads its variables when it is imported, which the parent has done.
+    os.environ.update(request["env"])
+    # huggingface_hub reads the environment on import, which happened in the parent.
     importlib.reload(sys.modules["huggingface_hub.constants"])
-    tempfile.tempdir = None  # a library's import had it found, with another TMPDIR
+    tempfile.tempdir = None  # cached by the parent, whose TMPDIR may differ
     sys.path[0] = os.getcwd()
-    sys.argv = ["", *job["words"][1:]]
+    sys.argv = ["", *request["words"][1:]]
     code = 0
     try:
-        runpy.run_module(job["words"][0], run_name="__main__", alter_sys=True)
+        runpy.run_module(request["words"][0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
         traceback.print_exc()
         code = 1
-    # As the interpreter's own end, with its exit handlers, which os._exit would skip.
+    # Unlike os._exit, this runs the exit handlers.
     sys.exit(code)
 
 
@@ -61,15 +61,15 @@ def wait(pid: int, timeout: float) -> int | None:
 
 
 if __name__ == "__main__":
-    for library in LIBRARIES:
+    for library in PRELOADED:
         importlib.import_module(library)
     for line in sys.stdin:
-        job = json.loads(line)
-        if "pid" in job:
-            answer = wait(job["pid"], job["timeout"])
+        request = json.loads(line)
+        if "pid" in request:
+            answer = wait(request["pid"], request["timeout"])
         else:
             answer = os.fork()
             if not answer:
-                be_command(job)
+                run_command(request)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
