@@ -21,9 +21,10 @@ from training.callbacks.remote_copy import RemoteCopy, restore
 from training.callbacks.sample_grid import SampleGrid
 from training.callbacks.wandb_artifacts import ModelArtifacts
 from training.config import DataConfig, DataKind, FinetuneConfig, Strategy
+from training.data.batches import fixed_pairs
 from training.data.data_module import PairData
 from training.data.latents import require_fitting
-from training.data.pair_stream import NothingReadable, fixed_pairs
+from training.data.pair_stream import NothingReadable
 from training.data.sources import Source, pairs_of_weight, source_roots, training_sources
 from training.data.split import Split, split
 from training.data.workers import report_dead_workers

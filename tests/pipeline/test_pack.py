@@ -373,7 +373,7 @@ def test_an_invalid_option_is_refused_by_its_name(folder, shards, released, tmp_
 def test_training_reads_packed_views(tmp_path):
     """Shards that were exported and packed again give the pairs of the first shards and train a step."""
     from training.config import DataConfig
-    from training.data.pair_stream import fixed_pairs
+    from training.data.batches import fixed_pairs
     from training.data.sources import training_sources
     from training.data.split import split
 

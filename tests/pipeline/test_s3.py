@@ -21,9 +21,9 @@ from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from tests.support.small_model import SMALL
 from training.config import DataConfig, DataKind, EncodeConfig
+from training.data.batches import training_batches
 from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard, require_fitting
-from training.data.pair_stream import training_batches
 from training.data.split import Shard, split
 from training.model.architecture import build
 from training.model.picture import Background

@@ -9,7 +9,7 @@ from conf.options import FieldError, UserError
 from rendering.cameras import camera_centre
 from tests.support.dots import sample_of_dots, views_of_dots
 from tests.support.small_model import SMALL, random_pairs
-from training.data.pair_stream import collate
+from training.data.batches import collate
 from training.data.view_pairs import open_views
 from training.model import checkpoint
 from training.model.architecture import build

@@ -16,7 +16,7 @@ from tests.support.command import PROJECT, command
 from tests.support.distributed import GLOBAL, assert_same, one_process
 from tests.support.small_run import SMALL, losses
 from training.config import DataConfig
-from training.data.pair_stream import training_batches
+from training.data.batches import training_batches
 from training.data.sources import read_sources
 from training.data.split import split
 from training.model.architecture import build

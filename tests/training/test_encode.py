@@ -26,9 +26,10 @@ from tests.support.finetune import train
 from tests.support.small_model import SMALL
 from tests.support.small_run import SMALL as WORDS
 from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
+from training.data.batches import fixed_pairs, training_batches
 from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard, identity, require_fitting
-from training.data.pair_stream import PairStream, fixed_pairs, training_batches
+from training.data.pair_stream import PairStream
 from training.data.sources import read_sources
 from training.data.split import Shard, split
 from training.encode import main

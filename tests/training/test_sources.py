@@ -22,7 +22,8 @@ from tests.support.finetune import configured, train
 from tests.support.small_run import SMALL, losses
 from tests.support.view_pairs import config, key
 from training.config import DataKind, EncodeConfig
-from training.data.pair_stream import PairStream, fixed_pairs, training_batches, validation_batches
+from training.data.batches import fixed_pairs, training_batches, validation_batches
+from training.data.pair_stream import PairStream
 from training.data.sources import Source, pairs_of_weight, source_roots, training_sources
 from training.data.split import share, split
 from training.data.stream_state import StreamState

@@ -16,7 +16,8 @@ from rendering.cameras import relative_pose
 from tests.support.dots import sample_of_dots, views_of_dots, webp, write_dots
 from tests.support.view_pairs import config, key, shards_of
 from training.config import DataConfig
-from training.data.pair_stream import PairStream, collate, fixed_pairs, training_batches, validation_batches
+from training.data.batches import collate, fixed_pairs, training_batches, validation_batches
+from training.data.pair_stream import PairStream
 from training.data.sources import Source
 from training.data.split import Shard, share, split
 from training.data.stream_state import StreamState, merged

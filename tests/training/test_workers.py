@@ -14,7 +14,7 @@ from tests.support.command import PROJECT, Started
 from tests.support.dots import write_dots
 from tests.support.small_run import SMALL
 from tests.support.view_pairs import config, key, shards_of
-from training.data.pair_stream import training_batches
+from training.data.batches import training_batches
 from training.data.workers import report_dead_workers
 
 ON_SMALL_SHM = """
@@ -22,7 +22,7 @@ import sys, subprocess
 from itertools import islice
 from conf.options import UserError
 from tests.support.view_pairs import config, key, shards_of
-from training.data.pair_stream import training_batches
+from training.data.batches import training_batches
 
 def batches():
     options = config(sys.argv[1], batch_size=32, workers=2, pairs_per_object=4)

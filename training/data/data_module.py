@@ -7,7 +7,7 @@ import lightning as L
 import torch
 
 from training.config import FinetuneConfig
-from training.data.pair_stream import training_batches, validation_batches
+from training.data.batches import training_batches, validation_batches
 from training.data.split import Split
 from training.data.stream_state import StreamState, merged
 from training.distributed.strategy import is_sharded

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from conf.options import UserError
 from rendering.cameras import relative_pose
 from training.config import DataConfig, DataKind, LoadingConfig
-from training.data.pair_stream import training_batches
+from training.data.batches import training_batches
 from training.data.sources import training_sources
 from training.data.split import split
 

@@ -1,4 +1,4 @@
-"""Stream shards as batches of view pairs: condition, target and the relative pose.
+"""Stream shards as view pairs: condition, target and the relative pose.
 
 Every value is a pure function of (seed, epoch, uid) and, for the order, of the shard's place in `data.path`, so that a
 stream can be replayed, resumed, and divided among ranks and loader workers without communication.
@@ -9,14 +9,10 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from conf.options import UserError
@@ -27,7 +23,7 @@ from training.data.sources import pairs_of_weight
 from training.data.split import Shard, share
 from training.data.stream_state import StreamState
 from training.data.view_pairs import Fields, Views, choose_pairs, open_latents, open_views
-from training.data.workers import WorkerLoader, shared_zeros
+from training.data.workers import shared_zeros
 from training.model.picture import decode
 
 log = logging.getLogger(__name__)
@@ -48,9 +44,8 @@ class PairStream(IterableDataset[Fields | UserError]):
 
     A rank has one reader per loader worker, or one reader without workers. A reader holds a shard's objects in memory
     while it yields their pairs in random order; the order of shards changes with the epoch. A shard is not read again
-    while all its objects are cached. An unreadable object is
-    dropped, counted in `dropped` and logged once. A worker yields a `UserError` as its last item, because torch would
-    turn a raised one into a traceback.
+    while all its objects are cached. An unreadable object is dropped, counted in `dropped` and logged once. A worker
+    yields a `UserError` as its last item, because torch would turn a raised one into a traceback.
 
     Args:
         config: Options of the data.
@@ -221,78 +216,6 @@ class PairStream(IterableDataset[Fields | UserError]):
                 f"data.max_bad_rate={self.config.max_bad_rate:g}: {self.dropped} of {objects} {purpose} objects in "
                 f"{self.config.path} are unreadable; {_remedy(self.config)}"
             )
-
-
-def training_batches(
-    config: DataConfig,
-    shards: Sequence[Shard],
-    resolution: int,
-    seed: int,
-    stream_state: StreamState = StreamState(),
-    rank: int = 0,
-    ranks: int = 1,
-) -> WorkerLoader:
-    """Return the endless batches of a rank, from `stream_state` on.
-
-    `loader.dataset.stream_state` is that state for the present number of readers. With the same batch size and number
-    of readers (ranks · workers), a run has the same batches on any number of ranks.
-
-    Raises:
-        UserError: There are fewer objects than ranks.
-    """
-    objects = sum(len(shard.uids) for shard in shards)
-    if objects < ranks:
-        raise UserError(f"data.path={config.path}: {objects} training objects for {ranks} devices; use fewer devices")
-    workers = min(config.workers, objects // ranks)  # every worker needs an object
-    state = stream_state.among(max(1, workers) * ranks, ranks)
-    pairs = PairStream(
-        config, shards, resolution, seed, config.pairs_per_object, config.weights, None, state, rank, ranks
-    )
-    return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
-
-
-def validation_batches(
-    config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int = 0, ranks: int = 1
-) -> WorkerLoader:
-    """Return one pass over a rank's validation pairs, which are the same in every pass."""
-    pairs = PairStream(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
-    workers = 0 if len(shards) < 4 else config.workers
-    return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
-
-
-def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, count: int) -> Any:
-    """Return a batch of the first `count` pairs of the shards, of different objects as long as there are enough.
-
-    Raises:
-        NothingReadable: No object of the shards is readable.
-    """
-    pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
-    return collate(list(itertools.islice(pairs, count)))
-
-
-def collate(pairs: list[Any]) -> Any:
-    """Return a batch of pairs, or the first `UserError` among them.
-
-    Returns:
-        uint8 images `[B, 3, R, R]`, or float16 moments `[B, 2C, h, w]` and embeddings `[B, D]`; poses `[B, 4]`; slots
-        `[B]`.
-    """
-    for pair in pairs:
-        if isinstance(pair, UserError):
-            return pair
-    batch = {name: _stack([pair[name] for pair in pairs]) for name in pairs[0]}
-    # A permuted view costs nothing here; the device makes the copy.
-    return {name: part.permute(0, 3, 1, 2) if part.dtype is torch.uint8 else part for name, part in batch.items()}
-
-
-def _stack(arrays: list[NDArray[Any]]) -> Tensor:
-    """Stack arrays of one shape to a tensor; in a loader worker, in memory that the training process can map."""
-    if get_worker_info() is None:
-        return torch.from_numpy(np.stack(arrays))
-    dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
-    stacked = shared_zeros([len(arrays), *arrays[0].shape], dtype)
-    np.stack(arrays, out=stacked.numpy())
-    return stacked
 
 
 def _remedy(config: DataConfig) -> str:
