@@ -7,17 +7,18 @@ r"""Score a checkpoint on rendered views: PSNR, SSIM and the pose that its pictu
 Each folder of `views` is a set. Of every object `pairs` pairs of views are chosen by hash, spread over the angles
 between the cameras; from the input view, the model samples the target view. Methods:
   model        the checkpoint
-  wrong_pose   the checkpoint, told a camera at least 45° away from the asked one
+  wrong_pose   the checkpoint, given a camera at least 45° away from the target
   no_pose      the checkpoint without embedding and pose, with the condition latent alone
   repeat       the input view
   mean         the mean of all training views (needs `training`)
-  nearest      the training object whose view is nearest to the input, turned as asked (needs `training`)
-With `references`, views of the same objects from a grid of cameras, the camera that each picture shows is found too:
+  nearest      the training object whose view is nearest to the input, after the same turn (needs `training`)
+`references` are views of the same objects from a grid of cameras; with them, the camera that each picture shows is
+estimated too:
 
     python -m pipeline.render +experiment=references objects=folder objects.path=scans output=outputs/scans_references
 
 Writes metrics.json (every mean with its 95 % interval over objects), per_object.csv, per_view.csv, report.html and the
-predictions into `output`. The same command continues an interrupted run.
+predictions into `output`. Repeat the command to resume an interrupted run.
 """
 
 from conf.command import run

@@ -76,7 +76,7 @@ def connected(
             **({"runtime_env": code} if cluster.address else local),
         )
     except ConnectionError as error:
-        raise _nobody(cluster.address) from error
+        raise _unreachable(cluster.address) from error
     if on_sigterm and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's handler prints a C++ stack trace
     try:
@@ -189,13 +189,13 @@ def _require_listener(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
-            raise _nobody(address) from error
+            raise _unreachable(address) from error
 
 
-def _nobody(address: str | None) -> UserError:
+def _unreachable(address: str | None) -> UserError:
     return UserError(
-        f"cluster.address={address}: no Ray cluster answers; start one (`ray up jobs/ray-aws.yaml`, "
-        "`ray start --head`), or omit `+cluster=…` to use this machine"
+        f"no Ray cluster answers at {address}; start one (`ray up jobs/ray-aws.yaml`, "
+        "`ray start --head`), or use this machine alone"
     )
 
 

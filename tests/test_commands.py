@@ -75,7 +75,7 @@ def test_every_option_of_every_group_composes(path):
         # `auto` would find the cluster of a test in another process.
         (
             ["pipeline.render", "objects=procedural", "+cluster=aws", "cluster.address=127.0.0.1:9"],
-            "error: cluster.address=127.0.0.1:9: ",
+            "error: no Ray cluster answers at 127.0.0.1:9; ",
         ),
         (["pipeline.render", "retry=slow"], "error: retry=slow: "),
         (["pipeline.render", "objects.licenses=mit"], "error: objects.licenses=mit: "),

@@ -14,7 +14,7 @@ from training.config import FinetuneConfig
 from training.data.sources import source_roots
 from training.distributed.topology import is_rank_zero
 
-# Options that may change when a run is continued: its length, place and speed, not what it learns.
+# Options that may change when a run is resumed: length, location and speed, not the training itself.
 CHANGEABLE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
     f"data.{name}" for name in ("batch_size", "workers", "cache_mb", "max_bad_rate")
 )
@@ -22,15 +22,15 @@ CHANGEABLE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifact
 PATH_OPTIONS = ("model.pretrained", "model.image_encoder")
 
 
-def continue_or_begin(output: Path, config: FinetuneConfig) -> None:
+def resume_or_start(output: Path, config: FinetuneConfig) -> None:
     """Write `output/training.yaml`, after a comparison with the one of the run that is there.
 
     Raises:
         UserError: The run there has another configuration.
     """
     path, now = output / "training.yaml", as_dict(config)
-    begun = any((output / name).exists() for name in ("checkpoints", "best", "model"))
-    if begun and path.exists():
+    is_resumed = any((output / name).exists() for name in ("checkpoints", "best", "model"))
+    if is_resumed and path.exists():
         before = _with_current_names(_flat(read_record(path)))
         for key, value in _flat(now).items():
             # A record of an earlier version may lack the option.

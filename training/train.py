@@ -37,7 +37,7 @@ from training.model.cost import peak_flops, step_flops
 from training.model.cpu_threads import use_free_cores
 from training.model.zero123 import Zero123
 from training.module import Finetuning
-from training.run_config import as_dict, continue_or_begin, recorded_model, trained_steps
+from training.run_config import as_dict, recorded_model, resume_or_start, trained_steps
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
         data=replace(config.data, batch_size=batches.size),
         trainer=replace(config.trainer, strategy=resolve_strategy(config.trainer.strategy, processes)),
     )
-    continue_or_begin(output, config)
+    resume_or_start(output, config)
     if (steps := trained_steps(output)) < config.trainer.max_steps:
         saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
         last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)

@@ -17,8 +17,8 @@ from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre, cartesian_to_spherical, spherical_to_cartesian
 from training.model.picture import decode
 
-SEARCH_SIDE_PX = 32  # pictures are compared at this size
-BLOCK = 4096  # training views that are compared at a time
+SEARCH_SIDE_PX = 32  # side at which pictures are compared
+BLOCK_VIEWS = 4096  # training views per comparison
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TrainingViews:
         for folder, manifests in self._manifests.items():
             if not self._uids(manifests):
                 raise UserError(
-                    f"training={folder}: all its objects are scored; score held-out objects alone (split=held_out)"
+                    f"training={folder}: all objects are scored; score held-out objects only (split=held_out)"
                 )
 
     def mean_and_matches(self, inputs: Sequence[Pixels], resolution: int) -> tuple[Pixels, list[Match]]:
@@ -68,11 +68,11 @@ class TrainingViews:
 
     def samples(self, matches: Collection[Match]) -> dict[tuple[str, str], Sample]:
         """Return the samples of the matched objects, by folder and uid."""
-        found: dict[tuple[str, str], Sample] = {}
+        samples: dict[tuple[str, str], Sample] = {}
         for folder, manifests in self._manifests.items():
             uids = {match.uid for match in matches if match.folder == folder}
-            found |= {(folder, uid): sample for uid, sample in samples_of(folder, manifests, uids)}
-        return found
+            samples |= {(folder, uid): sample for uid, sample in samples_of(folder, manifests, uids)}
+        return samples
 
     def _uids(self, manifests: Sequence[ShardManifest]) -> set[str]:
         return {uid for manifest in manifests for uid in manifest.uids} - self._excluded
@@ -87,7 +87,7 @@ class TrainingViews:
                     for view, name in enumerate(view_names(sample)):
                         require_resolution(sample[name], resolution, f"training={folder}")
                         block.append((Match(folder, uid, view), decode(sample[name], resolution)))
-                    if len(block) >= BLOCK:
+                    if len(block) >= BLOCK_VIEWS:
                         yield block
                         block = []
         if block:
@@ -95,18 +95,18 @@ class TrainingViews:
 
 
 def view_after_turn(sample: Sample, matched: int, input_centre: Array, target_centre: Array, resolution: int) -> Pixels:
-    """Return the view of a training object that is nearest to the asked turn of its matched view.
+    """Return the view of a training object that is nearest to its matched view after the turn from input to target.
 
     Args:
         sample: The training object.
-        matched: Index of the view that is like the input.
+        matched: Index of the view nearest to the input.
         input_centre: Camera centre `[3]` of the input.
-        target_centre: Camera centre `[3]` of the asked view.
+        target_centre: Camera centre `[3]` of the target.
         resolution: Side of the view, pixels.
     """
     names, centres = view_names(sample), camera_centre(npy_array(sample["cameras.npy"]))
-    asked = turned(centres[matched], input_centre, target_centre)
-    best = min(range(len(names)), key=lambda view: angle_degrees(centres[view], asked))
+    camera = turned(centres[matched], input_centre, target_centre)
+    best = min(range(len(names)), key=lambda view: angle_degrees(centres[view], camera))
     return decode(sample[names[best]], resolution)
 
 

@@ -41,7 +41,7 @@ Load = Callable[[EvaluateConfig], Predictor]
 def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
     """Score a method on all sets, and write the results into `config.output`.
 
-    The same call continues an interrupted run: predictions that exist are not made again.
+    Repeat the call to resume an interrupted run: existing predictions are kept.
 
     Args:
         config: Options of the command; `checkpoint` is for `load` alone.
@@ -54,26 +54,26 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
         UserError: An input is missing or damaged, or the output belongs to another run.
     """
     if not is_local(config.output):
-        raise UserError(f"output={config.output}: must be a local folder")
+        raise UserError(f"output={config.output}: must be a local folder; choose another output")
     with claimed(config.output, LAYOUT):
         selections = select(config)
         references = find_references(config.references, selections)
         training = training_views(config, selections)
         predictor = load(config)
-        plan = continue_or_begin(config, selections, predictor)
+        plan = resume_or_start(config, selections, predictor)
         sets = {one.name: read_objects(one, config, predictor.resolution) for one in selections}
         root = Path(config.output) / "predictions"
         predict_all(root, sets, predictor, config.methods, config.sampling.seed)
         mean = None if training is None else write_baselines(root, sets, training, predictor.resolution)
-        drawn = [*config.methods, "repeat", *(["mean", "nearest"] if mean is not None else [])]
-        scored = [ScoredSet(name, objects, root, tuple(drawn), mean) for name, objects in sets.items()]
+        methods = [*config.methods, "repeat", *(["mean", "nearest"] if mean is not None else [])]
+        scored = [ScoredSet(name, objects, root, tuple(methods), mean) for name, objects in sets.items()]
         shown = [shown_poses(one, references.get(one.name, {}), predictor.resolution) for one in scored]
         scores = [score for one, errors in zip(scored, shown, strict=True) for score in score_set(one, errors)]
         return write_results(config, plan, scored, scores, left_out(config, selections, references))
 
 
-def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:
-    """Write the record of the run, which says what its predictions depend on, or check it against the earlier one.
+def resume_or_start(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:
+    """Write the record of what the predictions depend on, or compare it with the record of the earlier run.
 
     Raises:
         UserError: The predictions in `output` are of another model, other settings or other views.
@@ -91,13 +91,13 @@ def continue_or_begin(config: EvaluateConfig, selections: Sequence[Selection], p
     for name, value in plan.items() if earlier else ():
         if earlier.get(name) != value:
             raise UserError(
-                f"output={config.output}: it was begun with {name}={earlier.get(name)}, now {value}; "
+                f"output={config.output}: the run there has {name}={earlier.get(name)}, not {value}; "
                 "choose another output"
             )
     earlier_sets = earlier.get("sets", {})
     for name, listing in sets.items():
         if earlier_sets.get(name, listing) != listing:
-            raise UserError(f"output={config.output}: it was begun with other views {name}; choose another output")
+            raise UserError(f"output={config.output}: the run there has other views {name}; choose another output")
     record = {"command": COMMAND, **plan, "sets": earlier_sets | sets}
     write_atomically(str(path), json.dumps(record, indent=1).encode())
     return plan
@@ -127,17 +127,17 @@ Key = tuple[str, int, str]  # uid, pair, method
 
 
 def shown_poses(scored: ScoredSet, manifests: Manifests, resolution: int) -> dict[Key, float]:
-    """Return the angle between the asked camera and the one that each picture of a set shows, degrees.
+    """Return the angle in degrees between the target camera and the camera that each picture of a set shows.
 
     Args:
         scored: The set.
-        manifests: Its references; without any, no pose is found.
+        manifests: Its references; without any, no pose is estimated.
         resolution: Side of the pictures, pixels.
     """
     errors: dict[Key, float] = {}
     objects = {one.uid: one for one in scored.objects} if manifests else {}
-    found = read_references(manifests, objects, resolution)
-    bar = tqdm(found, total=len(objects), desc=f"poses of {scored.name}", unit=" objects", disable=not objects)
+    references = read_references(manifests, objects, resolution)
+    bar = tqdm(references, total=len(objects), desc=f"poses of {scored.name}", unit=" objects", disable=not objects)
     for uid, centres, framed in bar:
         one = objects[uid]
         keys = [(pair, method) for pair in one.pairs for method in ("truth", *scored.methods)]

@@ -44,7 +44,7 @@ def mean_over_objects(values: ArrayLike) -> Mean:
     value = float(values.mean())
     if len(values) < 2:
         return Mean(value, None, None)
-    found = bootstrap(
+    interval = bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -53,4 +53,4 @@ def mean_over_objects(values: ArrayLike) -> Mean:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Mean(value, float(found.low), float(found.high))
+    return Mean(value, float(interval.low), float(interval.high))

@@ -40,12 +40,12 @@ def predict_views(novel_view: NovelView, requests: Sequence[Request], config: Ev
     """Return the views `[N, R, R, 3]` that the model samples for some requests.
 
     Without a pose, embedding and pose vector of the context token are zero: the mean, over all poses, of the tokens
-    that the model has seen under drop-out of the embedding. The condition latent is kept.
+    that drop-out of the embedding trains. The condition latent is kept.
     """
     model = novel_view.model
     pictures = torch.from_numpy(np.stack([request.picture for request in requests])).to(model.device)
     inputs = as_floats(pictures.permute(0, 3, 1, 2))
-    posed = torch.tensor([request.asked_centre is not None for request in requests], device=model.device)
+    posed = torch.tensor([request.target_centre is not None for request in requests], device=model.device)
     parts = [(model.condition_latent(part), model.embed(part)) for part in inputs.split(ENCODED_TOGETHER)]
     condition, embedding = (torch.cat(columns) for columns in zip(*parts, strict=True))
     poses = torch.from_numpy(np.stack([_pose(request) for request in requests]))
@@ -58,9 +58,9 @@ def predict_views(novel_view: NovelView, requests: Sequence[Request], config: Ev
 
 
 def _pose(request: Request) -> np.ndarray:
-    if request.asked_centre is None:
+    if request.target_centre is None:
         return np.zeros(POSE_DIM)
-    return pose_between(request.asked_centre, request.input_centre)
+    return pose_between(request.target_centre, request.input_centre)
 
 
 def _silent(done: int, total: int) -> None:

@@ -51,7 +51,7 @@ STYLE = """<style>
 
 
 def report(
-    metrics: Mapping[str, Any], sets: Sequence[ScoredSet], scores: Sequence[ViewScore], found: Sequence[Figure]
+    metrics: Mapping[str, Any], sets: Sequence[ScoredSet], scores: Sequence[ViewScore], figures: Sequence[Figure]
 ) -> bytes:
     """Return the page.
 
@@ -59,11 +59,11 @@ def report(
         metrics: Contents of metrics.json.
         sets: Objects and pictures of each set.
         scores: Score of every picture.
-        found: The figures.
+        figures: Means and intervals.
     """
     body = [STYLE, "<h1>Scores of novel views</h1>", _introduction(metrics)]
     for scored in sets:
-        own = [figure for figure in found if figure.set == scored.name]
+        own = [figure for figure in figures if figure.set == scored.name]
         body += [
             f"<h2>{escape(scored.name)}</h2>",
             _table(own),
@@ -85,8 +85,8 @@ def _introduction(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _table(found: Sequence[Figure]) -> str:
-    totals = {(f.method, f.metric): f for f in found if not f.by and not f.minus}
+def _table(figures: Sequence[Figure]) -> str:
+    totals = {(f.method, f.metric): f for f in figures if not f.by and not f.minus}
     shown = [metric for metric in METRIC_LABELS if any(key[1] == metric for key in totals)]
     rows = [
         [LABELS[method], *(_text(totals.get((method, metric))) for metric in shown)]
@@ -98,8 +98,8 @@ def _table(found: Sequence[Figure]) -> str:
     return f"<p class='soft'>{objects} objects, {views} pairs</p><div class='wide scores'>{table(head, rows)}</div>"
 
 
-def _differences(found: Sequence[Figure]) -> str:
-    differences = {(f.minus, f.metric): f for f in found if f.minus}
+def _differences(figures: Sequence[Figure]) -> str:
+    differences = {(f.minus, f.metric): f for f in figures if f.minus}
     shown = [metric for metric in METRIC_LABELS if any(key[1] == metric for key in differences)]
     rows = [
         [LABELS[method], *(_text(differences.get((method, metric)), sign="+") for metric in shown)]
@@ -126,11 +126,11 @@ def _text(figure: Figure | None, sign: str = "") -> str:
     return f"{value:{form}}{unit}{interval}"
 
 
-def _curves(found: Sequence[Figure]) -> str:
+def _curves(figures: Sequence[Figure]) -> str:
     drawings = []
     for by, label in (("angle", "angle between the cameras, degrees"), ("azimuth_change", "azimuth change, degrees")):
         for metric in CURVES:
-            binned = [figure for figure in found if figure.by == by and figure.metric == metric]
+            binned = [figure for figure in figures if figure.by == by and figure.metric == metric]
             if binned:
                 drawings.append(f"<div class='paper'>{_curve(binned, label, METRIC_LABELS[metric])}</div>")
     return f"<div class='curves'>{''.join(drawings)}</div>"

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from rendering.cameras import Array, cartesian_to_spherical, pose_between
 
-MIN_WRONG_DEGREES = 45.0  # between the asked camera and the one that a wrong pose names
+MIN_WRONG_DEGREES = 45.0  # minimum angle between the target camera and a wrong one
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Pair:
 
 
 def random_generator(*words: object) -> np.random.Generator:
-    """Return a generator whose numbers depend on the words alone, such as a seed and a uid."""
+    """Return a generator that depends on the words only, such as a seed and a uid."""
     return np.random.default_rng(np.frombuffer(_digest(*words), dtype="<u4"))
 
 
 def hashed_seed(*words: object) -> int:
-    """Return a seed in [0, 2^63) that depends on the words alone."""
+    """Return a seed in [0, 2^63) that depends on the words only."""
     return int.from_bytes(_digest(*words)[:8], "big") >> 1
 
 
 def choose_pairs(seed: int, uid: str, centres: Array, count: int) -> list[Pair]:
-    """Return the pairs of an object, which depend on `seed` and `uid` alone and are spread over the angles.
+    """Return the pairs of an object, which depend on `seed` and `uid` only and are spread over the angles.
 
     Pair k is the one whose angle between the cameras is nearest to a random angle in the k-th of `count` equal parts of
-    [0°, 180°]. Views that are an input (or a target) already are chosen again only when all others are.
+    [0°, 180°]. A view is repeated as input (or target) only after all others.
 
     Args:
         seed: Seed of the choice.

@@ -20,20 +20,20 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Request:
-    """A view to predict.
+    """View to predict.
 
     Attributes:
         uid: Object.
         picture: Input view on white, uint8 `[R, R, 3]`.
         input_centre: Camera centre `[3]` of the input view.
-        asked_centre: Camera centre `[3]` of the view to predict; None for a prediction without a pose.
+        target_centre: Camera centre `[3]` of the view to predict; None for a prediction without a pose.
         seed: Seed of the noise.
     """
 
     uid: str
     picture: Pixels
     input_centre: Array
-    asked_centre: Array | None
+    target_centre: Array | None
     seed: int
 
 
@@ -42,13 +42,13 @@ Predict = Callable[[Sequence[Request]], Pixels]  # returns views [N, R, R, 3]
 
 @dataclass(frozen=True)
 class Predictor:
-    """A method that predicts views.
+    """Method that predicts views.
 
     Attributes:
         predict: Predicts the views of some requests; a view must not depend on the other requests.
         resolution: Side R of its pictures, pixels.
-        weights: Hash of everything that decides its predictions, beside the settings of the sampler.
-        batch: Number of requests to give it at a time.
+        weights: Hash of everything that its predictions depend on, except the settings of the sampler.
+        batch: Number of requests per call.
     """
 
     predict: Predict
@@ -57,8 +57,8 @@ class Predictor:
     batch: int = 64
 
 
-# The camera that the model is told, by the name of the method.
-ASKED: dict[str, Callable[[ScoredObject, Pair], Array | None]] = {
+# Camera centre given to the model, by method.
+TARGET_CENTRES: dict[str, Callable[[ScoredObject, Pair], Array | None]] = {
     "model": lambda one, pair: one.centres[pair.target],
     "wrong_pose": lambda one, pair: np.array(pair.wrong),
     "no_pose": lambda one, pair: None,
@@ -113,7 +113,7 @@ def predict_all(
         root: Folder of the predictions.
         sets: Objects of each set.
         predictor: The model.
-        methods: Some keys of `ASKED`.
+        methods: Some keys of `TARGET_CENTRES`.
         seed: Seed of the noise.
     """
     views = [
@@ -132,7 +132,7 @@ def predict_all(
                     one.uid,
                     one.picture(pair.input),
                     one.centres[pair.input],
-                    ASKED[method](one, pair),
+                    TARGET_CENTRES[method](one, pair),
                     hashed_seed("noise", seed, one.uid, pair.number),
                 )
                 for _, one, pair, method in batch

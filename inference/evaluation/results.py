@@ -25,7 +25,7 @@ PROTOCOL = {
     "psnr": f"over all pixels and channels, dB, at most {MAX_PSNR_DB:g}",
     "ssim": "scikit-image, Gaussian window, sigma 1.5, 11 pixels, range 255, mean of the channels",
     "pose_within_20": f"share of pictures whose nearest reference lies within {POSE_WITHIN_DEGREES:g} degrees",
-    "pose_within_20_clear": "the same, of the pairs whose true view is found within that angle",
+    "pose_within_20_clear": "the same, over pairs whose true view lies within that angle",
     "average": "mean over objects of the mean over their pairs",
     "interval": f"{CONFIDENCE:.0%} percentile bootstrap over objects, {RESAMPLES} resamples",
 }
@@ -47,7 +47,7 @@ def write_results(
         scores: Score of every picture.
         missing: Sentences about parts that are left out.
     """
-    output, found = Path(config.output), figures(scores)
+    output, all_figures = Path(config.output), figures(scores)
     metrics = {
         **plan,
         "checkpoint": config.checkpoint,
@@ -58,13 +58,13 @@ def write_results(
         "limit": config.limit,
         "settings": PROTOCOL,
         "left_out": missing,
-        "figures": [figure.record for figure in found],
+        "figures": [figure.record for figure in all_figures],
     }
     write_atomically(str(output / "per_view.csv"), view_table(scores))
     write_atomically(str(output / "per_object.csv"), object_table(scores))
-    write_atomically(str(output / "report.html"), report(metrics, sets, scores, found))
+    write_atomically(str(output / "report.html"), report(metrics, sets, scores, all_figures))
     write_atomically(str(output / "metrics.json"), (json.dumps(metrics, indent=1) + "\n").encode())
-    for line in [*missing, *summary(found)]:
+    for line in [*missing, *summary(all_figures)]:
         print(line)
     print(f"report: {output / 'report.html'}")
     return metrics
@@ -117,10 +117,10 @@ def csv_file(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def summary(found: Sequence[Figure]) -> list[str]:
+def summary(all_figures: Sequence[Figure]) -> list[str]:
     """Return a line for each set and method: the means over all pairs."""
     lines: dict[tuple[str, str], list[str]] = {}
-    for figure in found:
+    for figure in all_figures:
         if not figure.by and not figure.minus:
             low, high = figure.mean.low, figure.mean.high
             interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"

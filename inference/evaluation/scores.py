@@ -28,8 +28,8 @@ class ViewScore:
         method: Name of the method that made the picture.
         psnr_db: PSNR; None for the true view.
         ssim: SSIM; None for the true view.
-        pose_error_degrees: Angle between the asked camera and the one that the picture shows; None without references.
-        is_clear: Whether the true view of the pair shows the asked camera, to within 20°; it need not where the object
+        pose_error_degrees: Angle between the target camera and the one that the picture shows; None without references.
+        is_clear: Whether the true view of the pair shows the target camera within 20°; it does not if the object
             looks alike from several sides. None without references.
     """
 
@@ -48,7 +48,7 @@ class ViewScore:
 
     @property
     def pose_within_20(self) -> float | None:
-        """Return 1 if the picture shows a camera within 20° of the asked one, else 0; None without references."""
+        """Return 1 if the picture shows a camera within 20° of the target, else 0; None without references."""
         error = self.pose_error_degrees
         return None if error is None else float(error <= POSE_WITHIN_DEGREES)
 
@@ -96,13 +96,13 @@ class Figure:
 
 def figures(scores: Sequence[ViewScore]) -> list[Figure]:
     """Return all figures of the scores: of every set, method and metric; by angle; and of the model minus a method."""
-    found = list[Figure]()
+    collected = list[Figure]()
     for name, method, metric, values in _values(scores):
-        found += _of_all_and_bins(name, method, metric, values)
+        collected += _of_all_and_bins(name, method, metric, values)
         model = [score for score in scores if score.set == name and score.method == "model"]
         if method not in ("model", "truth"):
-            found += _difference(name, method, metric, model, values)
-    return found
+            collected += _difference(name, method, metric, model, values)
+    return collected
 
 
 def _values(scores: Sequence[ViewScore]) -> Iterator[tuple[str, str, str, list[ViewScore]]]:
@@ -117,13 +117,13 @@ def _values(scores: Sequence[ViewScore]) -> Iterator[tuple[str, str, str, list[V
 
 
 def _of_all_and_bins(name: str, method: str, metric: str, scores: list[ViewScore]) -> list[Figure]:
-    found = [_figure(name, method, "", metric, "", None, [(s.uid, getattr(s, metric)) for s in scores])]
+    collected = [_figure(name, method, "", metric, "", None, [(s.uid, getattr(s, metric)) for s in scores])]
     for by in ("angle", "azimuth_change"):
         for low in range(0, 180, BIN_DEGREES):
             values = [(s.uid, getattr(s, metric)) for s in scores if bin_of(getattr(s, f"{by}_degrees")) == low]
             if values:
-                found.append(_figure(name, method, "", metric, by, (low, low + BIN_DEGREES), values))
-    return found
+                collected.append(_figure(name, method, "", metric, by, (low, low + BIN_DEGREES), values))
+    return collected
 
 
 def _difference(

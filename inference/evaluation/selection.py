@@ -21,7 +21,7 @@ from training.data.sources import Source
 from training.data.split import split
 from training.model.picture import decode
 
-MAX_NAMED = 5  # objects that an error names
+MAX_NAMED_OBJECTS = 5  # in an error message
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Selection:
         name: Name of the set in tables and folders.
         folder: Folder or URL of the shards.
         manifests: Manifests of the shards.
-        uids: The objects, in an order that depends on the seed alone.
+        uids: The objects, in an order that depends on the seed only.
         candidates: The objects before `limit`.
     """
 
@@ -73,7 +73,7 @@ class ScoredObject:
 
 
 def select(config: EvaluateConfig) -> list[Selection]:
-    """Return the objects to score of each folder of `views`, from the manifests alone; empty sets are left out.
+    """Return the objects to score of each folder of `views`, from the manifests only; empty sets are left out.
 
     Raises:
         UserError: A folder is missing, or no object is left to score.
@@ -86,12 +86,11 @@ def select(config: EvaluateConfig) -> list[Selection]:
         uids = {uid for manifest in source.manifests for uid in manifest.uids}
         uids &= held_out if source in split_sources else uids
         ordered = sorted(uids, key=lambda uid: (hashed_seed("objects", config.seed, uid), uid))
-        name, chosen = set_name(source.root), tuple(ordered[: config.limit])
-        selections.append(Selection(name, source.root, source.manifests, chosen, frozenset(uids)))
+        name, selected = set_name(source.root), tuple(ordered[: config.limit])
+        selections.append(Selection(name, source.root, source.manifests, selected, frozenset(uids)))
     if not any(selection.uids for selection in selections):
         raise UserError(
-            f"views={','.join(config.views)}: no object is left to score; give the views of the training of run, "
-            "or split=all"
+            f"views={','.join(config.views)}: no object to score; give the views of the training of run, or split=all"
         )
     return [selection for selection in selections if selection.uids]
 
@@ -130,18 +129,18 @@ def read_objects(selection: Selection, config: EvaluateConfig, resolution: int) 
     Raises:
         UserError: A shard is damaged, or an object has too few or too small views.
     """
-    found = {
+    objects = {
         uid: _open(uid, sample, selection.folder, config, resolution)
         for uid, sample in samples_of(selection.folder, selection.manifests, set(selection.uids))
     }
-    return [found[uid] for uid in selection.uids]
+    return [objects[uid] for uid in selection.uids]
 
 
 def _open(uid: str, sample: Sample, folder: str, config: EvaluateConfig, resolution: int) -> ScoredObject:
     names, centres = view_names(sample), camera_centre(npy_array(sample["cameras.npy"]))
-    most = len(names) * (len(names) - 1)
-    if config.pairs > most:
-        raise UserError(f"pairs={config.pairs}: {uid} in {folder} has {len(names)} views and {most} pairs; use fewer")
+    max_pairs = len(names) * (len(names) - 1)
+    if config.pairs > max_pairs:
+        raise UserError(f"pairs={config.pairs}: {uid} in {folder} has {len(names)} views, {max_pairs} pairs; use fewer")
     pairs = choose_pairs(config.seed, uid, centres, config.pairs)
     used = sorted({view for pair in pairs for view in (pair.input, pair.target)})
     views = {view: sample[names[view]] for view in used}
@@ -156,7 +155,7 @@ def require_resolution(contents: bytes, resolution: int, option: str) -> None:
         side = image.width
     if side < resolution:
         raise UserError(
-            f"{option}: its views have {side}² pixels, the model's {resolution}²; "
+            f"{option}: the views have {side}² pixels, the model's {resolution}²; "
             f"render them with renderer.resolution={resolution}"
         )
 
@@ -179,6 +178,6 @@ def samples_of(folder: str, manifests: Sequence[ShardManifest], uids: Collection
 
 def named(uids: Collection[str]) -> str:
     """Return the first names of `uids` in order, and how many more there are."""
-    first = sorted(uids)[:MAX_NAMED]
+    first = sorted(uids)[:MAX_NAMED_OBJECTS]
     more = len(uids) - len(first)
     return ", ".join(first) + (f" and {more} more" if more else "")

@@ -1,4 +1,4 @@
-"""Find the camera that a picture shows, by comparing it with renders of the object from known cameras."""
+"""Estimate the camera that a picture shows by comparing it with renders of the object from known cameras."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -37,40 +37,40 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
         UserError: A folder is missing, no set has references, or only some objects of a set have references.
     """
     manifests = {folder: read_manifests(folder, "views") for folder in folders}
-    found = {one.name: _of_set(one.name, manifests) for one in selections}
-    missing = {one.name: set(one.uids) - _uids(found[one.name]) for one in selections}
+    of_set = {one.name: _of_set(one.name, manifests) for one in selections}
+    missing = {one.name: set(one.uids) - _uids(of_set[one.name]) for one in selections}
     some = [one for one in selections if len(missing[one.name]) < len(one.uids)]
     for one in some or selections if folders else ():
         if missing[one.name]:
             raise UserError(
-                f"references={','.join(found[one.name])}: {len(missing[one.name])} of {len(one.uids)} objects of "
-                f"views={one.folder} are missing there ({named(missing[one.name])}); render them with "
+                f"references={','.join(of_set[one.name])}: {len(missing[one.name])} of {len(one.uids)} objects of "
+                f"views={one.folder} are missing ({named(missing[one.name])}); render them with "
                 "+experiment=references"
             )
-    return {one.name: found[one.name] for one in some}
+    return {one.name: of_set[one.name] for one in some}
 
 
 def read_references(
     manifests: Manifests, uids: Collection[str], resolution: int
 ) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
     """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references."""
-    left = set(uids)
-    for folder, found in manifests.items():
-        for uid, sample in samples_of(folder, found, left & _uids({folder: found})):
+    remaining = set(uids)
+    for folder, shards in manifests.items():
+        for uid, sample in samples_of(folder, shards, remaining & _uids({folder: shards})):
             names = view_names(sample)
             require_resolution(sample[names[0]], resolution, f"references={folder}")
             pictures = [decode(sample[name], resolution) for name in names]
-            left.remove(uid)
+            remaining.remove(uid)
             yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame_references(pictures)
 
 
 def _of_set(name: str, manifests: Manifests) -> Manifests:
-    own = {folder: found for folder, found in manifests.items() if set_name(folder) == name}
+    own = {folder: shards for folder, shards in manifests.items() if set_name(folder) == name}
     return own or manifests
 
 
 def _uids(manifests: Manifests) -> set[str]:
-    return {uid for found in manifests.values() for manifest in found for uid in manifest.uids}
+    return {uid for shards in manifests.values() for manifest in shards for uid in manifest.uids}
 
 
 def nearest_reference(pictures: Sequence[Pixels], references: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -62,7 +62,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(pic
         done = sample(tmp_path / "no checkpoint", picture, output)
         assert done.returncode == 2
         assert done.stderr == (
-            f"error: output={output}: {tmp_path / 'file'} is no folder that can be written to; choose another path\n"
+            f"error: output={output}: {tmp_path / 'file'} is not a writable folder; choose another path\n"
         )
 
 
