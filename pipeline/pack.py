@@ -126,12 +126,13 @@ def _pack(
             if (first := next(stream, None)) is None:
                 return
             name, items = shard_name("views", index), chain([first], islice(stream, config.objects_per_shard - 1))
-            yield from _passed_over(config, items, done[name]) if name in done else _shard(config, name, items, spread)
+            yield from _skipped(config, items, done[name]) if name in done else _shard(config, name, items, spread)
 
 
-def _passed_over(
+def _skipped(
     config: PackConfig, items: Iterable[ReleasedObject], records: tuple[ObjectRecord, ...]
 ) -> Iterator[ObjectRecord]:
+    """Yield the records of a finished shard, after comparing its uids with those of `items`."""
     uids = [item.uid for item in items]
     if uids != [record.uid for record in records]:
         raise UserError(f"output={config.output}: holds shards of other objects; choose another folder")
