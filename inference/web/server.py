@@ -19,6 +19,7 @@ from inference.preprocess.background import segmenter
 from inference.preprocess.framing import Prepared
 from inference.web.middleware import LOOPBACK, request_filters
 from inference.web.service import ViewService
+from training.model.cpu_threads import use_free_cores
 
 
 def load_and_serve(config: DemoConfig, port: int) -> None:
@@ -32,14 +33,20 @@ def load_and_serve(config: DemoConfig, port: int) -> None:
         segmenter(config.cutout)  # so that a wrong model is refused before the first visitor comes
     # One thread uses the device: a CUDA graph belongs to the thread that recorded it.
     with TemporaryDirectory(prefix="zero123-demo-") as folder, ThreadPoolExecutor(1) as device:
-        novel_view = device.submit(
-            NovelView.load, config.checkpoint, config.device, config.precision, config.compile
-        ).result()
+        novel_view = device.submit(_load, config).result()
         if config.compile:
             print("compiling …", flush=True)
             blank, no_progress = Image.new("RGB", (64, 64), "white"), lambda done, total: None
             device.submit(novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, on_step=no_progress).result()
         serve(ViewService(novel_view, device, config, Path(folder).resolve()), port)
+
+
+def _load(config: DemoConfig) -> NovelView:
+    """Load the checkpoint; on a CPU, use the idle cores in this thread, which samples the views."""
+    novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+    if novel_view.model.device.type == "cpu":
+        use_free_cores()
+    return novel_view
 
 
 def serve(service: ViewService, port: int) -> None:
