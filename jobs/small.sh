@@ -9,7 +9,8 @@
 # Folders of meshes; sources that are not set are left out:
 #   CC0, KAYKIT, FURNITURE, OBJECTS   to train on
 #   GSO                               scans to score on, never trained on
-# PROCEDURAL: number of procedural objects to train on (default: 4000). OUTPUT: folder of everything (outputs/small).
+# PROCEDURAL, UNSEEN: number of procedural objects to train on (4000), and of kinds never seen (90). OUTPUT: folder of
+# everything (outputs/small).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${BIN:-$PWD/.venv/bin}
@@ -35,46 +36,47 @@ refer() { # refer NAME ARGUMENTS…: views of the objects of a source from a gri
         output="$references/$name" "$@"
 }
 
+join() { # with commas
+    local IFS=,
+    echo "$*"
+}
+
 procedural=(objects=procedural objects.count="${PROCEDURAL:-4000}" "objects.kinds=[$trained_kinds]")
-unseen_kinds=(objects=procedural objects.count=90 objects.seed=1000000 "objects.kinds=[$kinds]")
-render procedural "${procedural[@]}"
-render unseen_kinds "${unseen_kinds[@]}"
-training=$views/procedural families=$views/unseen_kinds
+unseen_kinds=(objects=procedural objects.count="${UNSEEN:-90}" objects.seed=1000000 "objects.kinds=[$kinds]")
+cc0=(objects=folder objects.path="${CC0:-}" "objects.exclude=[$packs]")
+unseen_packs=(objects=folder objects.path="${CC0:-}" "objects.include=[$packs]")
+kaykit=(objects=folder objects.path="${KAYKIT:-}")
+furniture=(objects=folder objects.path="${FURNITURE:-}")
+objects=(objects=folder objects.path="${OBJECTS:-}")
+gso=(objects=folder objects.path="${GSO:-}")
+
+trained=(procedural) unseen=(unseen_kinds)
 for source in CC0 KAYKIT FURNITURE OBJECTS; do
-    folder=${!source:-}
-    if [ -z "$folder" ]; then
-        echo "$source is not set: training without it"
-        continue
+    if [ -n "${!source:-}" ]; then trained+=("${source,,}"); else echo "$source is not set: training without it"; fi
+done
+[ -z "${CC0:-}" ] || unseen+=(unseen_packs)
+if [ -n "${GSO:-}" ]; then unseen+=(gso); else echo "GSO is not set: no score on scans"; fi
+
+for name in "${trained[@]}" "${unseen[@]}"; do
+    declare -n arguments=$name
+    render "$name" "${arguments[@]}"
+done
+"$bin/python" -m training.finetune +experiment=small \
+    data.path="'$(join "${trained[@]/#/$views/}")'" output="$run" "$@"
+
+# References of the objects that training held out, and of all others that it has not seen.
+splits=() scored=()
+for name in "${trained[@]}" "${unseen[@]}"; do
+    declare -n arguments=$name
+    held_out=() split=all
+    if [[ " ${trained[*]} " == *" $name "* ]]; then
+        held_out=(objects.uids="$run/validation.txt") split=held_out
+        # A small source may have no held-out object.
+        cut -d, -f1 "$views/$name/objects.csv" | grep -qxFf "$run/validation.txt" || continue
     fi
-    name=${source,,}
-    exclude=() # the unseen families
-    [ "$source" != CC0 ] || exclude=("objects.exclude=[$packs]")
-    render "$name" objects=folder objects.path="$folder" "${exclude[@]}"
-    training+=,$views/$name
+    refer "$name" "${arguments[@]}" "${held_out[@]}"
+    scored+=("$name") splits+=("$split")
 done
-if [ -n "${CC0:-}" ]; then
-    render unseen_packs objects=folder objects.path="$CC0" "objects.include=[$packs]"
-    families+=,$views/unseen_packs
-fi
-
-"$bin/python" -m training.finetune +experiment=small data.path="'$training'" output="$run" "$@"
-
-# References of the objects that training held out, of the unseen families and of the scans.
-held_out=objects.uids=$run/validation.txt
-refer procedural "${procedural[@]}" "$held_out"
-refer unseen_kinds "${unseen_kinds[@]}"
-for source in CC0 KAYKIT FURNITURE OBJECTS; do
-    [ -z "${!source:-}" ] || refer "${source,,}" objects=folder objects.path="${!source}" "$held_out"
-done
-[ -z "${CC0:-}" ] || refer unseen_packs objects=folder objects.path="$CC0" "objects.include=[$packs]"
-scored=$training,$families
-if [ -n "${GSO:-}" ]; then
-    render gso objects=folder objects.path="$GSO"
-    refer gso objects=folder objects.path="$GSO"
-    scored+=,$views/gso
-else
-    echo "GSO is not set: no score on scans"
-fi
-split=$(tr -cd , <<<"$training" | sed 's/,/held_out,/g')held_out$(tr -cd , <<<"${scored#"$training"}" | sed 's/,/,all/g')
-"$bin/python" -m inference.evaluate checkpoint="$run/model" run="$run" "views=[$scored]" "split=[$split]" \
-    "training=[$training]" "references=[$(printf '%s,' "$references"/*/ | sed 's/\/,/,/g; s/,$//')]" output="$output/scores"
+"$bin/python" -m inference.evaluate checkpoint="$run/model" run="$run" output="$output/scores" \
+    "views=[$(join "${scored[@]/#/$views/}")]" "split=[$(join "${splits[@]}")]" \
+    "references=[$(join "${scored[@]/#/$references/}")]" "training=[$(join "${trained[@]/#/$views/}")]"
