@@ -41,14 +41,20 @@ join() { # with commas
     echo "$*"
 }
 
-procedural=(objects=procedural objects.count="${PROCEDURAL:-4000}" "objects.kinds=[$trained_kinds]")
-unseen_kinds=(objects=procedural objects.count="${UNSEEN:-90}" objects.seed=1000000 "objects.kinds=[$kinds]")
-cc0=(objects=folder objects.path="${CC0:-}" "objects.exclude=[$packs]")
-unseen_packs=(objects=folder objects.path="${CC0:-}" "objects.include=[$packs]")
-kaykit=(objects=folder objects.path="${KAYKIT:-}")
-furniture=(objects=folder objects.path="${FURNITURE:-}")
-objects=(objects=folder objects.path="${OBJECTS:-}")
-gso=(objects=folder objects.path="${GSO:-}")
+objects_of() { # objects_of NAME: set `arguments` to those of a source
+    case $1 in
+        procedural) arguments=(objects=procedural objects.count="${PROCEDURAL:-4000}" "objects.kinds=[$trained_kinds]") ;;
+        unseen_kinds)
+            arguments=(objects=procedural objects.count="${UNSEEN:-90}" objects.seed=1000000 "objects.kinds=[$kinds]")
+            ;;
+        cc0) arguments=(objects=folder objects.path="$CC0" "objects.exclude=[$packs]") ;;
+        unseen_packs) arguments=(objects=folder objects.path="$CC0" "objects.include=[$packs]") ;;
+        kaykit) arguments=(objects=folder objects.path="$KAYKIT") ;;
+        furniture) arguments=(objects=folder objects.path="$FURNITURE") ;;
+        objects) arguments=(objects=folder objects.path="$OBJECTS") ;;
+        gso) arguments=(objects=folder objects.path="$GSO") ;;
+    esac
+}
 
 trained=(procedural) unseen=(unseen_kinds)
 for source in CC0 KAYKIT FURNITURE OBJECTS; do
@@ -58,7 +64,7 @@ done
 if [ -n "${GSO:-}" ]; then unseen+=(gso); else echo "GSO is not set: no score on scans"; fi
 
 for name in "${trained[@]}" "${unseen[@]}"; do
-    declare -n arguments=$name
+    objects_of "$name"
     render "$name" "${arguments[@]}"
 done
 "$bin/python" -m training.finetune +experiment=small \
@@ -67,7 +73,7 @@ done
 # References of the objects that training held out, and of all others that it has not seen.
 splits=() scored=()
 for name in "${trained[@]}" "${unseen[@]}"; do
-    declare -n arguments=$name
+    objects_of "$name"
     held_out=() split=all
     if [[ " ${trained[*]} " == *" $name "* ]]; then
         held_out=(objects.uids="$run/validation.txt") split=held_out

@@ -24,7 +24,8 @@ from training.config import DataConfig, DataKind, EncodeConfig
 from training.data.batches import training_batches
 from training.data.encoding import plan_jobs
 from training.data.latents import encode_shard, require_fitting
-from training.data.split import Shard, split
+from training.data.sources import training_sources
+from training.data.split import split
 from training.model.architecture import build
 from training.model.picture import Background
 
@@ -87,7 +88,7 @@ def test_every_reader_reads_from_s3(views):
     fs, path = locate(f"{views}/index.html")
     assert fs.cat_file(path).decode().count("data:image/webp;base64,") == 6 * 2
     config = DataConfig(path=views, batch_size=2, workers=2)  # loader workers are forks, with their own connections
-    shards = [Shard(manifest.name, tuple(manifest.uids)) for manifest in read_manifests(views, "views")]
+    shards = split(training_sources(config), 0.0).training
     batch = next(iter(training_batches(config, shards, resolution=32, seed=0)))
     assert batch["target"].shape == (2, 3, 32, 32)
 
@@ -103,7 +104,7 @@ def test_views_are_encoded_and_both_are_streamed_from_s3(bucket):
     batches = []
     for path, kind in ((views, DataKind.views), (latents, DataKind.latents)):
         config = DataConfig(path=path, kind=kind, batch_size=2, workers=2)
-        shards = split(read_manifests(path, kind.value), 0.0).training
+        shards = split(training_sources(config), 0.0).training
         batches.append(list(islice(training_batches(config, shards, resolution=16, seed=0), 6)))
     for online, cached in zip(*batches, strict=True):
         assert online["pose"].equal(cached["pose"]) and online["slot"].equal(cached["slot"])
@@ -146,4 +147,4 @@ def test_missing_credentials_are_one_error_line(bucket, words, entry):
     done = command(*asked, **without)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {url}: Unable to locate credentials; see that")
+    assert line.startswith(f"error: {url}: Unable to locate credentials; ")
