@@ -129,7 +129,7 @@ def _sentences(schemas: Sequence[tuple[str, type]], output: str = "") -> Iterato
             raise
         _refuse(_no_room(error, output))
     except KeyboardInterrupt:
-        print("\nstopped; the same command continues", file=sys.stderr)
+        print("\nstopped; repeat the command to continue", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if TERMINATED.is_set() else signal.SIGINT))
 
 

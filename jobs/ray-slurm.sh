@@ -16,7 +16,7 @@ set -euo pipefail
 # Slurm runs a copy of this script, so the project's folder is the one where sbatch was called.
 cd "${SLURM_SUBMIT_DIR:-.}"
 bin=${BIN:-$PWD/.venv/bin}
-[ -x "$bin/ray" ] || { echo "error: there is no $bin/ray; make install, or name another folder: BIN=…" >&2; exit 2; }
+[ -x "$bin/ray" ] || { echo "error: $bin/ray: no such file; run make install, or set BIN=… to the folder of another installation" >&2; exit 2; }
 export RAY_USAGE_STATS_ENABLED=0
 # Require a token, because jobs of other users can connect to this network.
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')

@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${BIN:-$PWD/.venv/bin}
-[ -x "$bin/python" ] || { echo "error: there is no $bin/python; make install, or name another folder: BIN=…" >&2; exit 2; }
+[ -x "$bin/python" ] || { echo "error: $bin/python: no such file; run make install, or set BIN=… to the folder of another installation" >&2; exit 2; }
 output=${OUTPUT:-outputs/small}
 views=$output/views references=$output/references run=$output/run
 

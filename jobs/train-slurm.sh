@@ -26,7 +26,7 @@ set -euo pipefail
 # Slurm runs a copy of this script, so the project's folder is the one where sbatch was called.
 cd "$SLURM_SUBMIT_DIR"
 bin=${BIN:-$PWD/.venv/bin}
-[ -x "$bin/python" ] || { echo "error: there is no $bin/python; make install, or name another folder: BIN=…" >&2; exit 2; }
+[ -x "$bin/python" ] || { echo "error: $bin/python: no such file; run make install, or set BIN=… to the folder of another installation" >&2; exit 2; }
 
 # srun does not inherit --cpus-per-task from sbatch (Slurm 22.05 and later). After the first process exits, the others
 # have 300 s to stop, since they may be waiting in a collective operation; --kill-on-bad-exit would end them at once.

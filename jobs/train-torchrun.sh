@@ -13,9 +13,9 @@ set -euo pipefail
 [ $# -gt 0 ] || { echo "usage: [NODES=2 HEAD=10.0.0.1] jobs/train-torchrun.sh data.path=… output=… (as python -m training.finetune)" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${BIN:-$PWD/.venv/bin}
-[ -x "$bin/torchrun" ] || { echo "error: there is no $bin/torchrun; make install, or name another folder: BIN=…" >&2; exit 2; }
+[ -x "$bin/torchrun" ] || { echo "error: $bin/torchrun: no such file; run make install, or set BIN=… to the folder of another installation" >&2; exit 2; }
 nodes=${NODES:-1}
-[ "$nodes" = 1 ] || [ -n "${HEAD:-}" ] || { echo "error: NODES=$nodes: say which machine the others meet at: HEAD=address" >&2; exit 2; }
+[ "$nodes" = 1 ] || [ -n "${HEAD:-}" ] || { echo "error: NODES=$nodes: set HEAD to the address of one machine" >&2; exit 2; }
 
 # Disable torchrun's error file, because the first process prints the error of the run itself.
 export TORCHELASTIC_ERROR_FILE=/dev/null

@@ -43,10 +43,10 @@ def test_scripts_name_a_missing_program_or_option(name, tmp_path):
         return done.stderr
 
     assert refused().startswith("usage: ")
-    assert f"error: there is no {tmp_path}/" in refused("data.path=x")
+    assert f"error: {tmp_path}/" in refused("data.path=x")
     if name == "train-torchrun":
         (tmp_path / "torchrun").touch(mode=0o755)
-        assert "error: NODES=2: say which machine the others meet at: HEAD=" in refused("data.path=x", NODES="2")
+        assert "error: NODES=2: set HEAD" in refused("data.path=x", NODES="2")
     else:
         assert "error: this is for sbatch" in refused("data.path=x", SLURM_JOB_ID="")
 

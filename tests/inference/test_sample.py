@@ -186,7 +186,7 @@ def test_an_interrupted_run_leaves_no_partial_folder(folder, picture, tmp_path, 
     _, stderr = process.communicate()
     if end is not signal.SIGKILL:
         assert process.returncode == 128 + end and "Traceback" not in stderr
-        assert stderr.splitlines()[-1] == "stopped; the same command continues"
+        assert stderr.splitlines()[-1] == "stopped; repeat the command to continue"
     assert command("inference.sample", *words).returncode == 0
     assert names(tmp_path / "out") == [*(f"{i:02d}" for i in range(12)), "inputs.png"]
     assert all(len(names(tmp_path / "out" / f"{i:02d}")) == 7 for i in range(12))

@@ -114,7 +114,7 @@ def test_an_interrupted_or_killed_run_resumes_with_equal_bytes(views, objects, t
         said = driver.communicate()[1]
         if end is signal.SIGTERM:
             assert driver.returncode == 128 + end and "Stack" not in said and "Traceback" not in said
-            assert said.splitlines()[-1] == "stopped; the same command continues"
+            assert said.splitlines()[-1] == "stopped; repeat the command to continue"
             assert not list(output.glob("*.part"))
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("views-*.json")}
     done = render(objects, output, "objects_per_shard=3")

@@ -132,7 +132,7 @@ def test_a_second_interrupt_stops_at_once(dots, tmp_path):
         time.sleep(0.3)  # the line is printed at the end of a step; signal during the next one
         running.send_signal(signal.SIGINT)
     assert running.wait(30) == 130
-    assert running.communicate()[1] == "\nstopped; the same command continues\n"
+    assert running.communicate()[1] == "\nstopped; repeat the command to continue\n"
 
 
 def test_a_finished_run_is_reported(run, dots, capsys):

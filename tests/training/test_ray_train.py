@@ -87,7 +87,7 @@ def test_a_signal_to_the_command_saves_the_state_and_the_same_command_continues(
     started.send_signal(signal.SIGTERM)
     _, err = started.communicate(timeout=200)
     assert started.returncode == 130, err
-    assert err.rstrip().endswith("stopped; the same command continues") and "Traceback" not in err
+    assert err.rstrip().endswith("stopped; repeat the command to continue") and "Traceback" not in err
     (stopped,) = (output / "checkpoints").iterdir()
     assert 1 <= int(stopped.name) < 10
     done = command("training.finetune", *words)

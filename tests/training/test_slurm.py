@@ -154,7 +154,7 @@ def test_two_slurm_nodes_stop_resume_and_match_one_process(slurm, dots, tmp_path
     slurm.until(stopped, lambda: "step 1/10" in slurm.output_of(stopped))
     slurm("scancel", "--signal=TERM", stopped)
     assert slurm.wait(stopped, "FAILED")["ExitCode"] == "130:0", slurm.output_of(stopped)
-    assert "stopped; the same command continues" in slurm.output_of(stopped)
+    assert "stopped; repeat the command to continue" in slurm.output_of(stopped)
     assert "Traceback" not in slurm.output_of(stopped)
     (saved,) = (output / "checkpoints").iterdir()
     assert 1 <= int(saved.name) < 10
@@ -182,7 +182,7 @@ def test_a_run_at_its_time_limit_is_requeued_and_resumes(slurm, dots, tmp_path):
     job = slurm.submit(*words, options=("--time=2", "--signal=TERM@20"))
     slurm.until(job, lambda: slurm.job(job)["Restarts"] == "1")
     (saved,) = (output / "checkpoints").iterdir()
-    assert "stopped; the same command continues" in slurm.output_of(job) and len(losses(output)) == int(saved.name)
+    assert "stopped; repeat the command to continue" in slurm.output_of(job) and len(losses(output)) == int(saved.name)
     slurm.until(job, lambda: f"step {int(saved.name) + 2}/" in slurm.output_of(job))
     slurm("scancel", job)
     slurm.wait(job, "CANCELLED")
