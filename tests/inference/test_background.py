@@ -187,10 +187,10 @@ def test_the_outline_gets_the_colours_of_the_object():
 
 
 def named_model(folder, picture, tmp_path, **env):
-    nobody = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    unreachable = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     return command(
         "inference.sample", f"checkpoint={folder}", f"image={picture}", f"output={tmp_path / 'out'}", "orbit=2",
-        "cutout=u2netp", "elevation=0", "sampling.steps=2", XDG_CACHE_HOME=str(tmp_path / "cache"), **nobody | env,
+        "cutout=u2netp", "elevation=0", "sampling.steps=2", XDG_CACHE_HOME=str(tmp_path / "cache"), **unreachable | env,
     )  # fmt: skip
 
 

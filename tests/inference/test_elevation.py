@@ -132,7 +132,7 @@ def test_renders_of_scans(scans: Path, tmp_path: Path):
     from rendering.settings import RenderSettings
 
     rng = np.random.default_rng(0)
-    told, unknown = [], 0
+    estimated, unknown = [], 0
     with BlenderProcess() as renderer:
         for scan in sorted(scans.glob("*.glb")):
             truths = [-20, 0, 15, 30, 50, 70]
@@ -149,17 +149,17 @@ def test_renders_of_scans(scans: Path, tmp_path: Path):
                 picture, *views = pictures[i * (1 + len(TURNS)) : (i + 1) * (1 + len(TURNS))]
                 try:
                     found = estimate_elevation(lambda turns, views=views: views, picture)
-                    told.append((degrees, found.degrees - degrees, found.uncertainty_degrees))
+                    estimated.append((degrees, found.degrees - degrees, found.uncertainty_degrees))
                 except UserError:
                     unknown += 1
-    truth, off, sigma = np.array(told).T
-    print(f"\n{len(told)} told, {unknown} unknown")
+    truth, off, sigma = np.array(estimated).T
+    print(f"\n{len(estimated)} estimated, {unknown} unknown")
     for degrees in sorted(set(truth)):
         at = truth == degrees
-        print(f"{degrees:4.0f}°: {at.sum()} told, median error {np.median(np.abs(off[at])):.1f}°")
+        print(f"{degrees:4.0f}°: {at.sum()} estimated, median error {np.median(np.abs(off[at])):.1f}°")
     print(f"median {np.median(np.abs(off)):.1f}°, within 10°: {(np.abs(off) < 10).mean():.2f}")
     print(f"within σ: {(np.abs(off) < sigma).mean():.2f}, within 2 σ: {(np.abs(off) < 2 * sigma).mean():.2f}")
-    assert len(told) > unknown
+    assert len(estimated) > unknown
     assert np.median(np.abs(off)) < 3
     assert (np.abs(off) < 10).mean() > 0.9
     assert 0.55 < (np.abs(off) < sigma).mean() < 0.95

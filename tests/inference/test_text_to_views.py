@@ -56,12 +56,12 @@ def test_a_prompt_becomes_a_picture_and_its_views(pipeline, folder, tmp_path):
         "views.png",
     ]  # fmt: skip
     picture = Image.open(out / "prompt.png")
-    theirs = StableDiffusionPipeline.from_pretrained(pipeline, safety_checker=None)(
+    expected = StableDiffusionPipeline.from_pretrained(pipeline, safety_checker=None)(
         "a chair, a single object, centred, on a plain white background",
         num_inference_steps=2,
         generator=torch.Generator().manual_seed(0),
     ).images[0]
-    np.testing.assert_array_equal(np.asarray(picture), np.asarray(theirs))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
     made = (out / "prompt.png").stat().st_mtime_ns
     assert text_to_views(pipeline, folder, out).returncode == 0
     assert (out / "prompt.png").stat().st_mtime_ns == made

@@ -161,16 +161,16 @@ def test_a_source_without_an_image_encoder_needs_one(folder, state, tmp_path):
 
 
 def test_round_trip_to_threestudios_layout_keeps_all_tensors(folder, state, tmp_path):
-    theirs = convert(folder, tmp_path / "threestudio", layout=Layout.threestudio)
-    assert not (theirs / "cc_projection").exists()
-    projection = load_file(theirs / "clip_camera_projection/diffusion_pytorch_model.safetensors")
+    converted = convert(folder, tmp_path / "threestudio", layout=Layout.threestudio)
+    assert not (converted / "cc_projection").exists()
+    projection = load_file(converted / "clip_camera_projection/diffusion_pytorch_model.safetensors")
     assert {name: tuple(t.shape) for name, t in projection.items()} == {"proj.weight": (16, 20), "proj.bias": (16,)}
-    config = json.loads((theirs / "clip_camera_projection/config.json").read_text())
+    config = json.loads((converted / "clip_camera_projection/config.json").read_text())
     assert (config["embedding_dim"], config["additional_embeddings"]) == (16, 4)
-    index = json.loads((theirs / "model_index.json").read_text())
+    index = json.loads((converted / "model_index.json").read_text())
     assert index["_class_name"] == "Zero123Pipeline" and "cc_projection" not in index
     assert index["clip_camera_projection"] == ["zero123", "CLIPCameraProjection"]
-    assert_same(weights(convert(theirs, tmp_path / "ours")), averaged(state))
+    assert_same(weights(convert(converted, tmp_path / "ours")), averaged(state))
 
 
 def test_a_folder_with_only_half_precision_weights_is_read(folder, tmp_path):
@@ -188,8 +188,8 @@ def test_old_names_of_the_autoencoder_attention_are_read(folder, state, tmp_path
     file = folder / "vae/diffusion_pytorch_model.safetensors"
     new = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     old = load_file(file)
-    for ours, theirs in new.items():
-        old = {name.replace(f"attentions.0.{ours}.", f"attentions.0.{theirs}."): t for name, t in old.items()}
+    for current, former in new.items():
+        old = {name.replace(f"attentions.0.{current}.", f"attentions.0.{former}."): t for name, t in old.items()}
     assert any("query" in name for name in old)
     save_file(old, file, metadata={"format": "pt"})
     assert_same(weights(convert(folder, tmp_path / "new")), averaged(state))

@@ -81,8 +81,8 @@ def test_a_file_with_a_weight_that_is_not_finite_is_refused(state, tmp_path):
 def test_a_threestudio_folder_with_a_weight_that_is_not_finite_is_refused(folder, tmp_path):
     model = load_posed(folder)
     model.cc_projection.projection.bias.data[5] = float("inf")
-    save_threestudio(model, tmp_path / "theirs")
-    assert_refused(tmp_path / "theirs", "proj.bias")
+    save_threestudio(model, tmp_path / "threestudio")
+    assert_refused(tmp_path / "threestudio", "proj.bias")
 
 
 def assert_refused(source: Path, name: str) -> None:

@@ -36,9 +36,9 @@ def converted(checkpoint_file) -> Zero123:
 
 
 def assert_as_original(name: str, ours: torch.Tensor) -> None:
-    theirs = torch.from_numpy(GOLDEN[name])
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).norm() < 1e-4 * theirs.norm(), name
+    expected = torch.from_numpy(GOLDEN[name])
+    assert ours.shape == expected.shape
+    assert (ours - expected).norm() < 1e-4 * expected.norm(), name
 
 
 def test_names_and_shapes_are_those_of_the_original():

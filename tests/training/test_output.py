@@ -58,17 +58,17 @@ def test_curves_and_tables_do_not_replace_foreign_files(tmp_path):
 
 
 def test_a_foreign_checkpoint_is_refused_as_target(made, tmp_path):
-    torch.save({"state_dict": {}, "global_step": 0}, tmp_path / "theirs.ckpt")
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
+    torch.save({"state_dict": {}, "global_step": 0}, tmp_path / "foreign.ckpt")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
     index = json.loads((made / "folder/model_index.json").read_text())
     del index[checkpoint_folder.WRITTEN_BY]
-    (theirs / "model_index.json").write_text(json.dumps({**index, "_diffusers_version": "0.17.1"}))
+    (foreign / "model_index.json").write_text(json.dumps({**index, "_diffusers_version": "0.17.1"}))
     (tmp_path / "run/model").mkdir(parents=True)
     for name in ("model_index.json", "training.yaml"):
         (tmp_path / "run/model" / name).write_text(json.dumps(index))
     before = contents(tmp_path)
-    for target in ("theirs.ckpt", "theirs", "run/model"):
+    for target in ("foreign.ckpt", "foreign", "run/model"):
         with pytest.raises(UserError, match="^target="):
             convert.main(ConvertConfig(str(made / "105000.ckpt"), str(tmp_path / target)))
     assert contents(tmp_path) == before
