@@ -17,6 +17,7 @@ def views(tmp_path_factory) -> str:
     return str(root)
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues_to_the_same_scores(folder, views, tmp_path):
     words = ["inference.evaluate", f"checkpoint={folder}", f"views={views}", *SETTINGS, "sampling.steps=25"]
     killed, calm = tmp_path / "killed", tmp_path / "calm"

@@ -45,6 +45,7 @@ def run(gpus: int) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_two_tasks_at_a_time_share_one_gpu():
     """The CPUs suffice for eight tasks, so six tasks wait for the GPU."""
     assert run(gpus=1) == ["[0.0, 0.5, 0.5, 0.5]", "2 {0.5}"]

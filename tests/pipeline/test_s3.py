@@ -69,6 +69,7 @@ TABLES = {"plan.json", "progress.json", "objects.csv", "licenses.csv"}
 
 
 @needs_blender
+@pytest.mark.slow
 def test_a_killed_run_on_s3_resumes_with_the_bytes_of_a_local_run(views, words, tmp_path):
     done = command(*words, f"output={tmp_path / 'views'}")
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,7 @@ TINY = [
 ABSENT = ("bpy", "ray", "wandb", "lightning", "deepspeed", "webdataset", "fsspec.implementations.s3", "s3fs", "psutil")
 
 
+@pytest.mark.slow
 def test_benchmark_runs_without_lightning_deepspeed_and_ray(tmp_path):
     words = ["training.benchmark", *TINY, f"output={tmp_path}/out"]
     blocked = f"""
