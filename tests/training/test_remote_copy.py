@@ -93,5 +93,5 @@ def test_listings_of_missing_or_outside_files_are_refused(listed, sentence, buck
 
 
 def test_a_missing_bucket_is_refused(bucket, tmp_path):
-    with pytest.raises(UserError, match="see that the bucket exists"):
-        upload(tmp_path, "s3://nobodys/run")
+    with pytest.raises(UserError, match="s3://missing/run.*bucket"):
+        upload(tmp_path, "s3://missing/run")
