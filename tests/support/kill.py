@@ -99,7 +99,7 @@ def compare(undisturbed: Path, killed: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40, help="number of kills (40)")
-    parser.add_argument("--objects", type=int, default=400, help="number of objects (400)")
+    parser.add_argument("--objects", type=int, default=640, help="number of objects (640)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the processes to kill and the times")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:
