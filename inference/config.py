@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from conf.options import UserError, option
-from training.precision import Precision
+from training.model.hardware.precision import Precision
 
 CHECKPOINT_HELP = "<run>/model of training.finetune, org/name on the hub, or a checkpoint that training.convert reads"
 CUTOUT_HELP = "removes the background of a picture without alpha: auto, u2netp, isnet, an .onnx file, or none"

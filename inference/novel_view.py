@@ -21,13 +21,13 @@ from inference.poses import pose_vectors, validate_turns
 from inference.preprocess.framing import Prepared, prepare
 from inference.preprocess.photograph import Picture
 from inference.samplers import sample, steps_of
-from training.device import resolve_device, torch_dtype
-from training.model.fingerprint import fingerprint
+from training.model.checkpoints.fingerprint import fingerprint
+from training.model.checkpoints.pretrained import load_posed
+from training.model.checkpoints.untrusted_file import require_finite
 from training.model.guidance import Denoiser, guided
-from training.model.pretrained import load_posed
-from training.model.untrusted_file import require_finite
+from training.model.hardware.device import resolve_device, torch_dtype
+from training.model.hardware.precision import Precision, parse_precision
 from training.model.zero123 import Zero123
-from training.precision import Precision, parse_precision
 
 MAX_BATCH = {"cpu": 4, "cuda": 64}  # poses denoised together
 

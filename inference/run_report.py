@@ -30,7 +30,7 @@ from rendering.cameras import camera_centre, cartesian_to_spherical, relative_po
 from rendering.psnr import psnr
 from training.data.sources import Source, read_sources
 from training.model.conditioning import convert_pose
-from training.model.cpu_threads import use_free_cores
+from training.model.hardware.cpu_threads import use_free_cores
 from training.model.picture import decode
 
 COMMAND = "inference.report"

@@ -26,7 +26,7 @@ def main(config: SampleConfig) -> int:
     turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = checked_elevation(config)
     with locked(config.output):
-        from inference.picture_views import sample_folder, sample_one
+        from inference.views.picture_views import sample_folder, sample_one
 
         sample = sample_folder if Path(config.image).is_dir() else sample_one
         return sample(Path(config.image), Path(config.output), turns, config)

@@ -24,10 +24,10 @@ from inference.config import BenchmarkConfig, Sampler
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns
 from inference.preprocess.framing import Prepared
-from training.device import dtype_name
 from training.model.attention import attend_to_one_token
+from training.model.hardware.device import dtype_name
+from training.model.hardware.precision import Precision
 from training.model.zero123 import Zero123
-from training.precision import Precision
 
 
 @dataclass

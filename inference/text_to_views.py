@@ -23,7 +23,7 @@ def main(config: TextToViewsConfig) -> int:
     turns = parse_turns(config.poses, config.orbit, config.grid, config.cameras, config.input_camera)
     config = checked_elevation(config)
     with locked(config.output):
-        from inference.text_to_image import sample_prompt
+        from inference.views.text_to_image import sample_prompt
 
         return sample_prompt(Path(config.output), turns, config)
 

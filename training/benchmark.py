@@ -25,7 +25,7 @@ LAYOUT = FolderLayout(
 def main(config: BenchmarkConfig) -> int:
     """Run the command; return the exit code."""
     with claimed(config.output, LAYOUT):
-        from training.step_benchmark import benchmark
+        from training.benchmarking.step_benchmark import benchmark
 
         return benchmark(config)
 

@@ -9,8 +9,8 @@ from conf.tracking import WandbConfig
 from pipeline.config import Cluster
 from rendering.quality import VERDICTS
 from training.model.config import Architecture, Background, PoseVector, TimestepDensity
+from training.model.hardware.precision import Precision
 from training.option_checks import require, require_choice, require_local, require_positive
-from training.precision import Precision
 
 QUARTERS = 4  # equal ranges of timesteps whose losses are reported, least noise first
 DUPLICATE = "duplicate"  # verdict of an object whose mesh equals that of an earlier object

@@ -6,14 +6,14 @@ from pathlib import Path
 from conf.options import UserError
 from pipeline.output import names_in
 from training.config import ConvertConfig, Layout
-from training.device import torch_dtype
-from training.model import checkpoint, model_parts
-from training.model import ldm_export as export
-from training.model.checkpoint_folder import is_own
-from training.model.hub import local_path, pinned
-from training.model.ldm_export import save_original, save_threestudio
-from training.model.pretrained import Pretrained, complete, may_be_stable, read
-from training.model.untrusted_file import require_finite
+from training.model.checkpoints import checkpoint, model_parts
+from training.model.checkpoints import ldm_export as export
+from training.model.checkpoints.checkpoint_folder import is_own
+from training.model.checkpoints.hub import local_path, pinned
+from training.model.checkpoints.ldm_export import save_original, save_threestudio
+from training.model.checkpoints.pretrained import Pretrained, complete, may_be_stable, read
+from training.model.checkpoints.untrusted_file import require_finite
+from training.model.hardware.device import torch_dtype
 
 
 def convert_checkpoint(config: ConvertConfig, target: Path) -> int:

@@ -11,13 +11,13 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from training.acceleration import uncompiled
 from training.config import FinetuneConfig
 from training.data.data_module import PairData
 from training.distributed.topology import BatchPlan
-from training.ema import Ema
 from training.model.zero123 import Pairs, Zero123
-from training.optimizer import adamw, lr_factor, match_memory_layout
+from training.optimization.acceleration import uncompiled
+from training.optimization.ema import Ema
+from training.optimization.optimizer import adamw, lr_factor, match_memory_layout
 
 
 class Finetuning(L.LightningModule):

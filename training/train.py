@@ -14,7 +14,6 @@ from lightning.pytorch.loggers import WandbLogger
 
 from conf.tracking import WandbMode, begin
 from pipeline.storage import write_atomically
-from training.acceleration import allow_tensor_cores, prepare
 from training.callbacks.checkpointing import BestModel, Checkpoints, FinalModel, latest
 from training.callbacks.metrics import Metrics
 from training.callbacks.remote_copy import RemoteCopy, restore
@@ -28,15 +27,16 @@ from training.data.pair_stream import NothingReadable
 from training.data.sources import Source, pairs_of_weight, source_roots, training_sources
 from training.data.split import Split, split
 from training.data.workers import report_dead_workers
-from training.device import dtype_name, training_dtype
 from training.distributed.strategy import build_strategy, resolve_strategy
 from training.distributed.topology import Topology, global_rank, is_rank_zero, local_rank, plan_batches, topology
-from training.memory import available_memory, estimate, require_fit
 from training.model.architecture import build
-from training.model.cost import peak_flops, step_flops
-from training.model.cpu_threads import use_free_cores
+from training.model.hardware.cost import peak_flops, step_flops
+from training.model.hardware.cpu_threads import use_free_cores
+from training.model.hardware.device import dtype_name, training_dtype
+from training.model.hardware.memory import available_memory, estimate, require_fit
 from training.model.zero123 import Zero123
 from training.module import Finetuning
+from training.optimization.acceleration import allow_tensor_cores, prepare
 from training.run_config import as_dict, recorded_model, resume_or_start, trained_steps
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from inference.evaluation.predictions import Pixels, Predictor, Request
 from inference.novel_view import EncodedImage, NovelView, to_image
 from rendering.cameras import cartesian_to_spherical, pose_between
 from training.model.conditioning import POSE_DIM, convert_pose
-from training.model.cpu_threads import use_free_cores
+from training.model.hardware.cpu_threads import use_free_cores
 from training.model.picture import as_floats
 
 BATCH = {"cpu": 16, "cuda": 256}

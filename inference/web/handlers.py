@@ -14,7 +14,7 @@ from gradio import processing_utils
 from PIL import Image
 
 from conf.options import UserError
-from inference.media import contact_sheet, write_gif, write_mp4
+from inference.views.media import contact_sheet, write_gif, write_mp4
 from inference.web import markup
 from inference.web.jobs import Progress, Superseded
 from inference.web.layout import OrbitFiles, Page, Settings

@@ -11,7 +11,7 @@ from inference.novel_view import NovelView
 from inference.poses import Turn
 from inference.web.jobs import Progress
 from inference.web.service import ViewRequest
-from training.device import dtype_name
+from training.model.hardware.device import dtype_name
 
 WELCOME = "Upload a picture of one object to begin."
 CAPTIONS = "<div class='captions'><p>Picture</p><p>Input of the model</p></div>"

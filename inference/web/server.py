@@ -19,7 +19,7 @@ from inference.preprocess.background import segmenter
 from inference.preprocess.framing import Prepared
 from inference.web.middleware import LOOPBACK, request_filters
 from inference.web.service import ViewService
-from training.model.cpu_threads import use_free_cores
+from training.model.hardware.cpu_threads import use_free_cores
 
 
 def load_and_serve(config: DemoConfig, port: int) -> None:

@@ -18,7 +18,7 @@ from inference.poses import Turn, orbit_turns, validate_turns
 from inference.preprocess.background import NoSegmenter
 from inference.preprocess.framing import Prepared
 from inference.preprocess.photograph import PictureError
-from inference.view_folder import ELEVATION_SAMPLING
+from inference.views.view_folder import ELEVATION_SAMPLING
 from inference.web.jobs import Progress, run_with_progress
 from training.model.conditioning import PoseVector
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from inference.novel_view import NovelView
 from inference.preprocess.framing import Prepared
-from training.model import checkpoint
 from training.model.architecture import build
+from training.model.checkpoints import checkpoint
 from training.model.config import Architecture, ImageEncoderShape, UNetShape
 
 SHAPE = Architecture(

@@ -4,7 +4,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from inference.media import contact_sheet, variance, variance_picture, write_gif, write_mp4
+from inference.views.media import contact_sheet, variance, variance_picture, write_gif, write_mp4
 
 COLOURS = ["red", "lime", "blue", "yellow"]
 FRAMES = [Image.new("RGB", (63, 63), colour) for colour in COLOURS]

@@ -13,9 +13,9 @@ from conf.options import UserError
 from inference import report, sample, text_to_views
 from inference.benchmark import main as benchmark
 from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, Sampling, TextToViewsConfig
-from inference.picture_views import view_settings
-from inference.view_folder import ViewSet, is_written, own_files, write_views
-from training.precision import Precision
+from inference.views.picture_views import view_settings
+from inference.views.view_folder import ViewSet, is_written, own_files, write_views
+from training.model.hardware.precision import Precision
 
 # Settings in a poses.json of the version before `precision` was shared with training.
 RECORDED_SETTINGS = {

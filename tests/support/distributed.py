@@ -7,7 +7,7 @@ import torch
 
 from tests.support.command import command
 from tests.support.small_run import SMALL, losses
-from training.model import checkpoint
+from training.model.checkpoints import checkpoint
 
 GLOBAL = ["data.global_batch=8", "trainer.log_every=1", "trainer.max_steps=10", "wandb.mode=disabled"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from conf.options import UserError
 from training.config import ConvertConfig
 from training.convert import main
-from training.model import checkpoint
 from training.model.architecture import build
+from training.model.checkpoints import checkpoint
+from training.model.checkpoints.ldm_export import original_tensors
 from training.model.config import Architecture, ImageEncoderShape, UNetShape
-from training.model.ldm_export import original_tensors
 from training.model.zero123 import Zero123
 
 State = dict[str, Tensor]

@@ -11,12 +11,12 @@ from torch._dynamo.utils import counters
 from torch._inductor.decomposition import select_decomp_table
 
 from tests.support.small_model import SMALL, random_pairs
-from training.acceleration import ChannelsLastConv2d, allow_tensor_cores, prepare, uncompiled
 from training.config import OptimizerConfig
 from training.model.architecture import build
-from training.model.cost import on_meta
+from training.model.hardware.cost import on_meta
 from training.model.zero123 import Zero123
-from training.optimizer import adamw
+from training.optimization.acceleration import ChannelsLastConv2d, allow_tensor_cores, prepare, uncompiled
+from training.optimization.optimizer import adamw
 
 
 def losses(model: Zero123, steps: int = 3) -> Iterator[float]:

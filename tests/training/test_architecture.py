@@ -11,11 +11,11 @@ from tests.support.dots import sample_of_dots, views_of_dots
 from tests.support.small_model import SMALL, random_pairs
 from training.data.batches import collate
 from training.data.view_pairs import open_views
-from training.model import checkpoint
 from training.model.architecture import build
+from training.model.checkpoints import checkpoint
+from training.model.checkpoints.pretrained import extend_input
 from training.model.conditioning import PoseVector
 from training.model.config import Architecture, UNetShape
-from training.model.pretrained import extend_input
 from training.model.zero123 import Zero123
 
 

@@ -13,9 +13,9 @@ from conf.options import UserError
 from tests.support.command import PROJECT, command
 from tests.support.small_model import SMALL
 from training.benchmark import main
+from training.benchmarking.variants import OURS, PLAIN, ablations, begin
 from training.config import BenchmarkConfig
 from training.model.architecture import build
-from training.variants import OURS, PLAIN, ablations, begin
 
 TINY = [
     "model=tiny",

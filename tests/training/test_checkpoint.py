@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
-from training.model import checkpoint, checkpoint_folder
-from training.model.pretrained import extend_input
+from training.model.checkpoints import checkpoint, checkpoint_folder
+from training.model.checkpoints.pretrained import extend_input
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from training.model.config import Architecture
 from training.model.ddim import novel_views
 from training.model.zero123 import CONDITIONING_DROP, Zero123, noise_schedule
 from training.module import Finetuning
-from training.optimizer import CC_PROJECTION_LR
+from training.optimization.optimizer import CC_PROJECTION_LR
 
 
 def test_optimiser_defaults_are_those_of_the_paper():

@@ -12,13 +12,13 @@ from conf.options import UserError
 from tests.support.command import command
 from tests.support.originals import State, assert_same, averaged, convert, refusal, weights, write_original
 from training.config import Layout
-from training.model import checkpoint
 from training.model.architecture import build
+from training.model.checkpoints import checkpoint
+from training.model.checkpoints.pretrained import read
 from training.model.conditioning import PoseVector
 from training.model.config import Architecture
-from training.model.pretrained import read
+from training.model.hardware.precision import Precision
 from training.model.zero123 import Prediction, Zero123, noise_schedule
-from training.precision import Precision
 
 CONV_IN = "input_blocks.0.0.weight"
 

@@ -7,7 +7,7 @@ from tests.support.small_model import SMALL
 from training.model.architecture import build
 from training.model.attention import attend_to_one_token
 from training.model.config import Architecture
-from training.model.cost import encoding_flops, mfu, on_meta, peak_flops, step_flops, unet_flops
+from training.model.hardware.cost import encoding_flops, mfu, on_meta, peak_flops, step_flops, unet_flops
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.support.command import PROJECT
 
 SCRIPT = """
 import torch
-from training.model.cpu_threads import use_free_cores
+from training.model.hardware.cpu_threads import use_free_cores
 use_free_cores()
 print(torch.get_num_threads())
 """

@@ -34,7 +34,7 @@ from training.data.sources import read_sources
 from training.data.split import Shard, split
 from training.encode import main
 from training.model.architecture import build, build_encoders
-from training.model.checkpoint import load, save
+from training.model.checkpoints.checkpoint import load, save
 from training.model.picture import Background, decode
 from training.model.zero123 import Prediction
 

@@ -24,7 +24,7 @@ from training.callbacks.metrics import COLUMNS, _truncate_rows
 from training.config import Strategy
 from training.data.sources import read_sources
 from training.data.split import split
-from training.model import checkpoint
+from training.model.checkpoints import checkpoint
 from training.run_config import resume_or_start
 
 

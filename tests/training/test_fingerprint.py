@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from conf.options import UserError
 from tests.support.originals import State, convert, write_original
-from training.model import checkpoint
-from training.model import ldm_names as original
 from training.model.architecture import build, build_encoders
+from training.model.checkpoints import checkpoint
+from training.model.checkpoints import ldm_names as original
+from training.model.checkpoints.fingerprint import fingerprint
+from training.model.checkpoints.ldm_export import save_threestudio
+from training.model.checkpoints.pretrained import load_posed
 from training.model.config import Architecture
-from training.model.fingerprint import fingerprint
-from training.model.ldm_export import save_threestudio
-from training.model.pretrained import load_posed
-from training.precision import Precision
+from training.model.hardware.precision import Precision
 
 UNET = original.ema_name(original.UNET + "middle_block.0.in_layers.2.weight")
 

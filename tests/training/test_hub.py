@@ -21,9 +21,9 @@ from tests.support.small_run import SMALL as SMALL_RUN
 from training.config import ConvertConfig
 from training.convert import main as convert_main
 from training.model.architecture import build, build_encoders
+from training.model.checkpoints.hub import hub_uri, local_path, pinned
+from training.model.checkpoints.pretrained import load_posed, read, read_frozen
 from training.model.conditioning import PoseVector
-from training.model.hub import hub_uri, local_path, pinned
-from training.model.pretrained import load_posed, read, read_frozen
 
 
 @pytest.fixture

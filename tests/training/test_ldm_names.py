@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from tests.support.originals import noise, original_state, reduced, write_original
+from training.model.checkpoints.ldm_export import original_tensors
+from training.model.checkpoints.pretrained import complete, read
 from training.model.conditioning import clip_input
 from training.model.ddim import ddim, ddim_timesteps
 from training.model.guidance import guided
-from training.model.ldm_export import original_tensors
-from training.model.pretrained import complete, read
 from training.model.zero123 import Zero123
 
 GOLDEN = np.load(Path(__file__).with_name("original.npz"))

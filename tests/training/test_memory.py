@@ -8,7 +8,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from conf.options import UserError
 from tests.support.small_model import SMALL
-from training.memory import (
+from training.model.architecture import build
+from training.model.hardware.memory import (
     CONTEXT_BYTES,
     Estimate,
     available_memory,
@@ -17,7 +18,6 @@ from training.memory import (
     measure_activations,
     require_fit,
 )
-from training.model.architecture import build
 
 
 def allocated_by_a_step(unet, batch: int, path, dtype=torch.float32) -> int:

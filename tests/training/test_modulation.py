@@ -8,11 +8,11 @@ import torch
 
 from conf.options import UserError
 from tests.support.small_model import SMALL, random_pairs
-from training.model import checkpoint
 from training.model.architecture import build
 from training.model.attention import attend_to_one_token
-from training.model.cost import unet_flops
-from training.model.ldm_export import save_original
+from training.model.checkpoints import checkpoint
+from training.model.checkpoints.ldm_export import save_original
+from training.model.hardware.cost import unet_flops
 from training.model.zero123 import Zero123
 
 MODULATED = replace(SMALL, unet=replace(SMALL.unet, modulation=True))

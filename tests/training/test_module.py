@@ -7,8 +7,8 @@ from training.config import FinetuneConfig, OptimizerConfig, TrainerConfig
 from training.data.data_module import PairData
 from training.data.split import Split
 from training.distributed.topology import BatchPlan
-from training.ema import Ema, decay_after
 from training.module import Finetuning, batch_seed
+from training.optimization.ema import Ema, decay_after
 
 CONFIG = FinetuneConfig(model=SMALL, optimizer=OptimizerConfig(lr=2e-4), trainer=TrainerConfig(max_steps=50))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.config import OptimizerConfig
-from training.optimizer import adamw, lr_factor, match_memory_layout
+from training.optimization.optimizer import adamw, lr_factor, match_memory_layout
 
 
 @pytest.mark.parametrize("fused", [True, False])

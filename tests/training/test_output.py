@@ -11,7 +11,7 @@ from tests.support.command import Started, command
 from tests.support.small_run import SMALL
 from training import benchmark, convert, encode, finetune, plot
 from training.config import BenchmarkConfig, ConvertConfig, DataConfig, EncodeConfig, FinetuneConfig, PlotConfig
-from training.model import checkpoint, checkpoint_folder
+from training.model.checkpoints import checkpoint, checkpoint_folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

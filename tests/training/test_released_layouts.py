@@ -18,8 +18,8 @@ from tests.support.originals import (
     weights,
     write_original,
 )
+from training.model.checkpoints.pretrained import load_posed, read_frozen
 from training.model.conditioning import PoseVector
-from training.model.pretrained import load_posed, read_frozen
 
 UNET, CLIP = "model.diffusion_model.", "cond_stage_model.model.visual."
 

@@ -12,7 +12,7 @@ from conf.options import UserError
 from tests.support.command import command
 from tests.support.small_run import SMALL, losses
 from training.callbacks.remote_copy import download, restore, upload, uploaded
-from training.model import checkpoint
+from training.model.checkpoints import checkpoint
 
 
 @pytest.fixture(scope="module")

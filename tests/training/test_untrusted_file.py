@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support.originals import assert_same, averaged, convert, refusal, weights, write_original
-from training.model.untrusted_file import read_weights
+from training.model.checkpoints.untrusted_file import read_weights
 
 UNET, CLIP = "model.diffusion_model.", "cond_stage_model.model.visual."
 

@@ -25,9 +25,9 @@ from conf.options import UserError
 from training.config import Strategy, TrainerConfig
 from training.data.workers import WorkerLoader
 from training.distributed.strategy import gathered
-from training.divergence import require_finite_weights
-from training.model import checkpoint, checkpoint_folder
+from training.model.checkpoints import checkpoint, checkpoint_folder
 from training.module import Finetuning
+from training.optimization.divergence import require_finite_weights
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from pipeline.storage import write_atomically
 from training.config import QUARTERS, TrainerConfig
 from training.data.pair_stream import PairStream
-from training.divergence import divergence_error
-from training.model.cost import mfu
+from training.model.hardware.cost import mfu
 from training.module import Finetuning
+from training.optimization.divergence import divergence_error
 
 SMOOTHING = 0.95  # weight of the past in the running mean of the loss, per line
 COLUMNS = (

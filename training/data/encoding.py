@@ -14,9 +14,9 @@ from pipeline.summary import summarise
 from training.config import EncodeConfig
 from training.data.latents import EncodeJob, encode_shard, identity
 from training.data.sources import source_roots
-from training.device import resolve_device
 from training.model.architecture import build_encoders
-from training.precision import Precision
+from training.model.hardware.device import resolve_device
+from training.model.hardware.precision import Precision
 
 # plan.json keeps the earlier names of precisions, so that folders of earlier versions can be continued.
 PLAN_PRECISIONS = {Precision.auto: "auto", Precision.float32: "single", Precision.float16: "half"}

@@ -18,14 +18,14 @@ from conf.options import UserError
 from pipeline.samples import UNDECODABLE, DamagedShard, Sample, npy_array, npy_bytes, read_samples, view_names
 from pipeline.shards import ObjectRecord, ShardManifest, ShardWriter, read_plan
 from training.config import EncodeConfig
-from training.device import resolve_device
 from training.model.architecture import build_encoders
 from training.model.autoencoder import Autoencoder
+from training.model.checkpoints.fingerprint import raw_bytes
 from training.model.conditioning import embed
-from training.model.fingerprint import raw_bytes
+from training.model.hardware.device import resolve_device
+from training.model.hardware.precision import Precision
 from training.model.picture import Background, as_floats, decode
 from training.model.zero123 import Zero123
-from training.precision import Precision
 
 # Settings of an image encoder that change its output and do not follow from the shapes of its weights.
 ENCODER_SETTINGS = ("hidden_act", "image_size", "layer_norm_eps", "num_attention_heads")

@@ -6,13 +6,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import FieldError
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
-from training.model.checkpoint import check_fit
+from training.model.checkpoints.checkpoint import check_fit
+from training.model.checkpoints.hub import local_path
+from training.model.checkpoints.model_parts import load_image_encoder
+from training.model.checkpoints.pretrained import Frozen, Pretrained, extend_input, may_be_stable, read, read_frozen
 from training.model.conditioning import POSE_DIM, CCProjection
 from training.model.config import Architecture, PoseVector
 from training.model.context import modulation
-from training.model.hub import local_path
-from training.model.model_parts import load_image_encoder
-from training.model.pretrained import Frozen, Pretrained, extend_input, may_be_stable, read, read_frozen
 from training.model.zero123 import Zero123, noise_schedule
 
 

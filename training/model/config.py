@@ -91,7 +91,7 @@ class Architecture:
         Args:
             recorded: Settings that a run recorded at its start, whose commits are kept.
         """
-        from training.model.hub import pinned  # huggingface_hub takes long to import
+        from training.model.checkpoints.hub import pinned  # huggingface_hub takes long to import
 
         recorded = recorded or {}
         return replace(

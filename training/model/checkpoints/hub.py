@@ -24,7 +24,7 @@ from huggingface_hub.utils import HfUri, parse_hf_uri
 from tqdm import tqdm
 
 from conf.options import UserError
-from training.model.untrusted_file import best_weights, shard_names
+from training.model.checkpoints.untrusted_file import best_weights, shard_names
 
 PARTS = ("unet", "vae", "image_encoder", "cc_projection", "clip_camera_projection", "scheduler")
 CONFIGS = ("config.json", "scheduler_config.json")

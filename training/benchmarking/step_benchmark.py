@@ -12,14 +12,14 @@ from torch._dynamo.exc import TorchDynamoException
 from tqdm import tqdm
 
 from conf.options import first_line
+from training.benchmarking.variants import OURS, PLAIN, Block, Variant, ablations, measure
 from training.config import BenchmarkConfig
-from training.device import dtype_name, resolve_device, training_dtype
-from training.memory import GB, Estimate, available_memory, estimate, largest_batch, require_fit
 from training.model.architecture import build
 from training.model.attention import attend_to_one_token
-from training.model.cost import encoding_flops, mfu, peak_flops, step_flops
+from training.model.hardware.cost import encoding_flops, mfu, peak_flops, step_flops
+from training.model.hardware.device import dtype_name, resolve_device, training_dtype
+from training.model.hardware.memory import GB, Estimate, available_memory, estimate, largest_batch, require_fit
 from training.model.zero123 import Zero123
-from training.variants import OURS, PLAIN, Block, Variant, ablations, measure
 
 FIRST_BATCH = 8  # on a GPU, from which the batch size doubles
 
@@ -36,7 +36,7 @@ class Row:
     slowest_ms: float | None = None  # per step, in the slowest block
     mfu: float | None = None
     peak_gb: float | None = None  # memory of torch's allocator
-    estimated_gb: float | None = None  # by training.memory, without a run
+    estimated_gb: float | None = None  # by training.model.hardware.memory, without a run
     failure: str = ""
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conf.options import UserError
-from training.model.untrusted_file import Weights
+from training.model.checkpoints.untrusted_file import Weights
 
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 DEEPSPEED = ("*_model_states.pt", "*_optim_states.pt", "zero_to_fp32.py")

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from training.model import checkpoint, checkpoint_folder
-from training.model import ldm_names as ldm
-from training.model.ldm_import import POSE_NOTE
-from training.model.untrusted_file import Weights
+from training.model.checkpoints import checkpoint, checkpoint_folder
+from training.model.checkpoints import ldm_names as ldm
+from training.model.checkpoints.ldm_import import POSE_NOTE
+from training.model.checkpoints.untrusted_file import Weights
 from training.model.zero123 import Zero123, noise_schedule
 
 SCHEDULE = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")

@@ -3,7 +3,7 @@
 import torch
 
 from conf.options import UserError
-from training.precision import Precision
+from training.model.hardware.precision import Precision
 
 
 def resolve_device(name: str, option: str = "device") -> torch.device:

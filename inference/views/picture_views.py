@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from inference.config import SampleConfig, ViewsConfig
-from inference.media import MIN_SIDE_PX, contact_sheet
 from inference.novel_view import NovelView
 from inference.poses import Turn
 from inference.preprocess.image_folder import INPUTS, pictures_in, view_folders
 from inference.preprocess.photograph import PictureError, read_photograph
-from inference.view_folder import (
+from inference.views.media import MIN_SIDE_PX, contact_sheet
+from inference.views.view_folder import (
     file_names,
     is_written,
     own_files,

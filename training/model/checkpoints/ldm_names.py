@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import UserError
+from training.model.checkpoints.untrusted_file import Weights
 from training.model.conditioning import CCProjection
-from training.model.untrusted_file import Weights
 
 UNET, EMA, VAE = "model.diffusion_model.", "model_ema.", "first_stage_model."
 CLIP, PROJECTION = "cond_stage_model.model.visual.", "cc_projection."

@@ -15,10 +15,8 @@ from transformers import CLIPImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
 from conf.options import UserError
-from training.model.checkpoint_folder import PARTS, PROJECT, WRITTEN_BY, replace_folder
-from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE_DIM
-from training.model.context import MODULATION
-from training.model.model_parts import (
+from training.model.checkpoints.checkpoint_folder import PARTS, PROJECT, WRITTEN_BY, replace_folder
+from training.model.checkpoints.model_parts import (
     load_autoencoder,
     load_image_encoder,
     load_projection,
@@ -26,6 +24,8 @@ from training.model.model_parts import (
     load_unet,
     read_config,
 )
+from training.model.conditioning import CLIP_MEAN, CLIP_STD, POSE_DIM
+from training.model.context import MODULATION
 from training.model.zero123 import Zero123
 
 disable_progress_bar()  # its bars would break other lines of output

@@ -14,13 +14,13 @@ from transformers.utils.logging import set_verbosity_error
 
 from conf.options import UserError, first_line
 from inference.config import TextToViewsConfig
-from inference.picture_views import load, sample_image
 from inference.poses import Turn
-from inference.view_folder import file_names, require_own_views
+from inference.views.picture_views import load, sample_image
+from inference.views.view_folder import file_names, require_own_views
 from pipeline.output import json_object, not_own
 from pipeline.storage import normalised, write_atomically
-from training.device import resolve_device
-from training.model.untrusted_file import require_finite
+from training.model.checkpoints.untrusted_file import require_finite
+from training.model.hardware.device import resolve_device
 
 NAMES = ("prompt.png", "prompt.json")
 set_verbosity_error()  # the advice of transformers is for authors of pipelines

@@ -12,12 +12,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from training.acceleration import allow_tensor_cores, prepare
 from training.config import OptimizerConfig
-from training.ema import Ema
 from training.model.attention import attend_to_one_token
 from training.model.zero123 import Pairs, Zero123
-from training.optimizer import adamw
+from training.optimization.acceleration import allow_tensor_cores, prepare
+from training.optimization.ema import Ema
+from training.optimization.optimizer import adamw
 
 WARM_UP_STEPS = 2  # not timed: they allocate the optimiser's state, autotune convolutions and compile
 
@@ -31,7 +31,7 @@ class Variant:
     one_token: bool  # the shortcut of training.model.attention
     fused_attention: bool  # torch's scaled_dot_product_attention
     fused_optimizer: bool  # one kernel for AdamW
-    foreach_average: bool  # training.ema; else diffusers' EMAModel, weight by weight
+    foreach_average: bool  # training.optimization.ema; else diffusers' EMAModel, weight by weight
     autotune: bool  # cuDNN times its convolution algorithms
     channels_last: bool
     products: bool  # fused and split as in training.model.fused_projections

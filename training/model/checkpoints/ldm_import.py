@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from training.model import ldm_names as ldm
+from training.model.checkpoints import ldm_names as ldm
+from training.model.checkpoints.mistaken import refuse_mistaken_names
+from training.model.checkpoints.model_parts import Pretrained, fill
+from training.model.checkpoints.untrusted_file import Weights, shape_errors, validate_weight
 from training.model.conditioning import CCProjection
 from training.model.config import PoseVector
-from training.model.mistaken import refuse_mistaken_names
-from training.model.model_parts import Pretrained, fill
-from training.model.untrusted_file import Weights, shape_errors, validate_weight
 from training.model.zero123 import noise_schedule
 
 UNET_INPUT = "input_blocks.0.0.weight"

@@ -16,10 +16,10 @@ from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError, first_line
 from training.model.autoencoder import Autoencoder, PatchAutoencoder
-from training.model.checkpoint_folder import PARTS
+from training.model.checkpoints.checkpoint_folder import PARTS
+from training.model.checkpoints.untrusted_file import best_weights, read_weights, validate_weight
 from training.model.conditioning import CCProjection
 from training.model.config import PoseVector, Prediction
-from training.model.untrusted_file import best_weights, read_weights, validate_weight
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from tqdm import tqdm
 from conf.options import UserError
 from inference.config import Sampler, Sampling, ViewsConfig
 from inference.elevation.estimate import estimate_elevation
-from inference.media import contact_sheet, variance, variance_picture, write_gif, write_mp4
 from inference.novel_view import NovelView, to_image
 from inference.poses import Turn, cameras_after, given_elevation, pose_vectors
+from inference.views.media import contact_sheet, variance, variance_picture, write_gif, write_mp4
 from pipeline.output import not_own
 from pipeline.storage import normalised
 

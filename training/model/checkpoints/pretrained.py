@@ -15,15 +15,15 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError
-from training.model import checkpoint, model_parts
 from training.model.autoencoder import Autoencoder
+from training.model.checkpoints import checkpoint, model_parts
+from training.model.checkpoints.hub import FILES, hub_uri, local_path
+from training.model.checkpoints.ldm_import import parts_of_file
+from training.model.checkpoints.mistaken import refuse_mistaken
+from training.model.checkpoints.model_parts import Pretrained
+from training.model.checkpoints.untrusted_file import best_weights, read_weights, shape_errors, validate_weight
 from training.model.conditioning import POSE_DIM, CCProjection
 from training.model.config import PoseVector
-from training.model.hub import FILES, hub_uri, local_path
-from training.model.ldm_import import parts_of_file
-from training.model.mistaken import refuse_mistaken
-from training.model.model_parts import Pretrained
-from training.model.untrusted_file import best_weights, read_weights, shape_errors, validate_weight
 from training.model.zero123 import Zero123, noise_schedule
 
 

@@ -1,0 +1,1 @@
+"""The views of pictures: folders, contact sheets, videos, and pictures from text."""

@@ -1,0 +1,1 @@
+"""Checkpoints of this project and of others: read, write, convert, identify."""

@@ -1,0 +1,1 @@
+"""Optimiser, moving average, faster kernels, and the stop of a run that diverges."""
