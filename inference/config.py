@@ -186,6 +186,11 @@ class ReportConfig:
     sampling: Sampling = option(Sampling(), "settings of the sampler")
 
 
+def set_name(folder: str) -> str:
+    """Return the name of the set of a folder: the last part of its path."""
+    return folder.rstrip("/").rsplit("/", 1)[-1]
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Options of `inference.evaluate`."""
@@ -218,7 +223,7 @@ class EvaluateConfig:
                 require_range(name, number, 1, 10**9)
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"validation_fraction={self.validation_fraction}: must be between 0 and 1")
-        names = [folder.rstrip("/").rsplit("/", 1)[-1] for folder in self.views]
+        names = [set_name(folder) for folder in self.views]
         if not names or len(set(names)) < len(names):
             raise UserError(f"views={','.join(self.views)}: give folders with different names")
         unknown = set(self.split) - {"all", "held_out"} or set(self.methods) - {"model", "wrong_pose", "no_pose"}

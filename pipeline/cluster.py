@@ -63,9 +63,8 @@ def connected(
     if cluster.address:
         _require_listener(cluster.address)
     elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault(
-            "RAY_AUTH_TOKEN", secrets.token_hex(32)
-        )  # otherwise Ray writes a token to the home folder
+        # Without it, Ray writes a token to the home folder.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     code = {"py_modules": [str(ROOT / package) for package in packages], "excludes": ["__pycache__"]}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:

@@ -27,25 +27,32 @@ def write_tables(root: str, jobs: Iterable[ShardJob]) -> None:
     assets = {asset.uid: asset for job in jobs for asset in job.assets}
     manifests = find_manifests(root, "views")
     firsts = duplicates(manifests)
-    write_atomically(f"{root}/objects.csv", _csv(OBJECTS, _fates(manifests, assets, firsts)))
+    write_atomically(f"{root}/objects.csv", csv_file(OBJECTS, _outcomes(manifests, assets, firsts)))
     credited = (assets[uid] for manifest in manifests for uid in manifest.uids)
-    write_atomically(f"{root}/licenses.csv", _csv(LICENSES, ((a.uid, *_rights(a)) for a in credited)))
+    write_atomically(f"{root}/licenses.csv", csv_file(LICENSES, ((a.uid, *_rights(a)) for a in credited)))
 
 
-def _fates(
+def _outcomes(
     manifests: list[ShardManifest], assets: dict[str, Asset], firsts: dict[str, str]
 ) -> Iterator[tuple[object, ...]]:
     for manifest in manifests:
         for record in manifest.records:
-            fate = (record.status, record.reason, record.detail, " ".join(record.verdicts), firsts.get(record.uid, ""))
-            yield (record.uid, manifest.name, *fate, *_rights(assets[record.uid]), record.seconds)
+            outcome = (
+                record.status,
+                record.reason,
+                record.detail,
+                " ".join(record.verdicts),
+                firsts.get(record.uid, ""),
+            )
+            yield (record.uid, manifest.name, *outcome, *_rights(assets[record.uid]), record.seconds)
 
 
 def _rights(asset: Asset) -> tuple[str, str, str]:
     return asset.license, asset.author, asset.origin
 
 
-def _csv(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
+def csv_file(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
+    """Return a CSV file as of RFC 4180, in UTF-8."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(head)

@@ -197,10 +197,10 @@ def check_picture(image: bpy.types.Image | None) -> None:
         sizes.add(content, image.name)
         problem = problem or _problem(content)
     if not all(image.size):  # makes Blender decode it
-        if problem is NotImplementedError:
+        if isinstance(problem, NotImplementedError):
             raise RenderFailure("unreadable", f"picture {image.name!r} has an encoding that Blender does not support")
         raise RenderFailure("incomplete", f"picture {image.name!r} is missing or damaged")
-    if problem and problem is not NotImplementedError:
+    if problem and not isinstance(problem, NotImplementedError):
         raise RenderFailure("incomplete", f"picture {image.name!r} is damaged or truncated")
 
 
@@ -217,21 +217,16 @@ def _contents(image: bpy.types.Image) -> Iterator[Path | bytes]:
         yield Path(path.replace("<UDIM>", str(number)).replace("<UVTILE>", f"u{u}_v{v}"))
 
 
-def _problem(content: Path | bytes) -> type[Exception] | None:
-    """Return the type of Pillow's error for a damaged image of `TOLERANT_FORMATS`, or None."""
+def _problem(content: Path | bytes) -> Exception | None:
+    """Return Pillow's error for a damaged image of `TOLERANT_FORMATS`, or None."""
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(
-                content if isinstance(content, Path) else io.BytesIO(content), formats=TOLERANT_FORMATS
-            ) as image,
-        ):
-            image.draft(
-                None, (image.width // 8, image.height // 8)
-            )  # reads a JPEG to its end without the full inverse transform
+        file = content if isinstance(content, Path) else io.BytesIO(content)
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=TOLERANT_FORMATS) as image:
+            # Reads a JPEG to its end without the full inverse transform.
+            image.draft(None, (image.width // 8, image.height // 8))
             image.load()
     except (UnidentifiedImageError, FileNotFoundError, Image.DecompressionBombError):
         return None  # another format or no file: Blender's decoder decides
     except Exception as error:  # Pillow's decoders raise many types for damaged files
-        return type(error)
+        return error
     return None

@@ -1,22 +1,21 @@
 """Write the results of an evaluation: per_view.csv, per_object.csv, metrics.json and report.html."""
 
-import csv
-import io
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inference.config import EvaluateConfig
+from inference.config import EvaluateConfig, set_name
 from inference.evaluation.metrics import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
 from inference.evaluation.page import report
 from inference.evaluation.predictions import ScoredSet
 from inference.evaluation.scores import METRICS, POSE_WITHIN_DEGREES, Figure, ViewScore, figures
-from inference.evaluation.selection import Selection, set_name
+from inference.evaluation.selection import Selection
 from pipeline.storage import write_atomically
+from pipeline.tables import csv_file
 
 # Everything that a figure depends on, beside the plan of the run.
 PROTOCOL = {
@@ -25,7 +24,7 @@ PROTOCOL = {
     "psnr": f"over all pixels and channels, dB, at most {MAX_PSNR_DB:g}",
     "ssim": "scikit-image, Gaussian window, sigma 1.5, 11 pixels, range 255, mean of the channels",
     "pose_within_20": f"share of pictures whose nearest reference lies within {POSE_WITHIN_DEGREES:g} degrees",
-    "pose_within_20_clear": "the same, over pairs whose true view lies within that angle",
+    "pose_within_20_clear": "pose_within_20, over pairs whose true view lies within that angle",
     "average": "mean over objects of the mean over their pairs",
     "interval": f"{CONFIDENCE:.0%} percentile bootstrap over objects, {RESAMPLES} resamples",
 }
@@ -106,15 +105,6 @@ def object_table(scores: Sequence[ViewScore]) -> bytes:
         groups.setdefault((score.set, score.uid, score.method), []).append(score)
     rows = ([*key, len(group), *(_mean(group, metric) for metric in METRICS)] for key, group in groups.items())
     return csv_file(["set", "uid", "method", "views", *METRICS], rows)
-
-
-def csv_file(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
-    """Return a CSV file as of RFC 4180, in UTF-8."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def summary(all_figures: Sequence[Figure]) -> list[str]:

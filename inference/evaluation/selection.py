@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conf.options import UserError
-from inference.config import EvaluateConfig
+from inference.config import EvaluateConfig, set_name
 from inference.evaluation.pairs import Pair, choose_pairs, hashed_seed
 from pipeline.samples import DamagedShard, Sample, npy_array, read_samples, view_names
 from pipeline.shards import ShardManifest, read_manifests
@@ -101,11 +101,6 @@ def _held_out(config: EvaluateConfig, sources: Sequence[Source]) -> frozenset[st
         return read_held_out(Path(config.run))
     validation = split(sources, config.validation_fraction).validation
     return frozenset(uid for shard in validation for uid in shard.uids)
-
-
-def set_name(folder: str) -> str:
-    """Return the name of the set of a folder: the last part of its path."""
-    return folder.rstrip("/").rsplit("/", 1)[-1]
 
 
 def read_held_out(run: Path) -> frozenset[str]:

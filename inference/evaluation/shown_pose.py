@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from conf.options import UserError
+from inference.config import set_name
 from inference.evaluation.predictions import Pixels
-from inference.evaluation.selection import Selection, named, require_resolution, samples_of, set_name
+from inference.evaluation.selection import Selection, named, require_resolution, samples_of
 from pipeline.samples import npy_array, view_names
 from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre

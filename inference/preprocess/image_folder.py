@@ -58,9 +58,8 @@ def view_folders(pictures: Sequence[Path], output: Path) -> dict[str, Path]:
 
 
 def _is_file(path: Path) -> bool:
-    return path.is_file() or (
-        path.is_symlink() and not path.exists()
-    )  # a broken link is listed, so that it is reported
+    is_broken_link = path.is_symlink() and not path.exists()  # listed, so that it is reported
+    return path.is_file() or is_broken_link
 
 
 def _source_of(folder: Path) -> str | None:

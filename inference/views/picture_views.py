@@ -119,9 +119,8 @@ def require_own(output: Path, pictures: dict[str, Path], names: set[str]) -> Non
 def write_inputs(output: Path, names: list[str]) -> None:
     """Write `output`/inputs.png, a contact sheet of the prepared pictures in the folders `names`."""
     inputs = [Image.open(output / name / "input.png") for name in names]
-    max_letters = (
-        max(MIN_SIDE_PX, inputs[0].width) // 7
-    )  # that fit below a picture; names are cut at their start, since their ends differ more
+    # Letters that fit below a picture. Names are cut at their start, since their ends differ more.
+    max_letters = max(MIN_SIDE_PX, inputs[0].width) // 7
     metadata = PngInfo()
     metadata.add_text("Software", mark(COMMAND))
     contents = io.BytesIO()

@@ -73,9 +73,8 @@ def benchmark(config: BenchmarkConfig) -> int:
     dtype = training_dtype(config.precision, gpu=device.type == "cuda")
     compiled = device.type == "cuda" if config.compile is None else config.compile
     ours = replace(OURS, compile=compiled, autotune=device.type == "cuda")
-    architecture = replace(
-        config.model, pretrained=None, image_encoder=None
-    )  # the values of weights do not affect the speed
+    # The values of weights do not affect the speed.
+    architecture = replace(config.model, pretrained=None, image_encoder=None)
     with torch.device("meta"):
         shapes = build(architecture)
     needed = estimate(shapes, 1, latents=False, compute_dtype=dtype, compiled=compiled)

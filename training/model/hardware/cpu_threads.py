@@ -22,5 +22,6 @@ def use_free_cores(processes: int = 1) -> None:
         return
     usage_percent = psutil.cpu_percent(MEASUREMENT_S, percpu=True)
     cores = psutil.Process().cpu_affinity() if psutil.LINUX else range(len(usage_percent))
-    idle = sum(1 - usage_percent[core] / 100 for core in cores)
+    # A core that is offline is missing from the list, so that the last cores may have no place in it.
+    idle = sum(1 - usage_percent[core] / 100 for core in cores if core < len(usage_percent))
     torch.set_num_threads(max(1, min(torch.get_num_threads(), round(idle / processes))))
