@@ -1,4 +1,4 @@
-"""Measure variants of sampling in turns, and report their times and the differences between their pictures."""
+"""Measure variants of sampling alternately, and report their times and the differences between their pictures."""
 
 import copy
 import importlib.util

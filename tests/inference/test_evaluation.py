@@ -143,7 +143,7 @@ def test_the_mean_view_is_the_mean_of_the_training_views_that_are_not_scored(dat
 
 
 def test_the_nearest_training_object_is_the_object_itself_if_it_is_there(data, tmp_path):
-    """The same pictures under other uids: the baseline finds the input and turns it to the true view."""
+    """Copies of the scored objects under other uids: the baseline finds the input and turns it to the true view."""
     given = config(data, tmp_path / "scores", training=[f"{data}/copies"], references=[])
     metrics = evaluate(given, method(lambda request: request.picture))
     assert means(metrics, "psnr_db")["nearest"] == 100
