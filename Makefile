@@ -4,7 +4,7 @@ DEMO := outputs/demo
 # Libraries that Blender's module links to and a minimal Debian lacks.
 LIBRARIES := libgl1 libice6 libsm6 libx11-6 libxext6 libxfixes3 libxi6 libxkbcommon0 libxrender1
 
-.PHONY: help install demo test test-slow format clean-demo
+.PHONY: help install demo test coverage test-slow format clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,13 @@ test: install browser ## lint, types, import boundaries, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+coverage: install browser ## share of the lines that the tests of `make test` run, commands and loader workers included
+	mkdir -p .coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 test-slow: install ## tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow

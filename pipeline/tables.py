@@ -37,14 +37,9 @@ def _outcomes(
 ) -> Iterator[tuple[object, ...]]:
     for manifest in manifests:
         for record in manifest.records:
-            outcome = (
-                record.status,
-                record.reason,
-                record.detail,
-                " ".join(record.verdicts),
-                firsts.get(record.uid, ""),
-            )
-            yield (record.uid, manifest.name, *outcome, *_rights(assets[record.uid]), record.seconds)
+            outcome = record.status, record.reason, record.detail
+            flags = " ".join(record.verdicts), firsts.get(record.uid, "")
+            yield (record.uid, manifest.name, *outcome, *flags, *_rights(assets[record.uid]), record.seconds)
 
 
 def _rights(asset: Asset) -> tuple[str, str, str]:
