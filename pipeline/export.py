@@ -24,8 +24,8 @@ from pipeline.samples import Sample, read_samples
 from pipeline.shards import ShardManifest, read_manifests
 from pipeline.storage import write_atomically
 from pipeline.uid import require_uid
-from pipeline.zero123_release.conversion import write_object
-from pipeline.zero123_release.layout import LISTING
+from pipeline.zero123_release.object_conversion import write_object
+from pipeline.zero123_release.release_layout import LISTING
 
 PLAN = "export.json"
 LAYOUT = FolderLayout(

@@ -28,8 +28,8 @@ from pipeline.parallel import ParallelMap, process_pool
 from pipeline.shards import ObjectRecord, ShardWriter, find_manifests, read_plan, require_same_plan, shard_name
 from pipeline.storage import locate, write_atomically
 from pipeline.summary import summarise
-from pipeline.zero123_release.conversion import to_sample
-from pipeline.zero123_release.layout import (
+from pipeline.zero123_release.object_conversion import to_sample
+from pipeline.zero123_release.release_layout import (
     LISTING,
     ReleasedObject,
     no_objects,

@@ -31,7 +31,7 @@ class ShardJob:
         name: Name of the shard, such as "views-000000".
         assets: Objects of the shard, in order.
         source: Source that fetches the objects.
-        recipe: Settings of the renderer.
+        settings: Settings of the renderer.
         limits: Limits of the Blender process.
         seed: Seed of the run.
         kept: Records of objects whose committed samples are copied instead of rendered.
@@ -41,7 +41,7 @@ class ShardJob:
     name: str
     assets: tuple[Asset, ...]
     source: Source
-    recipe: RenderSettings
+    settings: RenderSettings
     limits: Limits
     seed: int
     kept: tuple[ObjectRecord, ...] = ()

@@ -144,7 +144,7 @@ def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProce
     """
     with tempfile.TemporaryDirectory(prefix="views-") as folder:
         seed = object_seed(job.seed, asset.uid)
-        rendered = renderer.render(path, job.recipe, seed, Path(folder), job.source.folder())
+        rendered = renderer.render(path, job.settings, seed, Path(folder), job.source.folder())
         views = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

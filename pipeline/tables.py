@@ -1,9 +1,8 @@
 """Tables next to the shards: outcome of each object (objects.csv), and licences and authors (licenses.csv)."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 
+from pipeline.csv_file import csv_file
 from pipeline.plan import ShardJob
 from pipeline.shards import ShardManifest, duplicates, find_manifests
 from pipeline.sources.source import Asset
@@ -44,12 +43,3 @@ def _outcomes(
 
 def _rights(asset: Asset) -> tuple[str, str, str]:
     return asset.license, asset.author, asset.origin
-
-
-def csv_file(head: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
-    """Return a CSV file as of RFC 4180, in UTF-8."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue().encode()

@@ -18,7 +18,7 @@ from training.config import ConvertConfig
 
 def main(config: ConvertConfig) -> int:
     """Run the command; return the exit code."""
-    from training.conversion import check_target, convert_checkpoint
+    from training.checkpoint_conversion import check_target, convert_checkpoint
 
     target = Path(config.target)
     check_target(config, Path(config.source), target)

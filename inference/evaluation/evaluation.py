@@ -11,7 +11,7 @@ from tqdm import tqdm
 from conf.options import UserError
 from inference.config import EvaluateConfig
 from inference.evaluation.baselines import TrainingViews, view_after_turn
-from inference.evaluation.metrics import psnr_db, ssim
+from inference.evaluation.measures import psnr_db, ssim
 from inference.evaluation.pairs import angle_degrees, azimuth_change_degrees
 from inference.evaluation.predictions import (
     Pixels,

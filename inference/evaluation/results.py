@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from inference.config import EvaluateConfig, set_name
-from inference.evaluation.metrics import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
+from inference.evaluation.measures import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
 from inference.evaluation.page import report
 from inference.evaluation.predictions import ScoredSet
 from inference.evaluation.scores import METRICS, POSE_WITHIN_DEGREES, Figure, ViewScore, figures
 from inference.evaluation.selection import Selection
+from pipeline.csv_file import csv_file
 from pipeline.storage import write_atomically
-from pipeline.tables import csv_file
 
 # Everything that a figure depends on, beside the plan of the run.
 PROTOCOL = {

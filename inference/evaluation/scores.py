@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.evaluation.metrics import Mean, mean_over_objects
+from inference.evaluation.measures import Mean, mean_over_objects
 
 BIN_DEGREES = 30
 POSE_WITHIN_DEGREES = 20.0

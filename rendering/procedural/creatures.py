@@ -4,7 +4,7 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import DARK, Colour, hsv, palette, plain, shade, textured
+from rendering.procedural.colours import DARK, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import Rng, ball, box, curve, cylinder, lathe, placed, prism, ring, tube
 

@@ -4,9 +4,9 @@
 import numpy as np
 
 from rendering.procedural import patterns
+from rendering.procedural.colours import BRASS, CREAM, DARK, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.creatures import PINK, eyes
 from rendering.procedural.house import WINDOW, island
-from rendering.procedural.materials import BRASS, CREAM, DARK, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import Rng, Solid, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 from rendering.procedural.vessels import blossom

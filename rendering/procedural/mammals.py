@@ -4,8 +4,7 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.creatures import PINK, eyes
-from rendering.procedural.materials import (
+from rendering.procedural.colours import (
     BRASS,
     CREAM,
     DARK,
@@ -17,6 +16,7 @@ from rendering.procedural.materials import (
     shade,
     textured,
 )
+from rendering.procedural.creatures import PINK, eyes
 from rendering.procedural.scene import add, both
 from rendering.procedural.shapes import Rng, ball, box, cone, curve, cylinder, lathe, prism, ring, tube
 

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from rendering.procedural.materials import Colour, shade
+from rendering.procedural.colours import Colour, shade
 from rendering.procedural.shapes import Array, Rng
 
 SIDE_PIXELS = 128

@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from rendering.procedural.materials import Material
+from rendering.procedural.colours import Material
 from rendering.procedural.shapes import Array, Solid, Vector, placed
 
 

@@ -4,7 +4,7 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import (
+from rendering.procedural.colours import (
     BRASS,
     CREAM,
     DARK,

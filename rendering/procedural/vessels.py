@@ -4,7 +4,7 @@
 import numpy as np
 
 from rendering.procedural import patterns
-from rendering.procedural.materials import BRASS, LEAF, Colour, hsv, palette, plain, shade, textured
+from rendering.procedural.colours import BRASS, LEAF, Colour, hsv, palette, plain, shade, textured
 from rendering.procedural.scene import add
 from rendering.procedural.shapes import Rng, ball, cone, curve, cylinder, lathe, placed, ring, tube
 

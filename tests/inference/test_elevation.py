@@ -142,8 +142,8 @@ def test_renders_of_scans(scans: Path, tmp_path: Path):
                 poses += [[90 - degrees + p, azimuth + a, radius] for p, a, _ in ((0, 0, 0), *TURNS)]
             folder = tmp_path / scan.stem
             folder.mkdir()
-            recipe = RenderSettings(views=len(poses), cameras="fixed", poses=poses, samples=8)
-            renderer.render(scan, recipe, 0, folder)
+            settings = RenderSettings(views=len(poses), cameras="fixed", poses=poses, samples=8)
+            renderer.render(scan, settings, 0, folder)
             pictures = [on_white(folder / f"{i:03d}.webp") for i in range(len(poses))]
             for i, degrees in enumerate(truths):
                 picture, *views = pictures[i * (1 + len(TURNS)) : (i + 1) * (1 + len(TURNS))]

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from conf.options import UserError
 from inference.config import EvaluateConfig, Sampling
 from inference.evaluation.evaluation import evaluate
-from inference.evaluation.metrics import mean_over_objects, ssim
+from inference.evaluation.measures import mean_over_objects, ssim
 from inference.evaluation.model import load_checkpoint
 from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs
 from inference.evaluation.predictions import Pixels, Predictor, Request

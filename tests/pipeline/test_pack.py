@@ -21,8 +21,8 @@ from PIL import Image
 from conf.options import UserError
 from pipeline.samples import npy_array, npy_bytes, view_names
 from pipeline.shards import find_manifests, read_manifests
-from pipeline.zero123_release.conversion import shrink
-from pipeline.zero123_release.layout import MAX_OBJECT_BYTES
+from pipeline.zero123_release.object_conversion import shrink
+from pipeline.zero123_release.release_layout import MAX_OBJECT_BYTES
 from tests.support.command import PROJECT, command
 from tests.support.dots import write_dots
 from tests.support.released import (
@@ -246,7 +246,7 @@ def test_an_untrusted_tar_writes_no_files_and_is_limited_in_memory(released, tmp
     before = sorted(tmp_path.rglob("*"))
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (450 << 20, 450 << 20));"
-        "from pipeline.zero123_release.layout import objects_of_tar;"
+        "from pipeline.zero123_release.release_layout import objects_of_tar;"
         "print({i.uid: i.failure and i.failure[0] for i in objects_of_tar(sys.argv[1], None, lambda n: None)})"
     )
     done = subprocess.run([sys.executable, "-c", script, path], cwd=PROJECT, capture_output=True, text=True)

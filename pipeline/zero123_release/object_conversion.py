@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from conf.options import UserError, first_line
 from pipeline.samples import UNDECODABLE, Sample, npy_array, npy_bytes, view_names
 from pipeline.shards import ObjectRecord
-from pipeline.zero123_release.layout import ReleasedObject, read_files
+from pipeline.zero123_release.release_layout import ReleasedObject, read_files
 from rendering.cameras import FOV_DEGREES
 from rendering.failure import RenderFailure
 from rendering.quality import ViewStats, view_stats
