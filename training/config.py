@@ -48,6 +48,7 @@ class DataConfig:
     background: Background = option(
         Background.composite, "composite (blend with white) or original (as the original code does it, with fringes)"
     )
+    reflect: bool = option(False, "reflect half of the training pairs left to right; for views, not for latents")
     max_bad_rate: float = option(0.05, "stop when a larger share of the training or validation objects is unreadable")
     workers: int = option(4, "processes that read and decode; 0: read in the training process")
     cache_mb: int = option(256, "memory per loader process for views, MiB; what fits is read and decoded once")
@@ -59,6 +60,8 @@ class DataConfig:
             raise UserError(f"data.weights={list(self.weights)}: each must be a number above 0")
         if unknown := set(self.exclude) - set(UNWANTED):
             raise UserError(f"data.exclude={min(unknown)}: unknown verdict; use some of {', '.join(UNWANTED)}")
+        if self.reflect and self.kind is DataKind.latents:
+            raise UserError("data.reflect=true: latents cannot be reflected; use data.kind=views, or reflect=false")
         if not 0 <= self.max_bad_rate <= 1:
             raise UserError(f"data.max_bad_rate={self.max_bad_rate}: must be between 0 and 1")
 
@@ -183,6 +186,10 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         require("", self, seed=(0, math.inf))
         require_local("output", self.output, "mirror=s3://… keeps a remote copy")
+        if self.model.train_image_encoder and self.data.kind is DataKind.latents:
+            raise UserError(
+                "model.train_image_encoder=true: latents hold the embeddings of a frozen encoder; use data.kind=views"
+            )
         if self.mirror and self.trainer.keep < 2:
             raise UserError("trainer.keep=1: a mirror uploads a checkpoint while the next is written; use at least 2")
 

@@ -27,7 +27,7 @@ class Finetuning(L.LightningModule):
     run therefore draws the same timesteps and noise as an uninterrupted one, and eight devices the same as one.
 
     Args:
-        model: The model; its U-Net and `cc_projection` learn.
+        model: The model; its U-Net and `cc_projection` learn, and its image encoder where the configuration says so.
         data: The pairs, and how far the run is in them.
         config: Options of the run.
         batches: Pairs per pass and passes per optimiser step.
@@ -39,7 +39,8 @@ class Finetuning(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.data, self.config, self.batches, self.compute = model, data, config, batches, compute
-        self.ema = Ema(model.unet, config.optimizer.ema_decay)
+        averaged = [model.unet, *([model.image_encoder] if config.model.train_image_encoder else [])]
+        self.ema = Ema(averaged, config.optimizer.ema_decay)
         self.strict_loading = False  # checkpoints do not hold the frozen weights
         self._validation_losses: list[Tensor] = []
         self._validation_weights = ExitStack()
@@ -103,7 +104,7 @@ class Finetuning(L.LightningModule):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Use the averaged weights in the U-Net, uncompiled, for inference."""
+        """Use the averaged weights, and the U-Net uncompiled, for inference."""
         with self.ema.applied(), uncompiled(self.model.unet):
             yield
 

@@ -20,7 +20,7 @@ def test_ema_warms_up_as_in_the_original():
 
 
 def test_ema_matches_hand_computed_values(model):
-    ema, weight = Ema(model.unet, 0.9999), model.unet.conv_in.weight
+    ema, weight = Ema([model.unet], 0.9999), model.unet.conv_in.weight
     with torch.no_grad():
         weight.zero_()
         ema.begin()
@@ -34,7 +34,7 @@ def test_ema_matches_hand_computed_values(model):
 
 
 def test_trained_weights_are_restored_after_an_error(model):
-    ema, weight = Ema(model.unet, 0.9), model.unet.conv_in.weight
+    ema, weight = Ema([model.unet], 0.9), model.unet.conv_in.weight
     ema.begin()
     trained = weight.detach().clone() + 1
     with torch.no_grad():

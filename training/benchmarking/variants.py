@@ -106,7 +106,7 @@ def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed
 def _average(unet: UNet2DConditionModel, decay: float, foreach: bool) -> Callable[[], None]:
     """Return the function that updates the moving average of the U-Net's weights."""
     if foreach:
-        average = Ema(unet, decay)
+        average = Ema([unet], decay)
         average.begin()
         return average.update
     shadow = EMAModel(unet.parameters(), decay)

@@ -51,6 +51,7 @@ def validation_batches(
     config: DataConfig, shards: Sequence[Shard], resolution: int, seed: int, rank: int = 0, ranks: int = 1
 ) -> WorkerLoader:
     """Return one pass over a rank's validation pairs, which are the same in every pass."""
+    config = replace(config, reflect=False)
     pairs = PairStream(config, shards, resolution, seed, config.validation_pairs, epochs=1, rank=rank, ranks=ranks)
     workers = 0 if len(shards) < 4 else config.workers
     return WorkerLoader(pairs, config.batch_size, workers, collate_fn=collate)
@@ -62,7 +63,8 @@ def fixed_pairs(config: DataConfig, shards: Sequence[Shard], resolution: int, se
     Raises:
         NothingReadable: No object of the shards is readable.
     """
-    pairs = PairStream(replace(config, max_bad_rate=1.0), shards, resolution, seed, pairs_per_object=1)
+    config = replace(config, max_bad_rate=1.0, reflect=False)
+    pairs = PairStream(config, shards, resolution, seed, pairs_per_object=1)
     return collate(list(itertools.islice(pairs, count)))
 
 

@@ -22,7 +22,7 @@ from training.data.object_cache import ObjectCache
 from training.data.sources import pairs_of_weight
 from training.data.split import Shard, share
 from training.data.stream_state import StreamState
-from training.data.view_pairs import Fields, Views, choose_pairs, open_latents, open_views
+from training.data.view_pairs import Fields, Views, choose_pairs, choose_reflected, open_latents, open_views
 from training.data.workers import shared_zeros
 from training.model.picture import decode
 
@@ -131,7 +131,7 @@ class PairStream(IterableDataset[Fields | UserError]):
         cached = self._cache.find(indices[uid] for uid in shard.uids)
         complete = all(indices[uid] in cached or indices[uid] in self._damaged for uid in shard.uids)
         samples = {} if complete else self._read(shard)
-        opened: dict[str, tuple[Views, list[tuple[int, int]]]] = {}  # with indices of condition and target
+        opened: dict[str, tuple[Views, list[tuple[int, int, bool]]]] = {}  # with the arguments of `Views.pair`
         entries = [(uid, number) for uid in shard.uids for number in range(pairs_per_object)]
         # Seeded by the shard's number and not its name, so that views and latents have the same order.
         source = [str(shard.source)] if shard.source else []
@@ -142,8 +142,7 @@ class PairStream(IterableDataset[Fields | UserError]):
             try:
                 if uid not in opened:
                     views = cached.get(index) or self._open(index, samples[uid])
-                    pairs = choose_pairs(self._random(epoch, uid), len(views.cameras), pairs_per_object)
-                    opened[uid] = views, pairs
+                    opened[uid] = views, self._choose_pairs(epoch, uid, len(views.cameras), pairs_per_object)
                     status[index] = max(status[index], READABLE)
                 views, pairs = opened[uid]
                 pair = views.pair(*pairs[number])
@@ -154,6 +153,13 @@ class PairStream(IterableDataset[Fields | UserError]):
                     self._drop(shard, uid, error)
                 continue
             yield {**pair, "slot": np.array(slot + position)}
+
+    def _choose_pairs(self, epoch: int, uid: str, views: int, count: int) -> list[tuple[int, int, bool]]:
+        """Return condition, target and whether to reflect for each pair of an object in an epoch."""
+        rng = self._random(epoch, uid)
+        pairs = choose_pairs(rng, views, count)
+        reflected = choose_reflected(rng, count) if self.config.reflect else [False] * count
+        return [(*pair, flip) for pair, flip in zip(pairs, reflected, strict=True)]
 
     def _read(self, shard: Shard) -> dict[str, Sample]:
         """Return the readable samples of a shard's objects."""

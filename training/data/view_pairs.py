@@ -60,19 +60,29 @@ class Views:
     target: Callable[[int], Fields]
     images: Images | None = None
 
-    def pair(self, condition: int, target: int) -> Fields:
+    def pair(self, condition: int, target: int, reflected: bool = False) -> Fields:
         """Return the fields of a pair of views, with the relative pose `[4]` and the condition's polar angle.
+
+        Args:
+            condition: View to condition on.
+            target: View to predict.
+            reflected: Show the object's mirror image: flip the images left to right and turn the other way. For
+                images only.
 
         Raises:
             ValueError: The pose is not finite. Errors of decoding an image are raised as they are.
         """
         polar, azimuth, radius = self.cameras[condition]
         polar_t, azimuth_t, radius_t = self.cameras[target]
-        pose = pose_vector(polar_t - polar, azimuth_t - azimuth, radius_t - radius).astype(np.float32)
+        turn = azimuth - azimuth_t if reflected else azimuth_t - azimuth
+        pose = pose_vector(polar_t - polar, turn, radius_t - radius).astype(np.float32)
         if not np.isfinite(pose).all():
             raise ValueError("the relative pose is not finite")
         polar_c = np.array(polar, np.float32)
-        return {**self.condition(condition), **self.target(target), "pose": pose, "condition_polar": polar_c}
+        fields = {**self.condition(condition), **self.target(target)}
+        if reflected:
+            fields = {name: pixels[:, ::-1] for name, pixels in fields.items()}
+        return {**fields, "pose": pose, "condition_polar": polar_c}
 
 
 def open_views(sample: Sample, decode: Decode) -> Views:
@@ -122,6 +132,11 @@ def choose_pairs(rng: np.random.Generator, views: int, pairs: int) -> list[tuple
     conditions = rng.integers(views, size=pairs)
     targets = (conditions + rng.integers(1, views, size=pairs)) % views
     return list(zip(conditions.tolist(), targets.tolist(), strict=True))
+
+
+def choose_reflected(rng: np.random.Generator, pairs: int) -> list[bool]:
+    """Return for each of some pairs whether to reflect it, with a probability of one half."""
+    return (rng.random(pairs) < 0.5).tolist()
 
 
 def _require_finite(numbers: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -42,6 +42,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
             _load_projection(projection, start.cc_projection, architecture)
     clip = architecture.scaling_factor if architecture.patch else None
     model = Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
+    model.image_encoder.requires_grad_(architecture.train_image_encoder)
     if architecture.pretrained:
         check_fit(model, architecture.pretrained)
     return model

@@ -67,7 +67,6 @@ def clip_input(images_BCHW: Tensor, resolution: int) -> Tensor:
     return ((resized + 1) / 2 - mean) / std
 
 
-@torch.no_grad()
 def embed(encoder: CLIPVisionModelWithProjection, images_BCHW: Tensor) -> Tensor:
     """Return the projected CLIP embeddings `[B, D]`, not normalised, of images `[B, 3, H, W]` in [-1, 1]."""
     pixels = clip_input(images_BCHW, cast(int, encoder.config.image_size))

@@ -84,6 +84,7 @@ class Architecture:
     )
     image_encoder: str | None = option(None, "folder, or org/name on the Hugging Face hub, of a CLIP vision model")
     pretrained: str | None = option(None, "checkpoint to start from, of any layout that training.convert reads")
+    train_image_encoder: bool = option(False, "train the image encoder too, instead of keeping it frozen as the paper")
 
     def pinned(self, recorded: Mapping[str, Any] | None = None) -> "Architecture":
         """Return the settings with sources on the Hugging Face hub resolved to commits.

@@ -55,8 +55,9 @@ class Zero123(nn.Module):
         condition image ── vae, mode ──▶ condition latent ┐                                 │
         target image ──── vae, sample × scaling factor + noise ──▶ noisy latent ── concat ── U-Net ──▶ prediction
 
-    U-Net and `cc_projection` are trained; autoencoder and image encoder are frozen. With one context token, queries
-    and keys of the cross-attention have no effect and are not trained (`training.model.attention`).
+    U-Net and `cc_projection` are trained; autoencoder and image encoder are frozen, unless a new model is built with
+    `train_image_encoder`. With one context token, queries and keys of the cross-attention have no effect and are not
+    trained (`training.model.attention`).
 
     Args:
         unet: Denoiser of 2C input channels, [noisy target latent, condition latent].
@@ -86,7 +87,7 @@ class Zero123(nn.Module):
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.float(), persistent=False)
 
     def train(self, mode: bool = True) -> "Zero123":
-        """Set the training mode of U-Net and `cc_projection`; the frozen parts stay in evaluation mode."""
+        """Set the training mode of U-Net and `cc_projection`; the encoders stay in evaluation mode."""
         super().train(mode)
         self.vae.eval()
         self.image_encoder.eval()

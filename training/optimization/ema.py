@@ -1,22 +1,25 @@
-"""The exponential moving average of the U-Net's weights, which checkpoint folders hold."""
+"""The exponential moving average of trained weights, which checkpoint folders hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Ema:
-    """A float32 moving average of a U-Net's weights; under ZeRO-3, of the weights' shards on this device.
+    """A float32 moving average of the weights of modules; under ZeRO-3, of the weights' shards on this device.
 
     It is not an `nn.Module`, so that no strategy casts, shards or broadcasts it.
+
+    Args:
+        modules: The U-Net, as in the original, and the image encoder where it is trained.
+        decay: Weight of the past in each update.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, decay: float) -> None:
-        self.unet, self.decay = unet, decay
+    def __init__(self, modules: Sequence[nn.Module], decay: float) -> None:
+        self.modules, self.decay = modules, decay
         self.updates = 0
         self.shadow: list[Tensor] = []
 
@@ -37,7 +40,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averaged weights into the U-Net; restore the trained weights on exit."""
+        """Put the averaged weights into the modules; restore the trained weights on exit."""
         self._swap()
         try:
             yield
@@ -54,7 +57,8 @@ class Ema:
 
     def _weights(self) -> list[Tensor]:
         # Under ZeRO-3 a weight is empty between passes, and `ds_tensor` is its shard on this device.
-        return [getattr(weight, "ds_tensor", weight).data for weight in self.unet.parameters()]
+        weights = (weight for module in self.modules for weight in module.parameters())
+        return [getattr(weight, "ds_tensor", weight).data for weight in weights]
 
     @torch.no_grad()
     def _swap(self) -> None:

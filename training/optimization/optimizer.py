@@ -11,16 +11,19 @@ CC_PROJECTION_LR = 10  # learning rate of cc_projection, as a multiple of that o
 
 
 def adamw(model: Zero123, options: OptimizerConfig, fused: bool = True) -> torch.optim.AdamW:
-    """Return AdamW over the trained weights, with `cc_projection` in its own parameter group.
+    """Return AdamW over the trained weights, in two parameter groups.
+
+    `cc_projection` has a group of its own; the other holds the U-Net, and the image encoder where it is trained.
 
     Args:
         model: The model to train.
         options: Learning rate and weight decay.
         fused: Update all weights in one kernel.
     """
+    parts = (model.unet, model.image_encoder)
     return torch.optim.AdamW(
         [
-            {"params": [p for p in model.unet.parameters() if p.requires_grad], "lr": options.lr},
+            {"params": [p for part in parts for p in part.parameters() if p.requires_grad], "lr": options.lr},
             {"params": list(model.cc_projection.parameters()), "lr": CC_PROJECTION_LR * options.lr},
         ],
         weight_decay=options.weight_decay,

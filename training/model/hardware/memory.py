@@ -131,10 +131,13 @@ def estimate(
         compiled: The U-Net is compiled.
         activations: Result of `measure_activations`, which takes seconds, if it is known.
     """
-    trained = sum(p.numel() for part in (model.unet, model.cc_projection) for p in part.parameters() if p.requires_grad)
-    unet = sum(p.numel() for p in model.unet.parameters())
+    parts = (model.unet, model.cc_projection, model.image_encoder)
+    trained = sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
+    learned_encoder = sum(p.numel() for p in model.image_encoder.parameters() if p.requires_grad)
+    averaged = sum(p.numel() for p in model.unet.parameters()) + learned_encoder
     untrained = sum(p.numel() for p in model.unet.parameters() if not p.requires_grad)
-    frozen = sum(p.numel() for part in (model.vae, model.image_encoder) for p in part.parameters())
+    encoders = (model.vae, model.image_encoder)
+    frozen = sum(p.numel() for part in encoders for p in part.parameters() if not p.requires_grad)
     shards = Shards(*(devices if sharded else 1 for sharded in SHARDED[strategy]))
     partition = FLOAT32_BYTES * trained // devices if shards.moments > 1 or strategy.startswith("zero") else 0
     # DDP needs no buffers, because its gradients are views of its buckets.
@@ -149,7 +152,7 @@ def estimate(
         weights=FLOAT32_BYTES * (trained + untrained) // shards.weights,
         gradients=FLOAT32_BYTES * trained // shards.gradients,
         moments=2 * FLOAT32_BYTES * trained // shards.moments + partition,
-        average=FLOAT32_BYTES * unet // shards.weights,
+        average=FLOAT32_BYTES * averaged // shards.weights,
         frozen=0 if latents else FLOAT32_BYTES * frozen,
         communication=FLOAT32_BYTES * buffers,
         per_step=per_step,
