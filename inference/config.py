@@ -8,6 +8,7 @@ from conf.options import UserError, option
 from training.model.hardware.precision import Precision
 
 CHECKPOINT_HELP = "<run>/model of training.finetune, org/name on the hub, or a checkpoint that training.convert reads"
+DEFAULT_CHECKPOINT_HELP = f"{CHECKPOINT_HELP}; null: the model that comes with the project, models/small"
 CUTOUT_HELP = "removes the background of a picture without alpha: auto, u2netp, isnet, an .onnx file, or none"
 FILL_HELP = "the object's share of the frame, 0.1 to 1; null: as in training; 0: keep the frame"
 DEVICE_HELP = "auto, cpu, cuda or cuda:1"
@@ -74,7 +75,7 @@ class Sampling:
 class ViewsConfig:
     """Options of the commands that sample views of one picture."""
 
-    checkpoint: str = option("???", CHECKPOINT_HELP)
+    checkpoint: str | None = option(None, DEFAULT_CHECKPOINT_HELP)
     poses: list[Any] = option([], "camera turns [Δpolar, Δazimuth, Δradius]: degrees, degrees, object sizes")
     orbit: int = option(0, "in place of poses: number of views on a circle around the object")
     grid: str = option("", "in place of poses: ROWSxCOLUMNS, such as 3x8: rows from 30° above to 30° below")
@@ -147,7 +148,7 @@ class BenchmarkConfig:
 class DemoConfig:
     """Options of `inference.demo`."""
 
-    checkpoint: str = option("???", CHECKPOINT_HELP)
+    checkpoint: str | None = option(None, DEFAULT_CHECKPOINT_HELP)
     host: str = option("127.0.0.1", "address to listen on: this machine alone; 0.0.0.0: every network")
     port: int = option(7860, "port to listen on; 0: any that is free")
     cutout: str = option("auto", CUTOUT_HELP)
@@ -180,6 +181,10 @@ class ReportConfig:
     views: str = option("???", "folder or URL of view shards, as in data.path of the run; several: separated by commas")
     run: str = option("???", "folder of the run, the output of training.finetune")
     output: str = option("outputs/report.html", "HTML page to write")
+    start: str | None = option(None, "checkpoint that the run started from, to compare with; null: none")
+    orbits: int = option(0, "held-out objects to show from all sides")
+    pictures: list[str] = option([], "pictures to show from all sides")
+    orbit_views: int = option(12, "views of an orbit")
     rows: int = option(24, "view pairs to show and to score")
     limit: int = option(200, "objects on the contact sheet")
     device: str = option("auto", DEVICE_HELP)

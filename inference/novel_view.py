@@ -21,6 +21,7 @@ from inference.poses import pose_vectors, validate_turns
 from inference.preprocess.framing import Prepared, prepare
 from inference.preprocess.photograph import Picture
 from inference.samplers import sample, steps_of
+from inference.shipped_model import shipped_model
 from training.model.checkpoints.fingerprint import fingerprint
 from training.model.checkpoints.pretrained import load_posed
 from training.model.checkpoints.untrusted_file import require_finite
@@ -48,7 +49,7 @@ class NovelView:
         poses [N, 3], degrees ── pose_vectors ──▶ [N, 4], radians ─────┴── sample ──▶ views [N, 3, R, R]
 
     Example:
-        views = NovelView.load("outputs/run/model")("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, seed=0)
+        views = NovelView.load()("chair.jpg", [[0, 90, 0], [-30, 0, 0]], steps=50, seed=0)
     """
 
     model: Zero123
@@ -56,7 +57,7 @@ class NovelView:
     @classmethod
     def load(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         device: str = "auto",
         precision: Precision | str = Precision.auto,
         compile: bool = False,
@@ -65,7 +66,8 @@ class NovelView:
 
         Args:
             checkpoint: A folder that training.finetune wrote or in the layout of the community pipeline or of
-                threestudio, a file of the original code, or org/name on the Hugging Face hub.
+                threestudio, a file of the original code, or org/name on the Hugging Face hub. None: the model that
+                comes with the project.
             device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
             precision: Number format of U-Net, autoencoder and image encoder: "float32", "bfloat16", "float16" or
                 "auto". On a GPU "auto" is float16; on a CPU it is bfloat16 for the U-Net, which takes nearly all of
@@ -73,9 +75,11 @@ class NovelView:
             compile: Compile the U-Net for each shape of batch, on a GPU as CUDA graphs.
 
         Raises:
-            UserError: There is no such checkpoint, device or precision, or a weight overflows in float16.
+            UserError: There is no such checkpoint, device or precision, or a weight overflows in float16; the shipped
+                model is missing or damaged.
         """
         torch_device, precision = resolve_device(device), parse_precision(precision)
+        checkpoint = shipped_model() if checkpoint is None else checkpoint
         model = load_posed(checkpoint)
         model.to(torch_device).eval()
         parts: tuple[nn.Module, ...] = (model.unet, model.vae, model.image_encoder)
@@ -217,7 +221,7 @@ class NovelView:
                 denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
                 try:
                     on_batch_step = _step_counter(report, first * steps, size)
-                    latents = sample(model, denoise, seeds[batch], sampling, on_batch_step)
+                    latents = sample(model, denoise, condition[batch], seeds[batch], sampling, on_batch_step)
                     views.append(_require_finite_views(model.decode(latents).cpu()))
                 except torch.OutOfMemoryError:
                     if max_batch == 1:

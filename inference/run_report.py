@@ -21,6 +21,7 @@ from conf.options import UserError
 from inference.config import ReportConfig
 from inference.evaluation.selection import read_held_out
 from inference.novel_view import NovelView, to_image
+from inference.orbits import orbit_figure, sample_orbits
 from inference.preprocess.framing import Prepared
 from pipeline.html import is_page, page, picture, views_figure
 from pipeline.output import require_own_file
@@ -35,6 +36,7 @@ from training.model.picture import decode
 
 COMMAND = "inference.report"
 SEED_STRIDE = 1_000_003  # between the first seeds of two values of sampling.seed
+ORBIT_ELEVATION = 25.0
 UNMARKED = b"<title>Zero-1-to-3: a run</title>"  # identifies reports of versions that wrote no mark
 
 
@@ -56,14 +58,27 @@ class ScoredView:
     Attributes:
         pair: The input, the truth and the pose.
         view: The sampled view, uint8 `[R, R, 3]`.
-        psnr_db: PSNR of the sampled view.
-        baseline_db: PSNR of the input view, taken as the prediction.
+        start: The view that the checkpoint sampled from which the run started; None without such a checkpoint.
     """
 
     pair: Pair
     view: NDArray[np.uint8]
-    psnr_db: float
-    baseline_db: float
+    start: NDArray[np.uint8] | None = None
+
+    @property
+    def psnr_db(self) -> float:
+        """PSNR of the sampled view."""
+        return psnr(self.view, self.pair.target)
+
+    @property
+    def start_db(self) -> float | None:
+        """PSNR of the view of the checkpoint from which the run started."""
+        return None if self.start is None else psnr(self.start, self.pair.target)
+
+    @property
+    def baseline_db(self) -> float:
+        """PSNR of the input view, taken as the prediction."""
+        return psnr(self.pair.condition, self.pair.target)
 
 
 def write_report(config: ReportConfig) -> None:
@@ -76,6 +91,7 @@ def write_report(config: ReportConfig) -> None:
     require_own_file(config.output, is_page(COMMAND, UNMARKED))
     sources = read_sources(config.views, "views", "views")
     novel_view = NovelView.load(folder / "model", config.device)
+    inputs = [(Path(path).stem, novel_view.prepare(path)) for path in config.pictures]
     if novel_view.model.device.type == "cpu":
         use_free_cores()
     objects = [uid for source in sources for manifest in source.manifests for uid in manifest.uids]
@@ -87,6 +103,8 @@ def write_report(config: ReportConfig) -> None:
         if len(sheets) < config.limit:
             sheets.append(_sheet(uid, sample, uid in held_out))
         if uid in held_out:
+            if len(inputs) < len(config.pictures) + config.orbits:
+                inputs.append((uid, input_of_orbit(sample, novel_view.model.resolution)))
             all_pairs = view_pairs(uid, sample, novel_view.model.resolution, config.sampling.seed)
             pairs += itertools.islice(all_pairs, pairs_per_object)
         if len(sheets) >= config.limit and len(pairs) >= config.rows:
@@ -95,10 +113,13 @@ def write_report(config: ReportConfig) -> None:
         raise UserError(
             f"views={config.views}: holds no held-out object of {config.run}; give the views of its training"
         )
-    scored = sample_pairs(novel_view, pairs[: config.rows], config)
+    start = None if config.start is None else NovelView.load(config.start, config.device)
+    orbits = sample_orbits(start or novel_view, inputs, config.orbit_views, config.sampling)
+    scored = sample_pairs(novel_view, start, pairs[: config.rows], config)
     body = [
         _summary(len(objects), sum(uid in held_out for uid in objects), scored),
-        "<div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
+        "<div class='orbits'>" + "".join(orbit_figure(orbit) for orbit in orbits) + "</div>",
+        "<h2>Single views</h2><div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
         "<h2>Loss</h2>",
         loss_curve(folder / "metrics.csv"),
         "<h2>Objects</h2><p class='soft'>Rendered views of each object. "
@@ -107,7 +128,12 @@ def write_report(config: ReportConfig) -> None:
     ]
     write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body), COMMAND))
     score, baseline = mean_scores(scored)
-    print(f"mean PSNR of {len(scored)} views of held-out objects: {score:.1f} dB; of their inputs: {baseline:.1f} dB")
+    before = mean_start_score(scored)
+    started = "" if before is None else f"; of those before this training: {before:.1f} dB"
+    print(
+        f"mean PSNR of {len(scored)} views of held-out objects: {score:.1f} dB{started}; "
+        f"of their inputs: {baseline:.1f} dB"
+    )
     print(f"report: {config.output}")
 
 
@@ -126,8 +152,25 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
         )
 
 
-def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[ScoredView]:
-    """Sample the target view of each pair, each with its own seed, and score it."""
+def input_of_orbit(sample: Sample, resolution: int) -> Prepared:
+    """Return the view of an object whose camera is nearest to `ORBIT_ELEVATION` degrees above the horizon."""
+    polars = [cartesian_to_spherical(centre)[0] for centre in camera_centre(npy_array(sample["cameras.npy"]))]
+    elevations = 90 - np.degrees(polars)
+    name = view_names(sample)[int(np.abs(elevations - ORBIT_ELEVATION).argmin())]
+    image = Image.fromarray(decode(sample[name], resolution))
+    return Prepared(image, image)  # renders need no preparation
+
+
+def sample_pairs(
+    novel_view: NovelView, start: NovelView | None, pairs: list[Pair], config: ReportConfig
+) -> list[ScoredView]:
+    """Sample the target view of each pair, each with its own seed; `start` samples them too."""
+    views = _views(novel_view, pairs, config)
+    starts = [None] * len(pairs) if start is None else _views(start, pairs, config)
+    return [ScoredView(*row) for row in zip(pairs, views, starts, strict=True)]
+
+
+def _views(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[NDArray[np.uint8]]:
     inputs = [Image.fromarray(pair.condition) for pair in pairs]
     encoded = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
     first_seed = config.sampling.seed * SEED_STRIDE
@@ -135,17 +178,18 @@ def sample_pairs(novel_view: NovelView, pairs: list[Pair], config: ReportConfig)
     poses = torch.from_numpy(np.stack([pair.pose for pair in pairs]))
     polars = torch.tensor([pair.condition_polar for pair in pairs], dtype=torch.float64)
     poses = convert_pose(novel_view.model.cc_projection.pose_vector, poses, polars)
-    views = novel_view.sample(encoded, poses, config.sampling, seeds)
-    scored = []
-    for pair, view in zip(pairs, views, strict=True):
-        pixels = np.array(to_image(view))
-        scored.append(ScoredView(pair, pixels, psnr(pixels, pair.target), psnr(pair.condition, pair.target)))
-    return scored
+    return [np.array(to_image(view)) for view in novel_view.sample(encoded, poses, config.sampling, seeds)]
 
 
 def mean_scores(scored: list[ScoredView]) -> tuple[float, float]:
     """Return the mean PSNR, dB, of the sampled views and of the input views."""
     return float(np.mean([view.psnr_db for view in scored])), float(np.mean([view.baseline_db for view in scored]))
+
+
+def mean_start_score(scored: list[ScoredView]) -> float | None:
+    """Return the mean PSNR, dB, of the views of the checkpoint from which the run started."""
+    scores = [view.start_db for view in scored if view.start_db is not None]
+    return float(np.mean(scores)) if scores else None
 
 
 def loss_curve(metrics: Path) -> str:
@@ -181,11 +225,13 @@ def _samples(sources: Sequence[Source], objects: int) -> Iterator[tuple[str, Sam
 
 def _summary(objects: int, held_out: int, scored: list[ScoredView]) -> str:
     score, baseline = mean_scores(scored)
+    before = mean_start_score(scored)
+    started = "" if before is None else f", before this training {before:.1f} dB"
     better = sum(view.psnr_db > view.baseline_db for view in scored)
     return f"""<h1>Novel views of held-out objects</h1>
 <p>From one picture, the model samples the view of another camera. It was trained on {objects - held_out} of
 {objects} objects; the objects below are among the {held_out} held out.</p>
-<p class="soft">The mean PSNR of the sampled views is {score:.1f} dB, that of the input views as predictions
+<p class="soft">The mean PSNR of the sampled views is {score:.1f} dB{started}, that of the input views as predictions
 {baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
 
 
@@ -194,12 +240,14 @@ def _row(scored: ScoredView) -> str:
     polar, sine, cosine, radius = pair.pose
     azimuth = np.arctan2(sine, cosine)
     turn = f"Δθ {np.degrees(polar):+.0f}°, Δφ {np.degrees(azimuth):+.0f}°, Δr {radius:+.2f}"
+    shown = [("input", pair.condition), ("truth", pair.target), ("sampled", scored.view)]
+    if scored.start is not None:
+        shown.insert(2, ("before", scored.start))
     cells = "".join(
-        f"<div>{picture(_png(pixels), 'png', f'{pair.uid}: {name}')}<span>{name}</span></div>"
-        for name, pixels in (("input", pair.condition), ("truth", pair.target), ("sampled", scored.view))
+        f"<div>{picture(_png(pixels), 'png', f'{pair.uid}: {name}')}<span>{name}</span></div>" for name, pixels in shown
     )
     caption = f"<b>{escape(pair.uid)}</b> {turn} · {scored.psnr_db:.1f} dB"
-    return f"<figure class='row'><div class='three'>{cells}</div><figcaption>{caption}</figcaption></figure>"
+    return f"<figure class='row'><div class='cells'>{cells}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _sheet(uid: str, sample: Sample, held_out: bool) -> str:

@@ -9,7 +9,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from inference.config import Sampler, Sampling
-from training.model.ddim import ddim, ddim_timesteps
+from training.model.ddim import ddim, ddim_timesteps, starting_noise
 from training.model.guidance import Denoiser
 from training.model.zero123 import Zero123
 
@@ -21,13 +21,19 @@ OnStep = Callable[[], object]
 
 
 def sample(
-    model: Zero123, predict_noise: Denoiser, seeds: Sequence[int], sampling: Sampling, on_step: OnStep
+    model: Zero123,
+    predict_noise: Denoiser,
+    condition: Tensor,
+    seeds: Sequence[int],
+    sampling: Sampling,
+    on_step: OnStep,
 ) -> Tensor:
     """Return clean, scaled latents `[B, C, h, w]`.
 
     Args:
         model: Gives the noise schedule and the shape of its latents.
         predict_noise: The guided model.
+        condition: Latents of the condition images `[B, C, h, w]`, not scaled.
         seeds: The seed of each latent's noise. It is drawn on the CPU, so that a seed means the same picture on every
             device.
         sampling: Sampler and number of steps.
@@ -35,12 +41,13 @@ def sample(
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     shape = (len(seeds), model.latent_channels, model.latent_size, model.latent_size)
-    x_T = randn_tensor(shape, generator=generators, device=model.device, dtype=torch.float32)
+    noise = randn_tensor(shape, generator=generators, device=model.device, dtype=torch.float32)
     alphas, config = model.alphas_cumprod, model.scheduler.config
     clip = config["clip_sample_range"] if config["clip_sample"] else None
     match sampling.sampler:
         case Sampler.ddim:
             timesteps = ddim_timesteps(sampling.steps, len(alphas))
+            x_T = starting_noise(model, noise, condition, int(timesteps[-1]))
             return ddim(predict_noise, x_T, timesteps, model.scheduler, sampling.eta, generators, on_step)
         case Sampler.dpm_solver:
             solver: Solver = DPMSolverMultistepScheduler(**noise_schedule(model), **EQUAL_LOG_SNR_STEPS)
@@ -48,6 +55,7 @@ def sample(
             solver = EulerDiscreteScheduler(**noise_schedule(model))
     if clip is not None:
         predict_noise = clipped(predict_noise, alphas, clip)
+    x_T = starting_noise(model, noise, condition, len(alphas) - 1)
     return solve(predict_noise, x_T, solver, sampling.steps, on_step)
 
 

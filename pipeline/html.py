@@ -21,9 +21,10 @@ figure { margin: .5rem 0 1rem; } figcaption { font-size: .82rem; overflow-wrap: 
 .sheet img { width: 100%; display: block; }
 .rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 1rem 1.5rem;
         margin-top: 1.5rem; }
-.three { display: grid; grid-template-columns: repeat(3, 1fr); background: #fff; color: #6b7075;
+.cells { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; background: #fff; color: #6b7075;
          border: 1px solid var(--line); border-radius: 8px; overflow: hidden; text-align: center; font-size: .75rem; }
-.three img { width: 100%; display: block; } .row { margin: 0; }
+.cells img { width: 100%; display: block; } .row { margin: 0; }
+.orbit > .cells { max-width: 388px; }
 .paper { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .5rem; }
 .paper svg { width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; }

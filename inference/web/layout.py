@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from inference.config import DemoConfig, Sampler
+from inference.shipped_model import FOLDER
 from inference.web import markup
 from inference.web.camera_control import DEFAULT_ELEVATION, camera_control
 from inference.web.service import Session, ViewService
@@ -66,7 +67,7 @@ def theme() -> gr.themes.Base:
 def build_page(service: ViewService) -> Page:
     """Build the page: the picture and the camera on the left, the view on the right; one column on narrow screens."""
     max_views = service.config.max_views
-    name = "/".join(Path(service.config.checkpoint).parts[-2:])
+    name = "/".join(Path(service.config.checkpoint or FOLDER).parts[-2:])
     with gr.Blocks(
         title="Novel views", analytics_enabled=False, delete_cache=(KEEP_S // 4, KEEP_S), fill_width=True
     ) as blocks:

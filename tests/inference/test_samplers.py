@@ -78,7 +78,8 @@ def test_every_sample_has_its_own_seed(novel_view, sampler):
     model, sampling = novel_view.model, Sampling(steps=4, sampler=sampler)
 
     def draw(*seeds):
-        return sample(model, lambda x, t: 0.1 * x, seeds, sampling, lambda: None)
+        condition = torch.zeros(len(seeds), model.latent_channels, model.latent_size, model.latent_size)
+        return sample(model, lambda x, t: 0.1 * x, condition, seeds, sampling, lambda: None)
 
     both = draw(5, 6)
     assert torch.allclose(both[:1], draw(5), atol=1e-6) and torch.allclose(both[1:], draw(6), atol=1e-6)

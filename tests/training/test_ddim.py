@@ -1,9 +1,10 @@
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
-from training.model.ddim import ddim, ddim_timesteps, novel_views
+from training.model.ddim import ddim, ddim_timesteps, novel_views, starting_noise
 from training.model.guidance import guided
 from training.model.zero123 import Prediction, noise_schedule
 
@@ -30,7 +31,9 @@ def reference(predict_noise, x_T, timesteps, alphas_cumprod, eta, generator, cli
     for t, alpha, alpha_prev in zip(timesteps.flip(0).tolist(), alphas.flip(0), previous.flip(0), strict=True):
         noise = predict_noise(x, torch.full((len(x),), t))
         clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
-        clean = clean if clip is None else clean.clamp(-clip, clip)
+        if clip is not None:
+            clean = clean.clamp(-clip, clip)
+            noise = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
         sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)).sqrt()
         x = alpha_prev.sqrt() * clean + (1 - alpha_prev - sigma**2).sqrt() * noise
         if eta > 0:
@@ -64,6 +67,52 @@ def test_a_perfect_denoiser_restores_the_image():
     assert 0.02 < (end - image).std() < 0.04
     clean = ddim(perfect, x_T, ddim_timesteps(10), exact, 1.0, torch.Generator().manual_seed(2))
     assert torch.allclose(clean, image, atol=1e-5)
+
+
+def test_colours_beyond_white_do_not_darken_the_steps():
+    """Guidance extrapolates white to 1.5; the latents of all steps keep the mean √ᾱ of white, as in training."""
+    schedule, timesteps = noise_schedule(Prediction.sample, clip=1.0), ddim_timesteps(10)
+    means = {}
+
+    def guided_white(x, t):
+        alpha = schedule.alphas_cumprod[t[0]]
+        means[int(t[0])] = float(x.mean() / alpha.sqrt())
+        return (x - alpha.sqrt() * 1.5) / (1 - alpha).sqrt()
+
+    start = schedule.alphas_cumprod[timesteps[-1]]
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for eta in (0.0, 1.0):
+        x_T = start.sqrt() + (1 - start).sqrt() * noise
+        ddim(guided_white, x_T, timesteps, schedule, eta, torch.Generator().manual_seed(1))
+        assert all(mean == pytest.approx(1, abs=0.15) for mean in means.values())
+
+
+def test_sampling_starts_from_the_mean_colour_of_the_condition(model):
+    """The denoiser knows that every picture has one colour, and reads it from the mean, as an optimal one does."""
+    schedule, timesteps = noise_schedule(Prediction.sample, clip=1.0), ddim_timesteps(20)
+
+    def one_colour(x, t):
+        alpha = schedule.alphas_cumprod[t[0]]
+        clean = (x.mean(dim=(1, 2, 3), keepdim=True) / alpha.sqrt()).clamp(-1, 1)
+        return (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+
+    colours = torch.tensor([-0.8, 0.0, 0.8])
+    noise = torch.randn(3, 12, 64, 64, generator=torch.Generator().manual_seed(0))
+    condition = colours[:, None, None, None].expand_as(noise)
+    x_T = starting_noise(model, noise, condition, int(timesteps[-1]))
+    drawn = ddim(one_colour, x_T, timesteps, schedule, 0.0).mean(dim=(1, 2, 3))
+    assert torch.allclose(drawn, colours, atol=0.15)
+    assert ddim(one_colour, noise, timesteps, schedule, 0.0).mean(dim=(1, 2, 3)).abs().max() < 0.15
+
+    alpha = float(model.alphas_cumprod[999])
+    offset = (starting_noise(model, noise, condition, 999) - noise)[2]
+    assert torch.allclose(offset, torch.tensor(0.8 * (alpha / (1 - alpha)) ** 0.5), atol=1e-5)
+
+
+def test_latents_of_an_autoencoder_start_from_the_noise_of_the_original(model):
+    model.vae = AutoencoderKL()
+    noise = torch.randn(1, 4, 8, 8)
+    assert starting_noise(model, noise, torch.ones_like(noise), 981) is noise
 
 
 def test_guidance_adds_the_scaled_difference_to_the_unconditional_prediction(model):

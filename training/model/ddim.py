@@ -7,6 +7,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from training.model.autoencoder import PatchAutoencoder
 from training.model.guidance import Denoiser, guided
 from training.model.zero123 import Zero123
 
@@ -25,6 +26,26 @@ def ddim_timesteps(steps: int, train_timesteps: int = 1000) -> Tensor:
     if not 1 <= steps <= train_timesteps:
         raise ValueError(f"DDIM takes 1 to {train_timesteps} steps, not {steps}")
     return torch.arange(1, train_timesteps, train_timesteps // steps)
+
+
+def starting_noise(model: Zero123, noise: Tensor, condition: Tensor, timestep: int) -> Tensor:
+    """Return the noise that sampling starts from: `noise`, and for a model of pixels the mean of the condition.
+
+    At its last timestep the schedule leaves √ᾱ = 7 % of the picture, from which a model of pixels reads the mean
+    colour; noise of mean zero would mean a dark picture (arXiv 2305.08891, section 3.1). The mean of the target is not
+    known, and that of the condition stands for it. For latents of an autoencoder the noise is that of the original.
+
+    Args:
+        model: The model to sample from.
+        noise: Standard normal noise `[B, C, h, w]`.
+        condition: Latents of the condition images, not scaled.
+        timestep: The first timestep of the sampling.
+    """
+    if not isinstance(model.vae, PatchAutoencoder):
+        return noise
+    alpha = model.alphas_cumprod[timestep]
+    mean = model.vae.config["scaling_factor"] * condition.mean(dim=(1, 2, 3), keepdim=True)
+    return noise + (alpha / (1 - alpha)).sqrt() * mean.to(noise)
 
 
 @torch.no_grad()
@@ -53,12 +74,13 @@ def ddim(
     solver = DDIMScheduler.from_config(scheduler.config, prediction_type="epsilon", thresholding=False)
     length, first = len(solver.alphas_cumprod), int(timesteps[0])
     interval = int(timesteps[1]) - first if len(timesteps) > 1 else length
+    clips = solver.config["clip_sample"]  # the noise must be that of the clipped latent, or guidance shifts all colours
     x = x_T
     for t in timesteps.flip(0).tolist():
         # The scheduler steps back by length // num_inference_steps, and to its final ᾱ where that is below 0.
         solver.num_inference_steps = length // interval if t > first else 1
         noise = predict_noise(x, torch.full((len(x),), t, device=x.device))
-        x = solver.step(noise, t, x, eta=eta, generator=generator, return_dict=False)[0]
+        x = solver.step(noise, t, x, eta, use_clipped_model_output=clips, generator=generator, return_dict=False)[0]
         on_step()
     return x
 
@@ -87,6 +109,7 @@ def novel_views(
         generator: Source of noise, as in `ddim`.
     """
     context = model.context(embedding_BD, pose_B4)
-    x_T = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
     denoiser, timesteps = guided(model, context, condition, guidance), ddim_timesteps(steps, len(model.alphas_cumprod))
+    noise = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=condition.dtype)
+    x_T = starting_noise(model, noise, condition, int(timesteps[-1]))
     return model.decode(ddim(denoiser, x_T, timesteps, model.scheduler, eta, generator))
