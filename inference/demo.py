@@ -1,5 +1,6 @@
 """Serve a web page that samples novel views of the object in a picture.
 
+    python -m inference.demo sampling.guidance=2
     python -m inference.demo checkpoint=outputs/run/model
     python -m inference.demo checkpoint=105000.ckpt port=0 sampling.sampler=dpm_solver sampling.steps=20
     python -m inference.demo checkpoint=outputs/run/model host=0.0.0.0 port=8000

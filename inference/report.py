@@ -2,7 +2,10 @@
 
     python -m inference.report views=outputs/views run=outputs/run output=outputs/report.html
 
-Views are sampled of objects that were held out of training. The page contains its pictures.
+    python -m inference.report views=outputs/views run=outputs/run start=models/small orbits=4 'pictures=[chair.png]'
+
+Views are sampled of objects that were held out of training; with `start`, views of the checkpoint that the run started
+from stand beside them. Orbits show objects and pictures from all sides. The page contains its pictures.
 """
 
 from conf.command import run

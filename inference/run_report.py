@@ -21,7 +21,7 @@ from conf.options import UserError
 from inference.config import ReportConfig
 from inference.evaluation.selection import read_held_out
 from inference.novel_view import NovelView, to_image
-from inference.orbits import orbit_figure, sample_orbits
+from inference.orbits import Orbit, orbit_figure, sample_orbits
 from inference.preprocess.framing import Prepared
 from pipeline.html import is_page, page, picture, views_figure
 from pipeline.output import require_own_file
@@ -118,7 +118,7 @@ def write_report(config: ReportConfig) -> None:
     scored = sample_pairs(novel_view, start, pairs[: config.rows], config)
     body = [
         _summary(len(objects), sum(uid in held_out for uid in objects), scored),
-        "<div class='orbits'>" + "".join(orbit_figure(orbit) for orbit in orbits) + "</div>",
+        _orbits(orbits, config.start),
         "<h2>Single views</h2><div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
         "<h2>Loss</h2>",
         loss_curve(folder / "metrics.csv"),
@@ -233,6 +233,16 @@ def _summary(objects: int, held_out: int, scored: list[ScoredView]) -> str:
 {objects} objects; the objects below are among the {held_out} held out.</p>
 <p class="soft">The mean PSNR of the sampled views is {score:.1f} dB{started}, that of the input views as predictions
 {baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
+
+
+def _orbits(orbits: list[Orbit], start: str | None) -> str:
+    if not orbits:
+        return ""
+    model = "the model" if start is None else f"{escape(start)}, the checkpoint that the training started from"
+    return (
+        f"<h2>All around</h2><p class='soft'>Views on a circle around the object, sampled by {model}. None of these "
+        f"objects was used in its training.</p><div class='orbits'>{''.join(map(orbit_figure, orbits))}</div>"
+    )
 
 
 def _row(scored: ScoredView) -> str:

@@ -1,5 +1,6 @@
 """Sample novel views of the object in a picture, or of the object in each picture of a folder.
 
+    python -m inference.sample image=chair.png orbit=24 sampling.guidance=2
     python -m inference.sample checkpoint=outputs/run/model image=chair.png 'poses=[[20,45,0],[0,180,0]]'
     python -m inference.sample checkpoint=105000.ckpt image=photographs orbit=24 output=outputs/orbits
     python -m inference.sample checkpoint=outputs/run/model image=chair.png grid=3x8 samples=4

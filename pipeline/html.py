@@ -24,7 +24,10 @@ figure { margin: .5rem 0 1rem; } figcaption { font-size: .82rem; overflow-wrap: 
 .cells { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; background: #fff; color: #6b7075;
          border: 1px solid var(--line); border-radius: 8px; overflow: hidden; text-align: center; font-size: .75rem; }
 .cells img { width: 100%; display: block; } .row { margin: 0; }
-.orbit > .cells { max-width: 388px; }
+.orbits { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); gap: 1.2rem;
+          margin-top: 1.5rem; }
+.orbit { display: grid; grid-template-columns: 2fr 3fr; gap: .5rem; align-items: start; margin: 0; }
+.orbit .sheet { grid-template-columns: repeat(4, 1fr); } .orbit figcaption { grid-column: 1 / -1; }
 .paper { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .5rem; }
 .paper svg { width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; }

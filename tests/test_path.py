@@ -22,14 +22,15 @@ def run(outputs):
     """Render a dozen procedural objects and train for a few steps, with a long TMPDIR and without a home."""
     place = long_tmpdir_and_no_home(outputs)
     rendered = command(
-        "pipeline.render", "+experiment=demo", "objects.count=12", "renderer.resolution=32", "renderer.samples=2",
+        "pipeline.render", "+experiment=demo", "objects.count=12", "renderer.samples=2",
         f"output={outputs / 'views'}", **place,
     )  # fmt: skip
     assert rendered.returncode == 0, rendered.stderr
     assert "ray" in os.listdir(place["TMPDIR"])
     trained = command(
         "training.finetune", "+experiment=demo", f"data.path={outputs / 'views'}", f"output={outputs / 'run'}",
-        "trainer.max_steps=4", "data.batch_size=4", "trainer.validate_every=2", "sample.steps=2", "data.workers=1",
+        "trainer.max_steps=4", "data.batch_size=4", "data.global_batch=4", "trainer.validate_every=2", "sample.steps=2",
+        "sample.rows=2", "data.workers=1",
         **place,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
@@ -39,25 +40,26 @@ def run(outputs):
 def test_the_report_shows_pictures_and_is_self_contained(outputs, run):
     page = outputs / "report.html"
     words = [f"views={outputs / 'views'}", f"run={run}", f"output={page}", "rows=3", "sampling.steps=2"]
-    done = command("inference.report", *words)
+    done = command("inference.report", "+experiment=demo", *words, "orbits=1", "orbit_views=3")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {page}"
     html = page.read_text()
-    assert html.count("data:image/webp;base64,") == 12 * 12  # every view of every object
-    assert html.count("data:image/png;base64,") == 3 * 3  # input, truth, generated
+    # Every view of every object, and of two pictures and an object: the input, three views and their animation.
+    assert html.count("data:image/webp;base64,") == 12 * 16 + 3 * (1 + 3 + 1)
+    assert html.count("data:image/png;base64,") == 3 * 4  # input, truth, before, sampled
     assert "<svg" in html and "held out" in html
     assert 'src="http' not in html and "<link" not in html and "<script" not in html
 
 
 def test_the_trained_model_samples_the_requested_views(outputs, run):
     grid = sorted((run / "samples").glob("*.png"))[-1]
-    Image.open(grid).crop((0, 0, 32, 32)).save(outputs / "input.png")
+    Image.open(grid).crop((0, 0, 64, 64)).save(outputs / "input.png")
     done = command(
         "inference.sample", f"checkpoint={run / 'model'}", f"image={outputs / 'input.png'}",
         "poses=[[20,45,0],[0,180,0]]", f"output={outputs / 'new'}", "sampling.steps=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert Image.open(outputs / "new/001.png").size == (32, 32)
+    assert Image.open(outputs / "new/001.png").size == (64, 64)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Write the pictures of the web page, `docs/demo-desktop.png` and `docs/demo-phone.png`, anew.
 
-    python -m tests.support.make_page_pictures outputs/demo/run/model house.png docs
+    python -m tests.support.make_page_pictures models/small docs/pictures/duck.jpg docs
 
-The arguments are a checkpoint, here that of `make demo`, the picture of an object to upload, the folder to write to,
-and further options of `inference.demo`. Needs Chromium.
+The arguments are a checkpoint, the picture of an object to upload, the folder to write to, and further options of
+`inference.demo`. Needs Chromium.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.web_page import browser, open_page, serve, turn, upload, view_after
 
-SAMPLING = ("sampling.guidance=1.5", "sampling.sampler=dpm_solver", "sampling.steps=25")
+SAMPLING = ("sampling.guidance=2", "sampling.sampler=dpm_solver", "sampling.steps=20")
 SCREENS = {
     "demo-desktop": {"viewport": {"width": 1280, "height": 980}},
     "demo-phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5, "is_mobile": True},
