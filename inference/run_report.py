@@ -21,8 +21,8 @@ from conf.options import UserError
 from inference.config import ReportConfig
 from inference.evaluation.selection import read_held_out
 from inference.novel_view import NovelView, to_image
-from inference.orbits import Orbit, orbit_figure, sample_orbits
 from inference.preprocess.framing import Prepared
+from inference.views.orbits import Orbit, orbit_figure, sample_orbits
 from pipeline.html import is_page, page, picture, views_figure
 from pipeline.output import require_own_file
 from pipeline.samples import Sample, npy_array, read_samples, view_names
