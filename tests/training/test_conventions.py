@@ -33,7 +33,7 @@ def test_optimiser_is_built_from_its_options(model):
     optimizer = module.configure_optimizers()["optimizer"]
     assert type(optimizer) is torch.optim.AdamW
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]
-    assert module.ema.decay == 0.9999 and module.ema.unet is model.unet
+    assert module.ema.decay == 0.9999 and module.ema.modules == [model.unet]
 
 
 def test_objective_is_that_of_the_paper():

@@ -1,9 +1,16 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from conf.options import FieldError
+from inference.samplers import noise_schedule as sampler_schedule
+from tests.support.small_model import SMALL
+from training.model.architecture import build
+from training.model.checkpoints import checkpoint
 from training.model.ddim import ddim, ddim_timesteps, novel_views, starting_noise
 from training.model.guidance import guided
 from training.model.zero123 import Prediction, noise_schedule
@@ -107,6 +114,21 @@ def test_sampling_starts_from_the_mean_colour_of_the_condition(model):
     alpha = float(model.alphas_cumprod[999])
     offset = (starting_noise(model, noise, condition, 999) - noise)[2]
     assert torch.allclose(offset, torch.tensor(0.8 * (alpha / (1 - alpha)) ** 0.5), atol=1e-5)
+
+
+def test_a_schedule_with_a_larger_end_leaves_less_of_the_picture(tmp_path):
+    """√ᾱ of the last timestep, from the product of 1 - β; a checkpoint keeps it, and every sampler takes it."""
+    for beta_end, remainder in ((0.012, 0.0683), (0.03, 0.0024)):
+        betas = torch.linspace(0.00085**0.5, beta_end**0.5, 1000, dtype=torch.float64) ** 2
+        assert float((1 - betas).prod().sqrt()) == pytest.approx(remainder, rel=0.02)
+        built = build(replace(SMALL, beta_end=beta_end))
+        checkpoint.save(built, tmp_path / str(beta_end))
+        for model in (built, checkpoint.load(tmp_path / str(beta_end))):
+            assert float(model.alphas_cumprod[-1].sqrt()) == pytest.approx(remainder, rel=0.02)
+            assert sampler_schedule(model)["beta_end"] == beta_end
+    for beta_end in (0.0001, 1.0):
+        with pytest.raises(FieldError, match="beta_end"):
+            build(replace(SMALL, beta_end=beta_end))
 
 
 def test_latents_of_an_autoencoder_start_from_the_noise_of_the_original(model):

@@ -13,7 +13,7 @@ from training.model.checkpoints.pretrained import Frozen, Pretrained, extend_inp
 from training.model.conditioning import POSE_DIM, CCProjection
 from training.model.config import Architecture, PoseVector
 from training.model.context import modulation
-from training.model.zero123 import Zero123, noise_schedule
+from training.model.zero123 import BETA_START, Zero123, noise_schedule
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
@@ -41,7 +41,8 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
         if start and start.cc_projection:
             _load_projection(projection, start.cc_projection, architecture)
     clip = architecture.scaling_factor if architecture.patch else None
-    model = Zero123(unet, vae, image_encoder, projection, noise_schedule(architecture.prediction, clip))
+    schedule = noise_schedule(architecture.prediction, clip, architecture.beta_end)
+    model = Zero123(unet, vae, image_encoder, projection, schedule)
     model.image_encoder.requires_grad_(architecture.train_image_encoder)
     if architecture.pretrained:
         check_fit(model, architecture.pretrained)
@@ -160,6 +161,8 @@ def _validate(architecture: Architecture) -> None:
         raise FieldError(unet, "channels", f"must have one entry per level, as attention={list(unet.attention)}")
     if any(width % unet.groups or width % unet.heads for width in unet.channels):
         raise FieldError(unet, "channels", f"must be multiples of groups={unet.groups} and heads={unet.heads}")
+    if not BETA_START < architecture.beta_end < 1:
+        raise FieldError(architecture, "beta_end", f"must be above {BETA_START} and below 1")
     step = (architecture.patch or 8) * 2 ** (len(unet.channels) - 1)
     if architecture.resolution % step:
         raise FieldError(architecture, "resolution", f"must be a multiple of {step} for this U-Net")

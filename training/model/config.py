@@ -78,6 +78,9 @@ class Architecture:
     )
     scaling_factor: float = option(1.0, "factor of patches before noise is added")
     prediction: Prediction = option(Prediction.epsilon, "what the U-Net predicts: epsilon, v_prediction, sample")
+    beta_end: float = option(
+        0.012, "β of the last timestep, where √ᾱ of the picture is left: 7 % of it; with 0.03, for pixels, 0.2 %"
+    )
     unet: UNetShape = option(UNetShape(), "shape of the U-Net")
     encoder: ImageEncoderShape = option(
         ImageEncoderShape(), "shape of the image encoder, where image_encoder and pretrained are null"

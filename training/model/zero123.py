@@ -18,6 +18,7 @@ from training.model.picture import as_floats
 from training.model.timesteps import sample_timesteps
 
 CONDITIONING_DROP = 0.05
+BETA_START = 0.00085  # β of the first timestep, as in Stable Diffusion
 MAX_LOSS_WEIGHT = 5.0  # of one sample, in the loss of a U-Net that predicts the clean latent
 
 
@@ -251,18 +252,21 @@ def posterior(moments_BCHW: Tensor) -> DiagonalGaussianDistribution:
     return DiagonalGaussianDistribution(moments_BCHW.float())
 
 
-def noise_schedule(prediction: Prediction = Prediction.epsilon, clip: float | None = None) -> DDIMScheduler:
-    """Return the noise schedule: T = 1000, β from 0.00085 to 0.012 linear in √β; DDIM timesteps offset by one.
+def noise_schedule(
+    prediction: Prediction = Prediction.epsilon, clip: float | None = None, beta_end: float = 0.012
+) -> DDIMScheduler:
+    """Return the noise schedule: T = 1000, β from 0.00085 to `beta_end` linear in √β; DDIM timesteps offset by one.
 
     Args:
         prediction: Prediction type of the U-Net.
         clip: Bound on the clean latent predicted at each step, for models of pixels, whose sampling also ends without
             noise, since no autoencoder removes it; None for latents of an autoencoder.
+        beta_end: β of the last timestep; Stable Diffusion's by default.
     """
     return DDIMScheduler(
         num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
+        beta_start=BETA_START,
+        beta_end=beta_end,
         beta_schedule="scaled_linear",
         prediction_type=prediction.value,
         timestep_spacing="leading",
