@@ -1,3 +1,5 @@
+"""The stream of view pairs: which pairs, in which order, on which reader, resumed, and with damaged objects."""
+
 import json
 import logging
 from collections import Counter
@@ -11,18 +13,17 @@ from PIL import Image
 
 from conf.options import UserError
 from pipeline.samples import npy_bytes, read_samples
-from pipeline.shards import ObjectRecord, ShardManifest, write_shard
-from rendering.cameras import camera_centre, look_at_origin, relative_pose
-from tests.support.dots import draw_dots, sample_of_dots, views_of_dots, webp, write_dots
+from pipeline.shards import ObjectRecord, write_shard
+from rendering.cameras import relative_pose
+from tests.support.dots import sample_of_dots, views_of_dots, webp, write_dots
 from tests.support.view_pairs import config, key, shards_of
-from training.config import DataConfig, DataKind
+from training.config import DataConfig
 from training.data.batches import collate, fixed_pairs, training_batches, validation_batches
 from training.data.pair_stream import PairStream
-from training.data.sources import Source
-from training.data.split import Shard, share, split
+from training.data.split import Shard
 from training.data.stream_state import StreamState, merged
 from training.data.view_pairs import choose_pairs
-from training.model.picture import Background, as_floats, decode, on_white
+from training.model.picture import Background, as_floats, decode
 
 
 def pairs_of(root, resolution=32, pairs=2, epochs=1, seed=0, **options) -> list:
@@ -65,45 +66,6 @@ def test_pose_of_a_pair_matches_its_images(tmp_path):
         assert pair["pose"].tolist() == pytest.approx(found[0].tolist(), abs=1e-6)
 
 
-def test_reflected_pairs_show_the_mirror_image_of_the_object(tmp_path):
-    """Half of the pairs equal views of the object, half views of its mirror image, drawn from mirrored cameras."""
-    write_dots(tmp_path, objects=1, views=6, resolution=64)
-    rng, mirror = np.random.default_rng(0), np.array([1, -1, 1])
-    points, colours = rng.uniform(-0.5, 0.5, (8, 3)), rng.integers(0, 256, (8, 3))
-    cameras = views_of_dots(0, views=6)[1]
-    mirrored = [look_at_origin(camera_centre(camera) * mirror) for camera in cameras]
-    drawn = [draw_dots(points, colours, camera, 64) for camera in cameras]
-    drawn += [draw_dots(points * mirror, colours, camera, 64) for camera in mirrored]
-    pixels = np.stack([decode(webp(picture), 64, Background.composite) for picture in drawn]).astype(float)
-    cameras = [*cameras, *mirrored]
-    reflections = 0
-    for pair in PairStream(config(tmp_path, reflect=True), shards_of(tmp_path), 64, 0, 400, epochs=1):
-        distances = [np.abs(pixels - pair[name]).mean(axis=(1, 2, 3)) for name in ("target", "condition")]
-        target, condition = (int(distance.argmin()) for distance in distances)
-        assert max(distance.min() for distance in distances) < 2 < 4 < min(np.partition(d, 1)[1] for d in distances)
-        expected = relative_pose(cameras[target], cameras[condition])
-        assert pair["pose"].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-        assert (target < 6) == (condition < 6)
-        reflections += target >= 6
-    assert 150 < reflections < 250
-
-
-def test_reflection_leaves_the_choice_of_views_and_validation_as_they_are(dots):
-    plain, reflected = ([*PairStream(config(dots, reflect=r), shards_of(dots), 32, 0, 8, epochs=1)] for r in (0, 1))
-    same = [key(a) == key(b) for a, b in zip(plain, reflected, strict=True)]
-    assert any(same) and not all(same)
-    assert all(np.array_equal(a["pose"][2:], b["pose"][2:]) for a, b in zip(plain, reflected, strict=True))
-    shards = shards_of(dots)
-    for batches in (validation_batches, lambda *a: [fixed_pairs(*a, count=8)]):
-        a, b = ([*batches(config(dots, reflect=r), shards, 32, 0)] for r in (False, True))
-        assert all(torch.equal(x["target"], y["target"]) for x, y in zip(a, b, strict=True))
-
-
-def test_latents_cannot_be_reflected():
-    with pytest.raises(UserError, match="data.reflect"):
-        DataConfig(path="x", kind=DataKind.latents, reflect=True)
-
-
 def test_batches_hold_bytes_that_the_model_converts_to_floats(dots):
     pairs = pairs_of(dots)[:5]
     batch = collate(pairs)
@@ -112,99 +74,6 @@ def test_batches_hold_bytes_that_the_model_converts_to_floats(dots):
     assert batch["pose"].shape == (5, 4) and batch["slot"].tolist() == [0, 1, 2, 3, 4]
     floats = as_floats(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8))
     assert floats.flatten().tolist() == pytest.approx([-1, 1, -0.6]) and torch.equal(as_floats(floats), floats)
-
-
-# ---- who trains on what
-
-
-def source(*shards: ShardManifest) -> list[Source]:
-    return [Source("views", shards)]
-
-
-def manifest(*names, shard="views-000000") -> ShardManifest:
-    return ShardManifest(shard, 0, "", tuple(ObjectRecord(name, "ok") for name in names))
-
-
-def test_split_depends_on_the_hash_only():
-    names = [f"object-{i}" for i in range(2000)]
-    halves = split(source(manifest(*names)), 0.1)
-    held = set(halves.validation[0].uids)
-    assert 150 < len(held) < 250
-    assert held.isdisjoint(halves.training[0].uids) and len(held) + len(halves.training[0].uids) == 2000
-    # An object stays in its set when the order, its shard or the other objects change.
-    some = names[500:100:-1]
-    two = source(manifest(*some[:150], shard="a"), manifest(*some[150:], shard="b"))
-    assert {uid for shard in split(two, 0.1).validation for uid in shard.uids} == held & set(some)
-    # A larger fraction keeps the validation objects of a smaller one.
-    assert held < set(split(source(manifest(*names)), 0.3).validation[0].uids)
-
-
-def test_split_of_few_objects_leaves_no_set_empty():
-    for fraction in (0.01, 0.99):
-        halves = split(source(manifest("a", "b")), fraction)
-        assert [len(halves.training[0].uids), len(halves.validation[0].uids)] == [1, 1]
-    assert split(source(manifest("a", "b")), 0.0).validation == ()
-    assert split(source(manifest("a")), 0.0).training[0].uids == ("a",)
-
-
-def test_split_contains_only_rendered_objects():
-    mixed = ShardManifest(
-        "views-000000",
-        0,
-        "",
-        (ObjectRecord("a", "ok"), ObjectRecord("b", "failed", "timeout"), ObjectRecord("c", "ok")),
-    )
-    halves = split(source(mixed), 0.5)
-    assert {halves.training[0].uids, halves.validation[0].uids} == {("a",), ("c",)}
-
-
-@pytest.mark.parametrize(
-    ("names", "fraction", "sentence"),
-    [((), 0.1, "data.path"), (("a",), 0.1, "data.validation_fraction=0.1"), (("a", "b"), 1.0, "fraction=1.0")],
-)
-def test_invalid_splits_are_refused(names, fraction, sentence):
-    with pytest.raises(UserError, match=sentence):
-        split(source(manifest(*names)), fraction)
-
-
-def test_split_excludes_verdicts_and_duplicates():
-    records = [
-        ObjectRecord("a", "ok", mesh="1"),
-        ObjectRecord("b", "ok", verdicts=("flat", "plain"), mesh="2"),
-        ObjectRecord("c", "ok"),
-        ObjectRecord("d", "ok", mesh="1"),
-        ObjectRecord("e", "ok", verdicts=("clipped",)),
-        ObjectRecord("f", "ok"),
-    ]
-    shards = source(
-        ShardManifest("views-000000", 0, "", tuple(records[:3])),
-        ShardManifest("views-000001", 0, "", tuple(records[3:])),
-    )
-
-    def chosen(without, fraction=0.0) -> str:
-        halves = split(shards, fraction, without)
-        return "".join(sorted(uid for shard in halves.training + halves.validation for uid in shard.uids))
-
-    assert chosen([]) == "abcdef"
-    assert chosen(["plain"]) == "acdef"
-    assert chosen(["duplicate"]) == "abcef", "the first of a mesh stays; to have no mesh is to be no duplicate"
-    assert chosen(["clipped", "flat", "duplicate"]) == chosen(["clipped", "flat", "duplicate"], 0.3) == "acf"
-    assert [shard.name for shard in split(shards, 0.0, ["flat"]).training] == ["views-000000", "views-000001"]
-    blank = source(ShardManifest("views-000000", 0, "", (ObjectRecord("a", "ok", verdicts=("nearly_blank",)),)))
-    with pytest.raises(UserError, match="^data.exclude=nearly_blank: .*1"):
-        split(blank, 0.0, ["nearly_blank"])
-    with pytest.raises(UserError, match="^data.exclude=ugly: .*nearly_blank"):
-        DataConfig(path="x", exclude=["ugly"])
-
-
-@pytest.mark.parametrize("sizes", [[5], [3, 1, 4], [1] * 9, [2, 7]])
-@pytest.mark.parametrize("consumers", [1, 2, 4])
-def test_shares_cover_every_object_once(sizes, consumers):
-    shards = [Shard("views", f"s{i}", tuple(f"{i}-{j}" for j in range(n))) for i, n in enumerate(sizes)]
-    shares = [share(shards, k, consumers) for k in range(consumers)]
-    seen = Counter((shard.name, uid) for part in shares for shard in part for uid in shard.uids)
-    assert seen == Counter((shard.name, uid) for shard in shards for uid in shard.uids)
-    assert all(shares)
 
 
 @pytest.mark.parametrize(("objects", "per_shard"), [(12, 4), (12, 12), (5, 5)])
@@ -476,45 +345,6 @@ def test_only_the_chosen_views_are_decoded(tmp_path):
     read_pairs = pairs_of(tmp_path, pairs=60)
     assert 0 < len(read_pairs) < 30
     assert all({pair["condition"].tobytes(), pair["target"].tobytes()} == good for pair in read_pairs)
-
-
-# ---- pictures
-
-PIXELS = Image.fromarray(np.array([[[255, 0, 0, 0], [50, 100, 150, 51], [25, 50, 75, 255]]], dtype=np.uint8))
-
-
-def test_composite_matches_hand_computed_pixels():
-    expected = [[255, 255, 255], [214, 224, 234], [25, 50, 75]]  # 50·51/255 + 204, …
-    assert np.asarray(on_white(PIXELS, Background.composite))[0].tolist() == expected
-
-
-def test_original_background_keeps_straight_colours():
-    expected = [[255, 255, 255], [50, 100, 150], [25, 50, 75]]
-    assert np.asarray(on_white(PIXELS, Background.original))[0].tolist() == expected
-
-
-def test_composite_rounds_every_colour_and_opacity_to_nearest():
-    colour, alpha = (grid.astype(np.uint8) for grid in np.mgrid[:256, :256])
-    seen = np.asarray(
-        on_white(Image.fromarray(np.stack([colour, colour, colour, alpha], axis=2)), Background.composite)
-    )
-    exact = (colour.astype(int) * alpha + 255 * (255 - alpha.astype(int))) / 255  # never halfway: 255 is odd
-    assert np.array_equal(seen[..., 1], np.round(exact))
-
-
-def test_a_transparent_view_is_white():
-    assert np.asarray(on_white(Image.new("RGBA", (3, 3)), Background.composite)).min() == 255
-
-
-def test_decoding_composites_exactly_and_resizes_smoothly():
-    picture = Image.new("RGBA", (2, 2), (0, 0, 0, 255))
-    picture.putpixel((0, 0), (255, 0, 51, 0))
-    picture.putpixel((1, 1), (255, 0, 51, 102))
-    pixels = decode(webp(picture), 2, Background.composite)
-    assert pixels.tolist() == [[[255, 255, 255], [0, 0, 0]], [[0, 0, 0], [255, 153, 173]]]
-    stripes = Image.fromarray(np.tile(np.uint8([[0, 255]]), (64, 32))).convert("RGBA")
-    small = decode(webp(stripes), 8, Background.composite)
-    assert small.shape == (8, 8, 3) and np.abs(small[:, 1:-1].astype(int) - 128).max() <= 8  # grey, not aliased
 
 
 def test_samples_have_the_documented_files(dots):
