@@ -75,8 +75,7 @@ class NovelView:
             compile: Compile the U-Net for each shape of batch, on a GPU as CUDA graphs.
 
         Raises:
-            UserError: There is no such checkpoint, device or precision, or a weight overflows in float16; the shipped
-                model is missing or damaged.
+            UserError: There is no such checkpoint, device or precision, or a weight overflows in float16.
         """
         torch_device, precision = resolve_device(device), parse_precision(precision)
         checkpoint = shipped_model() if checkpoint is None else checkpoint

@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from conf.options import UserError
 from training.model.checkpoints.checkpoint_folder import PARTS, PROJECT, WRITTEN_BY, replace_folder
+from training.model.checkpoints.checksums import require_intact
 from training.model.checkpoints.model_parts import (
     load_autoencoder,
     load_image_encoder,
@@ -61,10 +62,11 @@ def load(folder: str | Path, untrusted: bool = False) -> Zero123:
         untrusted: Whether another program may have written it: pickles of weights are then read too, not executed.
 
     Raises:
-        UserError: The folder is missing, incomplete, or holds another model.
+        UserError: The folder is missing, incomplete or damaged, or holds another model.
     """
     folder = Path(folder)
     _check_index(folder)
+    require_intact(folder)
     model = Zero123(
         load_unet(folder / "unet", untrusted),
         load_autoencoder(folder / "vae", untrusted),

@@ -17,6 +17,7 @@ from transformers import CLIPVisionModelWithProjection
 from conf.options import UserError
 from training.model.autoencoder import Autoencoder
 from training.model.checkpoints import checkpoint, model_parts
+from training.model.checkpoints.checksums import require_intact
 from training.model.checkpoints.hub import FILES, hub_uri, local_path
 from training.model.checkpoints.ldm_import import parts_of_file
 from training.model.checkpoints.mistaken import refuse_mistaken
@@ -42,13 +43,14 @@ def read(source: str | Path, ema: bool = True) -> Pretrained:
         ema: Whether to read the moving average of the U-Net's weights from a file that has both.
 
     Raises:
-        UserError: There is no such source, it holds another model, or its files hold more than weights.
+        UserError: There is no such source, it is damaged or holds another model, or its files hold more than weights.
     """
     source = local_path(source)
     if file := _single_file(source):
         return parts_of_file(read_weights(file), ema)
     if not (source / "unet").is_dir():
         raise _missing(source, "unet")
+    require_intact(source)
     return _from_folder(source)
 
 
