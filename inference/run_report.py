@@ -91,6 +91,7 @@ def write_report(config: ReportConfig) -> None:
     require_own_file(config.output, is_page(COMMAND, UNMARKED))
     sources = read_sources(config.views, "views", "views")
     novel_view = NovelView.load(folder / "model", config.device)
+    start = None if config.start is None else load_start(config, novel_view.model.resolution)
     inputs = [(Path(path).stem, novel_view.prepare(path)) for path in config.pictures]
     if novel_view.model.device.type == "cpu":
         use_free_cores()
@@ -113,7 +114,6 @@ def write_report(config: ReportConfig) -> None:
         raise UserError(
             f"views={config.views}: holds no held-out object of {config.run}; give the views of its training"
         )
-    start = None if config.start is None else NovelView.load(config.start, config.device)
     orbits = sample_orbits(start or novel_view, inputs, config.orbit_views, config.sampling)
     scored = sample_pairs(novel_view, start, pairs[: config.rows], config)
     body = [
@@ -137,6 +137,22 @@ def write_report(config: ReportConfig) -> None:
     print(f"report: {config.output}")
 
 
+def load_start(config: ReportConfig, resolution: int) -> NovelView:
+    """Load the checkpoint that the run started from.
+
+    Raises:
+        UserError: Its views have another size than those of the run.
+    """
+    assert config.start is not None
+    start = NovelView.load(config.start, config.device)
+    if start.model.resolution != resolution:
+        raise UserError(
+            f"start={config.start}: its views have {start.model.resolution}² pixels, those of {config.run} "
+            f"{resolution}²; give the checkpoint that the run started from"
+        )
+    return start
+
+
 def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator[Pair]:
     """Yield all ordered pairs of different views, in an order that depends on `seed` and `uid`."""
     names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
@@ -155,10 +171,8 @@ def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator
 def input_of_orbit(sample: Sample, resolution: int) -> Prepared:
     """Return the view of an object whose camera is nearest to `ORBIT_ELEVATION` degrees above the horizon."""
     polars = [cartesian_to_spherical(centre)[0] for centre in camera_centre(npy_array(sample["cameras.npy"]))]
-    elevations = 90 - np.degrees(polars)
-    name = view_names(sample)[int(np.abs(elevations - ORBIT_ELEVATION).argmin())]
-    image = Image.fromarray(decode(sample[name], resolution))
-    return Prepared(image, image)  # renders need no preparation
+    nearest = int(np.abs(90 - np.degrees(polars) - ORBIT_ELEVATION).argmin())
+    return _prepared(decode(sample[view_names(sample)[nearest]], resolution))
 
 
 def sample_pairs(
@@ -171,14 +185,19 @@ def sample_pairs(
 
 
 def _views(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[NDArray[np.uint8]]:
-    inputs = [Image.fromarray(pair.condition) for pair in pairs]
-    encoded = novel_view.encode(*(Prepared(image, image) for image in inputs))  # renders need no preparation
+    encoded = novel_view.encode(*(_prepared(pair.condition) for pair in pairs))
     first_seed = config.sampling.seed * SEED_STRIDE
     seeds = range(first_seed, first_seed + len(pairs))
     poses = torch.from_numpy(np.stack([pair.pose for pair in pairs]))
     polars = torch.tensor([pair.condition_polar for pair in pairs], dtype=torch.float64)
     poses = convert_pose(novel_view.model.cc_projection.pose_vector, poses, polars)
     return [np.array(to_image(view)) for view in novel_view.sample(encoded, poses, config.sampling, seeds)]
+
+
+def _prepared(render: NDArray[np.uint8]) -> Prepared:
+    """Return a rendered view as it is, since renders need no preparation."""
+    image = Image.fromarray(render)
+    return Prepared(image, image)
 
 
 def mean_scores(scored: list[ScoredView]) -> tuple[float, float]:
@@ -240,8 +259,8 @@ def _orbits(orbits: list[Orbit], start: str | None) -> str:
         return ""
     model = "the model" if start is None else f"{escape(start)}, the checkpoint that the training started from"
     return (
-        f"<h2>All around</h2><p class='soft'>Views on a circle around the object, sampled by {model}. None of these "
-        f"objects was used in its training.</p><div class='orbits'>{''.join(map(orbit_figure, orbits))}</div>"
+        f"<h2>All around</h2><p class='soft'>Views on a circle around the object, sampled by {model}.</p>"
+        f"<div class='orbits'>{''.join(map(orbit_figure, orbits))}</div>"
     )
 
 
