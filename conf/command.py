@@ -36,7 +36,20 @@ CONF = Path(__file__).parent
 EXTRAS = {
     "render": ("bpy", "objaverse", "plyfile", "psutil", "pyarrow", "ray", "requests"),
     "train": ("torch", "lightning", "deepspeed", "diffusers", "transformers", "safetensors", "matplotlib"),
-    "views": ("av", "gradio", "onnxruntime", "cv2", "pooch", "skimage", "scipy"),
+    "views": (
+        "av",
+        "cv2",
+        "embreex",
+        "fast_simplification",
+        "gradio",
+        "manifold3d",
+        "onnxruntime",
+        "pooch",
+        "scipy",
+        "skimage",
+        "trimesh",
+        "xatlas",
+    ),
 }
 TERMINATED = threading.Event()  # set by SIGTERM
 

@@ -1,0 +1,1 @@
+"""Meshes with colours: reading, ray casting, comparing and writing."""
