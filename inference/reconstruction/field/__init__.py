@@ -1,0 +1,1 @@
+"""Radiance fields on voxel grids, and volume rendering."""

@@ -1,0 +1,36 @@
+"""Rays of pinhole cameras."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from rendering.cameras import FOV_DEGREES
+
+
+def camera_rays(cameras_N34: Tensor, resolution: int, fov_degrees: float = FOV_DEGREES) -> tuple[Tensor, Tensor]:
+    """Return origins `[N, R, R, 3]` and unit directions `[N, R, R, 3]` of the rays through the pixels' centres.
+
+    Args:
+        cameras_N34: Extrinsics, world→camera, in the conventions of `rendering.cameras`.
+        resolution: Pixels R per side of the square picture; the first row is the top one.
+        fov_degrees: Field of view of a side.
+    """
+    half = math.tan(math.radians(fov_degrees) / 2)
+    places = (torch.arange(resolution, dtype=cameras_N34.dtype, device=cameras_N34.device) + 0.5) / resolution * 2 - 1
+    y, x = torch.meshgrid(-places * half, places * half, indexing="ij")
+    in_camera = torch.stack([x, y, torch.full_like(x, -1)], dim=-1)
+    rotation_N33 = cameras_N34[:, :, :3]
+    directions = torch.einsum("nji,hwj->nhwi", rotation_N33, in_camera)
+    centres = -torch.einsum("nji,nj->ni", rotation_N33, cameras_N34[:, :, 3])
+    return centres[:, None, None].expand_as(directions), directions / directions.norm(dim=-1, keepdim=True)
+
+
+def cube_crossing(origins_R3: Tensor, directions_R3: Tensor, half: float) -> tuple[Tensor, Tensor]:
+    """Return the distances `[R]` at which rays enter and leave the cube [-half, half]³; entry ≥ exit if they miss it.
+
+    A ray that starts inside enters at 0.
+    """
+    inverse = 1 / torch.where(directions_R3.abs() < 1e-12, torch.full_like(directions_R3, 1e-12), directions_R3)
+    one, two = (-half - origins_R3) * inverse, (half - origins_R3) * inverse
+    return torch.minimum(one, two).amax(dim=1).clamp(min=0), torch.maximum(one, two).amin(dim=1)

@@ -1,0 +1,1 @@
+"""Guides: models that draw or denoise views of the object from any camera."""
