@@ -26,11 +26,11 @@ def camera_rays(cameras_N34: Tensor, resolution: int, fov_degrees: float = FOV_D
     return centres[:, None, None].expand_as(directions), directions / directions.norm(dim=-1, keepdim=True)
 
 
-def cube_crossing(origins_R3: Tensor, directions_R3: Tensor, half: float) -> tuple[Tensor, Tensor]:
-    """Return the distances `[R]` at which rays enter and leave the cube [-half, half]³; entry ≥ exit if they miss it.
+def cube_crossing(origins_R3: Tensor, directions_R3: Tensor, half_side: float) -> tuple[Tensor, Tensor]:
+    """Return the distances `[R]` at which rays enter and leave the cube [-half_side, half_side]³.
 
-    A ray that starts inside enters at 0.
+    A ray that starts inside enters at 0. For a ray that misses the cube the first distance is not below the second.
     """
     inverse = 1 / torch.where(directions_R3.abs() < 1e-12, torch.full_like(directions_R3, 1e-12), directions_R3)
-    one, two = (-half - origins_R3) * inverse, (half - origins_R3) * inverse
+    one, two = (-half_side - origins_R3) * inverse, (half_side - origins_R3) * inverse
     return torch.minimum(one, two).amax(dim=1).clamp(min=0), torch.maximum(one, two).amin(dim=1)

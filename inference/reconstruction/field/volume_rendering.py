@@ -29,6 +29,7 @@ class Samples:
         distance_M: Distance from the ray's origin.
         step: Distance between neighbours, the length δ of each sample's interval.
         rays: Number of rays R.
+        crossed: Number of samples with those that were dropped as not occupied.
     """
 
     points_M3: Tensor
@@ -36,6 +37,7 @@ class Samples:
     distance_M: Tensor
     step: float
     rays: int
+    crossed: int
 
 
 @dataclass(frozen=True)
@@ -62,22 +64,22 @@ class Rendered:
 def sample_rays(
     origins_R3: Tensor,
     directions_R3: Tensor,
-    half: float,
+    half_side: float,
     step: float,
     occupied: Occupancy | None = None,
     generator: torch.Generator | None = None,
 ) -> Samples:
-    """Return samples at equal steps where rays cross the cube [-half, half]³.
+    """Return samples at equal steps where rays cross the cube [-half_side, half_side]³.
 
     Args:
         origins_R3: Origins.
         directions_R3: Unit directions.
-        half: Half the side of the cube.
+        half_side: Half the side of the cube.
         step: Distance δ between samples.
         occupied: Drops the samples for which it is False; None keeps all.
         generator: Moves the samples of each ray by a random part of a step; None: the first lies half a step inside.
     """
-    near_R, far_R = cube_crossing(origins_R3, directions_R3, half)
+    near_R, far_R = cube_crossing(origins_R3, directions_R3, half_side)
     count = int(((far_R - near_R).clamp(min=0).max() / step).ceil()) if len(near_R) else 0
     offset = torch.full_like(near_R, 0.5)
     if generator is not None:
@@ -85,16 +87,16 @@ def sample_rays(
     places = torch.arange(count, dtype=near_R.dtype, device=near_R.device)
     distance_RS = near_R[:, None] + (places + offset[:, None]) * step
     ray_M, place_M = (distance_RS < far_R[:, None]).nonzero(as_tuple=True)
-    distance_M = distance_RS[ray_M, place_M]
+    distance_M, crossed = distance_RS[ray_M, place_M], len(ray_M)
     points_M3 = origins_R3[ray_M] + distance_M[:, None] * directions_R3[ray_M]
     if occupied is not None:
         kept = occupied(points_M3).nonzero(as_tuple=True)[0]
         points_M3, ray_M, distance_M = points_M3[kept], ray_M[kept], distance_M[kept]
-    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3))
+    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), crossed)
 
 
-def composite(density_M: Tensor, values_MC: Tensor, samples: Samples) -> Rendered:
-    """Composite samples front to back.
+def compositing_weights(density_M: Tensor, samples: Samples) -> Tensor:
+    """Return the weight `[M]` of each sample on its ray.
 
     α = 1 - exp(-σδ), T = exp(-Σ σδ) over the samples in front, w = T·α (NeRF, equation 3; Max 1995).
 
@@ -106,21 +108,30 @@ def composite(density_M: Tensor, values_MC: Tensor, samples: Samples) -> Rendere
     before_M = through_M - optical_M
     first_M = torch.searchsorted(samples.ray_M, samples.ray_M)  # the first sample of each sample's ray
     transmittance_M = torch.exp(before_M[first_M] - before_M).to(density_M)
-    weights_M = transmittance_M * -torch.expm1(-optical_M)
+    return transmittance_M * -torch.expm1(-optical_M)
+
+
+def accumulate(values: Tensor, ray_M: Tensor, rays: int) -> Tensor:
+    """Return the sum of the values `[M]` or `[M, C]` of each ray's samples, `[R]` or `[R, C]`."""
+    return values.new_zeros(rays, *values.shape[1:]).index_add(0, ray_M, values)
+
+
+def composite(density_M: Tensor, values_MC: Tensor, samples: Samples) -> Rendered:
+    """Composite samples front to back."""
+    weights_M = compositing_weights(density_M, samples)
 
     def total(values: Tensor) -> Tensor:
-        return values.new_zeros(samples.rays, *values.shape[1:]).index_add(0, samples.ray_M, values)
+        return accumulate(values, samples.ray_M, samples.rays)
 
-    return Rendered(
-        total(weights_M[:, None] * values_MC), total(weights_M), total(weights_M * samples.distance_M), weights_M
-    )
+    values_RC = total(weights_M[:, None] * values_MC)
+    return Rendered(values_RC, total(weights_M), total(weights_M * samples.distance_M), weights_M)
 
 
 def render(
     field: Field,
     origins_R3: Tensor,
     directions_R3: Tensor,
-    half: float,
+    half_side: float,
     step: float,
     occupied: Occupancy | None = None,
     generator: torch.Generator | None = None,
@@ -129,7 +140,7 @@ def render(
 
     Example:
         ball = lambda points: (40.0 * (points.norm(dim=1) < 0.3), points + 0.5)
-        rendered = render(ball, origins, directions, half=0.5, step=0.01)
+        rendered = render(ball, origins, directions, half_side=0.5, step=0.01)
     """
-    samples = sample_rays(origins_R3, directions_R3, half, step, occupied, generator)
+    samples = sample_rays(origins_R3, directions_R3, half_side, step, occupied, generator)
     return composite(*field(samples.points_M3), samples)

@@ -1,6 +1,6 @@
 """Fit a radiance grid to views, from coarse to fine.
 
-masks ── visual hull ──▶ active nodes ── fit at 64³ ──▶ density ──▶ active nodes ── fit at 128³ ──▶ … ──▶ RadianceGrid
+masks ── visual hull ──▶ active nodes ── fit at 64³ ──▶ density ──▶ active nodes ── fit at 128³ ──▶ … ──▶ VoxelGrid
 """
 
 from collections.abc import Callable
@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from conf.options import UserError
-from inference.reconstruction.field.radiance_grid import RadianceGrid, gather
 from inference.reconstruction.field.volume_rendering import Rendered, composite
+from inference.reconstruction.field.voxel_grid import VoxelGrid, gather
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.views.ray_batches import RayBatch, ViewTensors, ray_batches
 from inference.reconstruction.views.visual_hull import mean_colours, visual_hull
 
-HALF = 0.55  # half the side of the grid's cube: a unit object with a margin
+HALF_SIDE = 0.55  # half the side of the grid's cube: a unit object with a margin
+EMPTY = (-10.0, 0.0, 0.0, 0.0)  # raw density and colours: softplus(3 · -10) is 0
 DENSITY_SCALE = 3.0  # of the raw density, whose learning rate it multiplies
 START_OPACITY = 0.2  # of one node's spacing, within the hull
 OnStep = Callable[[float], object]  # called with the loss
@@ -56,7 +57,7 @@ class FitSettings:
 
 def fit_views(
     views: PosedViews, settings: FitSettings, seed: int, device: torch.device, on_step: OnStep = lambda loss: None
-) -> RadianceGrid:
+) -> VoxelGrid:
     """Fit a radiance grid to views; its values are colours before the sigmoid.
 
     Args:
@@ -70,7 +71,7 @@ def fit_views(
         UserError: No point lies within the silhouettes of the views.
     """
     tensors, generator = to_tensors(views, device), torch.Generator().manual_seed(seed)
-    grid: RadianceGrid | None = None
+    grid: VoxelGrid | None = None
     for level in settings.levels:
         grid = start(tensors, level.nodes, settings) if grid is None else refined(grid, level.nodes)
         fit_level(grid, tensors.at(level.resolution), level.epochs, settings, generator, on_step)
@@ -90,14 +91,14 @@ def to_tensors(views: PosedViews, device: torch.device) -> ViewTensors:
     return ViewTensors(*(part.to(device) for part in parts))
 
 
-def start(views: ViewTensors, nodes: int, settings: FitSettings) -> RadianceGrid:
+def start(views: ViewTensors, nodes: int, settings: FitSettings) -> VoxelGrid:
     """Return the grid that a fit starts from: the soft visual hull, half transparent, with the views' mean colours."""
-    whole = RadianceGrid(nodes, HALF, 3)
+    whole = VoxelGrid(nodes, HALF_SIDE, EMPTY)
     hull = visual_hull(whole.positions().to(views.cameras_N34), views.cameras_N34, views.masks_NRR, settings.tolerated)
     active = (hull > settings.hull_level).view((nodes,) * 3)
     if not active.any():
         raise UserError("the silhouettes of the views have no point in common; give another picture or seed")
-    grid = RadianceGrid(nodes, HALF, 3, dilated(active, 1)).to(active.device)
+    grid = VoxelGrid(nodes, HALF_SIDE, EMPTY, dilated(active, 1))
     positions = grid.positions().to(views.cameras_N34)
     colours = mean_colours(positions, views.cameras_N34, views.pictures_N3RR, views.masks_NRR)
     inside = hull.view((nodes,) * 3)[grid.active]
@@ -118,7 +119,7 @@ def activate(raw_MC: Tensor, spacing: float) -> tuple[Tensor, Tensor]:
     return functional.softplus(DENSITY_SCALE * raw_MC[:, 0]) / spacing, raw_MC[:, 1:].sigmoid()
 
 
-def refined(grid: RadianceGrid, nodes: int) -> RadianceGrid:
+def refined(grid: VoxelGrid, nodes: int) -> VoxelGrid:
     """Return the field on a finer grid, active near the places that are not empty."""
     with torch.no_grad():
         opacity = node_opacity(grid)
@@ -127,7 +128,7 @@ def refined(grid: RadianceGrid, nodes: int) -> RadianceGrid:
     return grid.resampled(nodes, active)
 
 
-def node_opacity(grid: RadianceGrid) -> Tensor:
+def node_opacity(grid: VoxelGrid) -> Tensor:
     """Return the opacity `[N, N, N]` of one spacing at each node."""
     return -torch.expm1(-functional.softplus(DENSITY_SCALE * grid.dense()))
 
@@ -138,7 +139,7 @@ def dilated(mask_NNN: Tensor, nodes: int) -> Tensor:
 
 
 def fit_level(
-    grid: RadianceGrid,
+    grid: VoxelGrid,
     views: ViewTensors,
     epochs: int,
     settings: FitSettings,
@@ -160,7 +161,7 @@ def fit_level(
             on_step(float(loss.detach()))
 
 
-def batch_loss(grid: RadianceGrid, batch: RayBatch, settings: FitSettings) -> Tensor:
+def batch_loss(grid: VoxelGrid, batch: RayBatch, settings: FitSettings) -> Tensor:
     """Return the robust loss of colours on white and of coverage, weighted by the views."""
     rendered = render_batch(grid, batch)
     colour = functional.smooth_l1_loss(rendered.on(torch.ones(1)), batch.colour_R3, beta=0.1, reduction="none").mean(
@@ -170,13 +171,13 @@ def batch_loss(grid: RadianceGrid, batch: RayBatch, settings: FitSettings) -> Te
     return (batch.weight_R * (colour + settings.mask_weight * mask)).mean()
 
 
-def render_batch(grid: RadianceGrid, batch: RayBatch) -> Rendered:
+def render_batch(grid: VoxelGrid, batch: RayBatch) -> Rendered:
     """Render the rays of a batch."""
     raw = gather(grid.raw, batch.rows_M8, batch.weights_M8)
     return composite(*activate(raw, grid.spacing), batch.samples)
 
 
-def neighbours(grid: RadianceGrid) -> Tensor:
+def neighbours(grid: VoxelGrid) -> Tensor:
     """Return the rows `[E, 2]` of neighbouring active nodes."""
     rows = grid.rows.view((grid.nodes,) * 3)
     pairs = [
@@ -187,7 +188,7 @@ def neighbours(grid: RadianceGrid) -> Tensor:
     return edges[:, (edges > 0).all(dim=0)]
 
 
-def variation(grid: RadianceGrid, edges_2E: Tensor) -> Tensor:
+def variation(grid: VoxelGrid, edges_2E: Tensor) -> Tensor:
     """Return the mean absolute difference of the opacity between neighbouring nodes."""
     opacity = -torch.expm1(-functional.softplus(DENSITY_SCALE * grid.raw[:, 0]))
     one, two = opacity[edges_2E]

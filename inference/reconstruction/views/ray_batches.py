@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.reconstruction.field.radiance_grid import RadianceGrid
 from inference.reconstruction.field.rays import camera_rays
 from inference.reconstruction.field.volume_rendering import Occupancy, Samples, sample_rays
+from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup
 
 RAYS = 8192  # of a batch
 RAYS_TOGETHER = 2**15  # while samples are made
@@ -60,7 +60,7 @@ class RayBatch:
     weight_R: Tensor
 
 
-def ray_batches(grid: RadianceGrid, views: ViewTensors, step: float, generator: torch.Generator) -> list[RayBatch]:
+def ray_batches(grid: VoxelGrid, views: ViewTensors, step: float, generator: torch.Generator) -> list[RayBatch]:
     """Return the rays of all pixels that cross active nodes, shuffled, in batches.
 
     Args:
@@ -89,20 +89,11 @@ def ray_batches(grid: RadianceGrid, views: ViewTensors, step: float, generator: 
     return batches
 
 
-def occupancy(grid: RadianceGrid) -> Occupancy:
-    """Return a function that tells for points `[M, 3]` whether a corner of their cell is active."""
-    near = functional.max_pool3d(grid.active[None].float(), 2, stride=1)[0].bool().flatten()
-    cells = grid.nodes - 1
-
-    def occupied(points_M3: Tensor) -> Tensor:
-        i, j, k = ((points_M3 + grid.half_side) / grid.spacing).long().clamp(0, cells - 1).unbind(1)
-        return near[(i * cells + j) * cells + k]
-
-    return occupied
+def occupancy(grid: VoxelGrid) -> Occupancy:
+    """Return a function that tells for points `[M, 3]` whether a node of their cell is active."""
+    return cell_lookup(grid, functional.max_pool3d(grid.active[None].float(), 2, stride=1)[0].bool())
 
 
-def _crossing(
-    grid: RadianceGrid, origins_R3: Tensor, directions_R3: Tensor, step: float, occupied: Occupancy
-) -> Tensor:
+def _crossing(grid: VoxelGrid, origins_R3: Tensor, directions_R3: Tensor, step: float, occupied: Occupancy) -> Tensor:
     samples = sample_rays(origins_R3, directions_R3, grid.half_side, step, occupied)
     return torch.bincount(samples.ray_M, minlength=samples.rays) > 0

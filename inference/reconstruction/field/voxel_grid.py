@@ -1,18 +1,17 @@
-"""A radiance field on a voxel grid: density and values at the nodes, trilinear in between."""
+"""Values at the nodes of a voxel grid, trilinear in between."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-EMPTY_DENSITY = -10.0  # raw density of nodes without parameters: softplus gives 5e-5
 MAX_NODES = 400  # per axis
 
 
-class RadianceGrid(nn.Module):
-    """Density and values at the N³ nodes of a cube [-half_side, half_side]³, without
-    dependence on the viewing direction.
+class VoxelGrid(nn.Module):
+    """Values at the N³ nodes of the cube [-half_side, half_side]³, without dependence on the viewing direction.
 
     Nodes that are not active share one constant row, so that memory and time depend on the active ones alone.
     Activations follow the interpolation, which makes sharper surfaces (DVGO, arXiv 2111.11215, section 4).
@@ -20,22 +19,21 @@ class RadianceGrid(nn.Module):
     Args:
         nodes: N per axis.
         half_side: Half the side of the cube.
-        channels: C of the values.
+        empty: The C values of nodes that are not active.
         active: Nodes with parameters, bool `[N, N, N]`, index order x, y, z; None for all.
     """
 
     rows: Tensor
 
-    def __init__(self, nodes: int, half_side: float, channels: int, active: Tensor | None = None) -> None:
+    def __init__(self, nodes: int, half_side: float, empty: Sequence[float], active: Tensor | None = None) -> None:
         super().__init__()
         assert 2 <= nodes <= MAX_NODES
-        self.nodes, self.half_side = nodes, half_side
+        self.nodes, self.half_side, self.empty = nodes, half_side, tuple(empty)
         active = torch.ones((nodes,) * 3, dtype=torch.bool) if active is None else active
-        rows = active.flatten().long().cumsum(0) * active.flatten()
-        self.register_buffer("rows", rows, persistent=False)
-        raw = torch.zeros(int(active.sum()) + 1, 1 + channels)
-        raw[0, 0] = EMPTY_DENSITY
-        self.raw = nn.Parameter(raw)  # row 0: nodes that are not active; column 0: density
+        self.register_buffer("rows", active.flatten().long().cumsum(0) * active.flatten(), persistent=False)
+        raw = torch.zeros(int(active.sum()) + 1, len(self.empty), device=active.device)
+        raw[0] = torch.tensor(self.empty)
+        self.raw = nn.Parameter(raw)  # [V + 1, C]; row 0 holds the values of the nodes that are not active
 
     @property
     def spacing(self) -> float:
@@ -52,7 +50,7 @@ class RadianceGrid(nn.Module):
         return self.active.nonzero() * self.spacing - self.half_side
 
     def interpolate(self, points_M3: Tensor) -> Tensor:
-        """Return raw density and values `[M, 1 + C]` at points, which are moved into the cube."""
+        """Return the values `[M, C]` at points, which are moved into the cube."""
         rows_M8, weights_M8 = self.corners(points_M3)
         return gather(self.raw, rows_M8, weights_M8)
 
@@ -69,17 +67,28 @@ class RadianceGrid(nn.Module):
         weights_M8 = torch.einsum("ma,mb,mc->mabc", *pairs).flatten(1)
         return rows_M8, weights_M8
 
-    def dense(self, column: int = 0) -> Tensor:
-        """Return one column of `raw` at all nodes, `[N, N, N]`."""
-        return self.raw[:, column][self.rows].view((self.nodes,) * 3)
+    def dense(self, channel: int = 0) -> Tensor:
+        """Return one channel at all nodes, `[N, N, N]`."""
+        return self.raw[:, channel][self.rows].view((self.nodes,) * 3)
 
     @torch.no_grad()
-    def resampled(self, nodes: int, active: Tensor | None = None) -> "RadianceGrid":
-        """Return this field on a grid of `nodes` per axis, with parameters at its nodes `active`."""
-        grid = RadianceGrid(nodes, self.half_side, self.raw.shape[1] - 1, active).to(self.raw)
-        grid.rows = grid.rows.to(self.rows.device)
-        grid.raw[1:] = self.interpolate(grid.positions().to(self.raw))
+    def resampled(self, nodes: int, active: Tensor | None = None) -> "VoxelGrid":
+        """Return these values on a grid of `nodes` per axis, with parameters at its nodes `active`."""
+        active = torch.ones((nodes,) * 3, dtype=torch.bool, device=self.rows.device) if active is None else active
+        grid = VoxelGrid(nodes, self.half_side, self.empty, active)
+        grid.raw[1:] = self.interpolate(grid.positions())
         return grid
+
+
+def cell_lookup(grid: VoxelGrid, cells: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function from points `[M, 3]` to the values of their cells, given for all cells `[N - 1]³`."""
+    flat, count = cells.flatten(), grid.nodes - 1
+
+    def look_up(points_M3: Tensor) -> Tensor:
+        i, j, k = ((points_M3 + grid.half_side) / grid.spacing).long().clamp(0, count - 1).unbind(1)
+        return flat[(i * count + j) * count + k]
+
+    return look_up
 
 
 class _Gather(torch.autograd.Function):

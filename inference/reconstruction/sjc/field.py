@@ -1,0 +1,107 @@
+"""The radiance field of score Jacobian chaining: density and canvas values on two voxel grids."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.reconstruction.config import SjcSettings
+from inference.reconstruction.field.rays import camera_rays
+from inference.reconstruction.field.volume_rendering import Samples, accumulate, compositing_weights, sample_rays
+from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup
+from rendering.cameras import Array
+
+STEP_SPACINGS = 0.5  # distance between samples, in spacings of the grid
+MIN_WEIGHT = 1e-4  # of a sample whose values are computed
+MIN_OPACITY = 1e-6  # of a sample; cells whose nodes are all below are skipped
+BACKGROUND_DISTANCE = 10.0  # of the background in the expected distance
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """Rendered canvases `[B, K, S, S]`, expected distances `[B, S, S]` and opacities `[B, S, S]`.
+
+    Attributes:
+        weights_M: Weights of all samples that were not skipped.
+        samples: Number of samples, with those that were skipped.
+    """
+
+    values: Tensor
+    distances: Tensor
+    opacities: Tensor
+    weights_M: Tensor
+    samples: int
+
+
+class SjcField(nn.Module):
+    """σ = softplus(raw · exp(scale) + shift); values are as they are for latents, and in [-1, 1] for pixels.
+
+    Args:
+        settings: Size of the grid and shift of the density.
+        background: Canvas values `[K]` behind the object.
+        bounded: Whether canvases are pixels.
+        generator: Source of the values that the optimisation starts from, N(0, 1). The density starts at 0.
+    """
+
+    background: Tensor
+
+    def __init__(self, settings: SjcSettings, background: Tensor, bounded: bool, generator: torch.Generator) -> None:
+        super().__init__()
+        self.shift, self.bounded = settings.density_shift, bounded
+        self.density = VoxelGrid(settings.nodes, settings.half_side, [0.0])
+        self.values = VoxelGrid(settings.nodes, settings.half_side, [0.0] * len(background))
+        with torch.no_grad():
+            self.values.raw.copy_(torch.randn(self.values.raw.shape, generator=generator))
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("background", background)
+        self.to(background.device)
+
+    @property
+    def step(self) -> float:
+        """Distance between the samples of a ray."""
+        return STEP_SPACINGS * self.density.spacing
+
+    def sigma(self, raw: Tensor) -> Tensor:
+        """Return the density σ of raw values."""
+        return functional.softplus(raw * self.scale.exp() + self.shift)
+
+    @torch.no_grad()
+    def occupied_cells(self) -> Tensor:
+        """Return the cells `[N - 1, N - 1, N - 1]` in which a sample has an opacity of at least `MIN_OPACITY`."""
+        sigma = self.sigma(self.density.dense())
+        return functional.max_pool3d(sigma[None, None], 2, stride=1)[0, 0] * self.step > MIN_OPACITY
+
+    def render(self, cameras: Array, size: int, occupied: Tensor | None = None) -> Canvases:
+        """Render canvases of `size`² pixels from cameras `[B, 3, 4]`.
+
+        Args:
+            cameras: Extrinsics, world→camera.
+            size: Side of the canvas.
+            occupied: Result of `occupied_cells`; None skips nothing.
+        """
+        origins, directions = camera_rays(torch.from_numpy(np.asarray(cameras)).to(self.background), size)
+        lookup = None if occupied is None else cell_lookup(self.density, occupied)
+        half_side = self.density.half_side
+        samples = sample_rays(origins.reshape(-1, 3), directions.reshape(-1, 3), half_side, self.step, lookup)
+        weights_M = compositing_weights(self.sigma(self.density.interpolate(samples.points_M3)[:, 0]), samples)
+        values_RK = self._values(samples, weights_M)
+        opacity_R = accumulate(weights_M, samples.ray_M, samples.rays)
+        distance_R = accumulate(weights_M * samples.distance_M, samples.ray_M, samples.rays)
+        clear_R = 1 - opacity_R
+        values_RK = values_RK + clear_R[:, None] * self.background
+        shape = (len(cameras), size, size)
+        return Canvases(
+            values_RK.view(*shape, -1).permute(0, 3, 1, 2),
+            (distance_R + clear_R * BACKGROUND_DISTANCE).view(shape),
+            opacity_R.view(shape),
+            weights_M,
+            int(samples.crossed),
+        )
+
+    def _values(self, samples: Samples, weights_M: Tensor) -> Tensor:
+        kept = (weights_M.detach() > MIN_WEIGHT).nonzero()[:, 0]
+        values = self.values.interpolate(samples.points_M3[kept])
+        values = values.sigmoid() * 2 - 1 if self.bounded else values
+        return accumulate(weights_M[kept, None] * values, samples.ray_M[kept], samples.rays)

@@ -1,0 +1,97 @@
+"""Optimise a radiance field by score Jacobian chaining.
+
+random camera ── render ──▶ canvas y ── encode ──▶ latent ── perturbed_score ──▶ gradient of y
+                              │ nearby camera ── near-view loss
+input camera ── render ──▶ decode ── squared error to the picture
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conf.options import UserError
+from inference.reconstruction.config import SjcSettings
+from inference.reconstruction.guidance.guide import Guide
+from inference.reconstruction.sjc.cameras import nearby_camera, sample_camera
+from inference.reconstruction.sjc.field import SjcField
+from inference.reconstruction.sjc.losses import emptiness, perturbed_score, roughness
+
+OCCUPANCY_STEPS = 16  # between two searches for empty cells
+ANNEALED_SHARE = (
+    1 / 3
+)  # of the steps, during which the range of timesteps is lowered (threestudio, configs/zero123.yaml)
+NOISIEST, CLEANEST = (0.85, 0.5), (0.4, 0.2)  # that range at the start and the end, as shares of all timesteps
+OnStep = Callable[[float, SjcField], object]  # called with the loss of the input view
+
+
+def fit_scores(guide: Guide, picture_3RR: Tensor, settings: SjcSettings, seed: int, on_step: OnStep) -> SjcField:
+    """Optimise a field so that its renders are likely views of the object.
+
+    Args:
+        guide: The posed denoiser.
+        picture_3RR: The input picture in [-1, 1], on the guide's device.
+        settings: Weights and ranges.
+        seed: Seed of cameras, noise and initial values.
+        on_step: Called after each step with the loss of the input view and the field.
+
+    Raises:
+        UserError: The optimisation does not stay finite.
+    """
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    bounded = guide.canvas_channels == 3
+    field = SjcField(settings, guide.white(), bounded, generator)
+    optimizer = torch.optim.Adamax(field.parameters(), lr=settings.rate)
+    occupied: Tensor | None = None
+    for step in range(settings.steps):
+        if step % OCCUPANCY_STEPS == 1:
+            occupied = field.occupied_cells()
+        optimizer.zero_grad()
+        loss, input_loss = step_loss(field, guide, picture_3RR, settings, step, occupied, rng, generator)
+        if not torch.isfinite(loss):
+            raise UserError(f"the optimisation diverged in step {step}; lower sjc.rate or sjc.guidance")
+        loss.backward()
+        optimizer.step()
+        on_step(float(input_loss), field)
+    return field
+
+
+def step_loss(
+    field: SjcField,
+    guide: Guide,
+    picture_3RR: Tensor,
+    settings: SjcSettings,
+    step: int,
+    occupied: Tensor | None,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of one step, and the squared error of the input view."""
+    camera = sample_camera(rng, settings)
+    nearby = nearby_camera(rng, camera, settings.near_distance)
+    views = field.render(np.stack([guide.input_camera, camera, nearby]), guide.canvas_size, occupied)
+    input_loss = (guide.decode_canvas(views.values[:1]) - picture_3RR).square().mean()
+    near_loss = (views.values[2] - views.values[1]).abs().mean() + (
+        views.distances[2] - views.distances[1]
+    ).abs().mean()
+    loss = settings.input_weight * input_loss + settings.near_weight * near_loss
+    loss = loss + settings.input_smooth_weight * roughness(views.distances[0])
+    if step >= settings.steps / 2:
+        loss = loss + settings.smooth_weight * roughness(views.distances[1])
+    if settings.emptiness_weight:
+        grown = settings.emptiness_weight * (1 + settings.emptiness_growth * step / settings.steps)
+        loss = loss + grown * emptiness(views.weights_M, settings.emptiness_scale, views.samples)
+    latent = guide.encode_canvas(views.values[1:2])
+    timestep = sample_timestep(rng, settings, step, len(guide.alphas_cumprod))
+    score = perturbed_score(guide, latent.detach(), camera, timestep, settings.guidance, generator)
+    return loss - (score * latent).sum(), input_loss.detach()
+
+
+def sample_timestep(rng: np.random.Generator, settings: SjcSettings, step: int, timesteps: int) -> int:
+    """Return a timestep uniform in the range of the settings, which is lowered during annealing."""
+    if not settings.anneal:
+        return int(rng.integers(settings.skip_cleanest, timesteps - settings.skip_noisiest))
+    progress = min(1.0, step / (ANNEALED_SHARE * settings.steps))
+    low, high = (start + progress * (end - start) for start, end in (CLEANEST, NOISIEST))
+    return int(rng.integers(round(low * timesteps), round(high * timesteps)))
