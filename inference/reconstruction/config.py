@@ -46,3 +46,42 @@ class SjcSettings:
         _require(self, "max_radius", self.min_radius, 10)
         _require(self, "max_height", self.min_height, 10)
         _require(self, "min_height", -self.max_radius, self.max_radius)
+
+
+@dataclass(frozen=True)
+class ViewsSettings:
+    """Settings of the reconstruction from drawn views."""
+
+    elevations: list[float] = option([-20.0, 20.0, 60.0], "degrees above the horizon of each ring of views")
+    count: int = option(10, "views of a ring")
+    guesses: int = option(3, "sets of views, each from its own noise, of which the most consistent is used")
+    rounds: int = option(2, "rounds of rendering, partly noising, denoising and fitting again")
+    strength: float = option(0.5, "share of the timesteps up to which a round adds noise; halved in each round")
+    nodes: list[int] = option([64, 128, 192], "grid nodes per axis of each level of the fit, from coarse to fine")
+    epochs: list[int] = option([8, 4, 2], "passes over all rays at each level")
+    rate: float = option(0.1, "learning rate at the start of a level; it falls to a tenth")
+    photograph_weight: float = option(4.0, "weight of the photograph, in weights of a drawn view")
+    mask_weight: float = option(0.5, "weight of the silhouettes' error")
+    smoothness: float = option(0.02, "weight of the variation of opacity between neighbouring nodes")
+    hull_level: float = option(0.1, "lowest coverage of a point by all silhouettes that is fitted")
+    tolerated: float = option(0.1, "share of the drawn views that may contradict the silhouettes of the others")
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.elevations) <= 20 or not all(-89 <= degrees <= 89 for degrees in self.elevations):
+            raise FieldError(self, "elevations", "give 1 to 20 angles between -89 and 89 degrees")
+        if not self.nodes or len(self.nodes) != len(self.epochs):
+            raise FieldError(self, "nodes", f"give as many levels as in epochs={self.epochs}")
+        if self.nodes != sorted(self.nodes) or not all(8 <= nodes <= 400 for nodes in self.nodes):
+            raise FieldError(self, "nodes", "must rise, between 8 and 400")
+        if not all(1 <= epochs <= 1000 for epochs in self.epochs):
+            raise FieldError(self, "epochs", "must be between 1 and 1000")
+        _require(self, "count", 3, 100)
+        _require(self, "guesses", 1, 16)
+        _require(self, "rounds", 0, 10)
+        _require(self, "strength", 0.02, 1)
+        _require(self, "rate", 1e-4, 1)
+        _require(self, "photograph_weight", 0.1, 1000)
+        _require(self, "mask_weight", 0, 100)
+        _require(self, "smoothness", 0, 100)
+        _require(self, "hull_level", 0.01, 0.99)
+        _require(self, "tolerated", 0, 0.5)

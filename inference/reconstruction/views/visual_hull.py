@@ -31,13 +31,14 @@ def sample_pictures(pictures_NCRR: Tensor, places_NP2: Tensor) -> Tensor:
 def visual_hull(points_P3: Tensor, cameras_N34: Tensor, masks_NRR: Tensor, tolerated: int = 0) -> Tensor:
     """Return the occupancy `[P]` of points by the soft visual hull, in [0, 1].
 
-    The occupancy is the lowest coverage over the views, after the `tolerated` lowest ones are left out: views that a
-    model draws contradict each other.
+    It is the lowest coverage over the views. The first view is the photograph. Of the others, which a model draws and
+    which contradict each other, the `tolerated` lowest are left out.
     """
     parts = []
     for points in points_P3.split(POINTS_TOGETHER):
         coverage_NP = sample_pictures(masks_NRR[:, None], project(points, cameras_N34))[:, 0]
-        parts.append(coverage_NP.kthvalue(tolerated + 1, dim=0).values)
+        drawn_P = coverage_NP[1:].kthvalue(tolerated + 1, dim=0).values
+        parts.append(torch.minimum(coverage_NP[0], drawn_P))
     return torch.cat(parts)
 
 

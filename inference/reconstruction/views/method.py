@@ -1,0 +1,189 @@
+"""Reconstruct an object from views that a guide draws around it.
+
+cameras ── draw, several guesses ──▶ views ── fit coarsely to odd ones, score on even ones ──▶ the best guess
+── fit ──▶ field ── render, partly noise, denoise where the photograph does not see ──▶ views ── fit ──▶ … ──▶ field
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from conf.options import UserError
+from inference.reconstruction.config import ViewsSettings
+from inference.reconstruction.field.voxel_grid import VoxelGrid
+from inference.reconstruction.fitted import FittedField
+from inference.reconstruction.guidance.guide import DrawnViews, Guide
+from inference.reconstruction.monitor import Monitor
+from inference.reconstruction.posed_views import PosedViews
+from inference.reconstruction.views.activation import activate
+from inference.reconstruction.views.fit import fit_views, to_tensors
+from inference.reconstruction.views.render_views import RenderedViews, render_views, seen_by_first
+from inference.reconstruction.views.ring import ring_cameras
+from rendering.cameras import Array
+from rendering.psnr import psnr
+
+POINTS_TOGETHER = 2**18
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Views drawn from one seed, and the PSNR, dB, with which a fit to half of them predicts the other half."""
+
+    seed: int
+    views: PosedViews
+    consistency_db: float
+
+
+def draw_guesses(
+    guide: Guide, photograph: DrawnViews, settings: ViewsSettings, seed: int, monitor: Monitor
+) -> list[Guess]:
+    """Draw sets of views from several seeds; return them, the most consistent first.
+
+    Args:
+        guide: Draws the views.
+        photograph: The prepared input picture, one view.
+        settings: Cameras and number of guesses.
+        seed: Seed of the first guess.
+        monitor: Follows the progress.
+
+    Raises:
+        UserError: The silhouettes of a set have no point in common, whatever the seed.
+    """
+    cameras = ring_cameras(guide.input_camera, settings.elevations, settings.count)
+    guesses, failures = list[Guess](), list[UserError]()
+    for number in range(settings.guesses):
+        stage = f"drawing views, guess {number + 1} of {settings.guesses}"
+        drawn = guide.draw(cameras, seed + number, monitor.of_stage(stage))
+        views = posed(guide.input_camera, photograph, cameras, drawn, settings)
+        try:
+            guesses.append(Guess(seed + number, views, consistency(views, settings, seed, guide.alphas_cumprod.device)))
+        except UserError as error:
+            failures.append(error)
+    if not guesses:
+        raise failures[0]
+    return sorted(guesses, key=lambda guess: -guess.consistency_db)
+
+
+def posed(
+    input_camera: Array, photograph: DrawnViews, cameras: Array, drawn: DrawnViews, settings: ViewsSettings
+) -> PosedViews:
+    """Return the photograph and drawn views with their cameras, the photograph first."""
+    weights = np.ones(1 + len(cameras), dtype=np.float32)
+    weights[0] = settings.photograph_weight
+    return PosedViews(
+        np.concatenate([input_camera[None], cameras]),
+        np.concatenate([photograph.pictures, drawn.pictures]),
+        np.concatenate([photograph.masks, drawn.masks]),
+        weights,
+    )
+
+
+def consistency(views: PosedViews, settings: ViewsSettings, seed: int, device: torch.device) -> float:
+    """Return the PSNR, dB, of the even drawn views as a coarse fit to the photograph and the odd ones predicts them."""
+    odd, even = subset(views, [0, *range(1, len(views.cameras), 2)]), subset(views, range(2, len(views.cameras), 2))
+    grid = fit_views(to_tensors(odd, device), settings, seed, levels=1)
+    return score(render_views(grid, even.cameras, even.masks.shape[-1]), even)
+
+
+def subset(views: PosedViews, indices: Sequence[int]) -> PosedViews:
+    """Return some of the views."""
+    chosen = list(indices)
+    return PosedViews(views.cameras[chosen], views.pictures[chosen], views.masks[chosen], views.weights[chosen])
+
+
+def score(rendered: RenderedViews, views: PosedViews) -> float:
+    """Return the PSNR, dB, of renders over the pixels that the object covers in them or in the views."""
+    covered = (views.masks > 0.5) | (rendered.opacity > 0.5)
+    return psnr(rendered.pictures[covered], views.pictures[covered])
+
+
+def reconstruct_from_views(
+    guide: Guide, guess: Guess, settings: ViewsSettings, seed: int, monitor: Monitor
+) -> FittedField:
+    """Fit a field to a guess's views, and refine the views where the photograph does not see.
+
+    Args:
+        guide: Draws views anew.
+        guess: The views.
+        settings: Levels and rounds.
+        seed: Seed of the fit and of the noise of the rounds.
+        monitor: Follows the progress.
+    """
+    views, device = guess.views, guide.alphas_cumprod.device
+    grid = _fit(views, settings, seed, monitor, device, "fitting")
+    for number in range(settings.rounds):
+        stage = f"round {number + 1} of {settings.rounds}"
+        views = redrawn(guide, grid, views, settings.strength / 2**number, seed + number, monitor, stage)
+        grid = _fit(views, settings, seed, monitor, device, f"{stage}, fitting")
+    rendered = render_views(grid, views.cameras, views.masks.shape[-1])
+    scores = {
+        "consistency_db": guess.consistency_db,
+        "fit_db": score(rendered, views),
+        "photograph_db": score(first(rendered), subset(views, [0])),
+    }
+    return fitted(grid, views, scores)
+
+
+def redrawn(
+    guide: Guide, grid: VoxelGrid, views: PosedViews, strength: float, seed: int, monitor: Monitor, stage: str
+) -> PosedViews:
+    """Return the views as the guide redraws the renders of a fit; where the photograph sees, the renders are kept.
+
+    As in SV3D (arXiv 2403.12008, section 4.2), which refines what the input does not show.
+    """
+    rendered = render_views(grid, views.cameras, views.masks.shape[-1])
+    seen = seen_by_first(rendered, views.cameras)[1:]
+    drawn = guide.redraw(
+        views.cameras[1:],
+        rendered.pictures[1:],
+        strength,
+        seed,
+        monitor.of_stage(f"{stage}, drawing"),
+    )
+    pictures = np.where(seen[..., None], rendered.pictures[1:], drawn.pictures)
+    masks = np.where(seen, rendered.opacity[1:], drawn.masks)
+    return PosedViews(
+        views.cameras,
+        np.concatenate([views.pictures[:1], pictures]),
+        np.concatenate([views.masks[:1], masks]),
+        views.weights,
+    )
+
+
+def fitted(grid: VoxelGrid, views: PosedViews, scores: dict[str, float]) -> FittedField:
+    """Return a fitted grid as arrays and a function of colours."""
+
+    @torch.no_grad()
+    def colours(points: Array) -> Array:
+        parts = torch.from_numpy(points).to(grid.raw).split(POINTS_TOGETHER)
+        values = torch.cat([activate(grid.interpolate(part), grid.spacing)[1] for part in parts])
+        return values.cpu().double().numpy()
+
+    density = activate(grid.raw.detach(), grid.spacing)[0][grid.rows].view((grid.nodes,) * 3)
+    return FittedField(density.cpu().numpy(), grid.half_side, colours, views, scores)
+
+
+def first(rendered: RenderedViews) -> RenderedViews:
+    """Return the first of rendered views."""
+    return RenderedViews(rendered.pictures[:1], rendered.opacity[:1], rendered.distance[:1])
+
+
+def _fit(
+    views: PosedViews, settings: ViewsSettings, seed: int, monitor: Monitor, device: torch.device, stage: str
+) -> VoxelGrid:
+    """Fit a grid, with its progress and a preview from the photograph's opposite side."""
+
+    def on_step(grid: VoxelGrid, done: int, total: int, loss: float) -> None:
+        monitor.on_progress(stage, done, total, loss)
+        monitor.on_preview(lambda: preview(grid, views))
+
+    return fit_views(to_tensors(views, device), settings, seed, on_step)
+
+
+def preview(grid: VoxelGrid, views: PosedViews) -> NDArray[np.uint8]:
+    """Return renders of a grid from the photograph's camera and three others, side by side."""
+    chosen = np.linspace(0, len(views.cameras) - 1, 4).round().astype(int)
+    return np.concatenate(list(render_views(grid, views.cameras[chosen], 96).pictures), axis=1)
