@@ -15,6 +15,7 @@ from PIL import Image
 
 from rendering.blender_process import BlenderProcess
 from rendering.settings import RenderSettings
+from tests.support.environment import unmeasured
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def blender_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     """Run bpy code in a separate process, to make files that only Blender can write."""
 
     def run(script: str) -> None:
-        subprocess.run([sys.executable, "-c", "import bpy\n" + script], check=True, capture_output=True)
+        words = [sys.executable, "-c", "import bpy\n" + script]
+        subprocess.run(words, check=True, capture_output=True, timeout=300, env=unmeasured())
 
     return run

@@ -12,6 +12,7 @@ import trimesh
 
 from rendering.blender_process import BlenderProcess
 from rendering.procedural import KINDS
+from tests.support.environment import unmeasured
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ def test_equal_seeds_give_equal_bytes_in_a_new_process_and_another_order(
         "(Path(sys.argv[1]) / 'kinds').write_text(' '.join(BUILDERS))"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=120, env=unmeasured())
     differing = [kind for kind, path in objects.items() if (tmp_path / path.name).read_bytes() != path.read_bytes()]
     assert differing == []
     assert (tmp_path / "kinds").read_text().split() == list(KINDS)  # the names that need no Blender are the builders'

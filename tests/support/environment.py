@@ -1,5 +1,6 @@
-"""Environment variables for a long temporary folder and a home that is not writable."""
+"""Environment variables for commands under test."""
 
+import os
 from pathlib import Path
 
 
@@ -9,3 +10,8 @@ def long_tmpdir_and_no_home(folder: Path) -> dict[str, str]:
     temporary = folder / ("x" * (149 - len(str(folder))))
     temporary.mkdir()
     return {"TMPDIR": str(temporary), "HOME": str(folder / "file/home")}
+
+
+def unmeasured() -> dict[str, str]:
+    """Return the environment without coverage's hook, with which an interpreter that imported bpy never ends."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
