@@ -1,0 +1,131 @@
+"""Load an untrusted file of a mesh as a scene of trimesh."""
+
+import json
+import logging
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from PIL import Image
+from trimesh.exchange.obj import load_obj
+from trimesh.resolvers import FilePathResolver
+
+from conf.options import UserError
+from rendering.asset_validation import redirect, validate
+from rendering.failure import RenderFailure
+
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+MAX_BYTES = 1 << 30
+# Of the extensions that a glTF can require, those that change neither positions nor base colours.
+READ_EXTENSIONS = {"KHR_materials_unlit", "KHR_materials_emissive_strength", "KHR_materials_specular"}
+
+logging.getLogger("trimesh").setLevel(logging.ERROR)  # warnings about optional features of a file
+
+
+def load_untrusted(path: Path) -> trimesh.Scene:
+    """Return the parts of a .glb, .gltf, .obj, .ply or .stl file with their nodes and decoded pictures.
+
+    Files that it refers to are read from its folder only.
+
+    Raises:
+        UserError: The file is missing, not valid, too large or of another format, or a file that it refers to is.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{suffix or 'a file without suffix'} is not supported; give {', '.join(SUFFIXES)}")
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise UserError(f"the file has {size:,} bytes; give one of at most {MAX_BYTES:,}")
+        references = validate(path)
+        if suffix in (".glb", ".gltf") and (unknown := _required_extensions(path) - READ_EXTENSIONS):
+            raise UserError(f"the file requires {min(unknown)}, which is not supported; export it without")
+        with tempfile.TemporaryDirectory() as folder:
+            return _load(redirect(references, Path(folder) / "copy"))
+    except RenderFailure as error:
+        raise UserError(error.detail) from error
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _required_extensions(path: Path) -> set[str]:
+    data = path.read_bytes()
+    text = data[20 : 20 + struct.unpack_from("<I", data, 12)[0]] if data[:4] == b"glTF" else data
+    return set(json.loads(text.decode("utf-8-sig")).get("extensionsRequired", []))
+
+
+def _load(path: Path) -> trimesh.Scene:
+    suffix, resolver = path.suffix.lower(), _Files(str(path))
+    try:
+        with open(path, "rb") as file:
+            if suffix == ".obj":
+                scene = _obj_scene(load_obj(file, resolver=resolver))
+            else:
+                scene = trimesh.load_scene(file, file_type=suffix[1:], resolver=resolver, process=False)
+            for part in scene.geometry.values():
+                if (image := picture(getattr(getattr(part, "visual", None), "material", None))) is not None:
+                    image.load()
+    except OSError:
+        raise
+    except Exception as error:  # parsers raise many types for invalid files
+        raise UserError(f"not a valid {suffix} file: {type(error).__name__}: {error}") from error
+    if resolver.missing:
+        raise UserError(
+            f"the file refers to {resolver.missing[0]!r}, which is missing or damaged; put it beside the file"
+        )
+    return scene
+
+
+def picture(material: Any) -> Any:
+    """Return the picture of the base colour of one of trimesh's materials, or None."""
+    return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+
+
+class _Files(FilePathResolver):
+    """Read the files below the folder of an asset, or below that of its copy, where they are links.
+
+    trimesh ignores errors of a resolver, so that this one keeps the names of files that are missing or damaged.
+    """
+
+    def __init__(self, source: str):
+        super().__init__(source)
+        self.missing: list[str] = []
+
+    def get(self, name: str) -> bytes:
+        path = Path(os.path.normpath(os.path.join(self.parent, name.strip())))
+        if not path.is_file() and path.suffix.lower() == ".mtl":
+            path = Path(self.clean).with_suffix(".mtl")  # Blender reads it too; the only one of a copy
+        if not path.is_relative_to(self.parent) or not path.is_file():
+            self.missing.append(name)
+            raise FileNotFoundError(name)
+        if path.suffix.lower() not in (".mtl", ".bin"):
+            try:
+                Image.open(path).close()
+            except Exception:  # Pillow's decoders raise many types for damaged pictures
+                self.missing.append(name)
+                raise
+        return path.read_bytes()
+
+
+def _obj_scene(loaded: dict[str, Any]) -> trimesh.Scene:
+    """Return the scene of an OBJ; parts without a material, or with a plain white or grey one, show vertex colours."""
+    scene = trimesh.Scene()
+    for name, part in loaded.get("geometry", {}).items():
+        colours, visual = part.pop("vertex_colors", None), part.pop("visual")
+        material = getattr(visual, "material", None)
+        if (image := picture(material)) is not None and "file_path" not in image.info:
+            visual = None  # trimesh invents a picture for texture coordinates without a material
+        if colours is not None and (visual is None or _is_plain(material)):
+            colours = colours / 255 if colours.max() > 2 else colours
+            visual = trimesh.visual.ColorVisuals(vertex_colors=np.clip(colours, 0.0, 1.0))
+        scene.add_geometry(
+            trimesh.Trimesh(part["vertices"], part["faces"], visual=visual, process=False), geom_name=name
+        )
+    return scene
+
+
+def _is_plain(material: Any) -> bool:
+    return picture(material) is None and material.kwargs.get("kd", [0.8] * 3) in ([1.0] * 3, [0.8] * 3)
