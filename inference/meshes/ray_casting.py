@@ -8,6 +8,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import ArrayLike, NDArray
 
+from inference.meshes.srgb import from_linear, to_linear
 from inference.meshes.textured_mesh import TexturedMesh
 from rendering.cameras import FOV_DEGREES, Array, camera_centre
 
@@ -15,6 +16,7 @@ MAX_LAYERS = 64  # transparent surfaces that a ray passes, as in pipeline.render
 MIN_ALPHA = 0.5  # of a surface that stops a ray
 STEP = 1e-5  # past a transparent surface, in sizes of the mesh; Embree computes in float32
 RAYS_AT_ONCE = 1 << 20
+LINEAR = to_linear(np.arange(256) / 255)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class RayCaster:
     def colours(self, hits: Hits) -> NDArray[np.float32]:
         """Return the colours of hits in [0, 1], RGBA `[N, 4]`: sRGB without lighting, alpha 1; 0 for rays without one.
 
-        Textures are interpolated bilinearly and repeat.
+        Textures are interpolated bilinearly and repeat. Colours of vertices are interpolated in linear light.
         """
         colours = np.zeros((len(hits.face), 4), dtype=np.float32)
         hit = hits.face >= 0
@@ -93,8 +95,9 @@ class RayCaster:
         rgba = self._texture_colours(face, barycentric)
         rgba[:, 3] = 1
         if self.mesh.vertex_colours is not None:
-            corners = self.mesh.vertex_colours[self.mesh.faces[face]] / 255
-            rgba[:, :3] *= np.einsum("nk,nkc->nc", barycentric, corners)
+            corners = LINEAR[self.mesh.vertex_colours[self.mesh.faces[face]]]
+            light = np.einsum("nk,nkc->nc", barycentric, corners)  # as viewers of glTF do
+            rgba[:, :3] = from_linear(to_linear(rgba[:, :3]) * light)
         colours[hit] = rgba
         return colours
 

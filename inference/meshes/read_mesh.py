@@ -9,6 +9,7 @@ import trimesh
 from numpy.typing import ArrayLike, NDArray
 
 from conf.options import UserError
+from inference.meshes.srgb import from_linear, to_bytes, to_linear
 from inference.meshes.textured_mesh import TexturedMesh
 from inference.meshes.untrusted_scene import load_untrusted, picture
 from rendering.cameras import Array
@@ -120,7 +121,9 @@ def _base_colour(picture: Any, factor: Array) -> NDArray[np.uint8]:
     image = np.full((1, 1, 4), 255, dtype=np.uint8) if picture is None else np.array(picture.convert("RGBA"))
     for channel in range(3):
         if factor[channel] != 1:
-            image[..., channel] = _srgb(_linear(np.arange(256) / 255) * factor[channel])[image[..., channel]]
+            image[..., channel] = to_bytes(from_linear(to_linear(np.arange(256) / 255) * factor[channel]))[
+                image[..., channel]
+            ]
     image[..., 3] = np.round(image[..., 3] * factor[3])
     return image
 
@@ -136,6 +139,8 @@ def _opacity(alpha: NDArray[np.uint8], mode: str | None, cutoff: float | None) -
 def _part(geometry: trimesh.Trimesh, matrix: Array, textures: _Textures, linear: bool) -> _Part:
     """Return a part in the axes of the file; `linear` says whether its vertex colours are."""
     vertices, faces = np.asarray(geometry.vertices, dtype=np.float64), np.asarray(geometry.faces, dtype=np.int64)
+    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,):
+        raise UserError("points do not have three coordinates or triangles not three corners; give a valid mesh")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise UserError(f"a triangle names vertex {faces.max()} of {len(vertices)}; give a valid mesh")
     colours, per_face = _vertex_colours(geometry.visual, linear)
@@ -165,7 +170,7 @@ def _vertex_colours(visual: Any, linear: bool) -> tuple[NDArray[np.uint8] | None
         return None, False
     values = colours[:, :3] / (np.iinfo(colours.dtype).max if np.issubdtype(colours.dtype, np.integer) else 1.0)
     values = np.nan_to_num(values)
-    return _srgb(values) if linear else np.round(255 * np.clip(values, 0, 1)).astype(np.uint8), kind == "face"
+    return to_bytes(from_linear(values) if linear else values), kind == "face"
 
 
 def _concatenated(parts: list[_Part], textures: _Textures) -> TexturedMesh:
@@ -186,17 +191,4 @@ def _concatenated(parts: list[_Part], textures: _Textures) -> TexturedMesh:
         material=np.repeat([part.material for part in parts], [len(part.faces) for part in parts]),
         textures=tuple(textures.images),
         vertex_colours=None if colours is None else colours[used],
-    )
-
-
-def _linear(srgb: ArrayLike) -> Array:
-    srgb = np.asarray(srgb, dtype=np.float64)
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def _srgb(linear: ArrayLike) -> NDArray[np.uint8]:
-    """Return the 8-bit sRGB values of linear ones (IEC 61966-2-1)."""
-    linear = np.clip(np.asarray(linear, dtype=np.float64), 0, 1)
-    return np.round(255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)).astype(
-        np.uint8
     )

@@ -13,7 +13,7 @@ class TexturedMesh:
     """A triangle mesh with colours.
 
     The colour of a point is that of its face's texture at the interpolated texture coordinates, times the interpolated
-    colours of the vertices.
+    colours of the vertices. Colours are sRGB; those of vertices are interpolated, and multiplied, in linear light.
 
     Attributes:
         vertices: Positions, float64 `[V, 3]`, z up.

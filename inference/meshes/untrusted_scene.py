@@ -1,5 +1,6 @@
 """Load an untrusted file of a mesh as a scene of trimesh."""
 
+import io
 import json
 import logging
 import os
@@ -41,20 +42,48 @@ def load_untrusted(path: Path) -> trimesh.Scene:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise UserError(f"the file has {size:,} bytes; give one of at most {MAX_BYTES:,}")
         references = validate(path)
-        if suffix in (".glb", ".gltf") and (unknown := _required_extensions(path) - READ_EXTENSIONS):
-            raise UserError(f"the file requires {min(unknown)}, which is not supported; export it without")
+        if suffix in (".glb", ".gltf"):
+            _check_gltf(path.read_bytes())
         with tempfile.TemporaryDirectory() as folder:
             return _load(redirect(references, Path(folder) / "copy"))
     except RenderFailure as error:
         raise UserError(error.detail) from error
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}") from error
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:  # of `_check_gltf`: the JSON has another structure
+        raise UserError(f"not a valid {suffix} file: {type(error).__name__}: {error}") from error
 
 
-def _required_extensions(path: Path) -> set[str]:
-    data = path.read_bytes()
-    text = data[20 : 20 + struct.unpack_from("<I", data, 12)[0]] if data[:4] == b"glTF" else data
-    return set(json.loads(text.decode("utf-8-sig")).get("extensionsRequired", []))
+def _check_gltf(data: bytes) -> None:
+    """Check a valid glTF for extensions and embedded pictures that trimesh ignores if it cannot read them."""
+    text, binary = data, b""
+    if data[:4] == b"glTF":
+        end = 20 + struct.unpack_from("<I", data, 12)[0]
+        text, binary = data[20:end], data[end + 8 :]
+    document = json.loads(text.decode("utf-8-sig"))
+    if unknown := set(document.get("extensionsRequired", [])) - READ_EXTENSIONS:
+        raise UserError(f"the file requires {min(unknown)}, which is not supported; export it without")
+    for material in document.get("materials", []):
+        if "baseColorTexture" not in material.get("pbrMetallicRoughness", {}):
+            continue
+        texture = document["textures"][material["pbrMetallicRoughness"]["baseColorTexture"]["index"]]
+        source = document["images"][texture["source"]] if "source" in texture else {}
+        view = document["bufferViews"][source["bufferView"]] if "bufferView" in source else None
+        if view and view["buffer"] == 0 and binary:
+            start = view.get("byteOffset", 0)
+            _check_picture(io.BytesIO(binary[start : start + view["byteLength"]]))
+
+
+def _check_picture(file: Any) -> None:
+    try:
+        Image.open(file).close()
+    except Exception as error:  # Pillow's decoders raise many types for damaged pictures
+        raise UserError(f"a texture is damaged or of an unknown format ({error}); export it again") from error
 
 
 def _load(path: Path) -> trimesh.Scene:
@@ -103,8 +132,8 @@ class _Files(FilePathResolver):
             raise FileNotFoundError(name)
         if path.suffix.lower() not in (".mtl", ".bin"):
             try:
-                Image.open(path).close()
-            except Exception:  # Pillow's decoders raise many types for damaged pictures
+                _check_picture(path)
+            except UserError:
                 self.missing.append(name)
                 raise
         return path.read_bytes()

@@ -1,5 +1,6 @@
 """Meshes are read upright, normalised and in the colours of the file; damaged files end in a `UserError`."""
 
+import io
 import json
 import struct
 
@@ -166,6 +167,7 @@ BAD = {
     "points.obj": b"v 0 0 0\nv 1 0 0\n",
     "many.ply": b"ply\nformat binary_little_endian 1.0\nelement vertex 999999999\nproperty float x\nend_header\n",
     "short.stl": b"solid",
+    "flat.obj": b"v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n",
     "mesh.blend": b"BLENDER",
 }
 
@@ -175,6 +177,18 @@ def test_bad_files_end_in_a_sentence_that_names_them(tmp_path, name):
     (tmp_path / name).write_bytes(BAD[name])
     with pytest.raises(UserError, match=name):
         read_mesh(tmp_path / name)
+
+
+def test_a_damaged_texture_inside_of_a_file_is_an_error(tmp_path):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "PNG")
+    data = square(baseColorTexture=Image.open(file)).export(file_type="glb")
+    (tmp_path / "a.glb").write_bytes(data)
+    np.testing.assert_array_equal(read_mesh(tmp_path / "a.glb").textures[0][..., :3], noise)
+    (tmp_path / "b.glb").write_bytes(data.replace(b"\x89PNG", b"\0\0\0\0"))
+    with pytest.raises(UserError, match="b.glb"):
+        read_mesh(tmp_path / "b.glb")
 
 
 def test_good_triangle_and_missing_file(tmp_path):

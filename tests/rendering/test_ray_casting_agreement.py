@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import trimesh
 
 pytest.importorskip("embreex", reason="needs ray casting, the `views` extra")
 from inference.meshes.ray_casting import RayCaster
@@ -27,6 +28,16 @@ def agrees(render):
 
 def test_generated_boxes(agrees, corner):
     agrees(corner)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj"])
+def test_vertex_colours_and_axes(agrees, tmp_path, suffix):
+    box = trimesh.creation.box((0.5, 1, 2))
+    box.apply_translation((3, 4, 5))
+    rng = np.random.default_rng(0)
+    box.visual.vertex_colors = np.column_stack([rng.integers(0, 256, (8, 3)), np.full(8, 255)])
+    box.export(tmp_path / f"box.{suffix}")
+    agrees(tmp_path / f"box.{suffix}")
 
 
 def test_scan(agrees, scans):
