@@ -141,7 +141,7 @@ class RayCaster:
         rows = max(1, RAYS_AT_ONCE // (resolution * samples**2))
         for start in range(0, resolution, rows):
             stop = min(start + rows, resolution)
-            directions = _pixel_rays(camera, resolution, fov_degrees, samples, start, stop)
+            directions = pixel_rays(camera, resolution, fov_degrees, samples, start, stop)
             hits = self.first_hits(np.broadcast_to(camera_centre(camera), directions.shape), directions)
             rgba = self.colours(hits).reshape(stop - start, samples, resolution, samples, 4).mean(axis=(1, 3))
             rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)  # colours of misses are 0, so the mean is premultiplied
@@ -173,8 +173,23 @@ def _rays(origins: ArrayLike, directions: ArrayLike) -> tuple[Array, Array]:
     return origins, directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
-def _pixel_rays(camera: Array, resolution: int, fov_degrees: float, samples: int, start: int, stop: int) -> Array:
-    """Return the directions of the rays through the rows from `start` to `stop`, in world axes, row by row."""
+def pixel_rays(
+    camera: Array, resolution: int, fov_degrees: float, samples: int = 1, start: int = 0, stop: int | None = None
+) -> Array:
+    """Return the directions of rays through the pixels of a picture in world axes, row by row.
+
+    Args:
+        camera: Extrinsics `[3, 4]`.
+        resolution: Side of the picture in pixels.
+        fov_degrees: Field of view.
+        samples: Rays along each side of a pixel.
+        start: First row of pixels.
+        stop: Row after the last one; None for the end of the picture.
+
+    Returns:
+        `[(stop - start) · samples · resolution · samples, 3]`, of length 1 along the axis of the camera.
+    """
+    stop = resolution if stop is None else stop
     focal = resolution / (2 * math.tan(math.radians(fov_degrees) / 2))
     centres = (np.arange(resolution * samples) + 0.5) / samples - resolution / 2
     x, y = np.meshgrid(centres / focal, -centres[start * samples : stop * samples] / focal)
