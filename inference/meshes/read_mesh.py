@@ -25,8 +25,8 @@ def read_mesh(path: Path | str) -> TexturedMesh:
     """Read a mesh in the pose, orientation and colours in which `pipeline.render` draws it, without lighting.
 
     All parts of the file are placed by their nodes and joined, unused vertices are dropped, and the result is
-    normalised (`normalised`). Colours are sRGB: base colour texture × base colour factor × vertex colours. Skins,
-    animations and GPU instances of a glTF are not applied.
+    normalised (`normalised`). Colours are sRGB: base colour texture × base colour factor × vertex colours. Not
+    applied are skins, animations, GPU instances, transforms of textures and second texture coordinates of a glTF.
 
     Args:
         path: A .glb, .gltf, .obj, .ply or .stl file. Textures of an OBJ or PLY, buffers and textures of a .gltf are
