@@ -126,9 +126,7 @@ def _field(field_colours: FieldColours, points: Array) -> Array:
     return np.concatenate([np.asarray(chunk, dtype=np.float64) for chunk in chunks]) if chunks else np.zeros((0, 3))
 
 
-def _seen(
-    points: Array, normals: Array, caster: RayCaster, views: PosedViews, view: int
-) -> tuple[Array, Array, Array]:
+def _seen(points: Array, normals: Array, caster: RayCaster, views: PosedViews, view: int) -> tuple[Array, Array, Array]:
     """Return the trust `[P]` in what a view shows at points, its colours `[P, 3]` and the cosine `[P]` of the angle."""
     camera = views.cameras[view]
     resolution = views.pictures.shape[1]
