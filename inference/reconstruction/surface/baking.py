@@ -12,6 +12,7 @@ from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.surface.extraction import Faces
 from inference.reconstruction.surface.texels import pad, rasterise
 from rendering.cameras import FOV_DEGREES, Array, camera_centre, project
+from rendering.faces import vertex_normals
 
 FieldColours = Callable[[Array], NDArray]
 EMPTY, PHOTOGRAPH, VIEWS, FIELD = range(4)  # where most of the colour of a point comes from
@@ -69,17 +70,6 @@ def source_texture(sources: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the map of what was seen: RGBA `[…, 4]`, green from the photograph, blue from views, orange from none."""
     colours = MAP_COLOURS[sources]
     return np.concatenate([colours, np.full_like(colours[..., :1], 255)], axis=-1)
-
-
-def vertex_normals(vertices: Array, faces: Faces) -> Array:
-    """Return the unit normals of the vertices `[V, 3]`: means over their faces, weighted by area."""
-    a, b, c = (vertices[corner] for corner in faces.T)
-    normal = np.cross(b - a, c - a)
-    return _unit(
-        np.stack(
-            [np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), len(vertices)) for axis in range(3)], axis=1
-        )
-    )
 
 
 def _plain(vertices: Array, faces: Faces) -> TexturedMesh:
