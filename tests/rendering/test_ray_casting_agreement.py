@@ -5,8 +5,17 @@ import pytest
 import trimesh
 
 pytest.importorskip("embreex", reason="needs ray casting, the `views` extra")
+pytest.importorskip("xatlas", reason="needs texture coordinates, the `views` extra")
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.read_mesh import read_mesh
+from inference.meshes.textured_mesh import TexturedMesh
+from inference.meshes.write_mesh import write_mesh
+from inference.reconstruction.posed_views import PosedViews
+from inference.reconstruction.surface.baking import bake
+from inference.reconstruction.surface.extraction import extract_surface
+from inference.reconstruction.surface.simplification import make_solid
+from inference.reconstruction.surface.unwrapping import unwrap
+from rendering.cameras import orbit
 
 
 @pytest.fixture
@@ -42,3 +51,32 @@ def test_vertex_colours_and_axes(agrees, tmp_path, suffix):
 
 def test_scan(agrees, scans):
     agrees(scans / "Schleich_African_Black_Rhino.glb")
+
+
+def test_a_baked_mesh(agrees, tmp_path):
+    """A file of a reconstruction is rendered as any asset: colours of pictures, of the field, and of vertices."""
+    grid = np.linspace(-0.55, 0.55, 32)
+    x, y, z = np.meshgrid(grid, grid, grid, indexing="ij")
+    ball, foot = np.sqrt(x**2 + y**2 + (z - 0.1) ** 2) < 0.35, np.maximum(np.abs(x - 0.1), np.abs(y)) < 0.2
+    density = 1000 * (ball | foot & (np.abs(z + 0.3) < 0.15))
+    vertices, faces = make_solid(*extract_surface(density.astype(np.float32), 0.55), target=1000)
+    cameras = orbit(2, np.pi / 3, 1.9)
+
+    def paint(points):
+        return 0.5 + 0.4 * np.sin(points * [5, 7, 6] + [0, 1, 2])
+
+    white, material = np.full((1, 1, 4), 255, dtype=np.uint8), np.zeros(len(faces), dtype=np.int64)
+    painted = TexturedMesh(
+        vertices, faces, np.zeros((len(faces), 3, 2)), material, (white,), np.uint8(255 * paint(vertices))
+    )
+    pictures = RayCaster(painted).render(cameras, 64)
+    masks = pictures[..., 3] / np.float32(255)
+    on_white = np.uint8(pictures[..., :3] * masks[..., None] + 255 * (1 - masks[..., None]))
+    views = PosedViews(cameras, on_white, masks, np.array([2, 1], dtype=np.float32))
+
+    uv, size = unwrap(vertices, faces, 256)
+    texture, _ = bake(vertices, faces, uv, size, views, paint)
+    write_mesh(tmp_path / "baked.glb", TexturedMesh(vertices, faces, uv, material, (texture,)))
+    write_mesh(tmp_path / "vertices.glb", painted, height_m=0.12)
+    agrees(tmp_path / "baked.glb")
+    agrees(tmp_path / "vertices.glb")
