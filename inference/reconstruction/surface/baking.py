@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
+from inference.meshes.normals import corner_normals
 from inference.meshes.ray_casting import RayCaster, pixel_rays
 from inference.meshes.textured_mesh import TexturedMesh
 from inference.reconstruction.posed_views import PosedViews
@@ -47,7 +48,7 @@ def bake(
     """
     texels = rasterise(uv, size)
     points = texels.interpolate(vertices, faces)
-    normals = _unit(texels.interpolate(vertex_normals(vertices, faces), faces))
+    normals = _unit(np.einsum("pk,pkc->pc", texels.barycentric, corner_normals(vertices, faces)[texels.face]))
     colours, sources = _colours(points, normals, RayCaster(_plain(vertices, faces)), views, field_colours)
     texture = np.full((size, size, 4), 255, dtype=np.uint8)
     texture.reshape(-1, 4)[texels.index, :3] = colours

@@ -66,7 +66,7 @@ def _inside(corners: Array, low: NDArray, extent: NDArray, faces: Faces, size: i
     area = _cross(b - a, c - a)
     with np.errstate(divide="ignore", invalid="ignore"):  # triangles without area
         v, w = _cross(p - a, c - a) / area, _cross(b - a, p - a) / area
-    weights = np.stack([1 - v - w, v, w], axis=1)
+        weights = np.stack([1 - v - w, v, w], axis=1)
     inside = (weights >= -ON_EDGE).all(axis=1)
     return (row * size + column)[inside], face[inside], weights[inside]
 
