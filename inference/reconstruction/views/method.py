@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from conf.options import UserError
 from inference.reconstruction.config import ViewsSettings
 from inference.reconstruction.field.voxel_grid import VoxelGrid
-from inference.reconstruction.fitted import FittedField
+from inference.reconstruction.fitted_field import FittedField
 from inference.reconstruction.guidance.guide import DrawnViews, Guide
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
@@ -25,7 +25,7 @@ from inference.reconstruction.views.ring import ring_cameras
 from rendering.cameras import Array
 from rendering.psnr import psnr
 
-POINTS_TOGETHER = 2**18
+RENDER_PX = 256  # least side of the renders that the mesh is coloured from
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,7 @@ def reconstruct_from_views(
         stage = f"round {number + 1} of {settings.rounds}"
         views = redrawn(guide, grid, views, settings.strength / 2**number, seed + number, monitor, stage)
         grid = _fit(views, settings, seed, monitor, device, f"{stage}, fitting")
-    rendered = render_views(grid, views.cameras, views.masks.shape[-1])
-    scores = {
-        "consistency_db": guess.consistency_db,
-        "fit_db": score(rendered, views),
-        "photograph_db": score(first(rendered), subset(views, [0])),
-    }
-    return fitted(grid, views, scores)
+    return fitted_field(grid, views, guess.consistency_db)
 
 
 def redrawn(
@@ -153,17 +147,25 @@ def redrawn(
     )
 
 
-def fitted(grid: VoxelGrid, views: PosedViews, scores: dict[str, float]) -> FittedField:
-    """Return a fitted grid as arrays and a function of colours."""
-
-    @torch.no_grad()
-    def colours(points: Array) -> Array:
-        parts = torch.from_numpy(points).to(grid.raw).split(POINTS_TOGETHER)
-        values = torch.cat([activate(grid.interpolate(part), grid.spacing)[1] for part in parts])
-        return values.cpu().double().numpy()
-
-    density = activate(grid.raw.detach(), grid.spacing)[0][grid.rows].view((grid.nodes,) * 3)
-    return FittedField(density.cpu().numpy(), grid.half_side, colours, views, scores)
+@torch.no_grad()
+def fitted_field(grid: VoxelGrid, views: PosedViews, consistency_db: float) -> FittedField:
+    """Return a fitted grid as arrays, with its renders and scores."""
+    density, colours = activate(grid.raw, grid.spacing)
+    shape = (grid.nodes,) * 3
+    rendered = render_views(grid, views.cameras, max(RENDER_PX, views.masks.shape[-1]))
+    small = render_views(grid, views.cameras, views.masks.shape[-1])
+    return FittedField(
+        grid.half_side,
+        density[grid.rows].view(shape).cpu().numpy(),
+        (colours * 255).round().byte()[grid.rows].view(*shape, 3).cpu().numpy(),
+        views,
+        PosedViews(views.cameras, rendered.pictures, rendered.opacity, views.weights),
+        {
+            "consistency_db": consistency_db,
+            "views_db": score(small, views),
+            "photograph_db": score(first(small), subset(views, [0])),
+        },
+    )
 
 
 def first(rendered: RenderedViews) -> RenderedViews:

@@ -1,0 +1,67 @@
+"""A fitted radiance field as arrays: what the surface is extracted from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from inference.reconstruction.posed_views import PosedViews
+from rendering.cameras import Array
+
+
+@dataclass(frozen=True)
+class FittedField:
+    """A fitted radiance field on a grid of N³ nodes that span the cube [-half_side, half_side]³, index order x, y, z.
+
+    Attributes:
+        half_side: Half the side of the cube, object sizes.
+        density: σ at the nodes, per object size, float32 `[N, N, N]`.
+        colours: Colours of the nodes, uint8 `[N, N, N, 3]`.
+        views: The views that the field was fitted to, the photograph first.
+        renders: The field rendered from the cameras of `views`.
+        scores: PSNR, dB, of the fit, by name.
+    """
+
+    half_side: float
+    density: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+    views: PosedViews
+    renders: PosedViews
+    scores: dict[str, float]
+
+    def colour_at(self, points: Array) -> Array:
+        """Return the colours `[P, 3]` in [0, 1] of points `[P, 3]`, trilinear between nodes."""
+        places = ((points + self.half_side) / (2 * self.half_side) * (len(self.density) - 1)).T
+        channels = [
+            map_coordinates(self.colours[..., c], places, np.float32, order=1, mode="nearest") for c in range(3)
+        ]
+        colours: Array = np.stack(channels, axis=1).astype(np.float64) / 255
+        return colours
+
+
+def save_field(path: Path, field: FittedField) -> None:
+    """Write a field as an .npz file without pickled objects."""
+    arrays = {
+        "half_side": np.array(field.half_side),
+        "density": field.density,
+        "colours": field.colours,
+        "score_names": np.array(list(field.scores), dtype=str),
+        "scores": np.array(list(field.scores.values()), dtype=np.float64),
+    }
+    for name, views in (("views", field.views), ("renders", field.renders)):
+        arrays |= {f"{name}_{part}": getattr(views, part) for part in ("cameras", "pictures", "masks", "weights")}
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_field(path: Path) -> FittedField:
+    """Read a field that `save_field` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        views, renders = (
+            PosedViews(*(arrays[f"{name}_{part}"] for part in ("cameras", "pictures", "masks", "weights")))
+            for name in ("views", "renders")
+        )
+        scores = dict(zip(arrays["score_names"].tolist(), arrays["scores"].tolist(), strict=True))
+        return FittedField(float(arrays["half_side"]), arrays["density"], arrays["colours"], views, renders, scores)
