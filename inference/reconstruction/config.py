@@ -1,8 +1,21 @@
 """Define the settings of reconstruction."""
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
 
-from conf.options import FieldError, option
+from conf.options import FieldError, UserError, option
+from inference.config import (
+    CUTOUT_HELP,
+    DEFAULT_CHECKPOINT_HELP,
+    DEVICE_HELP,
+    FILL_HELP,
+    PRECISION_HELP,
+    Sampling,
+    check_fill,
+    require_range,
+)
+from training.model.hardware.precision import Precision
 
 
 def _require(settings: object, name: str, lowest: float, highest: float) -> None:
@@ -52,13 +65,16 @@ class SjcSettings:
 class ViewsSettings:
     """Settings of the reconstruction from drawn views."""
 
-    elevations: list[float] = option([-20.0, 20.0, 60.0], "degrees above the horizon of each ring of views")
-    count: int = option(10, "views of a ring")
+    elevations: list[float] = option([-30.0, 0.0, 30.0, 60.0], "degrees above the horizon of each ring of views")
+    count: int = option(8, "views of a ring")
     guesses: int = option(3, "sets of views, each from its own noise, of which the most consistent is used")
     rounds: int = option(2, "rounds of rendering, partly noising, denoising and fitting again")
     strength: float = option(0.5, "share of the timesteps up to which a round adds noise; halved in each round")
-    nodes: list[int] = option([64, 128, 192], "grid nodes per axis of each level of the fit, from coarse to fine")
-    epochs: list[int] = option([8, 4, 2], "passes over all rays at each level")
+    nodes: list[int] = option(
+        [64, 128, 192],
+        "grid nodes per axis of each level of the fit, from coarse to fine; at most twice the pixels of a view",
+    )
+    epochs: list[int] = option([12, 4, 2], "passes over all rays at each level")
     rate: float = option(0.1, "learning rate at the start of a level; it falls to a tenth")
     photograph_weight: float = option(4.0, "weight of the photograph, in weights of a drawn view")
     mask_weight: float = option(0.5, "weight of the silhouettes' error")
@@ -85,3 +101,74 @@ class ViewsSettings:
         _require(self, "smoothness", 0, 100)
         _require(self, "hull_level", 0.01, 0.99)
         _require(self, "tolerated", 0, 0.5)
+
+
+class Method(StrEnum):
+    """The reconstruction method."""
+
+    views = "views"
+    sjc = "sjc"
+
+
+class Texture(StrEnum):
+    """How a mesh is coloured."""
+
+    baked = "baked"
+    vertex = "vertex"
+
+
+class MeshFormat(StrEnum):
+    """The format of the mesh's file."""
+
+    glb = "glb"
+    obj = "obj"
+    ply = "ply"
+    stl = "stl"
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Options of `inference.reconstruct`."""
+
+    image: str = option("", "picture of one object")
+    prompt: str = option("", "in place of image: description of the object")
+    oracle: str = option("", "in place of image and checkpoint: a mesh, or a folder of meshes, that the views show")
+    checkpoint: str | None = option(None, DEFAULT_CHECKPOINT_HELP)
+    output: str = option("outputs/reconstruction", "folder of the mesh, the views, the turntable and the report")
+    method: Method = option(Method.views, "views: fit drawn views; sjc: optimise by the model's score, as the paper")
+    elevation: str = option("estimate", "of the input camera, degrees above the horizon, or estimate")
+    cutout: str = option("auto", CUTOUT_HELP)
+    fill: float | None = option(None, FILL_HELP)
+    resolution: int = option(192, "side of the oracle's views, pixels")
+    faces: int = option(40_000, "most faces of the mesh")
+    texture: Texture = option(Texture.baked, "baked: a texture; vertex: vertex colours")
+    texture_size: int = option(1024, "side of the texture, pixels")
+    format: MeshFormat = option(MeshFormat.glb, "glb, obj, ply or stl")
+    height: str = option("", "upright height, such as 12cm, for printing; empty: the longest side is 1")
+    suffix: str = option(", a single object, centred, on a plain white background", "appended to the prompt")
+    text_to_image: str = option(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", "diffusers pipeline: a folder, or org/name on the hub"
+    )
+    text_steps: int | None = option(None, "denoising steps of that pipeline; null: its default")
+    device: str = option("auto", DEVICE_HELP)
+    precision: Precision = option(Precision.auto, PRECISION_HELP)
+    compile: bool = option(False, "compile the U-Net: takes minutes, pays off for method=sjc on a GPU")
+    sampling: Sampling = option(Sampling(), "settings of the sampler of the views")
+    views: ViewsSettings = option(ViewsSettings(), "settings of method=views")
+    sjc: SjcSettings = option(SjcSettings(), "settings of method=sjc")
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("image", "prompt", "oracle") if getattr(self, name).strip()]
+        if len(given) != 1:
+            raise UserError(
+                f"give one of image, prompt and oracle, not {' and '.join(given) or 'none'}: image=chair.png, "
+                "prompt='a wooden toy robot' or oracle=asset.glb"
+            )
+        check_fill(self.fill)
+        require_range("resolution", self.resolution, 16, 1024)
+        require_range("faces", self.faces, 100, 2_000_000)
+        require_range("texture_size", self.texture_size, 64, 8192)
+        if self.height and not re.fullmatch(r"\d+(\.\d+)?\s*(mm|cm|m)", self.height):
+            raise UserError(f"height={self.height}: must be a length such as 12cm, 150mm or 0.3m")
+        if self.text_steps is not None:
+            require_range("text_steps", self.text_steps, 1, 500)

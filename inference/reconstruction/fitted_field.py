@@ -1,14 +1,21 @@
 """A fitted radiance field as arrays: what the surface is extracted from."""
 
+import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from conf.options import UserError, first_line
 from inference.reconstruction.posed_views import PosedViews
+from pipeline.storage import write_atomically
 from rendering.cameras import Array
+
+VIEW_PARTS = ("cameras", "pictures", "masks", "weights")
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class FittedField:
         views: The views that the field was fitted to, the photograph first.
         renders: The field rendered from the cameras of `views`.
         scores: PSNR, dB, of the fit, by name.
+        seconds: Duration of each stage, by name.
     """
 
     half_side: float
@@ -30,6 +38,7 @@ class FittedField:
     views: PosedViews
     renders: PosedViews
     scores: dict[str, float]
+    seconds: dict[str, float]
 
     def colour_at(self, points: Array) -> Array:
         """Return the colours `[P, 3]` in [0, 1] of points `[P, 3]`, trilinear between nodes."""
@@ -43,25 +52,33 @@ class FittedField:
 
 def save_field(path: Path, field: FittedField) -> None:
     """Write a field as an .npz file without pickled objects."""
-    arrays = {
-        "half_side": np.array(field.half_side),
-        "density": field.density,
-        "colours": field.colours,
-        "score_names": np.array(list(field.scores), dtype=str),
-        "scores": np.array(list(field.scores.values()), dtype=np.float64),
-    }
+    arrays = {"half_side": np.array(field.half_side), "density": field.density, "colours": field.colours}
     for name, views in (("views", field.views), ("renders", field.renders)):
-        arrays |= {f"{name}_{part}": getattr(views, part) for part in ("cameras", "pictures", "masks", "weights")}
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        arrays |= {f"{name}_{part}": getattr(views, part) for part in VIEW_PARTS}
+    for name, numbers in (("scores", field.scores), ("seconds", field.seconds)):
+        arrays[f"{name}_names"] = np.array(list(numbers), dtype=str)
+        arrays[name] = np.array(list(numbers.values()), dtype=np.float64)
+    contents = io.BytesIO()
+    np.savez_compressed(contents, **arrays)
+    write_atomically(str(path), contents.getvalue())
 
 
 def load_field(path: Path) -> FittedField:
-    """Read a field that `save_field` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        views, renders = (
-            PosedViews(*(arrays[f"{name}_{part}"] for part in ("cameras", "pictures", "masks", "weights")))
-            for name in ("views", "renders")
-        )
-        scores = dict(zip(arrays["score_names"].tolist(), arrays["scores"].tolist(), strict=True))
-        return FittedField(float(arrays["half_side"]), arrays["density"], arrays["colours"], views, renders, scores)
+    """Read a field that `save_field` wrote.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            views, renders = (
+                PosedViews(*(arrays[f"{name}_{part}"] for part in VIEW_PARTS)) for name in ("views", "renders")
+            )
+            scores, seconds = (
+                dict(zip(arrays[f"{name}_names"].tolist(), arrays[name].tolist(), strict=True))
+                for name in ("scores", "seconds")
+            )
+            half_side = float(arrays["half_side"])
+            return FittedField(half_side, arrays["density"], arrays["colours"], views, renders, scores, seconds)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: is damaged ({first_line(error)}); delete it, and repeat the command") from error

@@ -1,23 +1,97 @@
 """Turn a fitted field into a textured mesh."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inference.meshes.ray_casting import RayCaster
 from inference.meshes.textured_mesh import TexturedMesh
-from inference.reconstruction.surface.simplification import SurfaceCheck
+from inference.reconstruction.config import Texture
+from inference.reconstruction.fitted_field import FittedField
+from inference.reconstruction.posed_views import PosedViews
+from inference.reconstruction.surface.baking import bake, source_texture, vertex_colours
+from inference.reconstruction.surface.extraction import extract_surface
+from inference.reconstruction.surface.simplification import SurfaceCheck, check_surface, make_solid
+from inference.reconstruction.surface.unwrapping import unwrap
+from rendering.psnr import psnr
+
+WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class TexturedSurface:
-    """A mesh made from a field.
+    """A mesh made from a field, in the field's place.
 
     Attributes:
-        mesh: The mesh, in the place of the field.
-        sources: The mesh with a colour for where the colour of each place comes from (photograph, views, field).
+        mesh: The mesh with its colours.
+        sources: The mesh, coloured by where the colour of each place comes from: photograph, views or field.
         check: Whether the surface is watertight, and its size.
-        agreement_db: PSNR, dB, of the mesh's pictures from the cameras of the fit, against the field's renders.
+        agreement_db: PSNR, dB, of the mesh's pictures against the field's renders, from the cameras of the fit.
     """
 
     mesh: TexturedMesh
     sources: TexturedMesh
     check: SurfaceCheck
     agreement_db: float
+
+
+def textured_surface(field: FittedField, faces: int, texture: Texture, texture_size: int) -> TexturedSurface:
+    """Extract, simplify and colour the surface of a field.
+
+    The photograph colours what it sees; the field's renders colour the rest.
+
+    Args:
+        field: The fitted field.
+        faces: Largest number of faces.
+        texture: Texture, or vertex colours.
+        texture_size: Side of the texture, pixels.
+
+    Raises:
+        UserError: The field is empty.
+    """
+    vertices, triangles = make_solid(*extract_surface(field.density, field.half_side), faces)
+    pictures = coloured_from(field)
+    if texture is Texture.vertex:
+        colours, sources = vertex_colours(vertices, triangles, pictures, field.colour_at)
+        mesh = TexturedMesh(
+            vertices, triangles, np.zeros((len(triangles), 3, 2)), np.zeros(len(triangles), np.int64), (WHITE,), colours
+        )
+        shown = replace(mesh, vertex_colours=source_texture(sources)[..., :3])
+    else:
+        uv, size = unwrap(vertices, triangles, texture_size)
+        baked, sources = bake(vertices, triangles, uv, size, pictures, field.colour_at)
+        mesh = TexturedMesh(vertices, triangles, uv, np.zeros(len(triangles), np.int64), (baked,))
+        shown = replace(mesh, textures=(source_texture(sources),))
+    return TexturedSurface(mesh, shown, check_surface(vertices, triangles), agreement_db(mesh, field))
+
+
+def coloured_from(field: FittedField) -> PosedViews:
+    """Return the pictures that colour a mesh: the photograph in place of the first of the field's renders."""
+    renders, photograph = field.renders, field.views
+    side = renders.masks.shape[-1]
+    picture = resized(photograph.pictures[:1], side)
+    mask = resized((photograph.masks[:1, ..., None] * 255).round().astype(np.uint8), side)[..., 0]
+    return PosedViews(
+        renders.cameras,
+        np.concatenate([picture, renders.pictures[1:]]),
+        np.concatenate([mask.astype(np.float32) / 255, renders.masks[1:]]),
+        renders.weights,
+    )
+
+
+def resized(pictures: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return pictures `[N, R, R, C]` at `side`² pixels."""
+    images = [Image.fromarray(picture.squeeze()).resize((side, side), Image.Resampling.BICUBIC) for picture in pictures]
+    return np.stack([np.asarray(image).reshape(side, side, -1) for image in images])
+
+
+def agreement_db(mesh: TexturedMesh, field: FittedField) -> float:
+    """Return the PSNR, dB, of the mesh's pictures against the field's renders, where either shows the object."""
+    renders = field.renders
+    rgba = RayCaster(mesh).render(renders.cameras, renders.masks.shape[-1])
+    alpha = rgba[..., 3:] / 255
+    pictures = rgba[..., :3] * alpha + 255 * (1 - alpha)
+    covered = (rgba[..., 3] > 0) | (renders.masks > 0.5)
+    return psnr(pictures[covered], renders.pictures[covered])

@@ -1,5 +1,7 @@
 """Reconstruct an object by score Jacobian chaining: optimise the field, then render what the mesh is coloured from."""
 
+import time
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,6 +42,7 @@ def reconstruct_by_scores(
     cameras = np.concatenate(
         [guide.input_camera[None], ring_cameras(guide.input_camera, rings.elevations, rings.count)]
     )
+    begin = time.monotonic()
     previewed = cameras[np.linspace(0, len(cameras) - 1, PREVIEW_VIEWS).round().astype(int)]
     done = 0
 
@@ -63,7 +66,8 @@ def reconstruct_by_scores(
     renders = PosedViews(cameras, pictures, opacity, weights)
     density = field.sigma(field.density.dense()).detach().cpu().numpy()
     colours = _colours(field, canvases, pictures)
-    return FittedField(settings.half_side, density, colours, views, renders, scores)
+    seconds = {"fit": time.monotonic() - begin}
+    return FittedField(settings.half_side, density, colours, views, renders, scores, seconds)
 
 
 @torch.no_grad()

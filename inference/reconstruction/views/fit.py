@@ -22,7 +22,7 @@ from inference.reconstruction.views.ray_batches import RayBatch, ViewTensors, ra
 from inference.reconstruction.views.visual_hull import mean_colours, visual_hull
 
 HALF_SIDE = 0.55  # half the side of the grid's cube: a unit object with a margin
-START_OPACITY = 0.2  # of one spacing within the hull
+START_OPACITY = 0.02  # of one spacing within the hull: more hides the inside of cups from the fit
 SURFACE_OPACITY = 0.05  # of one spacing; nodes beside such nodes are active at the next level
 OnStep = Callable[[VoxelGrid, int, int, float], object]  # called with the grid, steps done, steps in total, loss
 
@@ -57,7 +57,7 @@ def fit_views(
     Raises:
         UserError: No point lies within the silhouettes of the views.
     """
-    generator, plan = torch.Generator().manual_seed(seed), list(zip(settings.nodes, settings.epochs, strict=True))
+    generator, plan = torch.Generator().manual_seed(seed), resolved_levels(settings, views.masks_NRR.shape[-1])
     grid, done = start(views, settings.nodes[0], settings), 0
     for number, (nodes, epochs) in enumerate(plan[:levels]):
         if number:
@@ -69,6 +69,12 @@ def fit_views(
             on_step(grid, done + step, round(done + epochs * len(batches) + later), loss)
         done += epochs * len(batches)
     return grid
+
+
+def resolved_levels(settings: ViewsSettings, resolution: int) -> list[tuple[int, int]]:
+    """Return nodes and epochs of the levels that pictures of `resolution` pixels per side can tell apart."""
+    levels = list(zip(settings.nodes, settings.epochs, strict=True))
+    return levels[:1] + [(nodes, epochs) for nodes, epochs in levels[1:] if nodes <= 2 * resolution]
 
 
 def side_at(nodes: int) -> int:

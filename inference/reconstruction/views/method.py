@@ -4,6 +4,7 @@ cameras ── draw, several guesses ──▶ views ── fit coarsely to odd 
 ── fit ──▶ field ── render, partly noise, denoise where the photograph does not see ──▶ views ── fit ──▶ … ──▶ field
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,13 +113,13 @@ def reconstruct_from_views(
         seed: Seed of the fit and of the noise of the rounds.
         monitor: Follows the progress.
     """
-    views, device = guess.views, guide.alphas_cumprod.device
+    views, device, begin = guess.views, guide.alphas_cumprod.device, time.monotonic()
     grid = _fit(views, settings, seed, monitor, device, "fitting")
     for number in range(settings.rounds):
         stage = f"round {number + 1} of {settings.rounds}"
         views = redrawn(guide, grid, views, settings.strength / 2**number, seed + number, monitor, stage)
         grid = _fit(views, settings, seed, monitor, device, f"{stage}, fitting")
-    return fitted_field(grid, views, guess.consistency_db)
+    return fitted_field(grid, views, guess.consistency_db, {"fit": time.monotonic() - begin})
 
 
 def redrawn(
@@ -148,7 +149,7 @@ def redrawn(
 
 
 @torch.no_grad()
-def fitted_field(grid: VoxelGrid, views: PosedViews, consistency_db: float) -> FittedField:
+def fitted_field(grid: VoxelGrid, views: PosedViews, consistency_db: float, seconds: dict[str, float]) -> FittedField:
     """Return a fitted grid as arrays, with its renders and scores."""
     density, colours = activate(grid.raw, grid.spacing)
     shape = (grid.nodes,) * 3
@@ -165,6 +166,7 @@ def fitted_field(grid: VoxelGrid, views: PosedViews, consistency_db: float) -> F
             "views_db": score(small, views),
             "photograph_db": score(first(small), subset(views, [0])),
         },
+        seconds,
     )
 
 

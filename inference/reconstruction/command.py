@@ -1,0 +1,117 @@
+"""Run the command `inference.reconstruct`: one picture, one prompt, one mesh, or a folder of meshes as oracles."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from conf.options import UserError
+from inference.meshes.untrusted_scene import SUFFIXES
+from inference.novel_view import NovelView
+from inference.poses import given_elevation
+from inference.reconstruction.config import ReconstructConfig
+from inference.reconstruction.output_folder import LAYOUT
+from inference.reconstruction.reconstruction import reconstruct_object
+from inference.reconstruction.sources import oracle_source, picture_source, prompt_source
+from inference.views.text_to_image import require_own_picture
+from pipeline.csv_file import csv_file
+from pipeline.output import require_apart, require_own_folder
+from pipeline.storage import write_atomically
+from pipeline.uid import as_uid
+from training.model.hardware.cpu_threads import use_free_cores
+from training.model.hardware.device import resolve_device
+
+TABLE = "objects.csv"
+COLUMNS = ("object", "iou", "chamfer", "seconds", "faces", "watertight", "reason")
+
+
+def reconstruct(config: ReconstructConfig) -> int:
+    """Reconstruct what the options name; return the exit code.
+
+    Raises:
+        UserError: An input cannot be read, or the output holds files of others.
+    """
+    given_elevation(config.elevation)
+    if resolve_device(config.device).type == "cpu":
+        use_free_cores()
+    output = Path(config.output)
+    if config.oracle and Path(config.oracle).is_dir():
+        return reconstruct_folder(Path(config.oracle), output, config)
+    require_own_folder(str(output), LAYOUT)
+    if config.oracle:
+        source = oracle_source(Path(config.oracle), config)
+    else:
+        if config.prompt:
+            require_own_picture(output)
+        novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+        source = (
+            prompt_source(output, config, novel_view)
+            if config.prompt
+            else picture_source(Path(config.image), config, novel_view)
+        )
+    record = reconstruct_object(output, source, config)
+    print(summary(record))
+    print(f"mesh: {output / f'mesh.{config.format.value}'}, report: {output / 'report.html'}")
+    return 0
+
+
+def summary(record: dict[str, Any]) -> str:
+    """Return a line about a finished reconstruction."""
+    mesh, truth = record["mesh"], record["truth"]
+    solid = "watertight" if mesh["watertight"] else "not watertight"
+    scores = f", IoU {truth['iou']:.3f}, Chamfer distance {truth['chamfer']:.4f}" if truth else ""
+    return f"{mesh['faces']} faces, {solid}{scores}, {sum(record['seconds'].values()):.0f} s"
+
+
+def reconstruct_folder(folder: Path, output: Path, config: ReconstructConfig) -> int:
+    """Reconstruct each mesh of a folder as its own oracle, and end with a table; return 1 if one has no result."""
+    meshes = meshes_in(folder)
+    require_apart(str(output), str(folder), "oracle")
+    rows = list[tuple[object, ...]]()
+    for name, path in tqdm(meshes.items(), desc="objects", unit=" objects"):
+        try:
+            record = reconstruct_object(output / name, oracle_source(path, config), config)
+        except UserError as error:
+            rows.append((name, *[""] * 5, str(error)))
+            tqdm.write(f"{name}: {error}", sys.stderr)
+            continue
+        truth, mesh, seconds = record["truth"], record["mesh"], sum(record["seconds"].values())
+        rows.append((name, truth["iou"], truth["chamfer"], round(seconds, 1), mesh["faces"], mesh["watertight"], ""))
+    write_atomically(str(output / TABLE), csv_file(COLUMNS, rows))
+    print(text_table(rows))
+    print(f"table: {output / TABLE}")
+    return int(any(row[-1] for row in rows))
+
+
+def meshes_in(folder: Path) -> dict[str, Path]:
+    """Return the meshes of a folder by the name of their folder in the output.
+
+    Raises:
+        UserError: There is none, or two have the same name.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    names = {as_uid(path.stem): path for path in paths}
+    if not paths:
+        raise UserError(f"oracle={folder}: there is no mesh in this folder; give {', '.join(SUFFIXES)} files")
+    if len(names) < len(paths):
+        raise UserError(f"oracle={folder}: two meshes have the same name; rename one")
+    return names
+
+
+def text_table(rows: Sequence[tuple[object, ...]]) -> str:
+    """Return rows of `COLUMNS` as text, with the mean and the worst of the objects that have a result."""
+    done = [row for row in rows if not row[-1]]
+    lines = [f"{'object':<40} {'IoU':>6} {'Chamfer':>8} {'seconds':>8}"]
+    for name, iou, distance, seconds, *_ in done:
+        lines.append(f"{str(name)[:40]:<40} {iou:6.3f} {distance:8.4f} {seconds:8.1f}")
+    if done:
+        numbers = np.array([row[1:4] for row in done], dtype=np.float64)
+        worst = (numbers[:, 0].min(), numbers[:, 1].max(), numbers[:, 2].max())
+        for name, values in (("mean", numbers.mean(axis=0)), ("worst", worst)):
+            lines.append(f"{f'{name} of {len(done)}':<40} {values[0]:6.3f} {values[1]:8.4f} {values[2]:8.1f}")
+    if failed := len(rows) - len(done):
+        lines.append(f"{failed} of {len(rows)} objects have no result; see the reasons in the table")
+    return "\n".join(lines)

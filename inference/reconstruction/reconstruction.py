@@ -1,0 +1,117 @@
+"""Reconstruct one object: source ── fit ──▶ field.npz ── surface ──▶ mesh ──▶ views, turntable, report, record."""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from inference.meshes.height import parse_height
+from inference.meshes.read_mesh import normalised
+from inference.meshes.scores import chamfer, volume_iou
+from inference.meshes.write_mesh import write_mesh
+from inference.reconstruction.config import Method, ReconstructConfig
+from inference.reconstruction.fitted_field import FittedField, load_field, save_field
+from inference.reconstruction.monitor import Monitor
+from inference.reconstruction.output_folder import (
+    FIELD,
+    LAYOUT,
+    RECORD,
+    Result,
+    read_json,
+    record,
+    start_folder,
+    turntable,
+    write_film,
+    write_json,
+    write_views,
+)
+from inference.reconstruction.progress import shown_progress
+from inference.reconstruction.report_page import report_page
+from inference.reconstruction.sjc.method import reconstruct_by_scores
+from inference.reconstruction.sources import Opened, Source
+from inference.reconstruction.textured_surface import textured_surface
+from inference.reconstruction.views.method import draw_guesses, reconstruct_from_views
+from pipeline.output import require_own_folder
+from pipeline.storage import write_atomically
+
+# Options on which the field does not depend; the mesh is made anew where they change.
+MESH_OPTIONS = ("faces", "texture", "texture_size", "format", "height")
+# Options that decide nothing, or that the hashes of the source's files stand for.
+OTHER_OPTIONS = ("image", "prompt", "oracle", "checkpoint", "output", "device", "compile")
+
+
+def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) -> dict[str, Any]:
+    """Reconstruct an object into a folder, unless it is there; return the contents of reconstruction.json.
+
+    Raises:
+        UserError: The folder holds files of others, no object is found, or nothing can be reconstructed.
+    """
+    require_own_folder(str(folder), LAYOUT)
+    settings = deciding_settings(source, config)
+    finished = read_json(folder / RECORD)
+    if finished and {name: finished.get(name) for name in settings} == settings:
+        return finished
+    folder.mkdir(parents=True, exist_ok=True)
+    start_folder(folder, settings)
+    opened = source.open()
+    field = fitted_field(folder, opened, config)
+    result = finish(source.name, opened, field, config)
+    write_outputs(folder, result, config)
+    contents = record(result, settings)
+    write_json(folder / RECORD, contents)
+    return contents
+
+
+def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, Any]:
+    """Return what decides the field and the mesh, for settings.json."""
+    options = asdict(config)
+    for name in (*OTHER_OPTIONS, "sjc" if config.method is Method.views else ""):
+        options.pop(name, None)
+    mesh = {name: options.pop(name) for name in MESH_OPTIONS}
+    return {"command": "inference.reconstruct", "fit_settings": {**source.identity, **options}, "mesh_settings": mesh}
+
+
+def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> FittedField:
+    """Return the field in `folder`, fitted first if there is none."""
+    if not (folder / FIELD).exists():
+        with shown_progress(folder / "preview.png") as monitor:
+            field = fit(opened, config, monitor)
+        write_views(folder, field)
+        save_field(folder / FIELD, field)
+    return load_field(folder / FIELD)
+
+
+def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedField:
+    """Fit a field with the method of the options."""
+    seed = config.sampling.seed
+    if config.method is Method.sjc:
+        return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor)
+    settings = config.views
+    if opened.truth is not None:  # all guesses of an oracle are equal, and its views do not contradict each other
+        settings = replace(settings, guesses=1, rounds=0, tolerated=0.0)
+    begin = time.monotonic()
+    guess = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)[0]
+    drawing = time.monotonic() - begin
+    field = reconstruct_from_views(opened.guide, guess, settings, seed, monitor)
+    return replace(field, seconds={"drawing views": drawing, **field.seconds})
+
+
+def finish(name: str, opened: Opened, field: FittedField, config: ReconstructConfig) -> Result:
+    """Make the mesh of a field, and compare it with the truth if there is one."""
+    begin = time.monotonic()
+    surface = textured_surface(field, config.faces, config.texture, config.texture_size)
+    seconds = {**field.seconds, "mesh": time.monotonic() - begin}
+    truth = {}
+    if opened.truth is not None:
+        truth = {"iou": volume_iou(surface.mesh, opened.truth), "chamfer": chamfer(surface.mesh, opened.truth)}
+    surface = replace(surface, mesh=normalised(surface.mesh), sources=normalised(surface.sources))
+    return Result(name, opened.elevation, field, surface, seconds, truth)
+
+
+def write_outputs(folder: Path, result: Result, config: ReconstructConfig) -> None:
+    """Write the mesh, the turntable and the report."""
+    height_m = parse_height(config.height) if config.height else None
+    write_mesh(folder / f"mesh.{config.format.value}", result.surface.mesh, height_m)
+    frames = turntable(result.surface.mesh)
+    write_film(folder / "turntable.mp4", frames)
+    write_atomically(str(folder / "report.html"), report_page(result, frames))

@@ -1,0 +1,143 @@
+"""The sources of a reconstruction: a picture with a checkpoint, or a mesh as oracle.
+
+A source is described before it is opened, so that a command that continues finished work loads no model.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from conf.options import UserError
+from inference.config import TextToViewsConfig
+from inference.elevation.estimate import estimate_elevation
+from inference.meshes.ray_casting import RayCaster
+from inference.meshes.read_mesh import read_mesh
+from inference.meshes.textured_mesh import TexturedMesh
+from inference.novel_view import EncodedImage, NovelView
+from inference.poses import cameras_after, given_elevation
+from inference.preprocess.photograph import read_photograph
+from inference.reconstruction.config import ReconstructConfig
+from inference.reconstruction.guidance.guide import DrawnViews, Guide
+from inference.reconstruction.guidance.model_guide import ModelGuide
+from inference.reconstruction.guidance.oracle_guide import OracleGuide
+from inference.reconstruction.guidance.silhouette import silhouette
+from inference.views.text_to_image import write_picture
+from inference.views.view_folder import ELEVATION_SAMPLING
+
+ORACLE_ELEVATION = 20.0  # of the input camera, where none is given
+DEFAULT_ELEVATION = 20.0  # where none is given and the estimate fails
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An opened source.
+
+    Attributes:
+        guide: Draws views.
+        photograph: The input picture, one view.
+        elevation: Of the input camera, degrees above the horizon.
+        truth: The true mesh; None for a picture.
+    """
+
+    guide: Guide
+    photograph: DrawnViews
+    elevation: float
+    truth: TexturedMesh | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that is not opened yet.
+
+    Attributes:
+        name: Path or prompt, for people.
+        identity: Hashes of the files that decide the result, for JSON.
+        open: Opens the source.
+    """
+
+    name: str
+    identity: dict[str, str]
+    open: Callable[[], Opened]
+
+
+def picture_source(image: Path, config: ReconstructConfig, novel_view: NovelView) -> Source:
+    """Return the source of a picture.
+
+    Raises:
+        PictureError: The picture cannot be read.
+    """
+    photograph = read_photograph(image)
+
+    def opened() -> Opened:
+        prepared = novel_view.prepare(photograph, config.cutout, config.fill)
+        encoded = novel_view.encode(prepared)
+        elevation = given_elevation(config.elevation)
+        if elevation is None:
+            elevation = _estimated(novel_view, prepared.image, encoded)
+        camera = cameras_after([(0, 0, 0)], elevation)[0]
+        picture = np.asarray(prepared.image.resize((novel_view.model.resolution,) * 2, Image.Resampling.BICUBIC))
+        guide = ModelGuide(novel_view, encoded, camera, config.sampling)
+        return Opened(guide, DrawnViews(picture[None], silhouette(picture)[None]), elevation)
+
+    return Source(str(image), {"image": sha256(image), "weights": novel_view.fingerprint}, opened)
+
+
+def prompt_source(output: Path, config: ReconstructConfig, novel_view: NovelView) -> Source:
+    """Generate the picture of a prompt into `output`, unless it exists, and return its source."""
+    views = TextToViewsConfig(
+        prompt=config.prompt,
+        suffix=config.suffix,
+        text_to_image=config.text_to_image,
+        text_steps=config.text_steps,
+        device=config.device,
+        sampling=config.sampling,
+    )
+    source = picture_source(write_picture(output, views), config, novel_view)
+    return Source(config.prompt, source.identity, source.open)
+
+
+def oracle_source(path: Path, config: ReconstructConfig) -> Source:
+    """Return the source of a mesh that answers with its true views.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+
+    def opened() -> Opened:
+        truth = read_mesh(path)
+        degrees = given_elevation(config.elevation)
+        elevation = ORACLE_ELEVATION if degrees is None else degrees
+        camera = cameras_after([(0, 0, 0)], elevation)[0]
+        guide = OracleGuide(RayCaster(truth), camera, config.resolution)
+        photograph = guide.draw(camera[None], 0, lambda done, total: None)
+        return Opened(guide, photograph, elevation, truth)
+
+    return Source(str(path), {"mesh": sha256(path)}, opened)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _estimated(novel_view: NovelView, picture: Image.Image, encoded: EncodedImage) -> float:
+    """Estimate the elevation of the picture's camera; where that fails, say so and assume a common one."""
+    try:
+        estimate = estimate_elevation(
+            lambda poses: novel_view(encoded, poses, ELEVATION_SAMPLING, bar="elevation"), picture
+        )
+    except UserError as error:
+        tqdm.write(f"elevation: assumed to be {DEFAULT_ELEVATION:.0f}°; {error}", sys.stderr)
+        return DEFAULT_ELEVATION
+    tqdm.write(f"elevation: {estimate.degrees:.0f}° ± {estimate.uncertainty_degrees:.0f}° above the horizon, estimated")
+    return estimate.degrees
