@@ -1,6 +1,5 @@
 """Define the settings of reconstruction."""
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +14,7 @@ from inference.config import (
     check_fill,
     require_range,
 )
+from inference.meshes.height import parse_height
 from training.model.hardware.precision import Precision
 
 
@@ -168,7 +168,7 @@ class ReconstructConfig:
         require_range("resolution", self.resolution, 16, 1024)
         require_range("faces", self.faces, 100, 2_000_000)
         require_range("texture_size", self.texture_size, 64, 8192)
-        if self.height and not re.fullmatch(r"\d+(\.\d+)?\s*(mm|cm|m)", self.height):
-            raise UserError(f"height={self.height}: must be a length such as 12cm, 150mm or 0.3m")
+        if self.height:
+            parse_height(self.height)
         if self.text_steps is not None:
             require_range("text_steps", self.text_steps, 1, 500)
