@@ -21,7 +21,8 @@ MAP_COLOURS = np.array([[255, 255, 255], [46, 139, 87], [70, 130, 220], [230, 12
 
 OPAQUE = 0.9  # coverage of a pixel that shows no background
 MARGIN = 1.0  # pixels from the background, or from the edge of a nearer part, that are not used
-FEATHER = 3.0  # pixels after the margin, in which the trust in a pixel rises to 1
+FEATHER = 0.012  # of the side of a picture: after the margin, the trust in a pixel rises to 1
+MIN_FEATHER = 2.0  # pixels
 DEPTH_STEP = 0.03  # difference of the distances of two neighbouring pixels at the edge of a nearer part
 DEPTH_STEP_PIXELS = 4.0  # the same in widths of a pixel on the object, for small pictures
 GRAZING = (0.1, 0.4)  # cosine of the viewing angle, between which the trust in a pixel rises from 0 to 1
@@ -154,7 +155,7 @@ def _pixel_trust(caster: RayCaster, camera: Array, mask: NDArray[np.float32]) ->
             good[(slice(None),) * axis + (side,)] &= ~edge
     # The frame is not an edge: outside, nothing is known to be bad.
     distance = distance_transform_edt(good) if not good.all() else np.full(good.shape, np.inf)
-    return np.clip((distance - MARGIN) / FEATHER, 0, 1)
+    return np.clip((distance - MARGIN) / max(FEATHER * resolution, MIN_FEATHER), 0, 1)
 
 
 def _sample(image: Array, pixels: Array) -> Array:
