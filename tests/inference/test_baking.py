@@ -158,7 +158,7 @@ def test_trust_fades_without_a_seam():
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
     assert {PHOTOGRAPH, VIEWS} <= set(sources)
     step = np.abs(colours[edges[:, 0]].astype(int) - colours[edges[:, 1]]).max(axis=1)
-    assert step.max() < 90  # of 180 between red and blue
+    assert step.max() < 120  # of 180 between red and blue, on edges of about two pixels
 
 
 def test_a_map_of_sources_has_a_colour_for_each():
