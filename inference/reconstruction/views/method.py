@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from conf.options import UserError
 from inference.reconstruction.config import ViewsSettings
@@ -26,6 +27,7 @@ from inference.reconstruction.views.ring import ring_cameras
 from rendering.cameras import Array
 from rendering.psnr import psnr
 
+SEEN_BLUR = 1 / 64  # standard deviation of the edge between what is seen and redrawn, in sides of a picture
 RENDER_PX = 256  # least side of the renders that the mesh is coloured from
 
 
@@ -130,7 +132,7 @@ def redrawn(
     As in SV3D (arXiv 2403.12008, section 4.2), which refines what the input does not show.
     """
     rendered = render_views(grid, views.cameras, views.masks.shape[-1])
-    seen = seen_by_first(rendered, views.cameras)[1:]
+    seen = smoothed(seen_by_first(rendered, views.cameras))[1:]
     drawn = guide.redraw(
         views.cameras[1:],
         rendered.pictures[1:],
@@ -138,14 +140,22 @@ def redrawn(
         seed,
         monitor.of_stage(f"{stage}, drawing"),
     )
-    pictures = np.where(seen[..., None], rendered.pictures[1:], drawn.pictures)
-    masks = np.where(seen, rendered.opacity[1:], drawn.masks)
+    pictures = seen[..., None] * rendered.pictures[1:] + (1 - seen[..., None]) * drawn.pictures
+    masks = seen * rendered.opacity[1:] + (1 - seen) * drawn.masks
     return PosedViews(
         views.cameras,
-        np.concatenate([views.pictures[:1], pictures]),
-        np.concatenate([views.masks[:1], masks]),
+        np.concatenate([views.pictures[:1], pictures.round().astype(np.uint8)]),
+        np.concatenate([views.masks[:1], masks.astype(np.float32)]),
         views.weights,
     )
+
+
+def smoothed(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return masks `[N, R, R]` without specks and with soft edges, float32 in [0, 1]."""
+    side = seen.shape[-1] * SEEN_BLUR
+    majority = ndimage.gaussian_filter(seen.astype(np.float32), (0, 2 * side, 2 * side)) > 0.5
+    soft: NDArray[np.float32] = ndimage.gaussian_filter(majority.astype(np.float32), (0, side, side))
+    return soft
 
 
 @torch.no_grad()
