@@ -12,7 +12,7 @@ from conf.options import UserError
 from inference.meshes.untrusted_scene import SUFFIXES
 from inference.novel_view import NovelView
 from inference.poses import given_elevation
-from inference.reconstruction.config import ReconstructConfig
+from inference.reconstruction.config import GuideKind, ReconstructConfig
 from inference.reconstruction.output_folder import LAYOUT
 from inference.reconstruction.reconstruction import reconstruct_object
 from inference.reconstruction.sources import oracle_source, picture_source, prompt_source
@@ -25,7 +25,10 @@ from training.model.hardware.cpu_threads import use_free_cores
 from training.model.hardware.device import resolve_device
 
 TABLE = "objects.csv"
-COLUMNS = ("object", "iou", "chamfer", "seconds", "faces", "watertight", "reason")
+COLUMNS = (
+    "object", "iou", "chamfer", "seconds", "faces", "watertight", "hull_iou", "hull_chamfer", "sphere_iou",
+    "sphere_chamfer", "reason",
+)  # fmt: skip
 
 
 def reconstruct(config: ReconstructConfig) -> int:
@@ -42,20 +45,26 @@ def reconstruct(config: ReconstructConfig) -> int:
         return reconstruct_folder(Path(config.oracle), output, config)
     require_own_folder(str(output), LAYOUT)
     if config.oracle:
-        source = oracle_source(Path(config.oracle), config)
+        source = oracle_source(Path(config.oracle), config, load_guide(config))
+    elif config.prompt:
+        require_own_picture(output)
+        source = prompt_source(output, config, load(config))
     else:
-        if config.prompt:
-            require_own_picture(output)
-        novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
-        source = (
-            prompt_source(output, config, novel_view)
-            if config.prompt
-            else picture_source(Path(config.image), config, novel_view)
-        )
+        source = picture_source(Path(config.image), config, load(config))
     record = reconstruct_object(output, source, config)
     print(summary(record))
     print(f"mesh: {output / f'mesh.{config.format.value}'}, report: {output / 'report.html'}")
     return 0
+
+
+def load(config: ReconstructConfig) -> NovelView:
+    """Load the checkpoint that the options name."""
+    return NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+
+
+def load_guide(config: ReconstructConfig) -> NovelView | None:
+    """Load the checkpoint if it draws the views of an oracle's object."""
+    return load(config) if config.guide is GuideKind.model else None
 
 
 def summary(record: dict[str, Any]) -> str:
@@ -70,16 +79,19 @@ def reconstruct_folder(folder: Path, output: Path, config: ReconstructConfig) ->
     """Reconstruct each mesh of a folder as its own oracle, and end with a table; return 1 if one has no result."""
     meshes = meshes_in(folder)
     require_apart(str(output), str(folder), "oracle")
+    novel_view = load_guide(config)
     rows = list[tuple[object, ...]]()
     for name, path in tqdm(meshes.items(), desc="objects", unit=" objects"):
         try:
-            record = reconstruct_object(output / name, oracle_source(path, config), config)
+            record = reconstruct_object(output / name, oracle_source(path, config, novel_view), config)
         except UserError as error:
-            rows.append((name, *[""] * 5, str(error)))
+            rows.append((name, *[""] * (len(COLUMNS) - 2), str(error)))
             tqdm.write(f"{name}: {error}", sys.stderr)
             continue
         truth, mesh, seconds = record["truth"], record["mesh"], sum(record["seconds"].values())
-        rows.append((name, truth["iou"], truth["chamfer"], round(seconds, 1), mesh["faces"], mesh["watertight"], ""))
+        baselines = (truth.get(column, "") for column in COLUMNS[6:10])
+        scores = (truth["iou"], truth["chamfer"], round(seconds, 1), mesh["faces"], mesh["watertight"])
+        rows.append((name, *scores, *baselines, ""))
     write_atomically(str(output / TABLE), csv_file(COLUMNS, rows))
     print(text_table(rows))
     print(f"table: {output / TABLE}")

@@ -80,7 +80,9 @@ class ViewsSettings:
     mask_weight: float = option(0.5, "weight of the silhouettes' error")
     smoothness: float = option(0.02, "weight of the variation of opacity between neighbouring nodes")
     hull_level: float = option(0.1, "lowest coverage of a point by all silhouettes that is fitted")
-    tolerated: float = option(0.1, "share of the drawn views that may contradict the silhouettes of the others")
+    tolerated: float = option(
+        0.1, "least share of drawn views that the hull may contradict; more if it would miss the photograph"
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.elevations) <= 20 or not all(-89 <= degrees <= 89 for degrees in self.elevations):
@@ -110,6 +112,13 @@ class Method(StrEnum):
     sjc = "sjc"
 
 
+class GuideKind(StrEnum):
+    """What draws the views of an oracle's object."""
+
+    oracle = "oracle"
+    model = "model"
+
+
 class Texture(StrEnum):
     """How a mesh is coloured."""
 
@@ -133,6 +142,10 @@ class ReconstructConfig:
     image: str = option("", "picture of one object")
     prompt: str = option("", "in place of image: description of the object")
     oracle: str = option("", "in place of image and checkpoint: a mesh, or a folder of meshes, that the views show")
+    guide: GuideKind = option(
+        GuideKind.oracle,
+        "with oracle: what draws the views: oracle, or model: the checkpoint, given the oracle's picture",
+    )
     checkpoint: str | None = option(None, DEFAULT_CHECKPOINT_HELP)
     output: str = option("outputs/reconstruction", "folder of the mesh, the views, the turntable and the report")
     method: Method = option(Method.views, "views: fit drawn views; sjc: optimise by the model's score, as the paper")

@@ -7,8 +7,8 @@ from typing import Any
 
 from inference.meshes.height import parse_height
 from inference.meshes.read_mesh import normalised
-from inference.meshes.scores import chamfer, volume_iou
 from inference.meshes.write_mesh import write_mesh
+from inference.reconstruction.baselines import baseline_scores, compared
 from inference.reconstruction.config import Method, ReconstructConfig
 from inference.reconstruction.fitted_field import FittedField, load_field, save_field
 from inference.reconstruction.monitor import Monitor
@@ -87,7 +87,7 @@ def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedFi
     if config.method is Method.sjc:
         return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor)
     settings = config.views
-    if opened.truth is not None:  # all guesses of an oracle are equal, and its views do not contradict each other
+    if opened.guide is opened.oracle:  # all its guesses are equal, and its views do not contradict each other
         settings = replace(settings, guesses=1, rounds=0, tolerated=0.0)
     begin = time.monotonic()
     guess = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)[0]
@@ -103,7 +103,9 @@ def finish(name: str, opened: Opened, field: FittedField, config: ReconstructCon
     seconds = {**field.seconds, "mesh": time.monotonic() - begin}
     truth = {}
     if opened.truth is not None:
-        truth = {"iou": volume_iou(surface.mesh, opened.truth), "chamfer": chamfer(surface.mesh, opened.truth)}
+        truth = compared(surface.mesh, opened.truth)
+        if opened.oracle is not None and opened.guide is not opened.oracle:
+            truth |= baseline_scores(opened.truth, opened.oracle, config.views)
     surface = replace(surface, mesh=normalised(surface.mesh), sources=normalised(surface.sources))
     return Result(name, opened.elevation, field, surface, seconds, truth)
 

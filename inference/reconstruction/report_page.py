@@ -55,7 +55,14 @@ SCORES = {
     "views_db": "fit against its views",
     "photograph_db": "fit against the input",
 }
-TRUTH = {"iou": "volume IoU with the true mesh", "chamfer": "Chamfer distance to the true mesh"}
+TRUTH = {
+    "iou": "volume IoU with the true mesh",
+    "chamfer": "Chamfer distance to the true mesh",
+    "hull_iou": "the same IoU of the visual hull of the true views",
+    "hull_chamfer": "the same distance of the visual hull of the true views",
+    "sphere_iou": "the same IoU of a sphere of the true volume",
+    "sphere_chamfer": "the same distance of a sphere of the true volume",
+}
 
 
 def figure(image: str, caption: str) -> str:

@@ -21,6 +21,7 @@ from inference.meshes.read_mesh import read_mesh
 from inference.meshes.textured_mesh import TexturedMesh
 from inference.novel_view import EncodedImage, NovelView
 from inference.poses import cameras_after, given_elevation
+from inference.preprocess.framing import Prepared
 from inference.preprocess.photograph import read_photograph
 from inference.reconstruction.config import ReconstructConfig
 from inference.reconstruction.guidance.guide import DrawnViews, Guide
@@ -43,12 +44,14 @@ class Opened:
         photograph: The input picture, one view.
         elevation: Of the input camera, degrees above the horizon.
         truth: The true mesh; None for a picture.
+        oracle: Draws the true views; None for a picture.
     """
 
     guide: Guide
     photograph: DrawnViews
     elevation: float
     truth: TexturedMesh | None = None
+    oracle: OracleGuide | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,13 @@ def prompt_source(output: Path, config: ReconstructConfig, novel_view: NovelView
     return Source(config.prompt, source.identity, source.open)
 
 
-def oracle_source(path: Path, config: ReconstructConfig) -> Source:
-    """Return the source of a mesh that answers with its true views.
+def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView | None) -> Source:
+    """Return the source of a mesh that answers with its true views, or whose picture is given to a checkpoint.
+
+    Args:
+        path: The mesh.
+        config: Options of the command.
+        novel_view: Draws the views, given the mesh's picture; None: the mesh draws them.
 
     Raises:
         UserError: The file cannot be read.
@@ -114,11 +122,17 @@ def oracle_source(path: Path, config: ReconstructConfig) -> Source:
         degrees = given_elevation(config.elevation)
         elevation = ORACLE_ELEVATION if degrees is None else degrees
         camera = cameras_after([(0, 0, 0)], elevation)[0]
-        guide = OracleGuide(RayCaster(truth), camera, config.resolution)
-        photograph = guide.draw(camera[None], 0, lambda done, total: None)
-        return Opened(guide, photograph, elevation, truth)
+        resolution = config.resolution if novel_view is None else novel_view.model.resolution
+        oracle = OracleGuide(RayCaster(truth), camera, resolution)
+        photograph = oracle.draw(camera[None], 0, lambda done, total: None)
+        if novel_view is None:
+            return Opened(oracle, photograph, elevation, truth, oracle)
+        picture = Image.fromarray(photograph.pictures[0])
+        encoded = novel_view.encode(Prepared(picture, picture))
+        return Opened(ModelGuide(novel_view, encoded, camera, config.sampling), photograph, elevation, truth, oracle)
 
-    return Source(str(path), {"mesh": sha256(path)}, opened)
+    weights = {} if novel_view is None else {"weights": novel_view.fingerprint}
+    return Source(str(path), {"mesh": sha256(path), **weights}, opened)
 
 
 def sha256(path: Path) -> str:

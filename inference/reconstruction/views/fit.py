@@ -19,10 +19,12 @@ from inference.reconstruction.field.voxel_grid import VoxelGrid, gather
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.views.activation import DENSITY_SCALE, EMPTY, activate, opacity, raw_density
 from inference.reconstruction.views.ray_batches import RayBatch, ViewTensors, ray_batches
-from inference.reconstruction.views.visual_hull import mean_colours, visual_hull
+from inference.reconstruction.views.visual_hull import mean_colours, project, visual_hull
 
 HALF_SIDE = 0.55  # half the side of the grid's cube: a unit object with a margin
 START_OPACITY = 0.02  # of one spacing within the hull: more hides the inside of cups from the fit
+MIN_COVERED = 0.9  # share of the photograph's silhouette that the hull must cover
+COVERED_PX = 32  # side of the silhouette that this is measured on
 SURFACE_OPACITY = 0.05  # of one spacing; nodes beside such nodes are active at the next level
 OnStep = Callable[[VoxelGrid, int, int, float], object]  # called with the grid, steps done, steps in total, loss
 
@@ -92,10 +94,7 @@ def start(views: ViewTensors, nodes: int, settings: ViewsSettings) -> VoxelGrid:
         UserError: No point lies within the silhouettes of the views.
     """
     positions = VoxelGrid(nodes, HALF_SIDE, EMPTY).positions().to(views.cameras_N34)
-    tolerated = int(settings.tolerated * (len(views.masks_NRR) - 1))
-    hull = visual_hull(positions, views.cameras_N34, views.masks_NRR, tolerated).view((nodes,) * 3)
-    if not (hull > settings.hull_level).any():
-        raise UserError("the views contradict each other: no point lies in all silhouettes; try another sampling.seed")
+    hull = tolerant_hull(positions, views, settings).view((nodes,) * 3)
     grid = VoxelGrid(nodes, HALF_SIDE, EMPTY, dilated(hull > settings.hull_level))
     colours = mean_colours(grid.positions(), views.cameras_N34, views.pictures_N3RR, views.masks_NRR)
     with torch.no_grad():
@@ -103,6 +102,32 @@ def start(views: ViewTensors, nodes: int, settings: ViewsSettings) -> VoxelGrid:
         grid.raw[1:, 0] = inside + raw_density(START_OPACITY)
         grid.raw[1:, 1:] = torch.logit(colours.clamp(0.02, 0.98))
     return grid
+
+
+def tolerant_hull(positions_P3: Tensor, views: ViewTensors, settings: ViewsSettings) -> Tensor:
+    """Return the soft visual hull `[P]` that tolerates as few drawn views as leave it to cover the photograph.
+
+    Raises:
+        UserError: There is no such hull.
+    """
+    drawn = len(views.masks_NRR) - 1
+    for tolerated in range(int(settings.tolerated * drawn), drawn // 2 + 1):
+        hull_P = visual_hull(positions_P3, views.cameras_N34, views.masks_NRR, tolerated)
+        inside = positions_P3[hull_P > settings.hull_level]
+        if covered_share(inside, views.cameras_N34[:1], views.masks_NRR[0]) > MIN_COVERED:
+            return hull_P
+    raise UserError("the views contradict each other: no shape has their silhouettes; try another sampling.seed")
+
+
+def covered_share(points_P3: Tensor, camera_134: Tensor, mask_RR: Tensor) -> float:
+    """Return the share of a silhouette that points project onto, at `COVERED_PX`² pixels."""
+    mask = functional.adaptive_avg_pool2d(mask_RR[None], COVERED_PX)[0] > 0.5
+    places = project(points_P3, camera_134)[0]
+    pixels = ((places + 1) / 2 * COVERED_PX).long()
+    x, y = pixels[((pixels >= 0) & (pixels < COVERED_PX)).all(dim=1)].unbind(1)
+    hit = torch.zeros_like(mask)
+    hit[y, x] = True
+    return float((hit & mask).sum() / mask.sum().clamp(min=1))
 
 
 def refined(grid: VoxelGrid, nodes: int) -> VoxelGrid:
