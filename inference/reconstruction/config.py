@@ -67,8 +67,8 @@ class ViewsSettings:
 
     elevations: list[float] = option([-30.0, 0.0, 30.0, 60.0], "degrees above the horizon of each ring of views")
     count: int = option(8, "views of a ring")
-    guesses: int = option(3, "sets of views, each from its own noise, of which the most consistent is used")
-    rounds: int = option(2, "rounds of rendering, partly noising, denoising and fitting again")
+    guesses: int = option(2, "sets of views, each from its own noise, of which the most consistent is used")
+    rounds: int = option(1, "rounds of rendering, partly noising, denoising and fitting again")
     strength: float = option(0.5, "share of the timesteps up to which a round adds noise; halved in each round")
     nodes: list[int] = option(
         [64, 128, 192],
@@ -78,7 +78,9 @@ class ViewsSettings:
     rate: float = option(0.1, "learning rate at the start of a level; it falls to a tenth")
     photograph_weight: float = option(4.0, "weight of the photograph, in weights of a drawn view")
     mask_weight: float = option(0.5, "weight of the silhouettes' error")
-    smoothness: float = option(0.02, "weight of the variation of opacity between neighbouring nodes")
+    smoothness: float | None = option(
+        None, "weight of the variation of opacity between neighbouring nodes; null: 1, or 0.02 for an oracle's views"
+    )
     hull_level: float = option(0.1, "lowest coverage of a point by all silhouettes that is fitted")
     tolerated: float = option(
         0.1, "least share of drawn views that the hull may contradict; more if it would miss the photograph"
@@ -100,7 +102,8 @@ class ViewsSettings:
         _require(self, "rate", 1e-4, 1)
         _require(self, "photograph_weight", 0.1, 1000)
         _require(self, "mask_weight", 0, 100)
-        _require(self, "smoothness", 0, 100)
+        if self.smoothness is not None:
+            _require(self, "smoothness", 0, 100)
         _require(self, "hull_level", 0.01, 0.99)
         _require(self, "tolerated", 0, 0.5)
 

@@ -39,6 +39,8 @@ MESH_OPTIONS = ("faces", "texture", "texture_size", "format", "height")
 # Options that decide nothing, or that the hashes of the source's files stand for.
 OTHER_OPTIONS = ("image", "prompt", "oracle", "checkpoint", "output", "device", "compile")
 
+TRUE_SMOOTHNESS = 0.02  # views.smoothness for an oracle's views
+
 
 def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) -> dict[str, Any]:
     """Reconstruct an object into a folder, unless it is there; return the contents of reconstruction.json.
@@ -88,7 +90,8 @@ def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedFi
         return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor)
     settings = config.views
     if opened.guide is opened.oracle:  # all its guesses are equal, and its views do not contradict each other
-        settings = replace(settings, guesses=1, rounds=0, tolerated=0.0)
+        smoothness = TRUE_SMOOTHNESS if settings.smoothness is None else settings.smoothness
+        settings = replace(settings, guesses=1, rounds=0, tolerated=0.0, smoothness=smoothness)
     begin = time.monotonic()
     guess = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)[0]
     drawing = time.monotonic() - begin

@@ -25,7 +25,14 @@ from inference.reconstruction.views.visual_hull import visual_hull
 from rendering.cameras import camera_centre, cartesian_to_spherical
 
 SETTINGS = ViewsSettings(
-    elevations=[-30.0, 10.0, 50.0], count=6, nodes=[32, 48], epochs=[10, 4], guesses=1, rounds=0, tolerated=0.0
+    elevations=[-30.0, 10.0, 50.0],
+    count=6,
+    nodes=[32, 48],
+    epochs=[10, 4],
+    guesses=1,
+    rounds=0,
+    tolerated=0.0,
+    smoothness=0.02,
 )
 CPU = torch.device("cpu")
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2

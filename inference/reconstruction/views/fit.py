@@ -23,6 +23,7 @@ from inference.reconstruction.views.visual_hull import mean_colours, project, vi
 
 HALF_SIDE = 0.55  # half the side of the grid's cube: a unit object with a margin
 START_OPACITY = 0.02  # of one spacing within the hull: more hides the inside of cups from the fit
+DRAWN_SMOOTHNESS = 1.0  # weight of the variation of opacity for views that contradict each other
 MIN_COVERED = 0.9  # share of the photograph's silhouette that the hull must cover
 COVERED_PX = 32  # side of the silhouette that this is measured on
 SURFACE_OPACITY = 0.05  # of one spacing; nodes beside such nodes are active at the next level
@@ -149,12 +150,12 @@ def fit_level(
     """Fit the active nodes of a grid in `epochs` passes over batches of rays; yield the loss of each step."""
     optimizer = torch.optim.Adam([grid.raw], lr=settings.rate, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / (epochs * len(batches))))
-    edges = neighbours(grid)
+    edges, smoothness = neighbours(grid), DRAWN_SMOOTHNESS if settings.smoothness is None else settings.smoothness
     orders = (torch.randperm(len(batches), generator=generator).tolist() for _ in range(epochs))
     for number in itertools.chain.from_iterable(orders):
         optimizer.zero_grad()
         loss = batch_loss(grid, batches[number], settings)
-        (loss + settings.smoothness * variation(grid, edges)).backward()
+        (loss + smoothness * variation(grid, edges)).backward()
         optimizer.step()
         schedule.step()
         yield float(loss.detach())
