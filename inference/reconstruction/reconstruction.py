@@ -5,6 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from conf.options import UserError
 from inference.meshes.height import parse_height
 from inference.meshes.read_mesh import normalised
 from inference.meshes.write_mesh import write_mesh
@@ -76,8 +79,12 @@ def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, An
 def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> FittedField:
     """Return the field in `folder`, fitted first if there is none."""
     if not (folder / FIELD).exists():
-        with shown_progress(folder / "preview.png") as monitor:
-            field = fit(opened, config, monitor)
+        try:
+            with shown_progress(folder / "preview.png") as monitor:
+                field = fit(opened, config, monitor)
+        except torch.OutOfMemoryError as error:
+            smaller = "sjc.nodes=64" if config.method is Method.sjc else "views.nodes=[64,128] views.epochs=[12,4]"
+            raise UserError(f"the device has too little memory for the fit; try {smaller} or device=cpu") from error
         write_views(folder, field)
         save_field(folder / FIELD, field)
     return load_field(folder / FIELD)
