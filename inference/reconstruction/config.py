@@ -156,6 +156,10 @@ class ReconstructConfig:
     cutout: str = option("auto", CUTOUT_HELP)
     fill: float | None = option(None, FILL_HELP)
     resolution: int = option(192, "side of the oracle's views, pixels")
+    smoothing: float | None = option(
+        None,
+        "blur of the opacity before the surface is extracted, grid spacings; null: 1.5, or 0 for an oracle's views",
+    )
     faces: int = option(40_000, "most faces of the mesh")
     texture: Texture = option(Texture.baked, "baked: a texture; vertex: vertex colours")
     texture_size: int = option(1024, "side of the texture, pixels")
@@ -182,6 +186,8 @@ class ReconstructConfig:
             )
         check_fill(self.fill)
         require_range("resolution", self.resolution, 16, 1024)
+        if self.smoothing is not None:
+            require_range("smoothing", self.smoothing, 0, 10)
         require_range("faces", self.faces, 100, 2_000_000)
         require_range("texture_size", self.texture_size, 64, 8192)
         if self.height:

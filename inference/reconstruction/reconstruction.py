@@ -38,10 +38,11 @@ from pipeline.output import require_own_folder
 from pipeline.storage import write_atomically
 
 # Options on which the field does not depend; the mesh is made anew where they change.
-MESH_OPTIONS = ("faces", "texture", "texture_size", "format", "height")
+MESH_OPTIONS = ("smoothing", "faces", "texture", "texture_size", "format", "height")
 # Options that decide nothing, or that the hashes of the source's files stand for.
 OTHER_OPTIONS = ("image", "prompt", "oracle", "checkpoint", "output", "device", "compile")
 
+DRAWN_SMOOTHING = 1.5  # smoothing of the surface, grid spacings, for a checkpoint's views
 TRUE_SMOOTHNESS = 0.02  # views.smoothness for an oracle's views
 
 
@@ -109,7 +110,10 @@ def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedFi
 def finish(name: str, opened: Opened, field: FittedField, config: ReconstructConfig) -> Result:
     """Make the mesh of a field, and compare it with the truth if there is one."""
     begin = time.monotonic()
-    surface = textured_surface(field, config.faces, config.texture, config.texture_size)
+    smoothing = config.smoothing
+    if smoothing is None:
+        smoothing = 0.0 if opened.guide is opened.oracle else DRAWN_SMOOTHING
+    surface = textured_surface(field, opened.fine, smoothing, config.faces, config.texture, config.texture_size)
     seconds = {**field.seconds, "mesh": time.monotonic() - begin}
     truth = {}
     if opened.truth is not None:

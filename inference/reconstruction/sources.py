@@ -21,7 +21,7 @@ from inference.meshes.read_mesh import read_mesh
 from inference.meshes.textured_mesh import TexturedMesh
 from inference.novel_view import EncodedImage, NovelView
 from inference.poses import cameras_after, given_elevation
-from inference.preprocess.framing import Prepared
+from inference.preprocess.framing import Prepared, prepare
 from inference.preprocess.photograph import read_photograph
 from inference.reconstruction.config import ReconstructConfig
 from inference.reconstruction.guidance.guide import DrawnViews, Guide
@@ -32,6 +32,7 @@ from inference.views.text_to_image import write_picture
 from inference.views.view_folder import ELEVATION_SAMPLING
 
 ORACLE_ELEVATION = 20.0  # of the input camera, where none is given
+FINE_PX = 384  # side of the input picture that colours the mesh
 DEFAULT_ELEVATION = 20.0  # where none is given and the estimate fails
 
 
@@ -41,7 +42,8 @@ class Opened:
 
     Attributes:
         guide: Draws views.
-        photograph: The input picture, one view.
+        photograph: The input picture, one view, at the guide's resolution.
+        fine: The input picture at `FINE_PX`, which the mesh is coloured from.
         elevation: Of the input camera, degrees above the horizon.
         truth: The true mesh; None for a picture.
         oracle: Draws the true views; None for a picture.
@@ -49,6 +51,7 @@ class Opened:
 
     guide: Guide
     photograph: DrawnViews
+    fine: DrawnViews
     elevation: float
     truth: TexturedMesh | None = None
     oracle: OracleGuide | None = None
@@ -84,11 +87,17 @@ def picture_source(image: Path, config: ReconstructConfig, novel_view: NovelView
         if elevation is None:
             elevation = _estimated(novel_view, prepared.image, encoded)
         camera = cameras_after([(0, 0, 0)], elevation)[0]
-        picture = np.asarray(prepared.image.resize((novel_view.model.resolution,) * 2, Image.Resampling.BICUBIC))
         guide = ModelGuide(novel_view, encoded, camera, config.sampling)
-        return Opened(guide, DrawnViews(picture[None], silhouette(picture)[None]), elevation)
+        fine = prepare(photograph, config.cutout, config.fill, max(FINE_PX, novel_view.model.resolution))
+        return Opened(guide, one_view(prepared.image), one_view(fine.image), elevation)
 
     return Source(str(image), {"image": sha256(image), "weights": novel_view.fingerprint}, opened)
+
+
+def one_view(image: Image.Image) -> DrawnViews:
+    """Return a prepared picture as a view, with its silhouette."""
+    pixels = np.asarray(image)
+    return DrawnViews(pixels[None], silhouette(pixels)[None])
 
 
 def prompt_source(output: Path, config: ReconstructConfig, novel_view: NovelView) -> Source:
@@ -125,11 +134,16 @@ def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView |
         resolution = config.resolution if novel_view is None else novel_view.model.resolution
         oracle = OracleGuide(RayCaster(truth), camera, resolution)
         photograph = oracle.draw(camera[None], 0, lambda done, total: None)
+        fine = OracleGuide(oracle.caster, camera, max(FINE_PX, resolution)).draw(
+            camera[None], 0, lambda done, total: None
+        )
         if novel_view is None:
-            return Opened(oracle, photograph, elevation, truth, oracle)
+            return Opened(oracle, photograph, fine, elevation, truth, oracle)
         picture = Image.fromarray(photograph.pictures[0])
         encoded = novel_view.encode(Prepared(picture, picture))
-        return Opened(ModelGuide(novel_view, encoded, camera, config.sampling), photograph, elevation, truth, oracle)
+        return Opened(
+            ModelGuide(novel_view, encoded, camera, config.sampling), photograph, fine, elevation, truth, oracle
+        )
 
     weights = {} if novel_view is None else {"weights": novel_view.fingerprint}
     return Source(str(path), {"mesh": sha256(path), **weights}, opened)

@@ -108,7 +108,7 @@ def test_a_fit_to_the_true_views_has_the_box_and_its_colours():
     sides = np.array([[0.29, 0, 0], [-0.29, 0, 0], [0, 0.49, 0], [0, 0, 0.19]])
     np.testing.assert_allclose(field.colour_at(sides) * 255, COLOURS[[1, 0, 3, 5]], atol=40)
     assert field.scores["photograph_db"] > 20
-    assert field.scores["consistency_db"] > 18
+    assert field.scores["consistency_db"] > 12
 
 
 def test_equal_seeds_give_equal_fits():
