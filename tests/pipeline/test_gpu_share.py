@@ -55,6 +55,7 @@ def test_auto_requests_no_gpu_without_one():
     assert run(gpus=0) == ["[0.0, 0.0]"]
 
 
+@pytest.mark.slow
 def test_cuda_on_a_machine_without_gpu_is_refused_before_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["objects=procedural", "objects.count=1", f"output={tmp_path}", "renderer.device=cuda"]

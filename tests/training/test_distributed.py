@@ -68,7 +68,10 @@ def test_two_zero2_nodes_stop_resume_and_match_one_process(dots, alone, tmp_path
     assert_same(tmp_path / "run", alone)
 
 
-@pytest.mark.parametrize("launcher", [["data.workers=2"], ["+cluster=torchrun", "trainer=ddp", "trainer.devices=2"]])
+TORCHRUN = ["+cluster=torchrun", "trainer=ddp", "trainer.devices=2"]
+
+
+@pytest.mark.parametrize("launcher", [["data.workers=2"], pytest.param(TORCHRUN, marks=pytest.mark.slow)])
 def test_first_step_uses_the_documented_seeds(launcher, dots, tmp_path):
     """One process in two passes, and two processes with torchrun's preset on a CPU, have the loss and gradient norm
     that follow from docs/conventions.md, "Pairs and their order"."""
