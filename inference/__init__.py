@@ -11,6 +11,8 @@ Exported, each imported on first use:
     Prepared, prepare: a picture with its background removed and the object framed as in training.
     PictureError: raised for a picture that cannot be used.
     Elevation, estimate_elevation: the elevation of the input camera.
+    reconstruct_picture: a textured mesh of the object in a picture; ViewsSettings: the settings of the method.
+    TexturedMesh, write_mesh: the mesh, and its files.
 
 Packages: `inference.preprocess`, `inference.elevation` and `inference.web` (the web page of `inference.demo`).
 """
@@ -22,12 +24,17 @@ from conf.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from inference.config import Sampling
     from inference.elevation.estimate import Elevation, estimate_elevation
+    from inference.meshes.textured_mesh import TexturedMesh
+    from inference.meshes.write_mesh import write_mesh
     from inference.novel_view import EncodedImage, NovelView
     from inference.preprocess.framing import Prepared, prepare
     from inference.preprocess.photograph import PictureError
+    from inference.reconstruction.config import ViewsSettings
+    from inference.reconstruction.library import reconstruct_picture
 
 __all__ = [
-    "Elevation", "EncodedImage", "NovelView", "PictureError", "Prepared", "Sampling", "estimate_elevation", "prepare",
+    "Elevation", "EncodedImage", "NovelView", "PictureError", "Prepared", "Sampling", "TexturedMesh", "ViewsSettings",
+    "estimate_elevation", "prepare", "reconstruct_picture", "write_mesh",
 ]  # fmt: skip
 __getattr__ = lazy_exports(
     __name__,
@@ -38,7 +45,11 @@ __getattr__ = lazy_exports(
         "PictureError": "preprocess.photograph",
         "Prepared": "preprocess.framing",
         "Sampling": "config",
+        "TexturedMesh": "meshes.textured_mesh",
+        "ViewsSettings": "reconstruction.config",
         "estimate_elevation": "elevation.estimate",
         "prepare": "preprocess.framing",
+        "reconstruct_picture": "reconstruction.library",
+        "write_mesh": "meshes.write_mesh",
     },
 )

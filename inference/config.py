@@ -159,6 +159,7 @@ class DemoConfig:
     preview_steps: int = option(8, "dpm_solver steps of the preview")
     max_steps: int = option(200, "most denoising steps that a visitor may ask for", formerly="most_steps")
     max_views: int = option(48, "most views of an orbit that a visitor may ask for", formerly="most_views")
+    reconstruction_views: int = option(24, "views that a 3D model is fitted to, in three rings; 0: no 3D models")
     max_megabytes: int = option(20, "largest picture that a visitor may upload")
     queue: int = option(16, "requests that may wait; further ones are refused")
     sessions: int = option(100, "visitors whose pictures are kept; the longest inactive ones are dropped first")
@@ -170,6 +171,8 @@ class DemoConfig:
         limits = {"preview_steps": 500, "max_steps": 500, "max_views": 1000, "max_megabytes": 1000}
         for name, highest in {**limits, "queue": 1000, "sessions": 10_000}.items():
             require_range(name, getattr(self, name), 1, highest)
+        if self.reconstruction_views:
+            require_range("reconstruction_views", self.reconstruction_views, 9, 300)
         if self.sampling.steps > self.max_steps:
             raise UserError(f"sampling.steps={self.sampling.steps}: must be at most max_steps={self.max_steps}")
 

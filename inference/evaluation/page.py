@@ -9,9 +9,10 @@ import matplotlib
 from matplotlib.figure import Figure as Drawing
 
 from inference.evaluation.pairs import Pair
-from inference.evaluation.predictions import ScoredSet, png
+from inference.evaluation.predictions import ScoredSet
 from inference.evaluation.scores import Figure, ViewScore
 from inference.evaluation.selection import ScoredObject
+from inference.views.media import png
 from pipeline.html import page, picture, table
 
 LABELS = {

@@ -1,6 +1,5 @@
 """Predict the target views of pairs, and keep the predictions as pictures, so that a run can be continued."""
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from inference.evaluation.pairs import Pair, hashed_seed
 from inference.evaluation.selection import ScoredObject
+from inference.views.media import png
 from pipeline.storage import write_atomically
 from rendering.cameras import Array
 
@@ -151,13 +151,6 @@ def read_picture(path: Path) -> Pixels:
     """Return the picture `[R, R, 3]` in a PNG file."""
     with Image.open(path, formats=["PNG"]) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def png(picture: Pixels) -> bytes:
-    """Return the PNG file of a picture `[R, R, 3]`."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _is_picture(path: Path, resolution: int) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,19 @@ from conf.options import UserError
 from inference.meshes.untrusted_scene import SUFFIXES
 from inference.novel_view import NovelView
 from inference.poses import given_elevation
-from inference.reconstruction.config import GuideKind, ReconstructConfig
+from inference.reconstruction.config import GuideKind, ReconstructConfig, ViewsSettings
 from inference.reconstruction.output_folder import LAYOUT
 from inference.reconstruction.reconstruction import reconstruct_object
 from inference.reconstruction.sources import oracle_source, picture_source, prompt_source
 from inference.views.text_to_image import require_own_picture
 from pipeline.csv_file import csv_file
-from pipeline.output import require_apart, require_own_folder
+from pipeline.output import require_apart, require_own_file, require_own_folder
 from pipeline.storage import write_atomically
 from pipeline.uid import as_uid
 from training.model.hardware.cpu_threads import use_free_cores
 from training.model.hardware.device import resolve_device
 
+TRUE_SMOOTHNESS = 0.02  # views.smoothness for an oracle's views
 TABLE = "objects.csv"
 COLUMNS = (
     "object", "iou", "chamfer", "seconds", "faces", "watertight", "hull_iou", "hull_chamfer", "sphere_iou",
@@ -40,6 +42,8 @@ def reconstruct(config: ReconstructConfig) -> int:
     given_elevation(config.elevation)
     if resolve_device(config.device).type == "cpu":
         use_free_cores()
+    if config.oracle and config.guide is GuideKind.oracle:
+        config = replace(config, views=oracle_views(config.views))
     output = Path(config.output)
     if config.oracle and Path(config.oracle).is_dir():
         return reconstruct_folder(Path(config.oracle), output, config)
@@ -50,11 +54,17 @@ def reconstruct(config: ReconstructConfig) -> int:
         require_own_picture(output)
         source = prompt_source(output, config, load(config))
     else:
-        source = picture_source(Path(config.image), config, load(config))
+        source = picture_source(Path(config.image), config, lambda: load(config))
     record = reconstruct_object(output, source, config)
     print(summary(record))
     print(f"mesh: {output / f'mesh.{config.format.value}'}, report: {output / 'report.html'}")
     return 0
+
+
+def oracle_views(views: ViewsSettings) -> ViewsSettings:
+    """Return the settings for the views of an oracle: all guesses are equal, and no views contradict each other."""
+    smoothness = TRUE_SMOOTHNESS if views.smoothness is None else views.smoothness
+    return replace(views, guesses=1, rounds=0, strength=1.0, tolerated=0.0, smoothness=smoothness)
 
 
 def load(config: ReconstructConfig) -> NovelView:
@@ -79,6 +89,7 @@ def reconstruct_folder(folder: Path, output: Path, config: ReconstructConfig) ->
     """Reconstruct each mesh of a folder as its own oracle, and end with a table; return 1 if one has no result."""
     meshes = meshes_in(folder)
     require_apart(str(output), str(folder), "oracle")
+    require_own_file(str(output / TABLE), lambda edges: edges.startswith(",".join(COLUMNS[:3]).encode()))
     novel_view = load_guide(config)
     rows = list[tuple[object, ...]]()
     for name, path in tqdm(meshes.items(), desc="objects", unit=" objects"):

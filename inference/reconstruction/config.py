@@ -165,6 +165,7 @@ class ReconstructConfig:
     texture_size: int = option(1024, "side of the texture, pixels")
     format: MeshFormat = option(MeshFormat.glb, "glb, obj, ply or stl")
     height: str = option("", "upright height, such as 12cm, for printing; empty: the longest side is 1")
+    turntable: int = option(48, "frames of the film of the turning mesh")
     suffix: str = option(", a single object, centred, on a plain white background", "appended to the prompt")
     text_to_image: str = option(
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "diffusers pipeline: a folder, or org/name on the hub"
@@ -190,6 +191,7 @@ class ReconstructConfig:
             require_range("smoothing", self.smoothing, 0, 10)
         require_range("faces", self.faces, 100, 2_000_000)
         require_range("texture_size", self.texture_size, 64, 8192)
+        require_range("turntable", self.turntable, 4, 1000)
         if self.height:
             parse_height(self.height)
         if self.text_steps is not None:

@@ -1,6 +1,7 @@
 """A fitted radiance field as arrays: what the surface is extracted from."""
 
 import io
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from scipy.ndimage import map_coordinates
 from conf.options import UserError, first_line
 from inference.reconstruction.posed_views import PosedViews
 from pipeline.storage import write_atomically
-from rendering.cameras import Array
+from rendering.cameras import Array, camera_centre, cartesian_to_spherical
 
 VIEW_PARTS = ("cameras", "pictures", "masks", "weights")
 
@@ -39,6 +40,12 @@ class FittedField:
     renders: PosedViews
     scores: dict[str, float]
     seconds: dict[str, float]
+
+    @property
+    def input_elevation(self) -> float:
+        """Elevation of the input camera, degrees above the horizon."""
+        polar, _, _ = cartesian_to_spherical(camera_centre(self.views.cameras[0]))
+        return 90 - math.degrees(polar)
 
     def colour_at(self, points: Array) -> Array:
         """Return the colours `[P, 3]` in [0, 1] of points `[P, 3]`, trilinear between nodes."""

@@ -12,34 +12,30 @@ reconstruction.json     settings, scores, seconds of each stage; written last
 """
 
 import json
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from inference.meshes.ray_casting import RayCaster
-from inference.meshes.textured_mesh import TexturedMesh
 from inference.reconstruction.fitted_field import FittedField
 from inference.reconstruction.textured_surface import TexturedSurface
-from inference.views.media import write_mp4
+from inference.views.media import png, write_mp4
 from pipeline.output import FolderLayout, json_object
-from pipeline.storage import write_atomically
-from rendering.cameras import orbit
+from pipeline.storage import sweep, write_atomically
 
 COMMAND = "inference.reconstruct"
 FIELD, SETTINGS, RECORD = "field.npz", "settings.json", "reconstruction.json"
+INPUT, PREVIEW, VIEWS, FILM, REPORT = "input.png", "preview.png", "views", "turntable.mp4", "report.html"
+MESHES = tuple(f"mesh.{suffix}" for suffix in ("glb", "obj", "mtl", "png", "ply", "stl"))
 LAYOUT = FolderLayout(
     SETTINGS,
     lambda contents: json_object(contents).get("command") == COMMAND,
-    r"settings\.json|input\.png|preview\.png|field\.npz|views|mesh\.\w+|turntable\.mp4|report\.html|reconstruction\.json",
+    r"settings\.json|input\.png|preview\.png|field\.npz|views|mesh\.(glb|obj|mtl|png|ply|stl)|turntable\.mp4|report\.html"
+    r"|reconstruction\.json",
 )
-TURNTABLE_VIEWS, TURNTABLE_PX, TURNTABLE_ELEVATION = 48, 384, 20.0
-TURNTABLE_RADIUS = 1.85  # object sizes
 
 
 @dataclass(frozen=True)
@@ -78,15 +74,33 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def start_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Write settings.json, and delete what earlier runs with other settings of the fit or the mesh wrote."""
-    before = read_json(folder / SETTINGS)
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder / VIEWS):
+        sweep(str(place))
     (folder / RECORD).unlink(missing_ok=True)
-    if before.get("fit_settings") != settings["fit_settings"]:
-        for name in (FIELD, "input.png", "preview.png"):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "views", ignore_errors=True)
-    for path in folder.glob("mesh.*"):
-        path.unlink()
+    if not is_fitted(folder, settings):
+        clear_folder(folder)
+    folder.mkdir(exist_ok=True)
+    for name in (*MESHES, FILM, REPORT):
+        (folder / name).unlink(missing_ok=True)
     write_json(folder / SETTINGS, settings)
+
+
+def is_fitted(folder: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a folder holds the field of these settings."""
+    same = read_json(folder / SETTINGS).get("fit_settings") == settings["fit_settings"]
+    return same and (folder / FIELD).exists()
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete the files of a reconstruction, and the folders that are empty then."""
+    for name in (RECORD, *MESHES, FILM, REPORT, FIELD, INPUT, PREVIEW, SETTINGS):
+        (folder / name).unlink(missing_ok=True)
+    for path in (folder / VIEWS).glob("[0-9][0-9][0-9].png"):
+        path.unlink()
+    for path in (folder / VIEWS, folder):
+        with suppress(OSError):  # it holds other files, or does not exist
+            path.rmdir()
 
 
 def record(result: Result, settings: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +109,7 @@ def record(result: Result, settings: dict[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "name": result.name,
-        "elevation_degrees": result.elevation,
+        "elevation_degrees": round(result.elevation, 3),
         "seconds": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
         "fit": {name: round(value, 3) for name, value in result.field.scores.items()},
         "mesh": {**check, "agreement_db": round(result.surface.agreement_db, 3)},
@@ -105,28 +119,16 @@ def record(result: Result, settings: dict[str, Any]) -> dict[str, Any]:
 
 def write_views(folder: Path, field: FittedField) -> None:
     """Write the views that a field was fitted to, and the input."""
-    (folder / "views").mkdir(exist_ok=True)
     for number, pixels in enumerate(field.views.pictures):
-        Image.fromarray(pixels).save(folder / "views" / f"{number:03d}.png")
-    Image.fromarray(field.views.pictures[0]).save(folder / "input.png")
-
-
-def turntable(mesh: TexturedMesh) -> list[Image.Image]:
-    """Return pictures of a mesh on a circle around it, on white."""
-    cameras = orbit(TURNTABLE_VIEWS, np.radians(90 - TURNTABLE_ELEVATION), TURNTABLE_RADIUS)
-    rgba = RayCaster(mesh).render(cameras, TURNTABLE_PX)
-    return [Image.fromarray(pixels) for pixels in on_white(rgba)]
-
-
-def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pictures `[N, R, R, 4]` with straight alpha on white, `[N, R, R, 3]`."""
-    alpha = rgba[..., 3:] / 255
-    white: NDArray[np.uint8] = (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
-    return white
+        write_atomically(str(folder / VIEWS / f"{number:03d}.png"), png(pixels))
+    write_atomically(str(folder / INPUT), png(field.views.pictures[0]))
 
 
 def write_film(path: Path, frames: Sequence[Image.Image]) -> None:
     """Write a film aside, then rename it."""
     part = path.with_name(f".{path.name}")
-    write_mp4(part, frames)
-    part.replace(path)
+    try:
+        write_mp4(part, frames)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

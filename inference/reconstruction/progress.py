@@ -1,15 +1,14 @@
 """Show the progress of a reconstruction: a bar for each stage, and a preview picture every few seconds."""
 
-import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from inference.reconstruction.monitor import Monitor, Pixels
+from inference.views.media import png
 from pipeline.storage import write_atomically
 
 PREVIEW_S = 5.0  # between two previews
@@ -35,9 +34,7 @@ def shown_progress(preview: Path) -> Iterator[Monitor]:
     def on_preview(render: Callable[[], Pixels]) -> None:
         nonlocal last
         if time.monotonic() - last > PREVIEW_S:
-            contents = io.BytesIO()
-            Image.fromarray(render()).save(contents, format="PNG")
-            write_atomically(str(preview), contents.getvalue())
+            write_atomically(str(preview), png(render()))
             last = time.monotonic()
 
     try:

@@ -16,14 +16,19 @@ from inference.reconstruction.config import Method, ReconstructConfig
 from inference.reconstruction.fitted_field import FittedField, load_field, save_field
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.output_folder import (
+    COMMAND,
     FIELD,
+    FILM,
     LAYOUT,
+    PREVIEW,
     RECORD,
+    REPORT,
     Result,
+    clear_folder,
+    is_fitted,
     read_json,
     record,
     start_folder,
-    turntable,
     write_film,
     write_json,
     write_views,
@@ -32,18 +37,16 @@ from inference.reconstruction.progress import shown_progress
 from inference.reconstruction.report_page import report_page
 from inference.reconstruction.sjc.method import reconstruct_by_scores
 from inference.reconstruction.sources import Opened, Source
-from inference.reconstruction.textured_surface import textured_surface
+from inference.reconstruction.textured_surface import DRAWN_SMOOTHING, textured_surface
+from inference.reconstruction.turntable import turntable
 from inference.reconstruction.views.method import draw_guesses, reconstruct_from_views
 from pipeline.output import require_own_folder
 from pipeline.storage import write_atomically
 
 # Options on which the field does not depend; the mesh is made anew where they change.
-MESH_OPTIONS = ("smoothing", "faces", "texture", "texture_size", "format", "height")
-# Options that decide nothing, or that the hashes of the source's files stand for.
-OTHER_OPTIONS = ("image", "prompt", "oracle", "checkpoint", "output", "device", "compile")
-
-DRAWN_SMOOTHING = 1.5  # smoothing of the surface, grid spacings, for a checkpoint's views
-TRUE_SMOOTHNESS = 0.02  # views.smoothness for an oracle's views
+MESH_OPTIONS = ("smoothing", "faces", "texture", "texture_size", "format", "height", "turntable")
+SJC_VIEWS = ("elevations", "count", "photograph_weight")  # the settings of `views` that method=sjc uses
+LAYOUT_VERSION = 2  # of field.npz and reconstruction.json; a folder of another version is made anew
 
 
 def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) -> dict[str, Any]:
@@ -57,10 +60,11 @@ def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) 
     finished = read_json(folder / RECORD)
     if finished and {name: finished.get(name) for name in settings} == settings:
         return finished
-    folder.mkdir(parents=True, exist_ok=True)
+    field = load_field(folder / FIELD) if is_fitted(folder, settings) else None
+    opened = source.open(None if field is None else field.input_elevation)
     start_folder(folder, settings)
-    opened = source.open()
-    field = fitted_field(folder, opened, config)
+    if field is None:
+        field = fitted_field(folder, opened, config)
     result = finish(source.name, opened, field, config)
     write_outputs(folder, result, config)
     contents = record(result, settings)
@@ -71,24 +75,31 @@ def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) 
 def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, Any]:
     """Return what decides the field and the mesh, for settings.json."""
     options = asdict(config)
-    for name in (*OTHER_OPTIONS, "sjc" if config.method is Method.views else ""):
-        options.pop(name, None)
-    mesh = {name: options.pop(name) for name in MESH_OPTIONS}
-    return {"command": "inference.reconstruct", "fit_settings": {**source.identity, **options}, "mesh_settings": mesh}
+    fit = {"version": LAYOUT_VERSION, **source.identity, "method": config.method, "seed": config.sampling.seed}
+    fit |= {name: options[name] for name in source.options}
+    if config.method is Method.sjc:
+        fit |= {"sjc": options["sjc"], "views": {name: options["views"][name] for name in SJC_VIEWS}}
+    else:
+        fit["views"] = options["views"]
+    mesh = {name: options[name] for name in MESH_OPTIONS}
+    return {"command": COMMAND, "fit_settings": fit, "mesh_settings": mesh}
 
 
 def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> FittedField:
-    """Return the field in `folder`, fitted first if there is none."""
-    if not (folder / FIELD).exists():
-        try:
-            with shown_progress(folder / "preview.png") as monitor:
-                field = fit(opened, config, monitor)
-        except torch.OutOfMemoryError as error:
-            smaller = "sjc.nodes=64" if config.method is Method.sjc else "views.nodes=[64,128] views.epochs=[12,4]"
-            raise UserError(f"the device has too little memory for the fit; try {smaller} or device=cpu") from error
-        write_views(folder, field)
-        save_field(folder / FIELD, field)
-    return load_field(folder / FIELD)
+    """Fit a field and write it into `folder`; leave nothing there if that is impossible."""
+    try:
+        with shown_progress(folder / PREVIEW) as monitor:
+            field = fit(opened, config, monitor)
+    except torch.OutOfMemoryError as error:
+        clear_folder(folder)
+        smaller = "sjc.nodes=64" if config.method is Method.sjc else "views.nodes=[64,128] views.epochs=[12,4]"
+        raise UserError(f"the device has too little memory for the fit; try {smaller} or device=cpu") from error
+    except UserError:
+        clear_folder(folder)
+        raise
+    write_views(folder, field)
+    save_field(folder / FIELD, field)
+    return field
 
 
 def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedField:
@@ -97,9 +108,6 @@ def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedFi
     if config.method is Method.sjc:
         return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor)
     settings = config.views
-    if opened.guide is opened.oracle:  # all its guesses are equal, and its views do not contradict each other
-        smoothness = TRUE_SMOOTHNESS if settings.smoothness is None else settings.smoothness
-        settings = replace(settings, guesses=1, rounds=0, tolerated=0.0, smoothness=smoothness)
     begin = time.monotonic()
     guess = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)[0]
     drawing = time.monotonic() - begin
@@ -128,6 +136,6 @@ def write_outputs(folder: Path, result: Result, config: ReconstructConfig) -> No
     """Write the mesh, the turntable and the report."""
     height_m = parse_height(config.height) if config.height else None
     write_mesh(folder / f"mesh.{config.format.value}", result.surface.mesh, height_m)
-    frames = turntable(result.surface.mesh)
-    write_film(folder / "turntable.mp4", frames)
-    write_atomically(str(folder / "report.html"), report_page(result, frames))
+    frames = turntable(result.surface.mesh, config.turntable)
+    write_film(folder / FILM, frames)
+    write_atomically(str(folder / REPORT), report_page(result, frames))

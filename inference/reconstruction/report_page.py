@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference.meshes.ray_casting import RayCaster
 from inference.meshes.textured_mesh import TexturedMesh
-from inference.reconstruction.output_folder import COMMAND, Result, on_white
+from inference.reconstruction.output_folder import COMMAND, Result
+from inference.reconstruction.turntable import turntable
 from inference.views.media import FRAMES_PER_SECOND
 from pipeline.html import page, picture, table, views_figure
-from rendering.cameras import orbit
 
-MAP_VIEWS, MAP_PX, MAP_ELEVATION, MAP_RADIUS = 4, 256, 20.0, 1.85
+MAP_VIEWS, MAP_PX = 4, 256
 
 
 def report_page(result: Result, frames: Sequence[Image.Image]) -> bytes:
@@ -72,8 +71,7 @@ def figure(image: str, caption: str) -> str:
 
 def map_pictures(sources: TexturedMesh) -> NDArray[np.uint8]:
     """Return pictures of the mesh that shows the sources of its colours, from four sides."""
-    cameras = orbit(MAP_VIEWS, np.radians(90 - MAP_ELEVATION), MAP_RADIUS)
-    return on_white(RayCaster(sources).render(cameras, MAP_PX))
+    return np.stack([np.asarray(image) for image in turntable(sources, MAP_VIEWS, MAP_PX)])
 
 
 def webp(pixels: NDArray[np.uint8]) -> bytes:

@@ -6,10 +6,9 @@ A source is described before it is opened, so that a command that continues fini
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -22,17 +21,17 @@ from inference.meshes.textured_mesh import TexturedMesh
 from inference.novel_view import EncodedImage, NovelView
 from inference.poses import cameras_after, given_elevation
 from inference.preprocess.framing import Prepared, prepare
-from inference.preprocess.photograph import read_photograph
+from inference.preprocess.photograph import PictureError, read_photograph
 from inference.reconstruction.config import ReconstructConfig
 from inference.reconstruction.guidance.guide import DrawnViews, Guide
 from inference.reconstruction.guidance.model_guide import ModelGuide
 from inference.reconstruction.guidance.oracle_guide import OracleGuide
-from inference.reconstruction.guidance.silhouette import silhouette
+from inference.reconstruction.library import FINE_PX, one_view, picture_guide
 from inference.views.text_to_image import write_picture
 from inference.views.view_folder import ELEVATION_SAMPLING
 
 ORACLE_ELEVATION = 20.0  # of the input camera, where none is given
-FINE_PX = 384  # side of the input picture that colours the mesh
+MODEL_OPTIONS = ("elevation", "cutout", "fill", "precision", "sampling")
 DEFAULT_ELEVATION = 20.0  # where none is given and the estimate fails
 
 
@@ -64,40 +63,39 @@ class Source:
     Attributes:
         name: Path or prompt, for people.
         identity: Hashes of the files that decide the result, for JSON.
-        open: Opens the source.
+        options: Names of the options that decide the field, beside `method` and those of the method.
+        open: Opens the source; its argument is the elevation of the input camera, degrees, if it is known already.
     """
 
     name: str
     identity: dict[str, str]
-    open: Callable[[], Opened]
+    options: tuple[str, ...]
+    open: Callable[[float | None], Opened]
 
 
-def picture_source(image: Path, config: ReconstructConfig, novel_view: NovelView) -> Source:
-    """Return the source of a picture.
+def picture_source(image: Path, config: ReconstructConfig, load: Callable[[], NovelView]) -> Source:
+    """Return the source of a picture; the picture is read before `load` loads the checkpoint.
 
     Raises:
         PictureError: The picture cannot be read.
     """
-    photograph = read_photograph(image)
+    photograph, identity = read_photograph(image), sha256(image)
+    novel_view = load()
 
-    def opened() -> Opened:
-        prepared = novel_view.prepare(photograph, config.cutout, config.fill)
+    def opened(known_elevation: float | None) -> Opened:
+        try:
+            prepared = novel_view.prepare(photograph, config.cutout, config.fill)
+        except PictureError as error:
+            raise PictureError(error.reason, image) from error
         encoded = novel_view.encode(prepared)
-        elevation = given_elevation(config.elevation)
+        elevation = given_elevation(config.elevation) if known_elevation is None else known_elevation
         if elevation is None:
             elevation = _estimated(novel_view, prepared.image, encoded)
-        camera = cameras_after([(0, 0, 0)], elevation)[0]
-        guide = ModelGuide(novel_view, encoded, camera, config.sampling)
+        guide = picture_guide(novel_view, encoded, elevation, config.sampling)
         fine = prepare(photograph, config.cutout, config.fill, max(FINE_PX, novel_view.model.resolution))
         return Opened(guide, one_view(prepared.image), one_view(fine.image), elevation)
 
-    return Source(str(image), {"image": sha256(image), "weights": novel_view.fingerprint}, opened)
-
-
-def one_view(image: Image.Image) -> DrawnViews:
-    """Return a prepared picture as a view, with its silhouette."""
-    pixels = np.asarray(image)
-    return DrawnViews(pixels[None], silhouette(pixels)[None])
+    return Source(str(image), {"image": identity, "weights": novel_view.fingerprint}, MODEL_OPTIONS, opened)
 
 
 def prompt_source(output: Path, config: ReconstructConfig, novel_view: NovelView) -> Source:
@@ -110,8 +108,7 @@ def prompt_source(output: Path, config: ReconstructConfig, novel_view: NovelView
         device=config.device,
         sampling=config.sampling,
     )
-    source = picture_source(write_picture(output, views), config, novel_view)
-    return Source(config.prompt, source.identity, source.open)
+    return replace(picture_source(write_picture(output, views), config, lambda: novel_view), name=config.prompt)
 
 
 def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView | None) -> Source:
@@ -126,7 +123,7 @@ def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView |
         UserError: The file cannot be read.
     """
 
-    def opened() -> Opened:
+    def opened(known_elevation: float | None) -> Opened:
         truth = read_mesh(path)
         degrees = given_elevation(config.elevation)
         elevation = ORACLE_ELEVATION if degrees is None else degrees
@@ -145,8 +142,9 @@ def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView |
             ModelGuide(novel_view, encoded, camera, config.sampling), photograph, fine, elevation, truth, oracle
         )
 
-    weights = {} if novel_view is None else {"weights": novel_view.fingerprint}
-    return Source(str(path), {"mesh": sha256(path), **weights}, opened)
+    if novel_view is None:
+        return Source(str(path), {"mesh": sha256(path)}, ("elevation", "resolution"), opened)
+    return Source(str(path), {"mesh": sha256(path), "weights": novel_view.fingerprint}, MODEL_OPTIONS, opened)
 
 
 def sha256(path: Path) -> str:

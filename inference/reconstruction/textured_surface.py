@@ -20,6 +20,7 @@ from inference.reconstruction.surface.unwrapping import unwrap
 from rendering.psnr import psnr
 
 MAX_OPACITY = np.float32(0.9999)
+DRAWN_SMOOTHING = 1.5  # smoothing of the surface, grid spacings, for a checkpoint's views
 WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
 
 

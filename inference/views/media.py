@@ -1,5 +1,6 @@
 """Write sampled views for people: a labelled contact sheet, MP4 and GIF animations, and a variance map."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
     side = max(MIN_SIDE_PX, frames[0].width)
     first, *others = [enlarged(frame, side).quantize(256, dither=Image.Dither.NONE) for frame in frames]
     first.save(path, save_all=True, append_images=others, duration=1000 // FRAMES_PER_SECOND, loop=0)
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """Return the PNG file of a picture `[H, W, 3]`."""
+    contents = io.BytesIO()
+    Image.fromarray(picture).save(contents, format="PNG")
+    return contents.getvalue()
 
 
 def variance(samples_SHW3: NDArray[np.uint8]) -> NDArray[np.float64]:

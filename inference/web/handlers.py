@@ -14,10 +14,11 @@ from gradio import processing_utils
 from PIL import Image
 
 from conf.options import UserError
+from inference.meshes.write_mesh import write_mesh
 from inference.views.media import contact_sheet, write_gif, write_mp4
 from inference.web import markup
 from inference.web.jobs import Progress, Superseded
-from inference.web.layout import OrbitFiles, Page, Settings
+from inference.web.layout import OrbitFiles, Page, Settings, SolidFiles
 from inference.web.service import Session, ViewRequest, ViewService
 
 # No event is part of a public API, and each handler validates its own input, which comes over the network.
@@ -37,12 +38,13 @@ def connect_events(page: Page, service: ViewService) -> None:
     request = [page.session, page.camera, *_components(settings)]
     result = [page.view, page.status]
     everything = [page.session, page.photo, page.cutout, page.camera, *result]
-    page.photo.upload(handlers.cancel, page.session, files.box, **AT_ONCE).then(
+    boxes = [files.box, page.solid.box]
+    page.photo.upload(handlers.cancel, page.session, boxes, **AT_ONCE).then(
         handlers.load_picture, page.photo, everything, **ON_DEVICE
     ).success(handlers.sample, request, result, **ON_DEVICE).success(
         handlers.estimate, request, [page.camera, settings.elevation], **ON_DEVICE
     )
-    page.photo.clear(handlers.cancel, page.session, files.box, **AT_ONCE).then(
+    page.photo.clear(handlers.cancel, page.session, boxes, **AT_ONCE).then(
         handlers.load_picture, page.photo, everything, **ON_DEVICE
     )
     changes = [page.camera.release, settings.seed.change, settings.guidance.release, settings.steps.release]
@@ -52,6 +54,10 @@ def connect_events(page: Page, service: ViewService) -> None:
     settings.elevation.change(lambda degrees: gr.update(elevation=degrees), settings.elevation, page.camera, **AT_ONCE)
     next_seed = "seed => (seed + 1) % 2 ** 32"
     page.new_sample.click(None, settings.seed, settings.seed, js=next_seed, api_visibility="private")
+    page.reconstruct.click(handlers.set_request, request, None, **AT_ONCE)
+    page.reconstruct.click(
+        handlers.reconstruct, request, [page.status, *_components(page.solid)], trigger_mode="always_last", **ON_DEVICE
+    )
     page.orbit.click(handlers.set_request, [*request, page.views], None, **AT_ONCE)
     page.orbit.click(
         handlers.sample_orbit, [*request, page.views], [page.status, *_components(files)],
@@ -72,9 +78,9 @@ class Handlers:
             session.request = self.service.parse_request(*values)
 
     def cancel(self, session: Session) -> Updates:
-        """Cancel the session's request and hide the files of the last orbit."""
+        """Cancel the session's request and hide the files of the last orbit and the 3D model."""
         session.request = None
-        return {self.page.files.box: gr.update(visible=False)}
+        return {box: gr.update(visible=False) for box in (self.page.files.box, self.page.solid.box)}
 
     def load_picture(self, picture: dict[str, Any] | None) -> Responses:
         """Prepare an uploaded picture and show the input of the model; reset the page if there is none."""
@@ -126,6 +132,23 @@ class Handlers:
             files = self._write_orbit(session.prepared.image, views, request)
             done = markup.finished(request, perf_counter() - start)
             yield {page.status: done, page.files.box: gr.update(visible=True), **files}
+
+    def reconstruct(self, session: Session, *values: Any) -> Responses:
+        """Reconstruct the object as a 3D model, and write its file."""
+        page, start = self.page, perf_counter()
+        with shown_errors():
+            session.request = request = self.service.parse_request(*values)
+            if session.encoded is None:
+                yield {page.status: markup.message(markup.WELCOME)}
+                return
+            mesh = yield from reported(self.service.reconstruct(session, request), self._progress("3D model"))
+            path = Path(tempfile.mkdtemp(dir=self.service.files)) / "model.glb"
+            write_mesh(path, mesh)
+            done = markup.reconstructed(request, len(mesh.faces), perf_counter() - start)
+            files = {page.solid.model: str(path), page.solid.glb: str(path)}
+            yield {page.solid.box: gr.update(visible=True), **files}
+            # The last response is sent twice. Model3D shows nothing if its first value is repeated while it loads.
+            yield {page.status: done}
 
     def estimate(self, session: Session, *values: Any) -> Responses:
         """Estimate the elevation of the picture's camera and show it in the camera control.
@@ -193,7 +216,7 @@ def shown_errors() -> Iterator[None]:
         pass
 
 
-def _components(group: Settings | OrbitFiles) -> list[Any]:
+def _components(group: Settings | OrbitFiles | SolidFiles) -> list[Any]:
     return [getattr(group, field.name) for field in fields(group)]
 
 

@@ -42,6 +42,15 @@ class OrbitFiles:
 
 
 @dataclass(frozen=True)
+class SolidFiles:
+    """The 3D model of the object and the button to download it."""
+
+    box: gr.Column
+    model: gr.Model3D
+    glb: gr.DownloadButton
+
+
+@dataclass(frozen=True)
 class Page:
     """The components of the page, and the state of its visitor."""
 
@@ -57,6 +66,8 @@ class Page:
     views: gr.Slider
     orbit: gr.Button
     files: OrbitFiles
+    reconstruct: gr.Button
+    solid: SolidFiles
 
 
 def theme() -> gr.themes.Base:
@@ -86,9 +97,15 @@ def build_page(service: ViewService) -> Page:
                 status = gr.HTML(markup.message(markup.WELCOME), elem_id="status", **NO_DEFAULT_CSS)
                 with gr.Row(elem_id="tools"):
                     orbit = gr.Button("Orbit", variant="primary", elem_id="orbit")
+                    reconstruct = gr.Button(
+                        "3D", elem_id="reconstruct", visible=service.config.reconstruction_views > 0
+                    )
                     new_sample = gr.Button("New sample", elem_id="new-sample")
-                files = _build_orbit_files()
-    return Page(blocks, session, photo, cutout, camera, settings, view, status, new_sample, views, orbit, files)
+                files, solid = _build_orbit_files(), _build_solid_files()
+    return Page(
+        blocks, session, photo, cutout, camera, settings, view, status, new_sample, views, orbit, files, reconstruct,
+        solid,
+    )  # fmt: skip
 
 
 def _build_pictures() -> tuple[gr.Image, gr.HTML]:
@@ -120,3 +137,11 @@ def _build_orbit_files() -> OrbitFiles:
         with gr.Row():
             buttons = [gr.DownloadButton(name) for name in ("Film, MP4", "Film, GIF", "Contact sheet")]
     return OrbitFiles(box, video, *buttons)
+
+
+def _build_solid_files() -> SolidFiles:
+    with gr.Column(visible=False, elem_id="solid-files") as box:
+        model = gr.Model3D(show_label=False, interactive=False, height="26rem", camera_position=(90, 75, 2.2))
+        with gr.Row():
+            glb = gr.DownloadButton("3D model, GLB")
+    return SolidFiles(box, model, glb)

@@ -71,6 +71,12 @@ def finished(request: ViewRequest, seconds: float) -> str:
     return f"<p role='status'>{subject} in {duration(seconds)} <span>{settings}</span></p>"
 
 
+def reconstructed(request: ViewRequest, faces: int, seconds: float) -> str:
+    """Return the status message of a finished 3D model: its time and its size."""
+    settings = f"{faces} faces, {request.sampling.steps} steps of {request.sampling.sampler} for each view"
+    return f"<p role='status'>3D model in {duration(seconds)} <span>{settings}</span></p>"
+
+
 def thumbnail(cutout: Image.Image) -> Image.Image:
     """Return the object's bounding box, scaled down for the camera control."""
     small = cutout.crop(cutout.getchannel("A").getbbox())

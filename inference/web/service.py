@@ -13,14 +13,21 @@ from PIL import Image
 from conf.options import UserError
 from inference.config import DemoConfig, Sampler, Sampling
 from inference.elevation.estimate import Elevation, estimate_elevation
+from inference.meshes.read_mesh import normalised
+from inference.meshes.textured_mesh import TexturedMesh
 from inference.novel_view import EncodedImage, NovelView
 from inference.poses import Turn, orbit_turns, validate_turns
 from inference.preprocess.background import NoSegmenter
 from inference.preprocess.framing import Prepared
 from inference.preprocess.photograph import PictureError
+from inference.reconstruction.config import ViewsSettings
+from inference.reconstruction.library import reconstruct_picture
+from inference.reconstruction.monitor import Monitor, OnProgress
 from inference.views.view_folder import ELEVATION_SAMPLING
-from inference.web.jobs import Progress, run_with_progress
+from inference.web.jobs import OnStep, Progress, run_with_progress
 from training.model.conditioning import PoseVector
+
+MESH_FACES, TEXTURE_PX = 20_000, 512  # of a 3D model
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,43 @@ class ViewService:
         )
         return elevation
 
+    def reconstruct(self, session: Session, latest: ViewRequest) -> Generator[Progress, None, TexturedMesh]:
+        """Reconstruct the object of the picture, while `latest` is the session's latest request.
+
+        The request gives the sampler's settings and the elevation; the method's settings are quick ones.
+
+        Raises:
+            UserError: The views contradict each other, or show no object.
+            Superseded: The session has another request.
+        """
+        encoded, prepared = session.encoded, session.prepared
+        assert encoded is not None and prepared is not None
+        rings = [-20.0, 15.0, 50.0]
+        count = self.config.reconstruction_views // len(rings)
+        views = ViewsSettings(rings, count, guesses=1, rounds=0, nodes=[32, 64], epochs=[6, 3])
+        surface = yield from run_with_progress(
+            self.device,
+            lambda on_step: reconstruct_picture(
+                self.novel_view, prepared, latest.elevation, views, latest.sampling, MESH_FACES, TEXTURE_PX, encoded,
+                Monitor(in_percent(on_step)),
+            ),
+            lambda: session.request == latest and not self.closing.is_set(),
+        )  # fmt: skip
+        return normalised(surface.mesh)
+
     @property
     def needs_elevation(self) -> bool:
         """Whether the pose vector of the checkpoint holds the elevation."""
         return self.novel_view.model.cc_projection.pose_vector is PoseVector.stable_zero123
+
+
+def in_percent(on_step: OnStep) -> OnProgress:
+    """Return a callback that reports the two stages of a reconstruction, drawing and fitting, as steps of 100."""
+    stages = list[str]()
+
+    def on_progress(stage: str, done: int, total: int, loss: float | None) -> None:
+        if stage not in stages:
+            stages.append(stage)
+        on_step(max(1, round(50 * (min(len(stages), 2) - 1 + done / total))), 100)
+
+    return on_progress

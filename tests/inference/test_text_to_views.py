@@ -4,38 +4,11 @@ import json
 import shutil
 
 import numpy as np
-import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tests.support.command import command
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text") / "pipeline"
-    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz," for end in ("", "</w>")]
-    words = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                max_position_embeddings=77, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-            )
-        )  # fmt: skip
-        unet = UNet2DConditionModel(
-            sample_size=16, block_out_channels=(16, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=16,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        )  # fmt: skip
-        vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
-    tokenizer, scheduler = CLIPTokenizer(words, model_max_length=77), DDIMScheduler(steps_offset=1, clip_sample=False)
-    whole = StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
-    whole.save_pretrained(folder)
-    return folder
 
 
 def text_to_views(pipeline, folder, output, *words):
