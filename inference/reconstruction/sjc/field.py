@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from inference.reconstruction.config import SjcSettings
 from inference.reconstruction.field.rays import camera_rays
-from inference.reconstruction.field.volume_rendering import Samples, accumulate, compositing_weights, sample_rays
-from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup
+from inference.reconstruction.field.volume_rendering import accumulate, compositing_weights, sample_rays
+from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup, gather
 from rendering.cameras import Array
 
 STEP_SPACINGS = 0.5  # distance between samples, in spacings of the grid
@@ -85,8 +85,12 @@ class SjcField(nn.Module):
         lookup = None if occupied is None else cell_lookup(self.density, occupied)
         half_side = self.density.half_side
         samples = sample_rays(origins.reshape(-1, 3), directions.reshape(-1, 3), half_side, self.step, lookup)
-        weights_M = compositing_weights(self.sigma(self.density.interpolate(samples.points_M3)[:, 0]), samples)
-        values_RK = self._values(samples, weights_M)
+        rows_M8, shares_M8 = self.density.corners(samples.points_M3)  # both grids have the same nodes
+        weights_M = compositing_weights(self.sigma(gather(self.density.raw, rows_M8, shares_M8)[:, 0]), samples)
+        kept = (weights_M.detach() > MIN_WEIGHT).nonzero()[:, 0]
+        values = gather(self.values.raw, rows_M8[kept], shares_M8[kept])
+        values = values.sigmoid() * 2 - 1 if self.bounded else values
+        values_RK = accumulate(weights_M[kept, None] * values, samples.ray_M[kept], samples.rays)
         opacity_R = accumulate(weights_M, samples.ray_M, samples.rays)
         distance_R = accumulate(weights_M * samples.distance_M, samples.ray_M, samples.rays)
         clear_R = 1 - opacity_R
@@ -99,9 +103,3 @@ class SjcField(nn.Module):
             weights_M,
             int(samples.crossed),
         )
-
-    def _values(self, samples: Samples, weights_M: Tensor) -> Tensor:
-        kept = (weights_M.detach() > MIN_WEIGHT).nonzero()[:, 0]
-        values = self.values.interpolate(samples.points_M3[kept])
-        values = values.sigmoid() * 2 - 1 if self.bounded else values
-        return accumulate(weights_M[kept, None] * values, samples.ray_M[kept], samples.rays)

@@ -38,5 +38,8 @@ def roughness(distances_SS: Tensor) -> Tensor:
 
 
 def emptiness(weights_M: Tensor, scale: float, samples: int) -> Tensor:
-    """Return the mean of -w/2 · log(1 + scale · w) over all `samples`, skipped ones included (SJC, section 4)."""
-    return (-0.5 * weights_M * torch.log1p(scale * weights_M)).sum() / samples
+    """Return the mean of log(1 + scale · w) over all `samples`, skipped ones included (SJC, section 4).
+
+    The code of Zero-1-to-3 has -w/2 · log(1 + scale · w), which rewards fog, and gives it no weight.
+    """
+    return torch.log1p(scale * weights_M).sum() / samples
