@@ -14,6 +14,7 @@ from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.sjc.field import Canvases, SjcField
 from inference.reconstruction.sjc.fit import fit_scores
+from inference.reconstruction.sjc.unseen import solid_density
 from inference.reconstruction.views.ring import ring_cameras
 from rendering.cameras import Array
 from rendering.psnr import psnr
@@ -64,7 +65,7 @@ def reconstruct_by_scores(
     )
     scores = {"photograph_db": psnr(pictures[0], photograph.pictures[0])}
     renders = PosedViews(cameras, pictures, opacity, weights)
-    density = field.sigma(field.density.dense()).detach().cpu().numpy()
+    density = solid_density(field, cameras).cpu().numpy()
     colours = _colours(field, canvases, pictures)
     seconds = {"fit": time.monotonic() - begin}
     return FittedField(settings.half_side, density, colours, views, renders, scores, seconds)

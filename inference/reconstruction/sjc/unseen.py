@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.reconstruction.field.rays import camera_rays
-from inference.reconstruction.field.volume_rendering import compositing_weights, sample_rays
+from inference.reconstruction.field.volume_rendering import Occupancy, compositing_weights, sample_rays
 from inference.reconstruction.field.voxel_grid import cell_lookup
 from inference.reconstruction.sjc.field import SjcField
 from rendering.cameras import FOV_DEGREES, Array
@@ -33,19 +33,19 @@ def solid_density(field: SjcField, cameras: Array) -> Tensor:
     density = field.sigma(field.density.dense())
     nodes = field.density.positions()
     seen = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.device)
+    occupied = cell_lookup(field.density, field.occupied_cells())
     for camera in torch.from_numpy(cameras).to(nodes):
-        ends = surface_distances(field, camera)
-        places, distances = projected(nodes, camera)
+        ends = surface_distances(field, camera, occupied)
+        distances, places = projected(nodes, camera)
         end = functional.grid_sample(ends[None, None], places[None, None], "nearest", "border", align_corners=False)
         seen |= (distances <= end[0, 0, 0]) | (places.abs().amax(dim=1) > 1)
     return torch.where(seen.view_as(density), density, SOLID / field.density.spacing)
 
 
-def surface_distances(field: SjcField, camera_34: Tensor) -> Tensor:
-    """Return the distances `[P, P]` at which the opacity of a camera's rays exceeds one half; infinite if it does not."""
+def surface_distances(field: SjcField, camera_34: Tensor, occupied: Occupancy) -> Tensor:
+    """Return the distances `[P, P]` at which the opacity of a camera's rays exceeds one half, else infinity."""
     origins, directions = (part.reshape(-1, 3) for part in camera_rays(camera_34[None], MAP_PIXELS))
-    lookup = cell_lookup(field.density, field.occupied_cells())
-    samples = sample_rays(origins, directions, field.density.half_side, field.step, lookup)
+    samples = sample_rays(origins, directions, field.density.half_side, field.step, occupied)
     weights_M = compositing_weights(field.sigma(field.density.interpolate(samples.points_M3)[:, 0]), samples)
     total_M = weights_M.double().cumsum(0)
     starts_M = torch.searchsorted(samples.ray_M, samples.ray_M)
@@ -57,8 +57,8 @@ def surface_distances(field: SjcField, camera_34: Tensor) -> Tensor:
 
 
 def projected(points_P3: Tensor, camera_34: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the places `[P, 2]` of points in a camera's picture, in [-1, 1] to the right and down, and distances `[P]`."""
+    """Return the distances `[P]` of points, and their places in the picture `[P, 2]`, [-1, 1] to the right and down."""
     in_camera = points_P3 @ camera_34[:, :3].T + camera_34[:, 3]
     slopes = in_camera[:, :2] / -in_camera[:, 2:]
     half = math.tan(math.radians(FOV_DEGREES) / 2)
-    return slopes / half * slopes.new_tensor([1.0, -1.0]), in_camera.norm(dim=1)
+    return in_camera.norm(dim=1), slopes / half * slopes.new_tensor([1.0, -1.0])

@@ -1,0 +1,228 @@
+"""Score Jacobian chaining: cameras, losses, the rendered field, and fits to the scores of a known object."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from inference.meshes.ray_casting import RayCaster
+from inference.meshes.read_mesh import normalised
+from inference.meshes.scores import volume_iou
+from inference.meshes.textured_mesh import TexturedMesh
+from inference.poses import cameras_after
+from inference.reconstruction.config import SjcSettings
+from inference.reconstruction.guidance.oracle_guide import OracleGuide
+from inference.reconstruction.sjc.cameras import nearby_camera, sample_camera
+from inference.reconstruction.sjc.field import BACKGROUND_DISTANCE, SjcField
+from inference.reconstruction.sjc.fit import fit_scores, sample_timestep
+from inference.reconstruction.sjc.losses import emptiness, perturbed_score, roughness
+from inference.reconstruction.sjc.unseen import solid_density
+from inference.reconstruction.surface.extraction import extract_surface
+from inference.reconstruction.surface.simplification import make_solid
+from inference.reconstruction.views.ring import ring_cameras
+from rendering.cameras import camera_centre, look_at_origin
+
+PUBLISHED = SjcSettings()
+SMALL = SjcSettings(
+    steps=400, nodes=32, half_side=0.6, rate=0.2, density_shift=-2.0, anneal=True, input_weight=300.0,
+    near_weight=200.0, smooth_weight=200.0, input_smooth_weight=20.0, emptiness_weight=300.0, emptiness_growth=-1.0,
+)  # fmt: skip
+WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
+CAMERA = cameras_after([(0, 0, 0)], 20.0)[0]
+
+
+def coloured(vertices, faces, colours) -> TexturedMesh:
+    blank = np.zeros((len(faces), 3, 2)), np.zeros(len(faces), dtype=np.int64), (WHITE,)
+    return normalised(TexturedMesh(np.asarray(vertices, dtype=float), np.asarray(faces), *blank, colours))
+
+
+def blob() -> TexturedMesh:
+    sphere = trimesh.creation.icosphere(subdivisions=4)
+    x, y, z = directions = sphere.vertices.T
+    radius = 1 + 0.2 * np.sin(3 * x) * np.cos(2 * y + 1) + 0.15 * z**3
+    vertices = (directions * radius).T * [1, 0.8, 0.9]
+    return coloured(vertices, sphere.faces, ((sphere.vertices * 0.4 + 0.5) * 255).clip(0, 255).astype(np.uint8))
+
+
+def box() -> TexturedMesh:
+    solid = trimesh.creation.box((1, 0.7, 0.5))
+    vertices = solid.vertices[solid.faces].reshape(-1, 3)
+    side = np.abs(solid.face_normals).argmax(axis=1) * 2 + (solid.face_normals.sum(axis=1) > 0)
+    palette = [[200, 40, 40], [40, 160, 40], [40, 60, 200], [220, 180, 40], [150, 40, 160], [40, 170, 170]]
+    colours = np.repeat(np.array(palette, dtype=np.uint8)[side], 3, axis=0)
+    return coloured(vertices, np.arange(len(vertices)).reshape(-1, 3), colours)
+
+
+def fitted(mesh: TexturedMesh, settings: SjcSettings, size: int = 32, seed: int = 0, losses=None) -> SjcField:
+    guide = OracleGuide(RayCaster(mesh), CAMERA, size)
+    picture = torch.from_numpy(guide.draw(CAMERA[None], 0, lambda done, total: None).pictures[0])
+    losses = [] if losses is None else losses
+    on_step = lambda loss, field: losses.append(loss)  # noqa: E731
+    return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, settings, seed, on_step)
+
+
+def iou(field: SjcField, mesh: TexturedMesh) -> float:
+    cameras = np.concatenate([CAMERA[None], ring_cameras(CAMERA, [-14.0, 15.0, 45.0, 75.0], 8)])
+    density = solid_density(field, cameras).numpy()
+    vertices, faces = make_solid(*extract_surface(density, field.density.half_side))
+    return volume_iou(coloured_as_is(vertices, faces), mesh)
+
+
+def coloured_as_is(vertices, faces) -> TexturedMesh:
+    return TexturedMesh(vertices, faces, np.zeros((len(faces), 3, 2)), np.zeros(len(faces), dtype=np.int64), (WHITE,))
+
+
+def ball_field(settings: SjcSettings, channels: int = 3) -> SjcField:
+    """Return a field with an opaque ball of radius 0.3, blurred at its border, in random colours."""
+    field = SjcField(settings, torch.ones(channels), channels == 3, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        field.density.raw[1:, 0] = (0.3 - field.density.positions().norm(dim=1)) * 2000
+    return field
+
+
+def test_cameras_are_in_the_published_ranges_and_look_at_the_origin():
+    rng = np.random.default_rng(0)
+    cameras = np.stack([sample_camera(rng, PUBLISHED) for _ in range(2000)])
+    centres = camera_centre(cameras)
+    radii = np.linalg.norm(centres, axis=1)
+    assert 1.8 < radii.min() < 1.81 and 2.19 < radii.max() < 2.2
+    assert -0.5 < centres[:, 2].min() < -0.48 and centres[:, 2].max() > 2.05
+    # The origin is at [0, 0, -radius] of each camera.
+    np.testing.assert_allclose(cameras[:, :, 3], np.stack([0 * radii, 0 * radii, -radii], axis=1), atol=1e-12)
+    # Normalised samples of a cube are sparse along the axes; of a hemisphere, 0.1 are this high.
+    free = centres[centres[:, 2] > 0, 2] / radii[centres[:, 2] > 0]
+    assert (free > 0.9).mean() < 0.08
+
+
+def test_a_nearby_camera_is_at_its_distance_and_looks_at_the_origin():
+    near = nearby_camera(np.random.default_rng(1), look_at_origin([2.0, 0, 0]), 0.05)
+    assert np.linalg.norm(camera_centre(near) - [2, 0, 0]) == pytest.approx(0.05)
+    np.testing.assert_allclose(near[:2, 3], 0, atol=1e-12)
+
+
+def test_the_ladder_leaves_out_30_noisy_and_10_clean_timesteps():
+    rng = np.random.default_rng(0)
+    drawn = [sample_timestep(rng, PUBLISHED, 0, 1000) for _ in range(20_000)]
+    assert (min(drawn), max(drawn)) == (10, 969)  # us[30:-10] of a ladder whose first entry is timestep 999
+
+
+def test_annealing_lowers_the_range_of_timesteps():
+    rng, settings = np.random.default_rng(0), replace(PUBLISHED, anneal=True, steps=600)
+    first = [sample_timestep(rng, settings, 0, 1000) for _ in range(5000)]
+    later = [sample_timestep(rng, settings, step, 1000) for step in (200, 599) for _ in range(5000)]
+    assert (min(first), max(first)) == (400, 849)
+    assert (min(later), max(later)) == (200, 499)
+
+
+class KnownDenoiser:
+    """A denoiser that returns a constant, or the noisy latents that it is given as perturbed ones."""
+
+    alphas_cumprod = torch.tensor([0.9, 0.5, 0.2])
+
+    def __init__(self, constant: float | None) -> None:
+        self.constant, self.calls = constant, []
+
+    def denoise(self, noisy, timesteps, cameras, scale):
+        self.calls.append((noisy, timesteps.tolist(), len(cameras), scale))
+        alpha = self.alphas_cumprod[timesteps][:, None, None, None]
+        return noisy / alpha.sqrt() if self.constant is None else torch.full_like(noisy, self.constant)
+
+
+def test_the_score_is_the_denoised_minus_the_clean_latents_by_sigma():
+    latents, guide = torch.full((1, 4, 2, 2), 0.5), KnownDenoiser(2.0)
+    score = perturbed_score(guide, latents, CAMERA, 2, 3.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(score, torch.full_like(latents, 0.75))  # ᾱ = 0.2, σ = √(0.8 / 0.2) = 2; (2 - 0.5) / 2
+    assert guide.calls[0][1:] == ([2], 1, 3.0)
+
+
+def test_the_noise_of_the_score_has_the_variance_of_its_timestep():
+    latents = torch.full((1, 4, 64, 64), 0.5)
+    score = perturbed_score(KnownDenoiser(None), latents, CAMERA, 2, 1.0, torch.Generator().manual_seed(0))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(score, noise)  # z = y + σn, hence (z - y) / σ = n
+
+
+def test_roughness_is_the_mean_difference_of_neighbours():
+    distances = torch.tensor([[1.0, 2.0], [1.0, 5.0]])
+    assert roughness(distances).item() == pytest.approx(((0 + 3) / 2 + (1 + 4) / 2) / 2)
+
+
+def test_emptiness_is_the_mean_logarithm_over_all_samples():
+    weights = torch.tensor([0.1, 0.4])
+    assert emptiness(weights, 10.0, 4).item() == pytest.approx((np.log(2) + np.log(5)) / 4)
+    # One surface costs less than fog of the same opacity.
+    assert emptiness(torch.tensor([1.0]), 10.0, 10) < emptiness(torch.full((10,), 0.1), 10.0, 10)
+
+
+def test_an_empty_field_shows_the_background_at_its_distance():
+    field = SjcField(replace(PUBLISHED, nodes=16), torch.tensor([0.1, 0.2, 0.3, 0.4]), False, torch.Generator())
+    with torch.no_grad():
+        field.density.raw.fill_(-100)
+    canvases = field.render(CAMERA[None], 8, field.occupied_cells())
+    torch.testing.assert_close(canvases.values, field.background[None, :, None, None].expand(1, 4, 8, 8))
+    assert (canvases.distances == BACKGROUND_DISTANCE).all() and not canvases.opacities.any()
+    assert len(canvases.weights_M) == 0 < canvases.samples
+
+
+def test_an_opaque_ball_is_seen_at_the_distance_of_its_front():
+    field = ball_field(replace(PUBLISHED, nodes=80))
+    canvases = field.render(CAMERA[None], 9, field.occupied_cells())
+    radius = np.linalg.norm(camera_centre(CAMERA))
+    assert canvases.opacities[0, 4, 4] > 0.999
+    assert canvases.distances[0, 4, 4].item() == pytest.approx(radius - 0.3, abs=0.05)
+
+
+def test_a_field_starts_as_fog_of_the_published_density():
+    field = SjcField(PUBLISHED, torch.ones(4), False, torch.Generator())
+    # softplus(-1) = 0.3133 per object size, over the 2 object sizes that the central ray of a camera at z = 0 crosses
+    canvases = field.render(look_at_origin([2.0, 0, 0])[None], 3)
+    assert canvases.opacities[0, 1, 1].item() == pytest.approx(1 - np.exp(-0.31326 * 2), abs=0.003)
+
+
+def test_skipping_empty_cells_hardly_changes_a_render():
+    field = ball_field(replace(PUBLISHED, nodes=48))
+    rng = np.random.default_rng(0)
+    cameras = np.stack([sample_camera(rng, PUBLISHED) for _ in range(3)])
+    with torch.no_grad():
+        whole, skipped = (field.render(cameras, 24, occupied) for occupied in (None, field.occupied_cells()))
+    assert len(skipped.weights_M) < len(whole.weights_M) / 5
+    assert skipped.samples == whole.samples
+    torch.testing.assert_close(skipped.values, whole.values, atol=1e-3, rtol=0)
+    torch.testing.assert_close(skipped.distances, whole.distances, atol=1e-2, rtol=0)
+
+
+def test_the_inside_that_no_camera_sees_is_solid():
+    field = ball_field(replace(PUBLISHED, nodes=64, half_side=0.6))
+    nodes = field.density.positions()
+    with torch.no_grad():  # hollow, and open below, where no camera looks
+        field.density.raw[1:, 0][nodes.norm(dim=1) < 0.22] = -100
+        field.density.raw[1:, 0][(nodes[:, 2] < -0.2) & (nodes[:, :2].norm(dim=1) < 0.1)] = -100
+    cameras = ring_cameras(CAMERA, [0.0, 60.0], 5)
+    hollow, solid = (
+        grid.detach()[:, :, :].numpy() for grid in (field.sigma(field.density.dense()), solid_density(field, cameras))
+    )
+    middle = tuple([32] * 3)
+    assert hollow[middle] < 1e-6 < 100 < solid[middle]
+    outside = (nodes.norm(dim=1) > 0.4).view(64, 64, 64).numpy()
+    np.testing.assert_array_equal(solid[outside & (np.arange(64) > 20)], hollow[outside & (np.arange(64) > 20)])
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.3)
+    truth = coloured_as_is(ball.vertices, ball.faces)
+    assert volume_iou(coloured_as_is(*extract_surface(solid, 0.6)), truth) > 0.85
+    assert volume_iou(coloured_as_is(*extract_surface(hollow, 0.6)), truth) < 0.8
+
+
+def test_a_short_fit_lowers_the_loss_and_repeats_itself():
+    short, losses = replace(SMALL, steps=20, nodes=20), []
+    one = fitted(box(), short, 16, losses=losses)
+    two, other = fitted(box(), short, 16), fitted(box(), short, 16, seed=1)
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    assert torch.equal(one.density.raw, two.density.raw)
+    assert not torch.equal(one.density.raw, other.density.raw)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [blob(), box()], ids=["blob", "box"])
+def test_scores_of_the_true_views_lead_to_the_shape(mesh):
+    assert iou(fitted(mesh, SMALL), mesh) >= 0.85
