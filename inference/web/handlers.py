@@ -56,8 +56,8 @@ def connect_events(page: Page, service: ViewService) -> None:
     page.new_sample.click(None, settings.seed, settings.seed, js=next_seed, api_visibility="private")
     page.reconstruct.click(handlers.set_request, request, None, **AT_ONCE)
     page.reconstruct.click(
-        handlers.reconstruct, request, [page.status, *_components(page.solid)], trigger_mode="always_last", **ON_DEVICE
-    )
+        handlers.reconstruct, request, [page.status, page.solid.box], trigger_mode="always_last", **ON_DEVICE
+    ).success(handlers.show_model, page.session, _components(page.solid), **AT_ONCE)
     page.orbit.click(handlers.set_request, [*request, page.views], None, **AT_ONCE)
     page.orbit.click(
         handlers.sample_orbit, [*request, page.views], [page.status, *_components(files)],
@@ -79,7 +79,7 @@ class Handlers:
 
     def cancel(self, session: Session) -> Updates:
         """Cancel the session's request and hide the files of the last orbit and the 3D model."""
-        session.request = None
+        session.request = session.model = None
         return {box: gr.update(visible=False) for box in (self.page.files.box, self.page.solid.box)}
 
     def load_picture(self, picture: dict[str, Any] | None) -> Responses:
@@ -142,13 +142,16 @@ class Handlers:
                 yield {page.status: markup.message(markup.WELCOME)}
                 return
             mesh = yield from reported(self.service.reconstruct(session, request), self._progress("3D model"))
-            path = Path(tempfile.mkdtemp(dir=self.service.files)) / "model.glb"
-            write_mesh(path, mesh)
+            session.model = Path(tempfile.mkdtemp(dir=self.service.files)) / "model.glb"
+            write_mesh(session.model, mesh)
             done = markup.reconstructed(request, len(mesh.faces), perf_counter() - start)
-            files = {page.solid.model: str(path), page.solid.glb: str(path)}
-            yield {page.solid.box: gr.update(visible=True), **files}
-            # The last response is sent twice. Model3D shows nothing if its first value is repeated while it loads.
-            yield {page.status: done}
+            yield {page.status: done, page.solid.box: gr.update(visible=True)}
+
+    def show_model(self, session: Session) -> Updates:
+        """Show the 3D model of the session, in its own event: Model3D takes no value in the one that shows its box."""
+        if session.model is None:
+            return {self.page.solid.box: gr.update(visible=False)}
+        return {component: str(session.model) for component in (self.page.solid.model, self.page.solid.glb)}
 
     def estimate(self, session: Session, *values: Any) -> Responses:
         """Estimate the elevation of the picture's camera and show it in the camera control.

@@ -141,7 +141,7 @@ def _build_orbit_files() -> OrbitFiles:
 
 def _build_solid_files() -> SolidFiles:
     with gr.Column(visible=False, elem_id="solid-files") as box:
-        model = gr.Model3D(show_label=False, interactive=False, height="26rem", camera_position=(90, 75, 2.2))
+        model = gr.Model3D(show_label=False, interactive=False, height="26rem", camera_position=(20, 70, 1.8))
         with gr.Row():
             glb = gr.DownloadButton("3D model, GLB")
     return SolidFiles(box, model, glb)

@@ -57,11 +57,19 @@ class ViewRequest:
 
 @dataclass
 class Session:
-    """The state of a visitor: the prepared and encoded picture, and the latest request, which cancels earlier ones."""
+    """The state of a visitor.
+
+    Attributes:
+        prepared: The prepared picture.
+        encoded: The encoded picture.
+        request: The latest request, which cancels earlier ones.
+        model: The file of the 3D model.
+    """
 
     prepared: Prepared | None = None
     encoded: EncodedImage | None = None
     request: ViewRequest | None = None
+    model: Path | None = None
 
 
 @dataclass(frozen=True)

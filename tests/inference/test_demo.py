@@ -13,8 +13,10 @@ import av
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from inference.meshes.read_mesh import read_mesh
+from inference.reconstruction.surface.simplification import check_surface
 from tests.support.command import PROJECT, command
 from tests.support.web_page import CHROMIUM, TIMEOUT_MS, browser, open_page, serve, turn, upload, view_after
 
@@ -79,6 +81,17 @@ def slider_values(page):
         float(page.locator(f"#camera-control input[name={name}]").input_value())
         for name in ("polar", "azimuth", "radius")
     ]
+
+
+def box_picture(folder):
+    """Write a picture of a box: three sides in shades of red, on white."""
+    picture = Image.new("RGB", (64, 64), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.polygon([(14, 24), (32, 32), (32, 54), (14, 46)], fill=(200, 40, 40))
+    draw.polygon([(50, 24), (32, 32), (32, 54), (50, 46)], fill=(120, 20, 20))
+    draw.polygon([(14, 24), (32, 16), (50, 24), (32, 32)], fill=(240, 110, 100))
+    picture.save(folder / "box.png")
+    return folder / "box.png"
 
 
 def enter(page, label, number):
@@ -205,6 +218,38 @@ def test_the_film_and_the_sheet_of_an_orbit_can_be_downloaded(page, tmp_path):
         assert sum(1 for _ in film.decode(video=0)) == 6
     assert Image.open(files["Film, GIF"]).n_frames == 6
     assert Image.open(files["Contact sheet"]).width == 7 * (128 + 4)  # the input and six views
+
+
+def test_a_3d_model_can_be_turned_and_downloaded(chromium, tmp_path):
+    process, url = serve("sampling.steps=4", "preview_steps=2", "reconstruction_views=9", "cutout=none")
+    try:
+        tab = open_page(chromium, url, viewport={"width": 1280, "height": 1000})
+        upload(tab, box_picture(tmp_path))
+        view_after(tab, 0, 45, 0)
+        tab.locator("#reconstruct").click()
+        tab.get_by_text("3D model in").wait_for()
+        canvas = tab.locator("#solid-files canvas")
+        canvas.wait_for()
+        with tab.expect_download() as download:
+            tab.get_by_role("button", name="3D model, GLB").click()
+        mesh = read_mesh(download.value.path().rename(tmp_path / "model.glb"))
+        assert check_surface(mesh.vertices, mesh.faces).watertight
+        assert np.ptp(mesh.vertices, axis=0).max() == pytest.approx(1, abs=1e-6)
+        tab.wait_for_timeout(1000)  # until the model is drawn
+        before = canvas.screenshot()
+        assert len(np.unique(np.asarray(Image.open(io.BytesIO(before)).convert("RGB")).reshape(-1, 3), axis=0)) > 50
+        box = canvas.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x + 150, y, steps=5)
+        tab.mouse.up()
+        tab.wait_for_timeout(500)
+        assert canvas.screenshot() != before
+        tab.close()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_view_can_be_downloaded(page):

@@ -16,6 +16,7 @@ from tests.support.command import PROJECT
 
 CHROMIUM = shutil.which("chromium")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SWITCHES += ["--enable-unsafe-swiftshader"]  # WebGL without a GPU
 SWITCHES += ["--disable-component-update", "--disable-sync"]
 TIMEOUT_MS = 60_000  # the machine may be busy
 
