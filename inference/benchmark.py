@@ -1,25 +1,31 @@
-"""Measure how fast views are sampled, compared with single calls and with the community pipeline of diffusers.
+"""Measure how fast views are sampled, or how fast a reconstruction's field is rendered.
 
     python -m inference.benchmark checkpoint=outputs/run/model
+    python -m inference.benchmark subject=reconstruction
     python -m inference.benchmark checkpoint=105000.ckpt community=pipeline_zero1to3.py compile=true
 
-Variants, measured in turns:
+Variants of sampling (subject=views), measured in turns:
   ours          all views of one picture in one call of NovelView
   single calls  one call per view, each of which encodes the picture, with diffusers' attention; on a CPU in float32,
                 unless `precision` is given
   community     one call per view of diffusers' examples/community/pipeline_zero1to3.py with the same weights, if
                 `community` names that file. The file is executed and needs the package kornia.
 
+Renderers (subject=reconstruction), measured in turns on equal samples: that of score Jacobian chaining, and a dense one
+that interpolates every sample with grid_sample.
+
 Writes benchmark.md (median times and the differences between the pictures) and benchmark.json into `output`.
 """
 
 from conf.command import run
-from inference.config import BenchmarkConfig
+from inference.config import BenchmarkConfig, BenchmarkSubject
 from pipeline.output import FolderLayout, claimed, json_object
 
 LAYOUT = FolderLayout(
     record="benchmark.json",
-    is_record=lambda contents: {"ours", "single calls"} <= json_object(contents).keys(),
+    is_record=lambda contents: (
+        {"ours"} < json_object(contents).keys() <= {"ours", "single calls", "community", "dense"}
+    ),
     writes=r"benchmark\.(md|json)",
 )
 
@@ -27,9 +33,13 @@ LAYOUT = FolderLayout(
 def main(config: BenchmarkConfig) -> int:
     """Run the benchmark in a locked output folder; return the exit code."""
     with claimed(config.output, LAYOUT):
-        from inference.sampling_benchmark import benchmark
+        if config.subject is BenchmarkSubject.reconstruction:
+            from inference import reconstruction_benchmark
 
-        return benchmark(config)
+            return reconstruction_benchmark.benchmark(config)
+        from inference import sampling_benchmark
+
+        return sampling_benchmark.benchmark(config)
 
 
 def command() -> None:

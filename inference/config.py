@@ -125,11 +125,19 @@ class TextToViewsConfig(ViewsConfig):
             require_range("text_steps", self.text_steps, 1, 500)
 
 
+class BenchmarkSubject(StrEnum):
+    """What `inference.benchmark` measures."""
+
+    views = "views"
+    reconstruction = "reconstruction"
+
+
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """Options of `inference.benchmark`."""
 
-    checkpoint: str = option("???", CHECKPOINT_HELP)
+    subject: BenchmarkSubject = option(BenchmarkSubject.views, "views: sampling; reconstruction: rendering a field")
+    checkpoint: str | None = option(None, f"{CHECKPOINT_HELP}; needed for subject=views")
     views: int = option(12, "views of one picture")
     community: str = option("", "diffusers' examples/community/pipeline_zero1to3.py, to be measured too")
     rounds: int = option(3, "measurements of each variant, taken in turns")
@@ -142,6 +150,8 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         require_range("views", self.views, 1, 1000)
         require_range("rounds", self.rounds, 1, 1000)
+        if self.checkpoint is None and self.subject is BenchmarkSubject.views:
+            raise UserError("checkpoint=null: is needed to sample views; give a checkpoint, or subject=reconstruction")
 
 
 @dataclass(frozen=True)

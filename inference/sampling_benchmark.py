@@ -51,6 +51,7 @@ class Variant:
 
 def benchmark(config: BenchmarkConfig) -> int:
     """Measure all variants and write the report; return the exit code."""
+    assert config.checkpoint is not None  # checked by the options
     ours = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
     is_default = config.precision is Precision.auto and ours.model.device.type == "cpu"
     single_precision = Precision.float32 if is_default else config.precision  # the default of diffusers on a CPU

@@ -30,9 +30,9 @@ class SjcSettings:
 
     They are for canvases of latents and guidance of 100, whose scores are large. White density on a white background is
     not visible in a canvas of pixels, and remains as fog. There, give the emptiness loss a weight that falls to 0
-    (`emptiness_growth=-1`), lower the other weights (about 300 for the input view, 200 for the near view, 200 and 20
-    for smoothness), and set `anneal`, because a score of the cleanest timesteps is up to 10 times the mean, which
-    Adamax answers with 10 times smaller steps ever after.
+    (`emptiness_growth=-1`), lower the other weights (about 300 for the input view, 50 for the near view, 50 and 5
+    for smoothness), and set `anneal`: scores are inversely proportional to σ, and Adamax divides by the largest
+    gradient of some thousand steps, so that the cleanest timesteps slow down all others.
     """
 
     steps: int = option(10_000, "optimiser steps, one view each")

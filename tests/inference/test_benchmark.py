@@ -26,3 +26,20 @@ def test_variants_sample_the_same_views_and_are_measured(tmp_path):
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in seconds.values())
     missing = command(*words, "device=cpu", "community=nothing.py", f"output={tmp_path / 'other'}")
     assert (missing.returncode, missing.stderr) == (2, "error: community=nothing.py: there is no such file\n")
+
+
+def test_our_renderer_and_a_dense_one_give_the_same_canvases(tmp_path):
+    words = ("inference.benchmark", "subject=reconstruction", "rounds=1", "device=cpu", f"output={tmp_path}")
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:2] == "| "]
+    assert len(rows) == 2 + 2
+    # Values of samples with weights below 1e-4 are left out, in fog up to 1e-4 in each of some hundred samples.
+    assert all(float(row[4]) < 0.03 for row in rows[2:])
+    seconds = json.loads((tmp_path / "benchmark.json").read_text())
+    assert {kind: [len(rounds) for rounds in fields.values()] for kind, fields in seconds.items()} == {
+        "ours": [1, 1],
+        "dense": [1, 1],
+    }
+    without = command("inference.benchmark", f"output={tmp_path / 'other'}")
+    assert without.returncode == 2 and "checkpoint" in without.stderr

@@ -27,7 +27,7 @@ from rendering.cameras import camera_centre, look_at_origin
 PUBLISHED = SjcSettings()
 SMALL = SjcSettings(
     steps=400, nodes=32, half_side=0.6, rate=0.2, density_shift=-2.0, anneal=True, input_weight=300.0,
-    near_weight=200.0, smooth_weight=200.0, input_smooth_weight=20.0, emptiness_weight=300.0, emptiness_growth=-1.0,
+    near_weight=50.0, smooth_weight=50.0, input_smooth_weight=5.0, emptiness_weight=200.0, emptiness_growth=-1.0,
 )  # fmt: skip
 WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
 CAMERA = cameras_after([(0, 0, 0)], 20.0)[0]
