@@ -7,6 +7,7 @@ import pytest
 import torch
 import trimesh
 
+from conf.options import UserError
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.read_mesh import normalised
 from inference.meshes.scores import volume_iou
@@ -55,12 +56,12 @@ def box() -> TexturedMesh:
     return coloured(vertices, np.arange(len(vertices)).reshape(-1, 3), colours)
 
 
-def fitted(mesh: TexturedMesh, settings: SjcSettings, size: int = 32, seed: int = 0, losses=None) -> SjcField:
+def fitted(mesh: TexturedMesh, settings: SjcSettings, size: int = 32, seed: int = 0, losses=None, **saving) -> SjcField:
     guide = OracleGuide(RayCaster(mesh), CAMERA, size)
     picture = torch.from_numpy(guide.draw(CAMERA[None], 0, lambda done, total: None).pictures[0])
     losses = [] if losses is None else losses
     on_step = lambda loss, field: losses.append(loss)  # noqa: E731
-    return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, settings, seed, on_step)
+    return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, settings, seed, on_step, **saving)
 
 
 def iou(field: SjcField, mesh: TexturedMesh) -> float:
@@ -220,6 +221,38 @@ def test_a_short_fit_lowers_the_loss_and_repeats_itself():
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     assert torch.equal(one.density.raw, two.density.raw)
     assert not torch.equal(one.density.raw, other.density.raw)
+
+
+def test_an_interrupted_fit_continues_bit_for_bit(tmp_path):
+    settings, state = replace(SMALL, steps=8, nodes=16), tmp_path / "state.npz"
+    whole = fitted(box(), settings, 16)
+
+    class Stop(Exception):
+        pass
+
+    class Killed(list):
+        def append(self, loss):
+            super().append(loss)
+            if len(self) == 7:
+                raise Stop
+
+    with pytest.raises(Stop):
+        fitted(box(), settings, 16, losses=Killed(), saved=state, save_steps=5)
+    losses = []
+    resumed = fitted(box(), settings, 16, losses=losses, saved=state, save_steps=5)
+    assert len(losses) == 3
+    for name, parameter in whole.named_parameters():
+        assert torch.equal(parameter, resumed.get_parameter(name)), name
+
+
+def test_a_damaged_state_and_one_of_another_grid_are_errors(tmp_path):
+    settings, state = replace(SMALL, steps=1, nodes=16), tmp_path / "state.npz"
+    fitted(box(), settings, 16, saved=state, save_steps=1)
+    with pytest.raises(UserError):
+        fitted(box(), replace(settings, nodes=17), 16, saved=state)
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(UserError):
+        fitted(box(), settings, 16, saved=state)
 
 
 @pytest.mark.slow

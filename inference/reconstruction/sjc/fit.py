@@ -6,6 +6,7 @@ input camera ── render ──▶ decode ── squared error to the picture
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,16 +18,24 @@ from inference.reconstruction.guidance.guide import Guide
 from inference.reconstruction.sjc.cameras import nearby_camera, sample_camera
 from inference.reconstruction.sjc.field import SjcField
 from inference.reconstruction.sjc.losses import emptiness, perturbed_score, roughness
+from inference.reconstruction.sjc.state import FitState, load_state, save_state
 
 OCCUPANCY_STEPS = 16  # between two searches for empty cells
-ANNEALED_SHARE = (
-    1 / 3
-)  # of the steps, during which the range of timesteps is lowered (threestudio, configs/zero123.yaml)
+SAVE_STEPS = 500
+ANNEALED_SHARE = 1 / 3  # of the steps, in which the range of timesteps is lowered (threestudio, configs/zero123.yaml)
 NOISIEST, CLEANEST = (0.85, 0.5), (0.4, 0.2)  # that range at the start and the end, as shares of all timesteps
 OnStep = Callable[[float, SjcField], object]  # called with the loss of the input view
 
 
-def fit_scores(guide: Guide, picture_3RR: Tensor, settings: SjcSettings, seed: int, on_step: OnStep) -> SjcField:
+def fit_scores(
+    guide: Guide,
+    picture_3RR: Tensor,
+    settings: SjcSettings,
+    seed: int,
+    on_step: OnStep,
+    saved: Path | None = None,
+    save_steps: int = SAVE_STEPS,
+) -> SjcField:
     """Optimise a field so that its renders are likely views of the object.
 
     Args:
@@ -35,24 +44,30 @@ def fit_scores(guide: Guide, picture_3RR: Tensor, settings: SjcSettings, seed: i
         settings: Weights and ranges.
         seed: Seed of cameras, noise and initial values.
         on_step: Called after each step with the loss of the input view and the field.
+        saved: File of the state, which is continued if it exists. The caller removes it when settings or seed change.
+        save_steps: Steps between two writes of that file.
 
     Raises:
-        UserError: The optimisation does not stay finite.
+        UserError: The optimisation does not stay finite, or the file is damaged.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     bounded = guide.canvas_channels == 3
     field = SjcField(settings, guide.white(), bounded, generator)
-    optimizer = torch.optim.Adamax(field.parameters(), lr=settings.rate)
-    occupied: Tensor | None = None
-    for step in range(settings.steps):
-        if step % OCCUPANCY_STEPS == 1:
-            occupied = field.occupied_cells()
-        optimizer.zero_grad()
-        loss, input_loss = step_loss(field, guide, picture_3RR, settings, step, occupied, rng, generator)
+    state = FitState(field, torch.optim.Adamax(field.parameters(), lr=settings.rate), rng, generator)
+    if saved is not None and saved.exists():
+        load_state(saved, state)
+    while state.step < settings.steps:
+        if state.step % OCCUPANCY_STEPS == 1:
+            state.occupied = field.occupied_cells()
+        state.optimizer.zero_grad()
+        loss, input_loss = step_loss(field, guide, picture_3RR, settings, state.step, state.occupied, rng, generator)
         if not torch.isfinite(loss):
-            raise UserError(f"the optimisation diverged in step {step}; lower sjc.rate or sjc.guidance")
+            raise UserError(f"the optimisation diverged in step {state.step}; lower sjc.rate or sjc.guidance")
         loss.backward()
-        optimizer.step()
+        state.optimizer.step()
+        state.step += 1
+        if saved is not None and state.step % save_steps == 0:
+            save_state(saved, state)
         on_step(float(input_loss), field)
     return field
 
