@@ -20,6 +20,21 @@ VIEW_PARTS = ("cameras", "pictures", "masks", "weights")
 
 
 @dataclass(frozen=True)
+class ShownGuess:
+    """A set of views that was drawn, for people.
+
+    Attributes:
+        seed: Seed of the views.
+        consistency_db: PSNR, dB, with which a fit to half of the views predicts the other half.
+        pictures: Some of the views, small, uint8 `[K, S, S, 3]`.
+    """
+
+    seed: int
+    consistency_db: float
+    pictures: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class FittedField:
     """A fitted radiance field on a grid of N³ nodes that span the cube [-half_side, half_side]³, index order x, y, z.
 
@@ -31,6 +46,7 @@ class FittedField:
         renders: The field rendered from the cameras of `views`.
         scores: PSNR, dB, of the fit, by name.
         seconds: Duration of each stage, by name.
+        guesses: All sets of views that were drawn, the one that was fitted first; empty for a method without.
     """
 
     half_side: float
@@ -40,6 +56,7 @@ class FittedField:
     renders: PosedViews
     scores: dict[str, float]
     seconds: dict[str, float]
+    guesses: tuple[ShownGuess, ...] = ()
 
     @property
     def input_elevation(self) -> float:
@@ -65,6 +82,10 @@ def save_field(path: Path, field: FittedField) -> None:
     for name, numbers in (("scores", field.scores), ("seconds", field.seconds)):
         arrays[f"{name}_names"] = np.array(list(numbers), dtype=str)
         arrays[name] = np.array(list(numbers.values()), dtype=np.float64)
+    if field.guesses:
+        arrays["guess_seeds"] = np.array([guess.seed for guess in field.guesses])
+        arrays["guess_consistency_db"] = np.array([guess.consistency_db for guess in field.guesses])
+        arrays["guess_pictures"] = np.stack([guess.pictures for guess in field.guesses])
     contents = io.BytesIO()
     np.savez_compressed(contents, **arrays)
     write_atomically(str(path), contents.getvalue())
@@ -86,6 +107,11 @@ def load_field(path: Path) -> FittedField:
                 for name in ("scores", "seconds")
             )
             half_side = float(arrays["half_side"])
-            return FittedField(half_side, arrays["density"], arrays["colours"], views, renders, scores, seconds)
+            parts = ("guess_seeds", "guess_consistency_db", "guess_pictures")
+            columns = [arrays[part] for part in parts] if parts[0] in arrays else []
+            guesses = tuple(ShownGuess(int(seed), float(db), shown) for seed, db, shown in zip(*columns, strict=True))
+            return FittedField(
+                half_side, arrays["density"], arrays["colours"], views, renders, scores, seconds, guesses
+            )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: is damaged ({first_line(error)}); delete it, and repeat the command") from error

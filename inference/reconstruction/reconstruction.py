@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from conf.options import UserError
@@ -13,7 +14,7 @@ from inference.meshes.read_mesh import normalised
 from inference.meshes.write_mesh import write_mesh
 from inference.reconstruction.baselines import baseline_scores, compared
 from inference.reconstruction.config import Method, ReconstructConfig
-from inference.reconstruction.fitted_field import FittedField, load_field, save_field
+from inference.reconstruction.fitted_field import FittedField, ShownGuess, load_field, save_field
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.output_folder import (
     COMMAND,
@@ -37,16 +38,18 @@ from inference.reconstruction.progress import shown_progress
 from inference.reconstruction.report_page import report_page
 from inference.reconstruction.sjc.method import reconstruct_by_scores
 from inference.reconstruction.sources import Opened, Source
-from inference.reconstruction.textured_surface import DRAWN_SMOOTHING, textured_surface
+from inference.reconstruction.textured_surface import DRAWN_SMOOTHING, resized, textured_surface
 from inference.reconstruction.turntable import turntable
-from inference.reconstruction.views.method import draw_guesses, reconstruct_from_views
+from inference.reconstruction.views.method import Guess, draw_guesses, reconstruct_from_views
 from pipeline.output import require_own_folder
 from pipeline.storage import write_atomically
 
 # Options on which the field does not depend; the mesh is made anew where they change.
 MESH_OPTIONS = ("smoothing", "faces", "texture", "texture_size", "format", "height", "turntable")
 SJC_VIEWS = ("elevations", "count", "photograph_weight")  # the settings of `views` that method=sjc uses
-LAYOUT_VERSION = 2  # of field.npz and reconstruction.json; a folder of another version is made anew
+LAYOUT_VERSION = 3  # of field.npz and reconstruction.json; a folder of another version is made anew
+
+SHOWN_VIEWS, SHOWN_PX = 12, 96  # of a guess, in the report
 
 
 def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) -> dict[str, Any]:
@@ -109,10 +112,17 @@ def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedFi
         return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor)
     settings = config.views
     begin = time.monotonic()
-    guess = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)[0]
+    guesses = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)
     drawing = time.monotonic() - begin
-    field = reconstruct_from_views(opened.guide, guess, settings, seed, monitor)
-    return replace(field, seconds={"drawing views": drawing, **field.seconds})
+    field = reconstruct_from_views(opened.guide, guesses[0], settings, seed, monitor)
+    shown = tuple(shown_guess(guess) for guess in guesses)
+    return replace(field, seconds={"drawing views": drawing, **field.seconds}, guesses=shown)
+
+
+def shown_guess(guess: Guess) -> ShownGuess:
+    """Return some of a guess's drawn views, small, for the report."""
+    chosen = np.linspace(1, len(guess.views.pictures) - 1, SHOWN_VIEWS).round().astype(int)
+    return ShownGuess(guess.seed, guess.consistency_db, resized(guess.views.pictures[chosen], SHOWN_PX))
 
 
 def finish(name: str, opened: Opened, field: FittedField, config: ReconstructConfig) -> Result:

@@ -242,6 +242,9 @@ def test_a_picture_is_reconstructed_with_the_shipped_model(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads((output / "reconstruction.json").read_text())
     assert record["mesh"]["watertight"] and record["truth"] == {} and record["elevation_degrees"] == 20
+    page = (output / "report.html").read_text()
+    assert "Seed 0:" in page and "Seed 1:" in page and "http" not in re.sub('data:[^"]*', "", page)
+    assert len(page) < 3e6
     before = times(output)
     assert reconstruct(output, *words, "suffix=''", "resolution=64").returncode == 0
     assert times(output) == before
