@@ -65,6 +65,19 @@ def test_closing_the_service_cancels_requests(novel_view, picture, tmp_path):
             list(drawing)
 
 
+def test_a_newer_request_cancels_a_3d_model(novel_view, picture, tmp_path):
+    with ThreadPoolExecutor(1) as device:
+        service = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
+        session = service.load_picture(str(picture))
+        session.request = request = service.parse_request([0, 45, 0], 0, 3, 200, "ddim", 20)
+        reconstruction = service.reconstruct(session, request)
+        assert next(reconstruction).total == 100
+        session.request = None
+        with pytest.raises(Superseded):
+            list(reconstruction)
+        assert device.submit(int).result() == 0  # the device is free
+
+
 def test_a_picture_that_was_not_uploaded_is_refused(novel_view, picture, tmp_path):
     uploads = tmp_path / "uploads"
     uploads.mkdir()
