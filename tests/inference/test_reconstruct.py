@@ -130,6 +130,7 @@ def test_the_mesh_alone_is_made_anew(copied, box):
     assert np.ptp(vertices, axis=0)[1] == pytest.approx(0.12, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_folder_of_an_older_layout_is_made_anew(copied, box):
     for name in ("settings.json", "reconstruction.json"):
         (copied / name).write_text(
@@ -251,6 +252,7 @@ def test_a_picture_is_reconstructed_with_the_shipped_model(finished, tmp_path):
     assert done.returncode == 0 and times(output)["field.npz"] == before["field.npz"], done.stderr
 
 
+@pytest.mark.slow  # half a minute
 def test_a_prompt_is_reconstructed(pipeline, finished, tmp_path):
     output = tmp_path / "out"
     words = [
