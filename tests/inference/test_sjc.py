@@ -256,6 +256,6 @@ def test_a_damaged_state_and_one_of_another_grid_are_errors(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [blob(), box()], ids=["blob", "box"])
-def test_scores_of_the_true_views_lead_to_the_shape(mesh):
-    assert iou(fitted(mesh, SMALL), mesh) >= 0.85
+@pytest.mark.parametrize(("mesh", "least"), [(blob(), 0.85), (box(), 0.8)], ids=["blob", "box"])
+def test_scores_of_the_true_views_lead_to_the_shape(mesh, least):
+    assert iou(fitted(mesh, SMALL), mesh) >= least
