@@ -3,6 +3,7 @@
 settings.json           what decides the result; written first, and identifies the folder
 input.png               the prepared picture
 preview.png             renders of the fit, renewed while it runs
+state.npz               the state of an optimisation that was interrupted (method=sjc)
 field.npz               the fitted field; a command with other settings of the mesh starts from it
 views/000.png …         the views that the field was fitted to, the input first
 mesh.glb                the mesh, or mesh.obj with mesh.mtl and mesh.png, mesh.ply, mesh.stl
@@ -28,12 +29,19 @@ from pipeline.storage import sweep, write_atomically
 
 COMMAND = "inference.reconstruct"
 FIELD, SETTINGS, RECORD = "field.npz", "settings.json", "reconstruction.json"
-INPUT, PREVIEW, VIEWS, FILM, REPORT = "input.png", "preview.png", "views", "turntable.mp4", "report.html"
+STATE, INPUT, PREVIEW, VIEWS, FILM, REPORT = (
+    "state.npz",
+    "input.png",
+    "preview.png",
+    "views",
+    "turntable.mp4",
+    "report.html",
+)
 MESHES = tuple(f"mesh.{suffix}" for suffix in ("glb", "obj", "mtl", "png", "ply", "stl"))
 LAYOUT = FolderLayout(
     SETTINGS,
     lambda contents: json_object(contents).get("command") == COMMAND,
-    r"settings\.json|input\.png|preview\.png|field\.npz|views|mesh\.(glb|obj|mtl|png|ply|stl)|turntable\.mp4|report\.html"
+    r"settings\.json|input\.png|preview\.png|state\.npz|field\.npz|views|mesh\.(glb|obj|mtl|png|ply|stl)|turntable\.mp4|report\.html"
     r"|reconstruction\.json",
 )
 
@@ -78,7 +86,7 @@ def start_folder(folder: Path, settings: dict[str, Any]) -> None:
     for place in (folder, folder / VIEWS):
         sweep(str(place))
     (folder / RECORD).unlink(missing_ok=True)
-    if not is_fitted(folder, settings):
+    if not has_fit_settings(folder, settings):
         clear_folder(folder)
     folder.mkdir(exist_ok=True)
     for name in (*MESHES, FILM, REPORT):
@@ -86,15 +94,20 @@ def start_folder(folder: Path, settings: dict[str, Any]) -> None:
     write_json(folder / SETTINGS, settings)
 
 
+def has_fit_settings(folder: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a folder was begun with these settings of the fit."""
+    begun: bool = read_json(folder / SETTINGS).get("fit_settings") == settings["fit_settings"]
+    return begun
+
+
 def is_fitted(folder: Path, settings: dict[str, Any]) -> bool:
     """Return whether a folder holds the field of these settings."""
-    same = read_json(folder / SETTINGS).get("fit_settings") == settings["fit_settings"]
-    return same and (folder / FIELD).exists()
+    return has_fit_settings(folder, settings) and (folder / FIELD).exists()
 
 
 def clear_folder(folder: Path) -> None:
     """Delete the files of a reconstruction, and the folders that are empty then."""
-    for name in (RECORD, *MESHES, FILM, REPORT, FIELD, INPUT, PREVIEW, SETTINGS):
+    for name in (RECORD, *MESHES, FILM, REPORT, FIELD, STATE, INPUT, PREVIEW, SETTINGS):
         (folder / name).unlink(missing_ok=True)
     for path in (folder / VIEWS).glob("[0-9][0-9][0-9].png"):
         path.unlink()

@@ -24,6 +24,7 @@ from inference.reconstruction.output_folder import (
     PREVIEW,
     RECORD,
     REPORT,
+    STATE,
     Result,
     clear_folder,
     is_fitted,
@@ -92,7 +93,7 @@ def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> Fit
     """Fit a field and write it into `folder`; leave nothing there if that is impossible."""
     try:
         with shown_progress(folder / PREVIEW) as monitor:
-            field = fit(opened, config, monitor)
+            field = fit(opened, config, monitor, folder / STATE)
     except torch.OutOfMemoryError as error:
         clear_folder(folder)
         smaller = "sjc.nodes=64" if config.method is Method.sjc else "views.nodes=[64,128] views.epochs=[12,4]"
@@ -102,14 +103,15 @@ def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> Fit
         raise
     write_views(folder, field)
     save_field(folder / FIELD, field)
+    (folder / STATE).unlink(missing_ok=True)
     return field
 
 
-def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor) -> FittedField:
-    """Fit a field with the method of the options."""
+def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor, state: Path) -> FittedField:
+    """Fit a field with the method of the options; `state` is the file of an optimisation that was interrupted."""
     seed = config.sampling.seed
     if config.method is Method.sjc:
-        return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor)
+        return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor, state)
     settings = config.views
     begin = time.monotonic()
     guesses = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)

@@ -60,7 +60,7 @@ def fitted(mesh: TexturedMesh, settings: SjcSettings, size: int = 32, seed: int 
     guide = OracleGuide(RayCaster(mesh), CAMERA, size)
     picture = torch.from_numpy(guide.draw(CAMERA[None], 0, lambda done, total: None).pictures[0])
     losses = [] if losses is None else losses
-    on_step = lambda loss, field: losses.append(loss)  # noqa: E731
+    on_step = lambda step, loss, field: losses.append(loss)  # noqa: E731
     return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, settings, seed, on_step, **saving)
 
 

@@ -24,7 +24,7 @@ OCCUPANCY_STEPS = 16  # between two searches for empty cells
 SAVE_STEPS = 500
 ANNEALED_SHARE = 1 / 3  # of the steps, in which the range of timesteps is lowered (threestudio, configs/zero123.yaml)
 NOISIEST, CLEANEST = (0.85, 0.5), (0.4, 0.2)  # that range at the start and the end, as shares of all timesteps
-OnStep = Callable[[float, SjcField], object]  # called with the loss of the input view
+OnStep = Callable[[int, float, SjcField], object]  # called with steps done, loss of the input view, field
 
 
 def fit_scores(
@@ -43,7 +43,7 @@ def fit_scores(
         picture_3RR: The input picture in [-1, 1], on the guide's device.
         settings: Weights and ranges.
         seed: Seed of cameras, noise and initial values.
-        on_step: Called after each step with the loss of the input view and the field.
+        on_step: Called after each step with the steps done, the loss of the input view and the field.
         saved: File of the state, which is continued if it exists. The caller removes it when settings or seed change.
         save_steps: Steps between two writes of that file.
 
@@ -68,7 +68,7 @@ def fit_scores(
         state.step += 1
         if saved is not None and state.step % save_steps == 0:
             save_state(saved, state)
-        on_step(float(input_loss), field)
+        on_step(state.step, float(input_loss), field)
     return field
 
 

@@ -1,6 +1,7 @@
 """Reconstruct an object by score Jacobian chaining: optimise the field, then render what the mesh is coloured from."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +25,13 @@ PREVIEW_VIEWS = 4
 
 
 def reconstruct_by_scores(
-    guide: Guide, photograph: DrawnViews, settings: SjcSettings, rings: ViewsSettings, seed: int, monitor: Monitor
+    guide: Guide,
+    photograph: DrawnViews,
+    settings: SjcSettings,
+    rings: ViewsSettings,
+    seed: int,
+    monitor: Monitor,
+    state: Path | None = None,
 ) -> FittedField:
     """Optimise a field by the scores of a guide.
 
@@ -35,6 +42,7 @@ def reconstruct_by_scores(
         rings: Cameras of the renders that the mesh is coloured from.
         seed: Seed of cameras, noise and initial values.
         monitor: Follows the progress.
+        state: File of the optimisation's state, which is continued if it exists.
 
     Raises:
         UserError: The optimisation does not stay finite.
@@ -45,15 +53,12 @@ def reconstruct_by_scores(
     )
     begin = time.monotonic()
     previewed = cameras[np.linspace(0, len(cameras) - 1, PREVIEW_VIEWS).round().astype(int)]
-    done = 0
 
-    def on_step(loss: float, field: SjcField) -> None:
-        nonlocal done
-        done += 1
+    def on_step(done: int, loss: float, field: SjcField) -> None:
         monitor.on_progress("optimising", done, settings.steps, loss)
         monitor.on_preview(lambda: np.concatenate(list(_pictures(guide, field, previewed)[0]), axis=1))
 
-    field = fit_scores(guide, picture, settings, seed, on_step)
+    field = fit_scores(guide, picture, settings, seed, on_step, state)
     pictures, opacity, canvases = _pictures(guide, field, cameras)
     weights = np.ones(len(cameras), dtype=np.float32)
     weights[0] = rings.photograph_weight
