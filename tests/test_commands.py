@@ -41,7 +41,7 @@ def test_help_names_every_option(stage, name):
     done = command(f"{stage}.{name}", "--help")
     assert done.returncode == 0
     assert f"python -m {stage}.{name}" in done.stdout
-    config = importlib.import_module(f"{stage}.config")
+    config = importlib.import_module(f"{stage}.{name}")  # imports its options
     for field in getattr(
         config, "".join(word.capitalize() for word in name.split("_")) + "Config"
     ).__dataclass_fields__:

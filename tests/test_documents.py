@@ -27,7 +27,7 @@ documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.nam
 @cache
 def schemas(stage: str, name: str) -> tuple[tuple[str, type], ...]:
     """Return the prefix and the dataclass of each part of a command's options."""
-    config = importlib.import_module(f"{stage}.config")
+    config = importlib.import_module(f"{stage}.{name}")
     whole = getattr(config, "".join(word.capitalize() for word in name.split("_")) + "Config")
     groups = SOURCES if name == "render" else {}
     return (("", whole), *((f"{option.split('/')[0]}.", schema) for option, schema in groups.items()))

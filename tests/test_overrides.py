@@ -60,7 +60,7 @@ RENDER = option_types([("", RenderConfig), *(("objects.", source) for source in 
 
 def config_of(stage: str, name: str) -> type:
     words = "".join(word.capitalize() for word in name.split("_"))
-    return getattr(importlib.import_module(f"{stage}.config"), f"{words}Config")
+    return getattr(importlib.import_module(f"{stage}.{name}"), f"{words}Config")
 
 
 def composed(stage: str, name: str, config: type, words: list[str]) -> Any:

@@ -21,5 +21,6 @@ ENTRIES = [
     ("inference", "demo"),
     ("inference", "benchmark"),
     ("inference", "evaluate"),
+    ("inference", "reconstruct"),
     ("inference", "report"),
 ]
