@@ -126,7 +126,7 @@ class TextToViewsConfig(ViewsConfig):
 
 
 class BenchmarkSubject(StrEnum):
-    """What `inference.benchmark` measures."""
+    """Subject of `inference.benchmark`."""
 
     views = "views"
     reconstruction = "reconstruction"

@@ -194,3 +194,10 @@ def pixel_rays(
     centres = (np.arange(resolution * samples) + 0.5) / samples - resolution / 2
     x, y = np.meshgrid(centres / focal, -centres[start * samples : stop * samples] / focal)
     return np.stack([x, y, np.full_like(x, -1)], axis=-1).reshape(-1, 3) @ camera[:, :3]
+
+
+def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pictures `[N, R, R, 4]` with straight alpha on white, `[N, R, R, 3]`."""
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    white: NDArray[np.uint8] = (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    return white

@@ -31,3 +31,9 @@ class TexturedMesh:
     material: NDArray[np.int64]
     textures: tuple[NDArray[np.uint8], ...]
     vertex_colours: NDArray[np.uint8] | None = None
+
+
+def plain_mesh(vertices: Array, faces: NDArray[np.int64]) -> TexturedMesh:
+    """Return a white mesh of vertices `[V, 3]` and faces `[F, 3]`."""
+    white = np.full((1, 1, 4), 255, dtype=np.uint8)
+    return TexturedMesh(vertices, faces, np.zeros((len(faces), 3, 2)), np.zeros(len(faces), np.int64), (white,))

@@ -3,17 +3,15 @@
 import numpy as np
 import torch
 import trimesh
-from numpy.typing import NDArray
 
 from inference.meshes.occupancy import occupancy
 from inference.meshes.scores import chamfer, volume_iou
-from inference.meshes.textured_mesh import TexturedMesh
+from inference.meshes.textured_mesh import TexturedMesh, plain_mesh
 from inference.reconstruction.config import ViewsSettings
 from inference.reconstruction.guidance.oracle_guide import OracleGuide
 from inference.reconstruction.surface.extraction import extract_surface
 from inference.reconstruction.views.ring import ring_cameras
 from inference.reconstruction.views.visual_hull import visual_hull
-from rendering.cameras import Array
 
 HULL_NODES, HALF_SIDE = 128, 0.55
 OPAQUE = 1e3  # density of the hull
@@ -41,7 +39,7 @@ def hull_mesh(oracle: OracleGuide, settings: ViewsSettings) -> TexturedMesh:
     axis = torch.linspace(-HALF_SIDE, HALF_SIDE, HULL_NODES)
     points = torch.cartesian_prod(axis, axis, axis)
     hull = visual_hull(points, torch.from_numpy(cameras).float(), masks).view((HULL_NODES,) * 3)
-    return plain(*extract_surface(OPAQUE * hull.numpy(), HALF_SIDE))
+    return plain_mesh(*extract_surface(OPAQUE * hull.numpy(), HALF_SIDE))
 
 
 def sphere_mesh(truth: TexturedMesh) -> TexturedMesh:
@@ -49,10 +47,4 @@ def sphere_mesh(truth: TexturedMesh) -> TexturedMesh:
     nodes = occupancy(truth, VOLUME_NODES)
     volume = nodes.mean() * 1.01**3  # `occupancy` covers the cube [-0.505, 0.505]³
     sphere = trimesh.creation.icosphere(subdivisions=4, radius=float((3 * volume / (4 * np.pi)) ** (1 / 3)))
-    return plain(np.asarray(sphere.vertices), np.asarray(sphere.faces, dtype=np.int64))
-
-
-def plain(vertices: Array, faces: NDArray[np.int64]) -> TexturedMesh:
-    """Return a white mesh."""
-    white = np.full((1, 1, 4), 255, dtype=np.uint8)
-    return TexturedMesh(vertices, faces, np.zeros((len(faces), 3, 2)), np.zeros(len(faces), np.int64), (white,))
+    return plain_mesh(np.asarray(sphere.vertices), np.asarray(sphere.faces, dtype=np.int64))

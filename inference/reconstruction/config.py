@@ -17,6 +17,8 @@ from inference.config import (
 from inference.meshes.height import parse_height
 from training.model.hardware.precision import Precision
 
+MIN_HEIGHTS = 0.2  # range of the heights of cameras, object sizes
+
 
 def _require(settings: object, name: str, lowest: float, highest: float) -> None:
     number = getattr(settings, name)
@@ -61,11 +63,21 @@ class SjcSettings:
         _require(self, "steps", 1, 10**6)
         _require(self, "nodes", 8, 400)
         _require(self, "half_side", 0.5, 1.2)
+        _require(self, "rate", 1e-6, 10)
+        _require(self, "density_shift", -100, 100)
         _require(self, "guidance", 0, 1000)
+        for name in ("skip_noisiest", "skip_cleanest"):
+            _require(self, name, 0, 400)
+        for name in ("input", "near", "smooth", "input_smooth", "emptiness"):
+            _require(self, f"{name}_weight", 0, 1e9)
+        _require(self, "near_distance", 1e-4, 1)
+        _require(self, "emptiness_scale", 0, 1e6)
+        _require(self, "emptiness_growth", -1, 1e6)
         _require(self, "min_radius", 1.2, 10)
         _require(self, "max_radius", self.min_radius, 10)
-        _require(self, "max_height", self.min_height, 10)
-        _require(self, "min_height", -self.max_radius, self.max_radius)
+        # A wide enough range of heights, in which random cameras are found.
+        _require(self, "min_height", -self.max_radius, self.max_radius - MIN_HEIGHTS)
+        _require(self, "max_height", max(self.min_height, -self.min_radius) + MIN_HEIGHTS, 10)
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ class Method(StrEnum):
 
 
 class GuideKind(StrEnum):
-    """What draws the views of an oracle's object."""
+    """Source of the views of an oracle's object."""
 
     oracle = "oracle"
     model = "model"

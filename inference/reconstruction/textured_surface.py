@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from inference.meshes.ray_casting import RayCaster
-from inference.meshes.textured_mesh import TexturedMesh
+from inference.meshes.ray_casting import RayCaster, on_white
+from inference.meshes.textured_mesh import TexturedMesh, plain_mesh
 from inference.reconstruction.config import Texture
 from inference.reconstruction.fitted_field import FittedField
 from inference.reconstruction.guidance.guide import DrawnViews
@@ -21,7 +21,6 @@ from rendering.psnr import psnr
 
 MAX_OPACITY = np.float32(0.9999)
 DRAWN_SMOOTHING = 1.5  # smoothing of the surface, grid spacings, for a checkpoint's views
-WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,7 @@ def textured_surface(
     pictures = coloured_from(field, photograph)
     if texture is Texture.vertex:
         colours, sources = vertex_colours(vertices, triangles, pictures, field.colour_at)
-        mesh = TexturedMesh(
-            vertices, triangles, np.zeros((len(triangles), 3, 2)), np.zeros(len(triangles), np.int64), (WHITE,), colours
-        )
+        mesh = replace(plain_mesh(vertices, triangles), vertex_colours=colours)
         shown = replace(mesh, vertex_colours=source_texture(sources)[..., :3])
     else:
         uv, size = unwrap(vertices, triangles, texture_size)
@@ -120,7 +117,5 @@ def agreement_db(mesh: TexturedMesh, field: FittedField) -> float:
     """Return the PSNR, dB, of the mesh's pictures against the field's renders, where either shows the object."""
     renders = field.renders
     rgba = RayCaster(mesh).render(renders.cameras, renders.masks.shape[-1])
-    alpha = rgba[..., 3:] / 255
-    pictures = rgba[..., :3] * alpha + 255 * (1 - alpha)
     covered = (rgba[..., 3] > 0) | (renders.masks > 0.5)
-    return psnr(pictures[covered], renders.pictures[covered])
+    return psnr(on_white(rgba)[covered], renders.pictures[covered])

@@ -1,10 +1,9 @@
 """Pictures of a mesh from all sides."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from inference.meshes.ray_casting import RayCaster
+from inference.meshes.ray_casting import RayCaster, on_white
 from inference.meshes.textured_mesh import TexturedMesh
 from rendering.cameras import FOV_DEGREES, Array, orbit
 
@@ -31,10 +30,3 @@ def surrounding_cameras(mesh: TexturedMesh, views: int) -> Array:
     half = COVERED * np.tan(np.radians(FOV_DEGREES / 2))
     radius = (np.maximum(np.abs(right), np.abs(up)) / half + back).max()
     return orbit(views, polar, float(radius))
-
-
-def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pictures `[N, R, R, 4]` with straight alpha on white, `[N, R, R, 3]`."""
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    white: NDArray[np.uint8] = (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
-    return white

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from conf.options import UserError
+from conf.options import FieldError, UserError
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.read_mesh import normalised
 from inference.meshes.scores import volume_iou
@@ -259,3 +259,19 @@ def test_a_damaged_state_and_one_of_another_grid_are_errors(tmp_path):
 @pytest.mark.parametrize(("mesh", "least"), [(blob(), 0.85), (box(), 0.8)], ids=["blob", "box"])
 def test_scores_of_the_true_views_lead_to_the_shape(mesh, least):
     assert iou(fitted(mesh, SMALL), mesh) >= least
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"min_height": 2.1}, {"min_height": 0.5, "max_height": 0.6}, {"max_height": -1.9, "min_height": -2.0},
+     {"rate": float("nan")}, {"skip_noisiest": 900}, {"emptiness_scale": -1.0}, {"near_weight": -1.0}],
+)  # fmt: skip
+def test_settings_without_cameras_or_with_invalid_numbers_are_refused(values):
+    with pytest.raises(FieldError):
+        SjcSettings(**values)
+
+
+def test_the_narrowest_ranges_of_heights_have_cameras():
+    for low, high in ((2.0, 2.2), (-2.2, -1.6), (0.0, 0.2)):
+        camera = sample_camera(np.random.default_rng(0), SjcSettings(min_height=low, max_height=high))
+        assert low < camera_centre(camera)[2] < high

@@ -26,6 +26,18 @@ def camera_rays(cameras_N34: Tensor, resolution: int, fov_degrees: float = FOV_D
     return centres[:, None, None].expand_as(directions), directions / directions.norm(dim=-1, keepdim=True)
 
 
+def project(points_P3: Tensor, cameras_N34: Tensor, fov_degrees: float = FOV_DEGREES) -> Tensor:
+    """Return picture coordinates `[N, P, 2]` (x, y) of points, from -1 at the left and top edge to 1, as `grid_sample`.
+
+    Points behind a camera lie outside of its picture.
+    """
+    in_camera_NP3 = torch.einsum("nij,pj->npi", cameras_N34[:, :, :3], points_P3) + cameras_N34[:, None, :, 3]
+    depth_NP = -in_camera_NP3[..., 2]
+    scale_NP = 1 / (math.tan(math.radians(fov_degrees) / 2) * depth_NP.clamp(min=1e-6))
+    places = torch.stack([in_camera_NP3[..., 0] * scale_NP, -in_camera_NP3[..., 1] * scale_NP], dim=-1)
+    return torch.where(depth_NP[..., None] > 1e-6, places, torch.full_like(places, 9.0))
+
+
 def cube_crossing(origins_R3: Tensor, directions_R3: Tensor, half_side: float) -> tuple[Tensor, Tensor]:
     """Return the distances `[R]` at which rays enter and leave the cube [-half_side, half_side]³.
 

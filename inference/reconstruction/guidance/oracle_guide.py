@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.meshes.ray_casting import RayCaster
+from inference.meshes.ray_casting import RayCaster, on_white
 from inference.reconstruction.guidance.guide import DrawnViews, OnStep
 from rendering.cameras import Array
 from training.model.zero123 import noise_schedule
@@ -31,9 +31,7 @@ class OracleGuide:
         """Return the true view for each camera `[N, 3, 4]`."""
         rgba = self.caster.render(cameras, self.resolution)
         on_step(len(cameras), len(cameras))
-        alpha = rgba[..., 3:].astype(np.float32) / 255
-        pictures = (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
-        return DrawnViews(pictures, alpha[..., 0])
+        return DrawnViews(on_white(rgba), rgba[..., 3].astype(np.float32) / 255)
 
     def redraw(
         self, cameras: Array, pictures: NDArray[np.uint8], strength: float, seed: int, on_step: OnStep

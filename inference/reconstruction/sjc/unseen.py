@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.reconstruction.field.rays import camera_rays
+from inference.reconstruction.field.rays import camera_rays, project
 from inference.reconstruction.field.volume_rendering import Occupancy, compositing_weights, sample_rays
 from inference.reconstruction.field.voxel_grid import cell_lookup
 from inference.reconstruction.sjc.field import SjcField
-from rendering.cameras import FOV_DEGREES, Array
+from rendering.cameras import Array
 
 SEEN_OPACITY = 0.5  # of what lies in front of a node; a denser front hides it
 MAP_PIXELS = 96  # side of a map of distances
@@ -36,7 +36,8 @@ def solid_density(field: SjcField, cameras: Array) -> Tensor:
     occupied = cell_lookup(field.density, field.occupied_cells())
     for camera in torch.from_numpy(cameras).to(nodes):
         ends = surface_distances(field, camera, occupied)
-        distances, places = projected(nodes, camera)
+        places = project(nodes, camera[None])[0]
+        distances = (nodes @ camera[:, :3].T + camera[:, 3]).norm(dim=1)
         end = functional.grid_sample(ends[None, None], places[None, None], "nearest", "border", align_corners=False)
         seen |= (distances <= end[0, 0, 0]) | (places.abs().amax(dim=1) > 1)
     return torch.where(seen.view_as(density), density, SOLID / field.density.spacing)
@@ -54,11 +55,3 @@ def surface_distances(field: SjcField, camera_34: Tensor, occupied: Occupancy) -
     ends = torch.full((len(origins),), math.inf, device=origins.device, dtype=samples.distance_M.dtype)
     ends.scatter_reduce_(0, samples.ray_M[hidden], samples.distance_M[hidden], "amin")
     return ends.view(MAP_PIXELS, MAP_PIXELS)
-
-
-def projected(points_P3: Tensor, camera_34: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distances `[P]` of points, and their places in the picture `[P, 2]`, [-1, 1] to the right and down."""
-    in_camera = points_P3 @ camera_34[:, :3].T + camera_34[:, 3]
-    slopes = in_camera[:, :2] / -in_camera[:, 2:]
-    half = math.tan(math.radians(FOV_DEGREES) / 2)
-    return in_camera.norm(dim=1), slopes / half * slopes.new_tensor([1.0, -1.0])

@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from inference.meshes.normals import corner_normals
 from inference.meshes.ray_casting import RayCaster, pixel_rays
-from inference.meshes.textured_mesh import TexturedMesh
+from inference.meshes.textured_mesh import plain_mesh
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.surface.extraction import Faces
 from inference.reconstruction.surface.texels import pad, rasterise
@@ -50,7 +50,7 @@ def bake(
     texels = rasterise(uv, size)
     points = texels.interpolate(vertices, faces)
     normals = _unit(np.einsum("pk,pkc->pc", texels.barycentric, corner_normals(vertices, faces)[texels.face]))
-    colours, sources = _colours(points, normals, RayCaster(_plain(vertices, faces)), views, field_colours)
+    colours, sources = _colours(points, normals, RayCaster(plain_mesh(vertices, faces)), views, field_colours)
     texture = np.full((size, size, 4), 255, dtype=np.uint8)
     texture.reshape(-1, 4)[texels.index, :3] = colours
     source = np.full((size, size), EMPTY, dtype=np.uint8)
@@ -64,7 +64,7 @@ def vertex_colours(
     vertices: Array, faces: Faces, views: PosedViews, field_colours: FieldColours
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the colour of each vertex `[V, 3]` and its source `[V]`, as `bake` does for texels."""
-    caster = RayCaster(_plain(vertices, faces))
+    caster = RayCaster(plain_mesh(vertices, faces))
     return _colours(vertices, vertex_normals(vertices, faces), caster, views, field_colours)
 
 
@@ -72,13 +72,6 @@ def source_texture(sources: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the map of what was seen: RGBA `[…, 4]`, green from the photograph, blue from views, orange from none."""
     colours = MAP_COLOURS[sources]
     return np.concatenate([colours, np.full_like(colours[..., :1], 255)], axis=-1)
-
-
-def _plain(vertices: Array, faces: Faces) -> TexturedMesh:
-    white = np.full((1, 1, 4), 255, dtype=np.uint8)
-    return TexturedMesh(
-        vertices, faces, np.zeros((len(faces), 3, 2)), np.zeros(len(faces), dtype=np.int64), textures=(white,)
-    )
 
 
 def _colours(

@@ -14,12 +14,13 @@ from torch.nn import functional
 
 from conf.options import UserError
 from inference.reconstruction.config import ViewsSettings
+from inference.reconstruction.field.rays import project
 from inference.reconstruction.field.volume_rendering import composite
 from inference.reconstruction.field.voxel_grid import VoxelGrid, gather
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.views.activation import DENSITY_SCALE, EMPTY, activate, opacity, raw_density
 from inference.reconstruction.views.ray_batches import RayBatch, ViewTensors, ray_batches
-from inference.reconstruction.views.visual_hull import mean_colours, project, visual_hull
+from inference.reconstruction.views.visual_hull import mean_colours, visual_hull
 
 HALF_SIDE = 0.55  # half the side of the grid's cube: a unit object with a margin
 START_OPACITY = 0.02  # of one spacing within the hull: more hides the inside of cups from the fit

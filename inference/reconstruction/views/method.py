@@ -53,7 +53,7 @@ def draw_guesses(
         monitor: Follows the progress.
 
     Raises:
-        UserError: The silhouettes of a set have no point in common, whatever the seed.
+        UserError: No set has views that a shape could have.
     """
     cameras = ring_cameras(guide.input_camera, settings.elevations, settings.count)
     guesses, failures = list[Guess](), list[UserError]()
@@ -132,7 +132,7 @@ def redrawn(
     As in SV3D (arXiv 2403.12008, section 4.2), which refines what the input does not show.
     """
     rendered = render_views(grid, views.cameras, views.masks.shape[-1])
-    seen = smoothed(seen_by_first(rendered, views.cameras))[1:]
+    seen = soft_mask(seen_by_first(rendered, views.cameras))[1:]
     drawn = guide.redraw(
         views.cameras[1:],
         rendered.pictures[1:],
@@ -150,7 +150,7 @@ def redrawn(
     )
 
 
-def smoothed(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+def soft_mask(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return masks `[N, R, R]` without specks and with soft edges, float32 in [0, 1]."""
     side = seen.shape[-1] * SEEN_BLUR
     majority = ndimage.gaussian_filter(seen.astype(np.float32), (0, 2 * side, 2 * side)) > 0.5
@@ -188,7 +188,7 @@ def first(rendered: RenderedViews) -> RenderedViews:
 def _fit(
     views: PosedViews, settings: ViewsSettings, seed: int, monitor: Monitor, device: torch.device, stage: str
 ) -> VoxelGrid:
-    """Fit a grid, with its progress and a preview from the photograph's opposite side."""
+    """Fit a grid, and report its progress and a preview."""
 
     def on_step(grid: VoxelGrid, done: int, total: int, loss: float) -> None:
         monitor.on_progress(stage, done, total, loss)

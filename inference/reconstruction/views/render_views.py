@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.reconstruction.field.rays import camera_rays
+from inference.reconstruction.field.rays import camera_rays, project
 from inference.reconstruction.field.volume_rendering import render
 from inference.reconstruction.field.voxel_grid import VoxelGrid
 from inference.reconstruction.views.activation import activate
 from inference.reconstruction.views.ray_batches import occupancy
-from inference.reconstruction.views.visual_hull import project, sample_pictures
+from inference.reconstruction.views.visual_hull import sample_pictures
 from rendering.cameras import Array
 
 RAYS_TOGETHER = 2**15

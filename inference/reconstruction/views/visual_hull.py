@@ -1,26 +1,12 @@
 """The soft visual hull: the part of space that projects into the object's silhouette in the views."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rendering.cameras import FOV_DEGREES
+from inference.reconstruction.field.rays import project
 
 POINTS_TOGETHER = 2**18
-
-
-def project(points_P3: Tensor, cameras_N34: Tensor, fov_degrees: float = FOV_DEGREES) -> Tensor:
-    """Return picture coordinates `[N, P, 2]` (x, y) of points, from -1 at the left and top edge to 1, as `grid_sample`.
-
-    Points behind a camera lie outside of its picture.
-    """
-    in_camera_NP3 = torch.einsum("nij,pj->npi", cameras_N34[:, :, :3], points_P3) + cameras_N34[:, None, :, 3]
-    depth_NP = -in_camera_NP3[..., 2]
-    scale_NP = 1 / (math.tan(math.radians(fov_degrees) / 2) * depth_NP.clamp(min=1e-6))
-    places = torch.stack([in_camera_NP3[..., 0] * scale_NP, -in_camera_NP3[..., 1] * scale_NP], dim=-1)
-    return torch.where(depth_NP[..., None] > 1e-6, places, torch.full_like(places, 9.0))
 
 
 def sample_pictures(pictures_NCRR: Tensor, places_NP2: Tensor) -> Tensor:
