@@ -22,7 +22,7 @@ predictions into `output`. Repeat the command to resume an interrupted run.
 """
 
 from conf.command import run
-from inference.config import EvaluateConfig
+from inference.evaluation.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.config import EvaluateConfig
 from inference.evaluation.baselines import TrainingViews, view_after_turn
+from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.measures import psnr_db, ssim
 from inference.evaluation.pairs import angle_degrees, azimuth_change_degrees
 from inference.evaluation.predictions import (

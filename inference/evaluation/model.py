@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from inference.config import EvaluateConfig
+from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.predictions import Pixels, Predictor, Request
 from inference.novel_view import EncodedImage, NovelView, to_image
 from rendering.cameras import cartesian_to_spherical, pose_between

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.config import EvaluateConfig, set_name
+from inference.evaluation.config import EvaluateConfig, set_name
 from inference.evaluation.measures import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
 from inference.evaluation.page import report
 from inference.evaluation.predictions import ScoredSet

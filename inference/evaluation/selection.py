@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conf.options import UserError
-from inference.config import EvaluateConfig, set_name
+from inference.evaluation.config import EvaluateConfig, set_name
 from inference.evaluation.pairs import Pair, choose_pairs, hashed_seed
 from pipeline.samples import DamagedShard, Sample, npy_array, read_samples, view_names
 from pipeline.shards import ShardManifest, read_manifests

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from conf.options import UserError
-from inference.config import set_name
+from inference.evaluation.config import set_name
 from inference.evaluation.predictions import Pixels
 from inference.evaluation.selection import Selection, named, require_resolution, samples_of
 from pipeline.samples import npy_array, view_names

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from conf.options import UserError
-from inference.config import EvaluateConfig, Sampling
+from inference.config import Sampling
+from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
 from inference.evaluation.measures import mean_over_objects, ssim
 from inference.evaluation.model import load_checkpoint

@@ -1,0 +1,1 @@
+"""Benchmarks: data files that define objects, cameras, pictures, sampler and metrics."""

@@ -1,0 +1,1 @@
+"""Metrics of pictures, each with its exact definition."""

@@ -1,0 +1,47 @@
+"""Define a metric of pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PictureMetric:
+    """A score of each predicted picture against the true one.
+
+    Attributes:
+        name: Name in tables, files and benchmarks.
+        label: Name for people, with its unit.
+        definition: Everything that its value depends on: library, window, backbone, range.
+        higher_is_better: Whether better pictures score higher.
+        score: Returns a score for each of some pairs of predicted and true pictures, uint8 `[R, R, 3]` on white.
+    """
+
+    name: str
+    label: str
+    definition: str
+    higher_is_better: bool
+    score: Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]
+
+
+@dataclass(frozen=True)
+class SetMetric:
+    """A distance between the distributions of predicted and of true pictures, such as FID.
+
+    Attributes:
+        name: Name in tables, files and benchmarks.
+        label: Name for people.
+        definition: Everything that its value depends on.
+        features: Returns the features `[N, F]` of some pictures.
+        distance: Returns the distance between two sets of features, `[N, F]` and `[M, F]`.
+    """
+
+    name: str
+    label: str
+    definition: str
+    features: Callable[[Sequence[Pixels]], NDArray[np.float64]]
+    distance: Callable[[NDArray[np.float64], NDArray[np.float64]], float]
