@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Features = NDArray[np.float64]
+ScorePairs = Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,15 @@ class PictureMetric:
         definition: Everything that its value depends on: library, window, backbone, range.
         higher_is_better: Whether better pictures score higher.
         score: Returns a score for each of some pairs of predicted and true pictures, uint8 `[R, R, 3]` on white.
+            It raises `UserError` if the sizes of a pair differ or are too small for the metric, and `ValueError` for
+            arrays of another type.
     """
 
     name: str
     label: str
     definition: str
     higher_is_better: bool
-    score: Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]
+    score: ScorePairs
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,14 @@ class SetMetric:
     Attributes:
         name: Name in tables, files and benchmarks.
         label: Name for people.
-        definition: Everything that its value depends on.
+        definition: Everything that its value depends on, except the number of pictures.
         features: Returns the features `[N, F]` of some pictures.
-        distance: Returns the distance between two sets of features, `[N, F]` and `[M, F]`.
+        distance: Returns the distance between two sets of features, `[N, F]` and `[M, F]`. It raises `UserError` for
+            fewer than two pictures.
     """
 
     name: str
     label: str
     definition: str
-    features: Callable[[Sequence[Pixels]], NDArray[np.float64]]
-    distance: Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+    features: Callable[[Sequence[Pixels]], Features]
+    distance: Callable[[Features, Features], float]
