@@ -37,6 +37,7 @@ EXTRAS = {
     "render": ("bpy", "objaverse", "plyfile", "psutil", "pyarrow", "ray", "requests"),
     "train": ("torch", "lightning", "deepspeed", "diffusers", "transformers", "safetensors", "matplotlib"),
     "views": (
+        "OpenEXR",
         "av",
         "cv2",
         "embreex",
@@ -45,6 +46,7 @@ EXTRAS = {
         "manifold3d",
         "onnxruntime",
         "pooch",
+        "pydantic",
         "scipy",
         "skimage",
         "trimesh",

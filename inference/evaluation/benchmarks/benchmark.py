@@ -6,6 +6,25 @@ from enum import StrEnum
 
 from training.model.config import Background
 
+# Metrics of novel views, by their names in tables and files; `inference.evaluation.metrics` defines them.
+METRICS = (
+    "psnr_db",
+    "ssim",  # Gaussian window, σ = 1.5
+    "ssim_uniform7",
+    "ssim_uniform11",
+    "lpips_alex",
+    "lpips_vgg",
+    "lpips_squeeze",
+    "st_lpips_alex",
+    "clip_similarity",
+    "mask_iou",
+    "fid",
+    "clip_fid",
+)
+# Published scores whose variant of the metric is not published: they stand beside no score of ours.
+UNKNOWN_VARIANTS = ("ssim_unknown", "lpips_unknown", "fid_unknown")
+MESH_METRICS = ("chamfer", "volume_iou")
+
 
 class Average(StrEnum):
     """How a published figure averages scores."""
@@ -19,8 +38,24 @@ class CameraKind(StrEnum):
 
     any = "any"  # as the views are
     random = "random"  # drawn per object, as the original's renders: direction in a cube, radius in a range
-    orbit = "orbit"  # equal steps of azimuth at one elevation
+    orbit = "orbit"  # equal steps of azimuth at one elevation, counter-clockwise from azimuth 0
     given = "given"  # as the dataset's own files
+
+
+class Alignment(StrEnum):
+    """How a mesh is aligned with the true one."""
+
+    none = "none"
+    yaw = "yaw"  # turned about the vertical axis by a published angle
+    icp = "icp"  # iterative closest points
+
+
+class MeshPoints(StrEnum):
+    """Points of a mesh whose distances are measured."""
+
+    surface = "surface"  # uniform on the surface
+    vertices = "vertices"
+    visible = "visible"  # depth maps of the views, unprojected
 
 
 @dataclass(frozen=True)
@@ -29,9 +64,11 @@ class Cameras:
 
     Attributes:
         kind: How they are given.
-        views: Number of views; 0 for any.
+        views: Number of views of an orbit, the least number of other kinds; 0 for any.
         radius: Least and greatest distance from the object's centre, object sizes.
         elevation: Degrees above the horizon of an orbit.
+        input_radius: Least and greatest distance of the input view; None: as `radius`.
+        input_elevation: Least and greatest elevation of the input view, degrees; None: any.
         experiment: Name of the settings in conf/pipeline/experiment that render such views; empty if none do.
     """
 
@@ -39,6 +76,8 @@ class Cameras:
     views: int = 0
     radius: tuple[float, float] | None = None
     elevation: float | None = None
+    input_radius: tuple[float, float] | None = None
+    input_elevation: tuple[float, float] | None = None
     experiment: str = ""
 
 
@@ -48,13 +87,32 @@ class Published:
 
     Attributes:
         method: Name of the method.
-        scores: Scores by the name of the metric.
+        scores: Scores by the name of the metric, one of `METRICS`, `UNKNOWN_VARIANTS` or, for meshes, `MESH_METRICS`.
         source: Publication, and the table or file that has the scores.
     """
 
     method: str
     scores: Mapping[str, float]
     source: str
+
+
+@dataclass(frozen=True)
+class Meshes:
+    """How a benchmark compares meshes.
+
+    Attributes:
+        points: Points whose distances are measured.
+        alignment: Alignment with the true mesh.
+        yaw_degrees: Angle of each object, degrees: its true mesh is turned about +z by minus this angle; 0 if absent.
+        published: Published figures.
+        unknown: Sentences about parts of the protocol that are not published.
+    """
+
+    points: MeshPoints = MeshPoints.surface
+    alignment: Alignment = Alignment.none
+    yaw_degrees: Mapping[str, float] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +124,7 @@ class Benchmark:
         title: Name for people.
         source: Publication and evaluation code that the protocol is read from.
         objects: Uids of the objects; empty: all objects of the views.
+        max_objects: Number of objects, the first in the order of their names; None: all.
         cameras: Cameras of the views.
         input: Index of the input view; None: pairs of views are chosen by hash, as the option `pairs` says.
         targets: Indices of the scored views.
@@ -75,22 +134,27 @@ class Benchmark:
         sampling: Settings of the sampler, by name, that the protocol fixes.
         metrics: Names of the metrics.
         average: Averaging of the published figures.
+        meshes: How meshes are compared; None: the benchmark has none.
         published: Published figures.
         unknown: Sentences about parts of the protocol that are not published.
+        differences: Sentences about known differences of this project's scores from those of the protocol.
     """
 
     name: str
     title: str
     source: str
     objects: tuple[str, ...] = ()
+    max_objects: int | None = None
     cameras: Cameras = Cameras()
     input: int | None = None
     targets: tuple[int, ...] = ()
     resolution: int | None = None
     background: Background = Background.composite
     resize: str = "bicubic"
-    sampling: Mapping[str, float] = field(default_factory=dict)
+    sampling: Mapping[str, int | float] = field(default_factory=dict)
     metrics: tuple[str, ...] = ("psnr_db", "ssim")
     average: Average = Average.objects
+    meshes: Meshes | None = None
     published: tuple[Published, ...] = ()
     unknown: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
