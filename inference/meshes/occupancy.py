@@ -39,18 +39,39 @@ def occupancy(mesh: TexturedMesh, resolution: int, half_side: float = 0.505) -> 
     return votes > 3
 
 
+def inside_by_parity(mesh: TexturedMesh, resolution: int = 64, half_side: float = 1.0) -> NDArray[np.bool_]:
+    """Return which nodes of a grid lie inside of a mesh `[R, R, R]` by one ray each, indexed by x, y, z.
+
+    A node is inside if the line from x = -∞ to it crosses an odd number of faces. This is the sign of mesh2sdf (Batty's
+    SDFGen), which the evaluations of SyncDreamer, Wonder3D and EscherNet use. A hole turns whole lines around, and a
+    volume that two parts share is outside; `occupancy` is robust against both.
+
+    Args:
+        mesh: The mesh.
+        resolution: Nodes along each axis, R.
+        half_side: Node i lies at -`half_side` + 2 · `half_side` · i / R.
+    """
+    triangles = (mesh.vertices[mesh.faces] + half_side) * resolution / (2 * half_side)  # nodes at 0, …, R - 1
+    lines, depths, _ = _crossings(triangles, resolution)
+    crossings = _crossings_before(lines, depths, None, resolution)[..., :-1]
+    return np.moveaxis(crossings % 2 == 1, 2, 0)
+
+
 def _votes(lines: NDArray[np.int64], depths: Array, signs: Array, resolution: int) -> NDArray[np.int8]:
     """Return how many of the two rays of each node along its line say that it is inside `[R, R, R]`: line, depth."""
-    after = np.clip(np.ceil(depths), 0, resolution).astype(np.int64)  # the first node after the crossing
-
-    def before(weights: Array | None) -> NDArray[np.int64]:
-        """Return the sums `[R, R, R + 1]` of the weights of the crossings before each node and of the whole line."""
-        cells = np.bincount(lines * (resolution + 1) + after, weights, resolution**2 * (resolution + 1))
-        return np.cumsum(cells.reshape(resolution, resolution, resolution + 1).astype(np.int64), axis=2)
-
-    crossings, winding = before(None), before(signs)
+    crossings = _crossings_before(lines, depths, None, resolution)
+    winding = _crossings_before(lines, depths, signs, resolution)
     parity = crossings[..., :-1] % 2 + (crossings[..., -1:] - crossings[..., :-1]) % 2
     return np.where(winding[..., -1:] == 0, 2 * (winding[..., :-1] != 0), parity).astype(np.int8)
+
+
+def _crossings_before(
+    lines: NDArray[np.int64], depths: Array, weights: Array | None, resolution: int
+) -> NDArray[np.int64]:
+    """Return the sums `[R, R, R + 1]` of the weights of the crossings before each node and of the whole line."""
+    after = np.clip(np.ceil(depths), 0, resolution).astype(np.int64)  # the first node after the crossing
+    cells = np.bincount(lines * (resolution + 1) + after, weights, resolution**2 * (resolution + 1))
+    return np.cumsum(cells.reshape(resolution, resolution, resolution + 1).astype(np.int64), axis=2)
 
 
 def _crossings(triangles: Array, resolution: int) -> tuple[NDArray[np.int64], Array, Array]:

@@ -14,14 +14,14 @@ from inference.meshes.textured_mesh import TexturedMesh
 from inference.meshes.untrusted_scene import load_untrusted, picture
 from rendering.cameras import Array
 
-Y_UP_SUFFIXES = (".glb", ".gltf", ".obj")  # as in Blender's importers, which take PLY and STL as z up
+Y_UP_SUFFIXES = (".glb", ".gltf", ".obj")  # as in Blender's importers, which take PLY and STL as z up; OFF too
 MAX_FACES = 5_000_000
 DEFAULT_GREY = 231  # sRGB value of Blender's surface without a material, 0.8 in linear light
 DEFAULT_KD = (0.8, 0.8, 0.8)
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
-def read_mesh(path: Path | str) -> TexturedMesh:
+def read_mesh(path: Path | str, up: str = "", normalise: bool = True) -> TexturedMesh:
     """Read a mesh in the pose, orientation and colours in which `pipeline.render` draws it, without lighting.
 
     All parts of the file are placed by their nodes and joined, unused vertices are dropped, and the result is
@@ -29,15 +29,19 @@ def read_mesh(path: Path | str) -> TexturedMesh:
     applied are skins, animations, GPU instances, transforms of textures and second texture coordinates of a glTF.
 
     Args:
-        path: A .glb, .gltf, .obj, .ply or .stl file. Textures of an OBJ or PLY, buffers and textures of a .gltf are
-            searched in its folder only.
+        path: A .glb, .gltf, .obj, .ply, .stl or .off file. Textures of an OBJ or PLY, buffers and textures of a .gltf
+            are searched in its folder only.
+        up: Axis of the file that points up, `y` or `z`; empty: y for .glb, .gltf and .obj, z for the others.
+        normalise: Whether to centre the mesh and scale its longest side to 1; otherwise it stays where the file has it.
 
     Raises:
         UserError: The file is missing, not valid, too large, refers to files elsewhere, or has no surface.
     """
     path = Path(path)
     try:
-        return normalised(_joined(path))
+        mesh = _joined(path, up or ("y" if path.suffix.lower() in Y_UP_SUFFIXES else "z"))
+        centred = normalised(mesh)
+        return centred if normalise else mesh
     except UserError as error:
         raise UserError(f"{path}: {error}") from error.__cause__
 
@@ -55,7 +59,7 @@ def normalised(mesh: TexturedMesh) -> TexturedMesh:
     return replace(mesh, vertices=(mesh.vertices - (low + high) / 2) / side)
 
 
-def _joined(path: Path) -> TexturedMesh:
+def _joined(path: Path, up: str) -> TexturedMesh:
     scene = load_untrusted(path)
     placed = [scene.graph[node] for node in sorted(scene.graph.nodes_geometry)]
     parts = [(scene.geometry[name], matrix) for matrix, name in placed]
@@ -70,9 +74,7 @@ def _joined(path: Path) -> TexturedMesh:
     mesh = _concatenated([_part(part, matrix, textures, linear) for part, matrix in parts], textures)
     if not np.isfinite(mesh.vertices).all():
         raise UserError("some points are not finite; give a valid mesh")
-    if path.suffix.lower() in Y_UP_SUFFIXES:
-        mesh = replace(mesh, vertices=mesh.vertices @ Y_UP_TO_Z_UP.T)
-    return mesh
+    return replace(mesh, vertices=mesh.vertices @ Y_UP_TO_Z_UP.T) if up == "y" else mesh
 
 
 @dataclass(frozen=True)

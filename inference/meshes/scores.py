@@ -1,10 +1,10 @@
 """Compare two meshes: Chamfer distance, F-score and volume IoU. The caller aligns and normalises them."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from inference.meshes.occupancy import occupancy
+from inference.meshes.occupancy import inside_by_parity, occupancy
 from inference.meshes.textured_mesh import TexturedMesh
 from rendering.cameras import Array
 
@@ -33,15 +33,25 @@ def chamfer(a: TexturedMesh, b: TexturedMesh, samples: int = SAMPLES, seed: int 
     return chamfer_of_points(*_samples(a, b, samples, seed))
 
 
-def chamfer_of_points(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the Chamfer distance of two point clouds `[N, 3]` and `[M, 3]`, as `chamfer`."""
-    there, back = _nearest_distances(a, b)
-    return float(there.mean() + back.mean()) / 2
+def chamfer_of_points(a: ArrayLike, b: ArrayLike, squared: bool = False) -> float:
+    """Return the Chamfer distance of two point clouds `[N, 3]` and `[M, 3]`, as `chamfer`; `squared`: of d²."""
+    return chamfer_of_distances(*nearest_distances(a, b), squared)
+
+
+def chamfer_of_distances(there: Array, back: Array, squared: bool = False) -> float:
+    """Return half of the sum of the means of the distances in both directions; `squared`: of their squares."""
+    power = 2 if squared else 1
+    return float((there**power).mean() + (back**power).mean()) / 2
 
 
 def f_score(a: TexturedMesh, b: TexturedMesh, threshold: float, samples: int = SAMPLES, seed: int = 0) -> float:
     """Return the F-score: the harmonic mean of the shares of each surface within `threshold` of the other one."""
-    shares = [float((distance <= threshold).mean()) for distance in _nearest_distances(*_samples(a, b, samples, seed))]
+    return f_score_of_distances(*nearest_distances(*_samples(a, b, samples, seed)), threshold)
+
+
+def f_score_of_distances(there: Array, back: Array, threshold: float) -> float:
+    """Return the harmonic mean of the shares of the distances in both directions that are at most `threshold`."""
+    shares = [float((distance <= threshold).mean()) for distance in (there, back)]
     return 2 * shares[0] * shares[1] / sum(shares) if sum(shares) else 0.0
 
 
@@ -59,16 +69,35 @@ def volume_iou(a: TexturedMesh, b: TexturedMesh, resolution: int = 64) -> float:
     """
     half_side = max(0.505, *(1.01 * float(np.abs(mesh.vertices).max()) for mesh in (a, b)))
     inside_a, inside_b = (occupancy(mesh, resolution, half_side) for mesh in (a, b))
-    union = int((inside_a | inside_b).sum())
-    return int((inside_a & inside_b).sum()) / union if union else 0.0
+    return iou_of_nodes(inside_a, inside_b)
+
+
+def parity_iou(a: TexturedMesh, b: TexturedMesh, resolution: int = 64) -> float:
+    """Return the volume IoU of two meshes on the nodes of a grid on [-1, 1]³, inside by the parity of one ray along +x.
+
+    This is the definition of SyncDreamer, Wonder3D and EscherNet, with its fragility (`inside_by_parity`).
+    """
+    return iou_of_nodes(inside_by_parity(a, resolution), inside_by_parity(b, resolution))
+
+
+def iou_of_nodes(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return the intersection over union of two sets of nodes, of 0 if both are empty."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 0.0
 
 
 def _samples(a: TexturedMesh, b: TexturedMesh, samples: int, seed: int) -> tuple[Array, Array]:
-    seeds = np.random.SeedSequence(seed).generate_state(2)
-    return surface_points(a, samples, int(seeds[0])), surface_points(b, samples, int(seeds[1]))
+    seed_a, seed_b = sample_seeds(seed)
+    return surface_points(a, samples, seed_a), surface_points(b, samples, seed_b)
 
 
-def _nearest_distances(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+def sample_seeds(seed: int) -> tuple[int, int]:
+    """Return the seeds of the independent samples of two surfaces that are compared."""
+    first, second = np.random.SeedSequence(seed).generate_state(2)
+    return int(first), int(second)
+
+
+def nearest_distances(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
     """Return the distances of the points of a to the nearest points of b, and of those of b to a."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     return cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]

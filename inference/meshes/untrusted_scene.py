@@ -19,7 +19,7 @@ from conf.options import UserError
 from rendering.asset_validation import redirect, validate
 from rendering.failure import RenderFailure
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 MAX_BYTES = 1 << 30
 # Of the extensions that a glTF can require, those that change neither positions nor base colours.
 READ_EXTENSIONS = {"KHR_materials_unlit", "KHR_materials_emissive_strength", "KHR_materials_specular"}
@@ -28,7 +28,7 @@ logging.getLogger("trimesh").setLevel(logging.ERROR)  # warnings about optional 
 
 
 def load_untrusted(path: Path) -> trimesh.Scene:
-    """Return the parts of a .glb, .gltf, .obj, .ply or .stl file with their nodes and decoded pictures.
+    """Return the parts of a .glb, .gltf, .obj, .ply, .stl or .off file with their nodes and decoded pictures.
 
     Files that it refers to are read from its folder only.
 
@@ -41,6 +41,8 @@ def load_untrusted(path: Path) -> trimesh.Scene:
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise UserError(f"the file has {size:,} bytes; give one of at most {MAX_BYTES:,}")
+        if suffix == ".off":  # a list of numbers without references, which Blender does not read
+            return _load(path)
         references = validate(path)
         if suffix in (".glb", ".gltf"):
             _check_gltf(path.read_bytes())

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 import trimesh
 
-from inference.meshes.occupancy import grid_nodes, occupancy
+from inference.meshes.occupancy import grid_nodes, inside_by_parity, occupancy
 from inference.meshes.read_mesh import read_mesh
-from inference.meshes.scores import chamfer, chamfer_of_points, f_score, surface_points, volume_iou
+from inference.meshes.scores import (
+    chamfer,
+    chamfer_of_points,
+    f_score,
+    f_score_of_distances,
+    nearest_distances,
+    parity_iou,
+    surface_points,
+    volume_iou,
+)
 from inference.meshes.textured_mesh import TexturedMesh
 
 WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
@@ -153,3 +162,30 @@ def test_occupancy_of_scans_has_the_volume_inside_of_their_surface(scans):
         mesh = read_mesh(scans / f"{name}.glb")
         volume = abs(trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).volume)  # by the divergence theorem
         assert occupancy(mesh, 64).sum() * (1.01 / 64) ** 3 == pytest.approx(volume, rel=0.03)
+
+
+def test_parity_of_a_box_is_exact():
+    nodes = np.arange(64) / 32 - 1  # as mesh2sdf: -1, …, 1 - 1/32
+    expected = np.logical_and.outer(np.outer(abs(nodes - 0.1) < 0.11, abs(nodes) < 0.26), abs(nodes + 0.2) < 0.31)
+    np.testing.assert_array_equal(inside_by_parity(box(0.22, 0.52, 0.62, at=(0.1, 0, -0.2))), expected)
+
+
+def test_parity_agrees_with_the_vote_for_closed_surfaces_only():
+    whole = sphere(0.4, 3)
+    assert parity_iou(whole, whole) == 1
+    shared, left = box(0.9, 0.3, 0.3), box(0.3, 0.3, 0.9)
+    inside, crossed = inside_by_parity(shared, 32), inside_by_parity(joined(shared, left), 32)
+    np.testing.assert_array_equal(crossed, inside ^ inside_by_parity(left, 32))  # the common volume is outside
+    normals = trimesh.Trimesh(shared.vertices, shared.faces).face_normals
+    opened = surface(shared.vertices, shared.faces[normals[:, 0] > -0.5])  # the side at low x is missing
+    lines = inside_by_parity(opened, 32)[-1]
+    assert lines.sum() == inside.any(axis=0).sum() and lines.any()  # inside from the far side to the end of the grid
+    assert volume_iou(shared, opened) == 1 and parity_iou(shared, opened) == 0
+
+
+def test_squared_chamfer_and_f_score_by_hand():
+    a, b = [[0, 0, 0], [0, 4, 0]], [[0, 0, 1], [0, 1, 0]]
+    assert chamfer_of_points(a, b, squared=True) == pytest.approx(((1 + 9) / 2 + 1) / 2)
+    there, back = nearest_distances(a, b)
+    assert f_score_of_distances(there, back, 1) == pytest.approx(2 * 0.5 * 1 / 1.5)  # half of a, all of b
+    assert f_score_of_distances(there, back, 0.5) == 0

@@ -1,0 +1,1 @@
+"""Scores of meshes: folders of predicted meshes against a folder of true ones."""

@@ -1,0 +1,148 @@
+"""The scores of a mesh, with everything that their values depend on, and published scores."""
+
+from dataclasses import dataclass
+
+from inference.evaluation.benchmarks.benchmark import Published
+from inference.evaluation.meshes import alignment
+from inference.meshes.scores import SAMPLES
+
+TRIPOSR_SAMPLES = 10_000
+FINE_THRESHOLDS = (0.01, 0.02, 0.05)
+TRIPOSR_THRESHOLDS = (0.1, 0.2, 0.5)
+
+
+@dataclass(frozen=True)
+class MeshScore:
+    """A score of a predicted mesh.
+
+    Attributes:
+        name: Name in tables and files.
+        label: Name for people.
+        definition: Everything that its value depends on. Lengths are in object sizes, the longest side of the truth.
+        higher_is_better: Whether better meshes score higher.
+    """
+
+    name: str
+    label: str
+    definition: str
+    higher_is_better: bool = False
+
+
+def f_name(threshold: float) -> str:
+    """Return the name of the F-score at a threshold."""
+    return f"f_{threshold:g}"
+
+
+def _f_score(threshold: float, samples: int, source: str) -> MeshScore:
+    text = (
+        f"harmonic mean of the shares of {samples:,} points on each surface within {threshold:g} of the other's points"
+    )
+    return MeshScore(f_name(threshold), f"F {threshold:g}", text + source, True)
+
+
+SCORES = (
+    MeshScore(
+        "chamfer",
+        "Chamfer",
+        f"(mean d(a→b) + mean d(b→a)) / 2 of {SAMPLES:,} random points on each surface, not squared",
+    ),
+    MeshScore("chamfer_squared", "Chamfer, squared", "as chamfer, of d²; the sum of both means is twice that"),
+    MeshScore(
+        "chamfer_visible",
+        "Chamfer, visible",
+        "as chamfer, of the surface that is seen in depth maps of 256² pixels from 16 cameras (azimuth 0, 22.5, …, "
+        "337.5 degrees, elevation 30, radius 1.5), unprojected, the mean of the points in each voxel of side 0.01 "
+        "(SyncDreamer, Wonder3D)",
+    ),
+    MeshScore(
+        "chamfer_vertices",
+        "Chamfer, vertices",
+        "as chamfer, of the different vertices of both meshes, each centred with its longest side scaled to 1 "
+        "(EscherNet); depends on the tessellation",
+    ),
+    MeshScore(
+        "iou",
+        "IoU",
+        "volume IoU on 64³ nodes of a cube around both meshes, of side 1.01 or more; inside by the vote of six rays",
+        True,
+    ),
+    MeshScore(
+        "iou_parity",
+        "IoU, parity",
+        "volume IoU on 64³ nodes of [-1, 1]³, inside by the parity of one ray along +x (mesh2sdf, as SyncDreamer, "
+        "Wonder3D and EscherNet use it)",
+        True,
+    ),
+    *(_f_score(threshold, SAMPLES, "") for threshold in FINE_THRESHOLDS),
+    *(
+        _f_score(threshold, TRIPOSR_SAMPLES, " (thresholds and points of TripoSR, whose scale is not published)")
+        for threshold in TRIPOSR_THRESHOLDS
+    ),
+)
+
+ALIGNMENTS = {
+    "none": "the prediction as its file has it, with its up axis along z",
+    "yaw": "the prediction turned about the vertical axis by the angle with the least Chamfer distance (all angles in "
+    f"steps of {alignment.YAW_STEP_DEGREES:g} degrees, then refined), centred, longest side scaled to 1",
+    "icp": f"from yaw, at most {alignment.ICP_STEPS} steps of iterative closest points with pairs of both directions: "
+    "rotation, translation and one scale",
+}
+
+SYNCDREAMER_YAW_DEGREES = {
+    name: degrees
+    for degrees, names in {
+        270.0: "alarm backpack blocks chicken grandfather grandmother lion lunch_bag mario oil soap sofa",
+        225.0: "school_bus2 shoe train turtle",
+        180.0: "elephant school_bus1",
+        112.5: "sorter",
+        0.0: "bell cream hat leather shoe1 shoe2 shoe3 sorting_board stucking_cups teapot toaster",
+    }.items()
+    for name in names.split()
+}
+
+
+@dataclass(frozen=True)
+class MeshProtocol:
+    """A published evaluation of meshes.
+
+    Attributes:
+        name: Name in options.
+        title: Name for people, with its source.
+        truth_yaw_degrees: By uid, the angle by which the truth is turned about +z backwards after its normalisation.
+        objects: Uids of its objects.
+        alignment: The alignment of its figures.
+        scores: Its scores, by their names here.
+        published: Published figures.
+        unknown: What is not published of it.
+    """
+
+    name: str
+    title: str
+    truth_yaw_degrees: dict[str, float]
+    objects: tuple[str, ...]
+    alignment: str
+    scores: tuple[str, ...]
+    published: tuple[Published, ...]
+    unknown: str
+
+
+PROTOCOLS = {
+    "syncdreamer": MeshProtocol(
+        name="syncdreamer",
+        title="SyncDreamer's 30 objects (eval_mesh.py of its code; Wonder3D's code follows it)",
+        truth_yaw_degrees=SYNCDREAMER_YAW_DEGREES,
+        objects=tuple(sorted(SYNCDREAMER_YAW_DEGREES)),
+        alignment="none",
+        scores=("chamfer_visible", "iou_parity"),
+        published=(
+            Published("Zero123", {"chamfer_visible": 0.0339, "iou_parity": 0.5035}, "SyncDreamer (arXiv 2309.03453)"),
+            Published(
+                "SyncDreamer", {"chamfer_visible": 0.0261, "iou_parity": 0.5421}, "SyncDreamer (arXiv 2309.03453)"
+            ),
+            Published("Wonder3D", {"chamfer_visible": 0.0199, "iou_parity": 0.6244}, "Wonder3D (arXiv 2310.15008)"),
+            Published("Wonder3D++", {"chamfer_visible": 0.0193, "iou_parity": 0.6402}, "Wonder3D++, its own runs"),
+        ),
+        unknown="which models of Google Scanned Objects its 30 names are; there the visible surface of the truth comes "
+        "from depth maps of Blender, here from the mesh",
+    ),
+}
