@@ -1,10 +1,13 @@
 """Define the options of `inference.evaluate`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from conf.options import UserError, option
 from inference.config import CHECKPOINT_HELP, DEVICE_HELP, PRECISION_HELP, Sampling, require_range
 from training.model.hardware.precision import Precision
+
+MODEL_METHODS = ("model", "wrong_pose", "no_pose")
 
 
 def set_name(folder: str) -> str:
@@ -16,9 +19,15 @@ def set_name(folder: str) -> str:
 class EvaluateConfig:
     """Options of `inference.evaluate`."""
 
-    checkpoint: str = option("???", CHECKPOINT_HELP)
-    views: list[str] = option("???", "folders of view shards to score, each a set with its own tables")
+    checkpoint: str = option("", f"{CHECKPOINT_HELP}; empty: score predictions or the oracle alone")
+    views: list[str] = option([], "folders of views to score, each a set with its own tables")
     output: str = option("outputs/scores", "folder of the scores, the page and the predictions")
+    benchmark: list[str] = option(
+        ["folder"],
+        "protocols: folder (pairs of any views), zero123-gso, zero123-rtmv, syncdreamer, eschernet, free3d, or JSON files",
+    )
+    predictions: Any = option("", "folders of pictures of other methods: folder, [folder, …] or {name: folder, …}")
+    oracle: str = option("", "folder of the objects' meshes, <uid>.glb: adds their renders as a method")
     training: list[str] = option([], "folders of the training views, for the baselines mean view and nearest object")
     references: list[str] = option([], "folders of views of the same objects, rendered with +experiment=references")
     split: list[str] = option([], "all or held_out, for all sets or for each; default: held_out with run, else all")
@@ -26,10 +35,13 @@ class EvaluateConfig:
     validation_fraction: float = option(
         0.01, "data.validation_fraction of the training, for split=held_out without run"
     )
-    pairs: int = option(4, "view pairs of an object")
+    pairs: int = option(4, "view pairs of an object under the protocol folder")
     limit: int | None = option(None, "most objects of a set, chosen by hash; null: all")
     seed: int = option(0, "seed of the choice of objects and pairs")
-    methods: list[str] = option(["model", "wrong_pose", "no_pose"], "predictions of the model to score")
+    methods: list[str] = option(list(MODEL_METHODS), "predictions of the checkpoint to score")
+    samples: int = option(1, "samples of each view by the method model; with several, their best and mean picture too")
+    metrics: list[str] = option([], "metrics of all tables; empty: those of each benchmark")
+    resize: bool = option(False, "resize predictions to the resolution of the benchmark, where theirs differs")
     batch: int | None = option(None, "views sampled together; null: 16 on a CPU, 256 on a GPU, or what fits")
     device: str = option("auto", DEVICE_HELP)
     precision: Precision = option(Precision.auto, PRECISION_HELP)
@@ -38,6 +50,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require_range("pairs", self.pairs, 1, 1000)
+        require_range("samples", self.samples, 1, 64)
         require_range("seed", self.seed, 0, 2**32 - 1)
         for name in ("limit", "batch"):
             if (number := getattr(self, name)) is not None:
@@ -47,16 +60,35 @@ class EvaluateConfig:
         names = [set_name(folder) for folder in self.views]
         if not names or len(set(names)) < len(names):
             raise UserError(f"views={','.join(self.views)}: give folders with different names")
-        unknown = set(self.split) - {"all", "held_out"} or set(self.methods) - {"model", "wrong_pose", "no_pose"}
+        if not self.benchmark or len(set(self.benchmark)) < len(self.benchmark):
+            raise UserError(f"benchmark={','.join(self.benchmark)}: give different benchmarks, such as folder")
+        unknown = set(self.split) - {"all", "held_out"} or set(self.methods) - set(MODEL_METHODS)
         if unknown:
-            raise UserError(f"{min(unknown)}: unknown; split is all or held_out, methods model, wrong_pose, no_pose")
+            raise UserError(f"{min(unknown)}: unknown; split is all or held_out, methods {', '.join(MODEL_METHODS)}")
         if len(self.split) not in (0, 1, len(self.views)):
             raise UserError(f"split={','.join(self.split)}: give one word, or one for each of {len(self.views)} views")
         if "model" not in self.methods:
             raise UserError("methods: must contain model, which the others are compared with")
+        if reserved := set(self.prediction_folders) & {*MODEL_METHODS, "truth", "repeat", "mean", "nearest", "oracle"}:
+            raise UserError(f"predictions: {min(reserved)} is a method of this command; give {{other_name: folder}}")
 
     @property
     def splits(self) -> list[str]:
         """Return the split of each folder of `views`."""
         given = self.split or ["held_out" if self.run else "all"]
         return given * len(self.views) if len(given) == 1 else given
+
+    @property
+    def prediction_folders(self) -> dict[str, str]:
+        """Return the folders of `predictions` by the name of their method."""
+        match self.predictions:
+            case "" | None:
+                return {}
+            case str(folder):
+                return {set_name(folder): folder}
+            case dict(folders) if all(isinstance(value, str) for value in folders.values()):
+                return {str(name): folder for name, folder in folders.items()}
+            case list(folders) if all(isinstance(value, str) for value in folders):
+                if len({set_name(folder) for folder in folders}) == len(folders):
+                    return {set_name(folder): folder for folder in folders}
+        raise UserError(f"predictions={self.predictions}: give a folder, folders of different names, or {{name: folder}}")

@@ -1,30 +1,31 @@
-"""Run an evaluation: select objects, predict views, score them and write the results."""
+"""Run an evaluation: select objects, predict views, score them and write the results.
+
+views ── select ──▶ objects ── benchmarks ──▶ pairs ── predict ──▶ pictures ── metrics ──▶ scores ──▶ tables, page
+"""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import torch
 
 from conf.options import UserError
-from inference.evaluation.baselines import TrainingViews, view_after_turn
+from inference.evaluation.benchmarks.manifest import read_benchmark
 from inference.evaluation.config import EvaluateConfig
-from inference.evaluation.measures import psnr_db, ssim
-from inference.evaluation.pairs import angle_degrees, azimuth_change_degrees
-from inference.evaluation.predictions import (
-    Pixels,
-    Predictor,
-    ScoredSet,
-    predict_all,
-    prediction_path,
-    write_picture,
-)
-from inference.evaluation.results import left_out, write_results
-from inference.evaluation.scores import POSE_WITHIN_DEGREES, ViewScore
-from inference.evaluation.selection import ScoredObject, Selection, read_objects, select
-from inference.evaluation.shown_pose import Manifests, find_references, nearest_reference, read_references
+from inference.evaluation.methods.baselines import TrainingViews
+from inference.evaluation.methods.method_list import methods_of, write_mean_and_nearest
+from inference.evaluation.methods.predictions import Predictor, predict_all, tasks_of
+from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics
+from inference.evaluation.protocol import deviations
+from inference.evaluation.report.page import report
+from inference.evaluation.results import Results, left_out, metrics_record, write_results
+from inference.evaluation.scored_set import ScoredSet, read_sets
+from inference.evaluation.scoring import score_set, set_distances, shown_poses
+from inference.evaluation.selection import Selection, select
+from inference.evaluation.scores import figures
+from inference.evaluation.shown_pose import Manifests, find_references
 from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.storage import is_local, write_atomically
 
@@ -38,14 +39,15 @@ LAYOUT = FolderLayout(
 Load = Callable[[EvaluateConfig], Predictor]
 
 
-def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
-    """Score a method on all sets, and write the results into `config.output`.
+def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
+    """Score methods on all sets under all benchmarks, and write the results into `config.output`.
 
     Repeat the call to resume an interrupted run: existing predictions are kept.
 
     Args:
         config: Options of the command; `checkpoint` is for `load` alone.
-        load: Returns the method, `load_checkpoint` for a checkpoint. It is called after the input has been checked.
+        load: Returns the predictor, `load_checkpoint` for a checkpoint. It is called after the input has been checked.
+            None: score the pictures of other programs, or the oracle, alone.
 
     Returns:
         The contents of metrics.json.
@@ -55,32 +57,37 @@ def evaluate(config: EvaluateConfig, load: Load) -> dict[str, Any]:
     """
     if not is_local(config.output):
         raise UserError(f"output={config.output}: must be a local folder; choose another output")
+    if not load and not config.prediction_folders and not config.oracle:
+        raise UserError("checkpoint: is missing; give a checkpoint, or predictions=… or oracle=… alone")
+    benchmarks = [read_benchmark(name) for name in config.benchmark]
     with claimed(config.output, LAYOUT):
         selections = select(config)
         references = find_references(config.references, selections)
         training = training_views(config, selections)
-        predictor = load(config)
+        names = [name for benchmark in benchmarks for name in config.metrics or benchmark.metrics]
+        metrics = load_metrics(names, config.weights, torch.device("cpu"))
+        predictor = load(config) if load else None
         plan = resume_or_start(config, selections, predictor)
-        sets = {one.name: read_objects(one, config, predictor.resolution) for one in selections}
-        root = Path(config.output) / "predictions"
-        predict_all(root, sets, predictor, config.methods, config.sampling.seed)
-        mean = None if training is None else write_baselines(root, sets, training, predictor.resolution)
-        methods = [*config.methods, "repeat", *(["mean", "nearest"] if mean is not None else [])]
-        scored = [ScoredSet(name, objects, root, tuple(methods), mean) for name, objects in sets.items()]
-        shown = [shown_poses(one, references.get(one.name, {}), predictor.resolution) for one in scored]
-        scores = [score for one, errors in zip(scored, shown, strict=True) for score in score_set(one, errors)]
-        return write_results(config, plan, scored, scores, left_out(config, selections, references))
+        sets = read_sets(selections, benchmarks, config, predictor and predictor.resolution)
+        sets = predict(sets, Path(config.output) / "predictions", predictor, training, config)
+        results = score(sets, metrics, references, config, predictor is not None)
+        missing = [*left_out(config, sets, references), *metrics.missing]
+        record = metrics_record(config, plan, results, missing)
+        write_results(Path(config.output), record, results, report(record, results))
+        return record
 
 
-def resume_or_start(config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor) -> dict[str, Any]:
+def resume_or_start(
+    config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor | None
+) -> dict[str, Any]:
     """Write the record of what the predictions depend on, or compare it with the record of the earlier run.
 
     Raises:
         UserError: The predictions in `output` are of another model, other settings or other views.
     """
     plan: dict[str, Any] = {
-        "weights": predictor.weights,
-        "resolution": predictor.resolution,
+        "weights": predictor.weights if predictor else "",
+        "resolution": predictor.resolution if predictor else None,
         "seed": config.seed,
         "pairs": config.pairs,
         **{f"sampling.{name}": value for name, value in asdict(config.sampling).items()},
@@ -109,68 +116,42 @@ def training_views(config: EvaluateConfig, selections: Sequence[Selection]) -> T
     return TrainingViews(config.training, excluded) if config.training else None
 
 
-def write_baselines(
-    root: Path, sets: dict[str, list[ScoredObject]], training: TrainingViews, resolution: int
-) -> Pixels:
-    """Write the pictures of the baseline `nearest` below `root`; return the mean training view `[R, R, 3]`."""
-    pairs = [(name, one, pair) for name, objects in sets.items() for one in objects for pair in one.pairs]
-    mean, matches = training.mean_and_matches([one.picture(pair.input) for _, one, pair in pairs], resolution)
-    samples = training.samples(set(matches))
-    for (name, one, pair), match in zip(pairs, matches, strict=True):
-        sample, centres = samples[match.folder, match.uid], one.centres
-        picture = view_after_turn(sample, match.view, centres[pair.input], centres[pair.target], resolution)
-        write_picture(prediction_path(root, name, "nearest", one.uid, pair), picture)
-    return mean
+def predict(
+    sets: Sequence[ScoredSet],
+    root: Path,
+    predictor: Predictor | None,
+    training: TrainingViews | None,
+    config: EvaluateConfig,
+) -> list[ScoredSet]:
+    """Predict the pictures of the checkpoint and of the baselines below `root`; return the sets with their methods."""
+    if predictor:
+        tasks = [
+            task
+            for one in sets
+            for task in tasks_of(one.folder(root), one.objects, config.methods, config.samples)
+        ]
+        predict_all(tasks, predictor, config.sampling.seed)
+    resolution = predictor.resolution if predictor else min(one.resolution for one in sets)
+    mean = write_mean_and_nearest(sets, root, training, resolution) if training else None
+    return [replace(one, methods=methods_of(one, root, config, predictor is not None, mean)) for one in sets]
 
 
-Key = tuple[str, int, str]  # uid, pair, method
-
-
-def shown_poses(scored: ScoredSet, manifests: Manifests, resolution: int) -> dict[Key, float]:
-    """Return the angle in degrees between the target camera and the camera that each picture of a set shows.
-
-    Args:
-        scored: The set.
-        manifests: Its references; without any, no pose is estimated.
-        resolution: Side of the pictures, pixels.
-    """
-    errors: dict[Key, float] = {}
-    objects = {one.uid: one for one in scored.objects} if manifests else {}
-    references = read_references(manifests, objects, resolution)
-    bar = tqdm(references, total=len(objects), desc=f"poses of {scored.name}", unit=" objects", disable=not objects)
-    for uid, centres, framed in bar:
-        one = objects[uid]
-        keys = [(pair, method) for pair in one.pairs for method in ("truth", *scored.methods)]
-        nearest = nearest_reference([scored.picture(method, one, pair) for pair, method in keys], framed)
-        for (pair, method), index in zip(keys, nearest, strict=True):
-            errors[uid, pair.number, method] = angle_degrees(centres[index], one.centres[pair.target])
-    return errors
-
-
-def score_set(scored: ScoredSet, shown: dict[Key, float]) -> Iterator[ViewScore]:
-    """Yield the score of every picture of a set."""
-    for one in tqdm(scored.objects, desc=f"scores of {scored.name}", unit=" objects"):
-        for pair in one.pairs:
-            truth = one.picture(pair.target)
-            truth_error = shown.get((one.uid, pair.number, "truth"))
-            is_clear = None if truth_error is None else truth_error <= POSE_WITHIN_DEGREES
-            for method in ("truth", *scored.methods):
-                picture = truth if method == "truth" else scored.picture(method, one, pair)
-                is_truth = method == "truth"
-                error = shown.get((one.uid, pair.number, method))
-                if is_truth and error is None:
-                    continue
-                yield ViewScore(
-                    scored.name,
-                    one.uid,
-                    pair.number,
-                    pair.input,
-                    pair.target,
-                    angle_degrees(one.centres[pair.input], one.centres[pair.target]),
-                    azimuth_change_degrees(one.centres[pair.target], one.centres[pair.input]),
-                    method,
-                    None if is_truth else psnr_db(picture, truth),
-                    None if is_truth else ssim(picture, truth),
-                    error,
-                    is_clear,
-                )
+def score(
+    sets: Sequence[ScoredSet],
+    metrics: LoadedMetrics,
+    references: Mapping[str, Manifests],
+    config: EvaluateConfig,
+    with_model: bool,
+) -> list[Results]:
+    """Return the scores of all pictures of each set, and their figures."""
+    results = []
+    for one in sets:
+        names = set(config.metrics or one.benchmark.metrics)
+        picture_metrics = [metric for metric in metrics.picture_metrics if metric.name in names]
+        set_metrics = [metric for metric in metrics.set_metrics if metric.name in names]
+        scores = score_set(one, picture_metrics, shown_poses(one, references.get(one.name, {})))
+        distances = set_distances(one, set_metrics)
+        of_all = figures(scores, one.subject)
+        differing = deviations(one, config, with_model)
+        results.append(Results(one, picture_metrics, set_metrics, scores, of_all, distances, differing))
+    return results

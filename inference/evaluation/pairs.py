@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,11 @@ class Pair:
     """An input view and a target view of one object.
 
     Attributes:
-        number: Position among the pairs of the object.
         input: Index of the input view.
         target: Index of the target view.
         wrong: Camera centre `[3]` that lies at least `MIN_WRONG_DEGREES` from the target's.
     """
 
-    number: int
     input: int
     target: int
     wrong: tuple[float, float, float]
@@ -58,14 +57,22 @@ def choose_pairs(seed: int, uid: str, centres: Array, count: int) -> list[Pair]:
     angles = {(i, j): angle_degrees(centres[i], centres[j]) for i, j in ordered}
     goals = (rng.permutation(count) + rng.random(count)) * 180 / count
     inputs, targets, pairs = [0] * len(centres), [0] * len(centres), list[Pair]()
-    for number, goal in enumerate(goals):
+    for goal in goals:
         best = min(candidates, key=lambda pair: (inputs[pair[0]], targets[pair[1]], abs(angles[pair] - goal)))
         candidates.remove(best)
         input, target = best
         inputs[input] += 1
         targets[target] += 1
-        pairs.append(Pair(number, input, target, _wrong_camera(rng, centres, input, target)))
+        pairs.append(Pair(input, target, _wrong_camera(rng, centres, input, target)))
     return pairs
+
+
+def fixed_pairs(seed: int, uid: str, centres: Array, input: int, targets: Iterable[int]) -> list[Pair]:
+    """Return the pairs of one input view and several targets; only their wrong cameras depend on `seed` and `uid`."""
+    return [
+        Pair(input, target, _wrong_camera(random_generator("wrong", seed, uid, target), centres, input, target))
+        for target in targets
+    ]
 
 
 def _wrong_camera(rng: np.random.Generator, centres: Array, input: int, target: int) -> tuple[float, float, float]:
@@ -87,11 +94,6 @@ def azimuth_change_degrees(target: ArrayLike, input: ArrayLike) -> float:
     """Return the absolute change of the azimuth between two camera centres `[3]`, degrees in [0, 180]."""
     _, sine, cosine, _ = pose_between(np.asarray(target), np.asarray(input))
     return abs(math.degrees(math.atan2(sine, cosine)))
-
-
-def polar_degrees(centre: ArrayLike) -> float:
-    """Return the polar angle of a camera centre `[3]`, degrees from above."""
-    return math.degrees(cartesian_to_spherical(centre)[0])
 
 
 def _digest(*words: object) -> bytes:

@@ -1,83 +1,117 @@
 """Write the results of an evaluation: per_view.csv, per_object.csv, metrics.json and report.html."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inference.evaluation.config import EvaluateConfig, set_name
-from inference.evaluation.measures import CONFIDENCE, MAX_PSNR_DB, RESAMPLES
-from inference.evaluation.page import report
-from inference.evaluation.predictions import ScoredSet
-from inference.evaluation.scores import METRICS, POSE_WITHIN_DEGREES, Figure, ViewScore, figures
-from inference.evaluation.selection import Selection
+from inference.evaluation.metrics.metric import PictureMetric, SetMetric
+from inference.evaluation.protocol import SETTINGS
+from inference.evaluation.scored_set import ScoredSet
+from inference.evaluation.scores import POSE_METRICS, Figure, SetDistance, ViewScore
 from pipeline.csv_file import csv_file
 from pipeline.storage import write_atomically
 
-# Everything that a figure depends on, beside the plan of the run.
-PROTOCOL = {
-    "protocol": "folder",
-    "background": "views composited on white, 8 bits",
-    "psnr": f"over all pixels and channels, dB, at most {MAX_PSNR_DB:g}",
-    "ssim": "scikit-image, Gaussian window, sigma 1.5, 11 pixels, range 255, mean of the channels",
-    "pose_within_20": f"share of pictures whose nearest reference lies within {POSE_WITHIN_DEGREES:g} degrees",
-    "pose_within_20_clear": "pose_within_20, over pairs whose true view lies within that angle",
-    "average": "mean over objects of the mean over their pairs",
-    "interval": f"{CONFIDENCE:.0%} percentile bootstrap over objects, {RESAMPLES} resamples",
-}
+SCORE_FIELDS = (
+    "benchmark", "set", "uid", "input", "target", "angle_degrees", "azimuth_change_degrees", "method", "sample",
+    "pose_error_degrees", "is_clear", "missing",
+)  # fmt: skip
 
 
-def write_results(
-    config: EvaluateConfig,
-    plan: Mapping[str, Any],
-    sets: Sequence[ScoredSet],
-    scores: Sequence[ViewScore],
-    missing: Sequence[str],
-) -> dict[str, Any]:
-    """Write all files of the results; return the contents of metrics.json.
+@dataclass(frozen=True)
+class Results:
+    """The scores of a set under one benchmark.
 
-    Args:
-        config: Options of the command.
-        plan: What the predictions depend on.
-        sets: Objects and pictures of each set.
-        scores: Score of every picture.
-        missing: Sentences about parts that are left out.
+    Attributes:
+        scored: The set.
+        picture_metrics: Metrics of each picture.
+        set_metrics: Metrics of all pictures together.
+        scores: Scores of every picture.
+        figures: Means and intervals.
+        distances: Values of `set_metrics`.
+        deviations: Sentences about differences from the protocol of the benchmark.
     """
-    output, all_figures = Path(config.output), figures(scores)
-    metrics = {
+
+    scored: ScoredSet
+    picture_metrics: Sequence[PictureMetric]
+    set_metrics: Sequence[SetMetric]
+    scores: Sequence[ViewScore]
+    figures: Sequence[Figure]
+    distances: Sequence[SetDistance]
+    deviations: Sequence[str]
+
+    @property
+    def missing(self) -> dict[str, list[str]]:
+        """Return the reasons of missing pictures by method; methods without any are left out."""
+        reasons: dict[str, list[str]] = {}
+        for score in self.scores:
+            if score.missing:
+                reasons.setdefault(score.method, []).append(score.missing)
+        return reasons
+
+
+def metrics_record(
+    config: EvaluateConfig, plan: Mapping[str, Any], results: Sequence[Results], left_out: Sequence[str]
+) -> dict[str, Any]:
+    """Return the contents of metrics.json."""
+    metrics = {metric.name: metric.definition for one in results for metric in (*one.picture_metrics, *one.set_metrics)}
+    benchmarks = {one.scored.benchmark.name: asdict(one.scored.benchmark) for one in results}
+    return {
         **plan,
         "checkpoint": config.checkpoint,
+        "predictions": config.prediction_folders,
+        "oracle": config.oracle,
         "views": config.views,
         "splits": config.splits,
         "training": config.training,
         "references": config.references,
         "limit": config.limit,
-        "settings": PROTOCOL,
-        "left_out": missing,
-        "figures": [figure.record for figure in all_figures],
+        "settings": SETTINGS | metrics,
+        "benchmarks": benchmarks,
+        "left_out": left_out,
+        "tables": [_table_record(one) for one in results],
+        "figures": [figure.record for one in results for figure in one.figures],
+        "distances": [asdict(distance) for one in results for distance in one.distances],
     }
-    write_atomically(str(output / "per_view.csv"), view_table(scores))
-    write_atomically(str(output / "per_object.csv"), object_table(scores))
-    write_atomically(str(output / "report.html"), report(metrics, sets, scores, all_figures))
+
+
+def _table_record(one: Results) -> dict[str, Any]:
+    missing = {method: {"pictures": len(reasons), "first": reasons[0]} for method, reasons in one.missing.items()}
+    return {
+        "benchmark": one.scored.benchmark.name,
+        "set": one.scored.name,
+        "objects": len(one.scored.objects),
+        "views": sum(len(obj.pairs) for obj in one.scored.objects),
+        "resolution": one.scored.resolution,
+        "deviations": one.deviations,
+        "missing": missing,
+    }
+
+
+def write_results(output: Path, metrics: Mapping[str, Any], results: Sequence[Results], report: bytes) -> None:
+    """Write all files of the results, and print the means."""
+    write_atomically(str(output / "per_view.csv"), view_table(results))
+    write_atomically(str(output / "per_object.csv"), object_table(results))
+    write_atomically(str(output / "report.html"), report)
     write_atomically(str(output / "metrics.json"), (json.dumps(metrics, indent=1) + "\n").encode())
-    for line in [*missing, *summary(all_figures)]:
+    for line in [*metrics["left_out"], *summary(results)]:
         print(line)
     print(f"report: {output / 'report.html'}")
-    return metrics
 
 
-def left_out(config: EvaluateConfig, selections: Sequence[Selection], references: Collection[str]) -> list[str]:
+def left_out(config: EvaluateConfig, sets: Sequence[ScoredSet], references: Collection[str]) -> list[str]:
     """Return a sentence for each part of the evaluation that is left out.
 
     Args:
         config: Options of the command.
-        selections: The sets that have objects to score.
+        sets: The sets that have objects to score.
         references: Names of the sets that have references.
     """
-    names = {selection.name for selection in selections}
+    names = {one.name for one in sets}
     sentences = []
     if empty := [folder for folder in config.views if set_name(folder) not in names]:
         sentences.append(f"Training held out no object of {', '.join(empty)}.")
@@ -92,36 +126,61 @@ def left_out(config: EvaluateConfig, selections: Sequence[Selection], references
     return sentences
 
 
-def view_table(scores: Sequence[ViewScore]) -> bytes:
+def view_table(results: Sequence[Results]) -> bytes:
     """Return per_view.csv: one row for each picture."""
-    names = [field.name for field in fields(ViewScore)]
-    return csv_file(names, ([_cell(getattr(score, name)) for name in names] for score in scores))
+    names = _metric_names(results)
+    scores = (score for one in results for score in one.scores)
+    rows = (
+        [*(_cell(getattr(score, name)) for name in SCORE_FIELDS), *(_cell(score.values.get(name)) for name in names)]
+        for score in scores
+    )
+    return csv_file([*SCORE_FIELDS, *names], rows)
 
 
-def object_table(scores: Sequence[ViewScore]) -> bytes:
-    """Return per_object.csv: the means of each object and method."""
-    groups: dict[tuple[str, str, str], list[ViewScore]] = {}
+def object_table(results: Sequence[Results]) -> bytes:
+    """Return per_object.csv: the means of each object and method, and the numbers of its scored and missing pictures."""
+    names = [*_metric_names(results), *POSE_METRICS]
+    return csv_file(
+        ["benchmark", "set", "uid", "method", "views", "missing", *names],
+        (row for one in results for row in _object_rows(one.scores, names)),
+    )
+
+
+def _object_rows(scores: Sequence[ViewScore], names: Sequence[str]) -> Iterator[list[object]]:
+    groups: dict[tuple[str, str, str, str], list[ViewScore]] = {}
     for score in scores:
-        groups.setdefault((score.set, score.uid, score.method), []).append(score)
-    rows = ([*key, len(group), *(_mean(group, metric) for metric in METRICS)] for key, group in groups.items())
-    return csv_file(["set", "uid", "method", "views", *METRICS], rows)
+        groups.setdefault((score.benchmark, score.set, score.uid, score.method), []).append(score)
+    for key, group in groups.items():
+        missing = sum(bool(score.missing) for score in group)
+        yield [*key, len(group) - missing, missing, *(_mean(group, name) for name in names)]
 
 
-def summary(all_figures: Sequence[Figure]) -> list[str]:
-    """Return a line for each set and method: the means over all pairs."""
-    lines: dict[tuple[str, str], list[str]] = {}
-    for figure in all_figures:
-        if not figure.by and not figure.minus:
-            low, high = figure.mean.low, figure.mean.high
-            interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
-            lines.setdefault((figure.set, figure.method), []).append(
-                f"{figure.metric} {figure.mean.value:.3g}{interval}"
-            )
-    return [f"{name}, {method}: {', '.join(texts)}" for (name, method), texts in lines.items()]
+def summary(results: Sequence[Results]) -> list[str]:
+    """Return a line for each table and method: the means over all views, and the number of missing pictures."""
+    lines = []
+    for one in results:
+        totals = [figure for figure in one.figures if not figure.by and not figure.minus]
+        for method in dict.fromkeys(figure.method for figure in totals):
+            texts = [f"{f.metric} {f.mean.value:.3g}{_interval(f)}" for f in totals if f.method == method]
+            texts += [f"{d.metric} {d.value:.3g} ({d.pictures} pictures)" for d in one.distances if d.method == method]
+            if method in one.missing:
+                texts.append(f"{len(one.missing[method])} pictures missing: {one.missing[method][0]}")
+            lines.append(f"{one.scored.title}, {method}: {', '.join(texts)}")
+        lines += [f"{one.scored.title}, {m}: all pictures missing: {r[0]}" for m, r in one.missing.items() if not any(f.method == m for f in totals)]
+    return lines
+
+
+def _interval(figure: Figure) -> str:
+    low, high = figure.mean.low, figure.mean.high
+    return "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
+
+
+def _metric_names(results: Sequence[Results]) -> list[str]:
+    return list(dict.fromkeys(metric.name for one in results for metric in one.picture_metrics))
 
 
 def _mean(group: Sequence[ViewScore], metric: str) -> object:
-    values = [getattr(score, metric) for score in group if getattr(score, metric) is not None]
+    values = [value for score in group if (value := score.value(metric)) is not None]
     return _cell(float(np.mean(values))) if values else ""
 
 

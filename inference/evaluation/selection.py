@@ -1,25 +1,21 @@
-"""Select the objects that are scored, and read their views."""
+"""Select the objects that are scored."""
 
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from conf.options import UserError
 from inference.evaluation.config import EvaluateConfig, set_name
-from inference.evaluation.pairs import Pair, choose_pairs, hashed_seed
-from pipeline.samples import DamagedShard, Sample, npy_array, read_samples, view_names
+from inference.evaluation.pairs import hashed_seed
+from pipeline.samples import DamagedShard, Sample, read_samples
 from pipeline.shards import ShardManifest, read_manifests
-from rendering.cameras import Array, camera_centre
 from training.data.sources import Source
 from training.data.split import split
-from training.model.picture import decode
 
 MAX_NAMED_OBJECTS = 5  # in an error message
 
@@ -47,29 +43,6 @@ class Selection:
         """Return a hash of the names and contents of all shards."""
         shards = [[manifest.name, manifest.sha256] for manifest in self.manifests]
         return sha256(json.dumps(shards).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class ScoredObject:
-    """An object, its pairs, and the encoded views of the pairs.
-
-    Attributes:
-        uid: Key of the object.
-        centres: Camera centres `[views, 3]`.
-        pairs: The pairs that are scored.
-        views: Encoded views by their index; those that occur in a pair.
-        resolution: Side of a decoded view, pixels.
-    """
-
-    uid: str
-    centres: Array
-    pairs: list[Pair]
-    views: Mapping[int, bytes]
-    resolution: int
-
-    def picture(self, view: int) -> NDArray[np.uint8]:
-        """Return view `view` on white, `[R, R, 3]`."""
-        return decode(self.views[view], self.resolution)
 
 
 def select(config: EvaluateConfig) -> list[Selection]:
@@ -116,32 +89,6 @@ def read_held_out(run: Path) -> frozenset[str]:
     if not uids:
         raise UserError(f"run={run}: held out no object; train with data.validation_fraction above 0")
     return frozenset(uids)
-
-
-def read_objects(selection: Selection, config: EvaluateConfig, resolution: int) -> list[ScoredObject]:
-    """Read the selected objects of a set and choose their pairs.
-
-    Raises:
-        UserError: A shard is damaged, or an object has too few or too small views.
-    """
-    objects = {
-        uid: _open(uid, sample, selection.folder, config, resolution)
-        for uid, sample in samples_of(selection.folder, selection.manifests, set(selection.uids))
-    }
-    return [objects[uid] for uid in selection.uids]
-
-
-def _open(uid: str, sample: Sample, folder: str, config: EvaluateConfig, resolution: int) -> ScoredObject:
-    names, centres = view_names(sample), camera_centre(npy_array(sample["cameras.npy"]))
-    max_pairs = len(names) * (len(names) - 1)
-    if config.pairs > max_pairs:
-        raise UserError(f"pairs={config.pairs}: {uid} in {folder} has {len(names)} views, {max_pairs} pairs; use fewer")
-    pairs = choose_pairs(config.seed, uid, centres, config.pairs)
-    used = sorted({view for pair in pairs for view in (pair.input, pair.target)})
-    views = {view: sample[names[view]] for view in used}
-    for contents in views.values():
-        require_resolution(contents, resolution, f"views={folder}")
-    return ScoredObject(uid, centres, pairs, views, resolution)
 
 
 def require_resolution(contents: bytes, resolution: int, option: str) -> None:

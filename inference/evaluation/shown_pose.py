@@ -9,13 +9,14 @@ from PIL import Image, ImageFilter
 
 from conf.options import UserError
 from inference.evaluation.config import set_name
-from inference.evaluation.predictions import Pixels
-from inference.evaluation.selection import Selection, named, require_resolution, samples_of
+from inference.evaluation.methods.method import Pixels, resized
+from inference.evaluation.selection import Selection, named, samples_of
 from pipeline.samples import npy_array, view_names
 from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre
 from training.model.picture import decode
 
+REFERENCE_PX = 64  # side to which pictures and references are brought first
 FRAMED_PX = 24  # side at which framed pictures are compared
 HALF_SIDE = 2.3  # half the side of the frame, in standard deviations of the object's pixels around their centre
 SMOOTHING = 1 / 64  # standard deviation of the blur before framing, in sides of the picture: against noise
@@ -52,15 +53,14 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
 
 
 def read_references(
-    manifests: Manifests, uids: Collection[str], resolution: int
+    manifests: Manifests, uids: Collection[str]
 ) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
     """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references."""
     remaining = set(uids)
     for folder, shards in manifests.items():
         for uid, sample in samples_of(folder, shards, remaining & _uids({folder: shards})):
             names = view_names(sample)
-            require_resolution(sample[names[0]], resolution, f"references={folder}")
-            pictures = [decode(sample[name], resolution) for name in names]
+            pictures = [decode(sample[name], REFERENCE_PX) for name in names]
             remaining.remove(uid)
             yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame_references(pictures)
 
@@ -83,7 +83,7 @@ def nearest_reference(pictures: Sequence[Pixels], references: NDArray[np.float32
         pictures: Pictures on white, uint8 `[R, R, 3]` each.
         references: `frame_references` of `N` references.
     """
-    framed = np.stack([frame(picture) for picture in pictures])
+    framed = np.stack([frame(resized(picture, REFERENCE_PX)) for picture in pictures])
     return np.einsum("pf,snf->psn", framed, references, optimize=True).max(axis=1).argmax(axis=1)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from inference.evaluation.config import EvaluateConfig
-from inference.evaluation.predictions import Pixels, Predictor, Request
+from inference.evaluation.methods.method import Pixels
+from inference.evaluation.methods.predictions import Predictor, Request
 from inference.novel_view import EncodedImage, NovelView, to_image
 from rendering.cameras import cartesian_to_spherical, pose_between
 from training.model.conditioning import POSE_DIM, convert_pose

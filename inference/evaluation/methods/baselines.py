@@ -1,7 +1,8 @@
-"""Baselines that need the views of the training: the mean view and the nearest training object."""
+"""Baselines: the repeated input, the mean training view, and the nearest training object."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.evaluation.pairs import angle_degrees
-from inference.evaluation.predictions import Pixels
+from inference.evaluation.pairs import Pair, angle_degrees
+from inference.evaluation.methods.method import Method, Pixels, resized
+from inference.evaluation.methods.predictions import prediction_path, write_picture
+from inference.evaluation.scored_object import ScoredObject
 from inference.evaluation.selection import require_resolution, samples_of
 from pipeline.samples import Sample, npy_array, view_names
 from pipeline.shards import ShardManifest, read_manifests
@@ -92,6 +95,36 @@ class TrainingViews:
                         block = []
         if block:
             yield block
+
+
+def repeat_method(resolution: int) -> Method:
+    """Return the method that repeats the input view at `resolution`."""
+    return Method("repeat", "repeat the input", lambda one, pair: [one.picture(pair.input, resolution)])
+
+
+def mean_method(mean: Pixels, resolution: int) -> Method:
+    """Return the method that always gives the mean training view."""
+    picture = resized(mean, resolution)
+    return Method("mean", "mean training view", lambda one, pair: [picture])
+
+
+def write_nearest(
+    views: Sequence[tuple[Path, ScoredObject, Pair]], training: TrainingViews, resolution: int
+) -> Pixels:
+    """Write the pictures of the baseline `nearest`; return the mean training view `[R, R, 3]`.
+
+    Args:
+        views: Folder of the set's predictions, object and pair of each picture.
+        training: The training views.
+        resolution: Side R of the pictures, pixels.
+    """
+    mean, matches = training.mean_and_matches([one.picture(pair.input, resolution) for _, one, pair in views], resolution)
+    samples = training.samples(set(matches))
+    for (folder, one, pair), match in zip(views, matches, strict=True):
+        sample, centres = samples[match.folder, match.uid], one.centres
+        picture = view_after_turn(sample, match.view, centres[pair.input], centres[pair.target], resolution)
+        write_picture(prediction_path(folder / "nearest", one.uid, pair), picture)
+    return mean
 
 
 def view_after_turn(sample: Sample, matched: int, input_centre: Array, target_centre: Array, resolution: int) -> Pixels:

@@ -1,0 +1,1 @@
+"""Methods that predict views: a checkpoint, baselines, an oracle, and the pictures of other programs."""

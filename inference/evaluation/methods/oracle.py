@@ -1,0 +1,41 @@
+"""Render the true mesh of an object: the method that knows its shape and colours, but not its lighting."""
+
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+
+from conf.options import UserError
+from inference.evaluation.methods.method import Method, Pixels
+from inference.evaluation.pairs import Pair
+from inference.evaluation.scored_object import ScoredObject
+from inference.evaluation.selection import named
+from inference.meshes.ray_casting import RayCaster, on_white
+from inference.meshes.read_mesh import read_mesh
+
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+
+
+def oracle_method(folder: str, uids: Collection[str], resolution: int) -> Method:
+    """Return the method that renders the true mesh, unlit, with the target's camera.
+
+    Args:
+        folder: Folder of the meshes, `<uid>.glb` or another format.
+        uids: The objects.
+        resolution: Side of the pictures, pixels.
+
+    Raises:
+        UserError: The folder does not exist, or an object has no mesh there.
+    """
+    root = Path(folder)
+    paths = {path.stem: path for path in sorted(root.glob("*")) if path.suffix.lower() in SUFFIXES}
+    if missing := set(uids) - set(paths):
+        raise UserError(f"oracle={folder}: no mesh of {named(missing)}; give a folder with <uid>.glb of each object")
+
+    @lru_cache(maxsize=1)  # the pictures of an object are asked for one after another
+    def caster(uid: str) -> RayCaster:
+        return RayCaster(read_mesh(paths[uid]))
+
+    def pictures(one: ScoredObject, pair: Pair) -> list[Pixels]:
+        return list(on_white(caster(one.uid).render(one.cameras[pair.target][None], resolution)))
+
+    return Method("oracle", "true mesh, unlit", pictures)

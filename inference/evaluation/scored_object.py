@@ -1,0 +1,139 @@
+"""Read the views of the objects that are scored, and choose their pairs as the benchmarks ask."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from conf.options import UserError
+from inference.evaluation.benchmarks.benchmark import Benchmark
+from inference.evaluation.benchmarks.cameras import camera_mismatch, require_cameras
+from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.pairs import Pair, choose_pairs, fixed_pairs
+from inference.evaluation.selection import Selection, require_resolution, samples_of
+from pipeline.samples import Sample, npy_array, view_names
+from rendering.cameras import Array, camera_centre
+from training.model.config import Background
+from training.model.picture import decode
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an encoded view becomes a picture on white.
+
+    Attributes:
+        background: Method of compositing.
+        resize: Pillow's name of the filter that changes the size.
+    """
+
+    background: Background = Background.composite
+    resize: str = "bicubic"
+
+    @classmethod
+    def of(cls, benchmark: Benchmark) -> Self:
+        """Return the preparation that a benchmark asks for."""
+        return cls(benchmark.background, benchmark.resize)
+
+    @property
+    def suffix(self) -> str:
+        """Return what the name of a folder of predictions has for other preparations than the usual one."""
+        return "" if self == Preparation() else f".{self.background}.{self.resize}"
+
+
+@dataclass(frozen=True)
+class ScoredObject:
+    """An object, its pairs, and the encoded views of the pairs.
+
+    Attributes:
+        uid: Key of the object.
+        cameras: Extrinsics `[views, 3, 4]`.
+        pairs: The pairs that are scored.
+        views: Encoded views by their index; those that occur in a pair.
+        preparation: How they become pictures.
+    """
+
+    uid: str
+    cameras: Array
+    pairs: Sequence[Pair]
+    views: Mapping[int, bytes]
+    preparation: Preparation
+
+    @property
+    def centres(self) -> Array:
+        """Return the camera centres `[views, 3]`."""
+        return camera_centre(self.cameras)
+
+    @property
+    def side(self) -> int:
+        """Return the side of its first view, pixels."""
+        with Image.open(io.BytesIO(next(iter(self.views.values())))) as image:
+            return image.width
+
+    def picture(self, view: int, resolution: int) -> NDArray[np.uint8]:
+        """Return view `view` on white, `[R, R, 3]`."""
+        resampling = Image.Resampling[self.preparation.resize.upper()]
+        return decode(self.views[view], resolution, self.preparation.background, resampling)
+
+
+def read_objects(
+    selection: Selection, benchmarks: Sequence[Benchmark], config: EvaluateConfig, resolution: int | None
+) -> dict[str, list[ScoredObject]]:
+    """Return the selected objects of a set for each benchmark, by its name.
+
+    Args:
+        selection: The set.
+        benchmarks: The benchmarks that its views allow.
+        config: Options of the command.
+        resolution: Least side of a view where the benchmark does not say it, pixels; None for any.
+
+    Raises:
+        UserError: A shard is damaged, or an object has other cameras, too few or too small views.
+    """
+    wanted = {benchmark.name: uids_of(selection, benchmark) for benchmark in benchmarks}
+    found: dict[str, dict[str, ScoredObject]] = {benchmark.name: {} for benchmark in benchmarks}
+    for uid, sample in samples_of(selection.folder, selection.manifests, set().union(*wanted.values())):
+        for benchmark in benchmarks:
+            if uid in wanted[benchmark.name]:
+                one = scored_object(uid, sample, benchmark, config)
+                for contents in one.views.values():
+                    require_resolution(contents, benchmark.resolution or resolution or 1, f"views={selection.folder}")
+                found[benchmark.name][uid] = one
+    return {name: [found[name][uid] for uid in uids] for name, uids in wanted.items()}
+
+
+def uids_of(selection: Selection, benchmark: Benchmark) -> list[str]:
+    """Return the selected objects of a set that a benchmark scores."""
+    return [uid for uid in selection.uids if not benchmark.objects or uid in benchmark.objects]
+
+
+def mismatch(selection: Selection, benchmark: Benchmark) -> str:
+    """Return why a benchmark cannot score a set, judged by its first object; empty if it can."""
+    uids = uids_of(selection, benchmark)[:1]
+    if not uids:
+        return f"has none of the {len(benchmark.objects)} objects of benchmark={benchmark.name}"
+    (_, sample), *_ = samples_of(selection.folder, selection.manifests, uids)
+    return camera_mismatch(benchmark, npy_array(sample["cameras.npy"]))
+
+
+def scored_object(uid: str, sample: Sample, benchmark: Benchmark, config: EvaluateConfig) -> ScoredObject:
+    """Return an object with the pairs that a benchmark asks for.
+
+    Raises:
+        UserError: The object has other cameras, or too few views.
+    """
+    names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
+    centres, count = camera_centre(cameras), len(cameras)
+    if benchmark.input is not None:
+        require_cameras(benchmark, cameras, uid)
+        pairs = fixed_pairs(config.seed, uid, centres, benchmark.input, benchmark.targets)
+    elif config.pairs > count * (count - 1):
+        raise UserError(f"pairs={config.pairs}: {uid} has {count} views, {count * (count - 1)} pairs; use fewer")
+    else:
+        pairs = choose_pairs(config.seed, uid, centres, config.pairs)
+    used = {view for pair in pairs for view in (pair.input, pair.target)}
+    views = {view: sample[names[view]] for view in sorted(used)}
+    return ScoredObject(uid, cameras, pairs, views, Preparation.of(benchmark))

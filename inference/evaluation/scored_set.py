@@ -1,0 +1,83 @@
+"""The objects of a set under one benchmark, and the methods whose pictures are scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.options import UserError
+from inference.evaluation.benchmarks.benchmark import Benchmark
+from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.methods.method import Method, Pixels
+from inference.evaluation.pairs import Pair
+from inference.evaluation.scored_object import Preparation, ScoredObject, mismatch, read_objects
+from inference.evaluation.selection import Selection
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """The objects of a set under one benchmark.
+
+    Attributes:
+        name: Name of the set.
+        benchmark: The benchmark.
+        objects: Objects with their pairs.
+        methods: Methods whose pictures are scored; the others are compared with the first one.
+        resolution: Side R of the scored pictures, pixels.
+    """
+
+    name: str
+    benchmark: Benchmark
+    objects: Sequence[ScoredObject]
+    methods: Sequence[Method]
+    resolution: int
+
+    @property
+    def title(self) -> str:
+        """Return the name of the set, and of the benchmark if it is one of fixed views."""
+        return self.name if self.benchmark.input is None else f"{self.name}, {self.benchmark.name}"
+
+    def folder(self, root: Path) -> Path:
+        """Return the folder of the set's predictions; sets whose inputs are prepared alike share it."""
+        return root / f"{self.name}{Preparation.of(self.benchmark).suffix}"
+
+    def truth(self, one: ScoredObject, pair: Pair) -> Pixels:
+        """Return the true picture of a pair, `[R, R, 3]`."""
+        return one.picture(pair.target, self.resolution)
+
+
+def read_sets(
+    selections: Sequence[Selection], benchmarks: Sequence[Benchmark], config: EvaluateConfig, resolution: int | None
+) -> list[ScoredSet]:
+    """Return the sets under each benchmark that their cameras allow, still without methods.
+
+    Args:
+        selections: The sets.
+        benchmarks: The benchmarks.
+        config: Options of the command.
+        resolution: Side of the predictor's pictures, pixels; None without a predictor.
+
+    Raises:
+        UserError: A benchmark has no set, a set no benchmark, or a view is too small or damaged.
+    """
+    reasons = {(s.name, b.name): mismatch(s, b) for s in selections for b in benchmarks}
+    for option, names, others in (
+        ("benchmark", [b.name for b in benchmarks], [s.name for s in selections]),
+        ("views", [s.name for s in selections], [b.name for b in benchmarks]),
+    ):
+        for name in names:
+            found = [reasons[(o, name) if option == "benchmark" else (name, o)] for o in others]
+            if all(found):
+                raise UserError(f"{option}={name}: {found[0]}")
+    sets = []
+    for selection in selections:
+        allowed = [benchmark for benchmark in benchmarks if not reasons[selection.name, benchmark.name]]
+        objects = read_objects(selection, allowed, config, resolution)
+        for benchmark in allowed:
+            side = benchmark.resolution or resolution or objects[benchmark.name][0].side
+            if resolution not in (None, side) and not config.resize:
+                raise UserError(
+                    f"benchmark={benchmark.name}: scores {side}² pixels, the checkpoint draws {resolution}²; give "
+                    "resize=true to resize its pictures, or a checkpoint of that resolution"
+                )
+            sets.append(ScoredSet(selection.name, benchmark, objects[benchmark.name], (), side))
+    return sets
