@@ -28,9 +28,9 @@ from inference.evaluation.config import EvaluateConfig
 def main(config: EvaluateConfig) -> None:
     """Score the checkpoint."""
     from inference.evaluation.evaluation import evaluate  # imports torch, which --help does without
-    from inference.evaluation.model import load_checkpoint
+    from inference.evaluation.methods.model import load_checkpoint
 
-    evaluate(config, load_checkpoint)
+    evaluate(config, load_checkpoint if config.checkpoint else None)
 
 
 def command() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from conf.options import UserError, option
 from inference.config import CHECKPOINT_HELP, DEVICE_HELP, PRECISION_HELP, Sampling, require_range
+from inference.evaluation.metrics.weights import MetricWeights
 from training.model.hardware.precision import Precision
 
 MODEL_METHODS = ("model", "wrong_pose", "no_pose")
@@ -24,7 +25,7 @@ class EvaluateConfig:
     output: str = option("outputs/scores", "folder of the scores, the page and the predictions")
     benchmark: list[str] = option(
         ["folder"],
-        "protocols: folder (pairs of any views), zero123-gso, zero123-rtmv, syncdreamer, eschernet, free3d, or JSON files",
+        "protocols: folder (pairs of any views), zero123-gso, zero123-rtmv, syncdreamer, eschernet, free3d, x.json",
     )
     predictions: Any = option("", "folders of pictures of other methods: folder, [folder, …] or {name: folder, …}")
     oracle: str = option("", "folder of the objects' meshes, <uid>.glb: adds their renders as a method")
@@ -41,6 +42,7 @@ class EvaluateConfig:
     methods: list[str] = option(list(MODEL_METHODS), "predictions of the checkpoint to score")
     samples: int = option(1, "samples of each view by the method model; with several, their best and mean picture too")
     metrics: list[str] = option([], "metrics of all tables; empty: those of each benchmark")
+    weights: MetricWeights = option(MetricWeights(), "weights of the metrics that are networks")
     resize: bool = option(False, "resize predictions to the resolution of the benchmark, where theirs differs")
     batch: int | None = option(None, "views sampled together; null: 16 on a CPU, 256 on a GPU, or what fits")
     device: str = option("auto", DEVICE_HELP)
@@ -91,4 +93,6 @@ class EvaluateConfig:
             case list(folders) if all(isinstance(value, str) for value in folders):
                 if len({set_name(folder) for folder in folders}) == len(folders):
                     return {set_name(folder): folder for folder in folders}
-        raise UserError(f"predictions={self.predictions}: give a folder, folders of different names, or {{name: folder}}")
+        raise UserError(
+            f"predictions={self.predictions}: give a folder, folders of different names, or {{name: folder}}"
+        )

@@ -22,9 +22,9 @@ from inference.evaluation.protocol import deviations
 from inference.evaluation.report.page import report
 from inference.evaluation.results import Results, left_out, metrics_record, write_results
 from inference.evaluation.scored_set import ScoredSet, read_sets
+from inference.evaluation.scores import figures
 from inference.evaluation.scoring import score_set, set_distances, shown_poses
 from inference.evaluation.selection import Selection, select
-from inference.evaluation.scores import figures
 from inference.evaluation.shown_pose import Manifests, find_references
 from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.storage import is_local, write_atomically
@@ -68,7 +68,7 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         metrics = load_metrics(names, config.weights, torch.device("cpu"))
         predictor = load(config) if load else None
         plan = resume_or_start(config, selections, predictor)
-        sets = read_sets(selections, benchmarks, config, predictor and predictor.resolution)
+        sets = read_sets(selections, benchmarks, config, predictor.resolution if predictor else None)
         sets = predict(sets, Path(config.output) / "predictions", predictor, training, config)
         results = score(sets, metrics, references, config, predictor is not None)
         missing = [*left_out(config, sets, references), *metrics.missing]
@@ -126,9 +126,7 @@ def predict(
     """Predict the pictures of the checkpoint and of the baselines below `root`; return the sets with their methods."""
     if predictor:
         tasks = [
-            task
-            for one in sets
-            for task in tasks_of(one.folder(root), one.objects, config.methods, config.samples)
+            task for one in sets for task in tasks_of(one.folder(root), one.objects, config.methods, config.samples)
         ]
         predict_all(tasks, predictor, config.sampling.seed)
     resolution = predictor.resolution if predictor else min(one.resolution for one in sets)

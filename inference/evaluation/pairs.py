@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rendering.cameras import Array, cartesian_to_spherical, pose_between
+from rendering.cameras import Array, pose_between
 
 MIN_WRONG_DEGREES = 45.0  # minimum angle between the target camera and a wrong one
 

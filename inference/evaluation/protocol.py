@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from inference.evaluation.benchmarks.benchmark import Benchmark
+from inference.evaluation.benchmarks.objects import objects_match
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.measures import CONFIDENCE, RESAMPLES
 from inference.evaluation.scored_set import ScoredSet
 from inference.evaluation.scores import POSE_WITHIN_DEGREES
-from inference.evaluation.selection import named
 
 # What every figure depends on, beside its metric and its benchmark.
 SETTINGS = {
@@ -33,11 +33,8 @@ def deviations(scored: ScoredSet, config: EvaluateConfig, with_model: bool) -> l
             own = getattr(config.sampling, name)
             if own != value and name != "seed":  # the seed of another program draws other noise
                 sentences.append(f"sampling.{name} is {own:g}, not {value:g}.")
-    uids = [one.uid for one in scored.objects]
-    if absent := set(benchmark.objects) - set(uids):
-        sentences.append(f"{len(absent)} of its {len(benchmark.objects)} objects are absent ({named(absent)}).")
-    if benchmark.count and not benchmark.objects and len(uids) != benchmark.count:
-        sentences.append(f"It has {benchmark.count} objects, this table {len(uids)}.")
+    if reason := objects_match(benchmark, [one.uid for one in scored.objects]):
+        sentences.append(f"{reason}.")
     if config.metrics and set(config.metrics) != set(benchmark.metrics):
         sentences.append(f"The metrics are {', '.join(config.metrics)}, not {', '.join(benchmark.metrics)}.")
     return sentences

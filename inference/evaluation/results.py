@@ -58,7 +58,8 @@ def metrics_record(
     config: EvaluateConfig, plan: Mapping[str, Any], results: Sequence[Results], left_out: Sequence[str]
 ) -> dict[str, Any]:
     """Return the contents of metrics.json."""
-    metrics = {metric.name: metric.definition for one in results for metric in (*one.picture_metrics, *one.set_metrics)}
+    metrics = {metric.name: metric.definition for one in results for metric in one.picture_metrics}
+    metrics |= {metric.name: metric.definition for one in results for metric in one.set_metrics}
     benchmarks = {one.scored.benchmark.name: asdict(one.scored.benchmark) for one in results}
     return {
         **plan,
@@ -138,7 +139,7 @@ def view_table(results: Sequence[Results]) -> bytes:
 
 
 def object_table(results: Sequence[Results]) -> bytes:
-    """Return per_object.csv: the means of each object and method, and the numbers of its scored and missing pictures."""
+    """Return per_object.csv: the means of each object and method, and its numbers of scored and missing pictures."""
     names = [*_metric_names(results), *POSE_METRICS]
     return csv_file(
         ["benchmark", "set", "uid", "method", "views", "missing", *names],
@@ -160,13 +161,12 @@ def summary(results: Sequence[Results]) -> list[str]:
     lines = []
     for one in results:
         totals = [figure for figure in one.figures if not figure.by and not figure.minus]
-        for method in dict.fromkeys(figure.method for figure in totals):
+        for method in dict.fromkeys(score.method for score in one.scores):
             texts = [f"{f.metric} {f.mean.value:.3g}{_interval(f)}" for f in totals if f.method == method]
             texts += [f"{d.metric} {d.value:.3g} ({d.pictures} pictures)" for d in one.distances if d.method == method]
-            if method in one.missing:
-                texts.append(f"{len(one.missing[method])} pictures missing: {one.missing[method][0]}")
+            if reasons := one.missing.get(method):
+                texts.append(f"{len(reasons)} pictures missing, the first: {reasons[0]}")
             lines.append(f"{one.scored.title}, {method}: {', '.join(texts)}")
-        lines += [f"{one.scored.title}, {m}: all pictures missing: {r[0]}" for m, r in one.missing.items() if not any(f.method == m for f in totals)]
     return lines
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
-from inference.evaluation.benchmarks.cameras import camera_mismatch, require_cameras
+from inference.evaluation.benchmarks.camera_check import cameras_match, require_cameras
+from inference.evaluation.benchmarks.objects import benchmark_objects
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.pairs import Pair, choose_pairs, fixed_pairs
 from inference.evaluation.selection import Selection, require_resolution, samples_of
@@ -93,7 +94,7 @@ def read_objects(
     Raises:
         UserError: A shard is damaged, or an object has other cameras, too few or too small views.
     """
-    wanted = {benchmark.name: uids_of(selection, benchmark) for benchmark in benchmarks}
+    wanted = {benchmark.name: benchmark_objects(benchmark, selection.uids) for benchmark in benchmarks}
     found: dict[str, dict[str, ScoredObject]] = {benchmark.name: {} for benchmark in benchmarks}
     for uid, sample in samples_of(selection.folder, selection.manifests, set().union(*wanted.values())):
         for benchmark in benchmarks:
@@ -105,18 +106,10 @@ def read_objects(
     return {name: [found[name][uid] for uid in uids] for name, uids in wanted.items()}
 
 
-def uids_of(selection: Selection, benchmark: Benchmark) -> list[str]:
-    """Return the selected objects of a set that a benchmark scores."""
-    return [uid for uid in selection.uids if not benchmark.objects or uid in benchmark.objects]
-
-
 def mismatch(selection: Selection, benchmark: Benchmark) -> str:
-    """Return why a benchmark cannot score a set, judged by its first object; empty if it can."""
-    uids = uids_of(selection, benchmark)[:1]
-    if not uids:
-        return f"has none of the {len(benchmark.objects)} objects of benchmark={benchmark.name}"
-    (_, sample), *_ = samples_of(selection.folder, selection.manifests, uids)
-    return camera_mismatch(benchmark, npy_array(sample["cameras.npy"]))
+    """Return why the cameras of a set are not those of a benchmark, judged by its first object; empty if they are."""
+    (_, sample), *_ = samples_of(selection.folder, selection.manifests, selection.uids[:1])
+    return cameras_match(benchmark, npy_array(sample["cameras.npy"]))
 
 
 def scored_object(uid: str, sample: Sample, benchmark: Benchmark, config: EvaluateConfig) -> ScoredObject:

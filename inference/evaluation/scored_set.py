@@ -36,6 +36,11 @@ class ScoredSet:
         """Return the name of the set, and of the benchmark if it is one of fixed views."""
         return self.name if self.benchmark.input is None else f"{self.name}, {self.benchmark.name}"
 
+    @property
+    def subject(self) -> str:
+        """Return the name of the method that the others are compared with."""
+        return self.methods[0].name
+
     def folder(self, root: Path) -> Path:
         """Return the folder of the set's predictions; sets whose inputs are prepared alike share it."""
         return root / f"{self.name}{Preparation.of(self.benchmark).suffix}"

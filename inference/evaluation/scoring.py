@@ -91,8 +91,8 @@ def set_distances(scored: ScoredSet, metrics: Sequence[SetMetric]) -> list[SetDi
         for picture in _pictures(scored, one)[0]:
             by_method.setdefault(picture.method, []).append(picture.pixels)
         for metric in metrics:
-            for method, pictures in by_method.items():
-                features.setdefault((metric.name, method), []).append(metric.features(pictures))
+            for name, pictures in by_method.items():
+                features.setdefault((metric.name, name), []).append(metric.features(pictures))
     distances = []
     for metric in metrics:
         true = np.concatenate(features[metric.name, "truth"])

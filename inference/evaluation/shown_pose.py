@@ -52,9 +52,7 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
     return {one.name: of_set[one.name] for one in some}
 
 
-def read_references(
-    manifests: Manifests, uids: Collection[str]
-) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
+def read_references(manifests: Manifests, uids: Collection[str]) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
     """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references."""
     remaining = set(uids)
     for folder, shards in manifests.items():

@@ -15,10 +15,12 @@ from conf.options import UserError
 from inference.config import Sampling
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
-from inference.evaluation.measures import mean_over_objects, ssim
-from inference.evaluation.model import load_checkpoint
+from inference.evaluation.measures import mean_over_objects
+from inference.evaluation.methods.method import Pixels
+from inference.evaluation.methods.model import load_checkpoint
+from inference.evaluation.methods.predictions import Predictor, Request
+from inference.evaluation.metrics.structural_similarity import ssim
 from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs
-from inference.evaluation.predictions import Pixels, Predictor, Request
 from inference.evaluation.shown_pose import frame_references, nearest_reference
 from pipeline.samples import npy_bytes, read_samples
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
@@ -115,7 +117,7 @@ def test_files_agree_with_each_other(of_oracle):
     assert np.mean(of_repeat) == pytest.approx(means(metrics, "psnr_db")["repeat"], abs=1e-4)
     assert all(row["views"] == "4" for row in objects)
     page = (output / "report.html").read_text()
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 8  # PSNR, SSIM, mask IoU and poses over two angles
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"#][^"]*)"', page))
 
 
@@ -230,8 +232,10 @@ def test_scores_do_not_depend_on_the_batch(folder, tmp_path):
     for other in results[1:]:
         assert other.keys() == results[0].keys()
         assert all(np.abs(other[file] - picture).max() <= 1 for file, picture in results[0].items())
-    model = {file.name: p for file, p in results[0].items() if file.parent.name == "model"}
-    without = {file.name: p for file, p in results[0].items() if file.parent.name == "no_pose"}
+    model, without = (
+        {file.parts[-2:]: picture for file, picture in results[0].items() if method in file.parts}
+        for method in ("model", "no_pose")
+    )
     assert all((model[name] != without[name]).any() for name in model)
 
 

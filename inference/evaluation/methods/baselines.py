@@ -10,9 +10,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.evaluation.pairs import Pair, angle_degrees
 from inference.evaluation.methods.method import Method, Pixels, resized
 from inference.evaluation.methods.predictions import prediction_path, write_picture
+from inference.evaluation.pairs import Pair, angle_degrees
 from inference.evaluation.scored_object import ScoredObject
 from inference.evaluation.selection import require_resolution, samples_of
 from pipeline.samples import Sample, npy_array, view_names
@@ -108,9 +108,7 @@ def mean_method(mean: Pixels, resolution: int) -> Method:
     return Method("mean", "mean training view", lambda one, pair: [picture])
 
 
-def write_nearest(
-    views: Sequence[tuple[Path, ScoredObject, Pair]], training: TrainingViews, resolution: int
-) -> Pixels:
+def write_nearest(views: Sequence[tuple[Path, ScoredObject, Pair]], training: TrainingViews, resolution: int) -> Pixels:
     """Write the pictures of the baseline `nearest`; return the mean training view `[R, R, 3]`.
 
     Args:
@@ -118,7 +116,8 @@ def write_nearest(
         training: The training views.
         resolution: Side R of the pictures, pixels.
     """
-    mean, matches = training.mean_and_matches([one.picture(pair.input, resolution) for _, one, pair in views], resolution)
+    inputs = [one.picture(pair.input, resolution) for _, one, pair in views]
+    mean, matches = training.mean_and_matches(inputs, resolution)
     samples = training.samples(set(matches))
     for (folder, one, pair), match in zip(views, matches, strict=True):
         sample, centres = samples[match.folder, match.uid], one.centres

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference.evaluation.pairs import Pair
-from inference.evaluation.selection import ScoredObject
+from inference.evaluation.scored_object import ScoredObject
 
 Pixels = NDArray[np.uint8]
 

@@ -14,7 +14,9 @@ from inference.evaluation.scored_set import ScoredSet
 LABELS = {"model": "model", "wrong_pose": "model, wrong pose", "no_pose": "model without pose (image variation)"}
 
 
-def methods_of(scored: ScoredSet, root: Path, config: EvaluateConfig, with_model: bool, mean: Pixels | None) -> list[Method]:
+def methods_of(
+    scored: ScoredSet, root: Path, config: EvaluateConfig, with_model: bool, mean: Pixels | None
+) -> list[Method]:
     """Return the methods of a set, the one that the others are compared with first.
 
     Args:
@@ -42,9 +44,7 @@ def methods_of(scored: ScoredSet, root: Path, config: EvaluateConfig, with_model
     return methods
 
 
-def write_mean_and_nearest(
-    sets: Sequence[ScoredSet], root: Path, training: TrainingViews, resolution: int
-) -> Pixels:
+def write_mean_and_nearest(sets: Sequence[ScoredSet], root: Path, training: TrainingViews, resolution: int) -> Pixels:
     """Write the pictures of the baseline `nearest` below `root`; return the mean training view `[R, R, 3]`."""
     views = {
         (scored.folder(root), one.uid, pair.input, pair.target): (scored.folder(root), one, pair)

@@ -170,7 +170,9 @@ def read_picture(path: Path) -> Pixels:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > MAX_SIDE_PX or image.width != image.height:
-                raise MissingPicture(f"{path} has {image.width} × {image.height} pixels, not a square up to {MAX_SIDE_PX}")
+                raise MissingPicture(
+                    f"{path} has {image.width} × {image.height} pixels, not a square up to {MAX_SIDE_PX}"
+                )
             return np.asarray(on_white(image.convert("RGBA"), Background.composite))
     except FileNotFoundError:
         raise MissingPicture(f"{path} does not exist") from None

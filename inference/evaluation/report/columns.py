@@ -8,7 +8,7 @@ from inference.evaluation.scores import Figure
 # Colours of Okabe and Ito, which people with colour blindness tell apart; the first is for the subject.
 COLOURS = ("#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999999", "#7a5c00", "#8a2be2")
 TRUTH_COLOUR = "#222222"
-MAX_CURVES_OF_METRICS = 3
+METRIC_CURVES = 3  # the first metrics of a table
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,12 @@ class Column:
 def columns_of(results: Results) -> list[Column]:
     """Return the columns of a table: its picture metrics, and the pose metrics if there are references."""
     columns = [
-        Column(metric.name, metric.label, ".2f" if metric.name == "psnr_db" else ".3f", curve=number < MAX_CURVES_OF_METRICS)
+        Column(metric.name, metric.label, ".2f" if metric.name == "psnr_db" else ".3f", curve=number < METRIC_CURVES)
         for number, metric in enumerate(results.picture_metrics)
     ]
-    share = {"form": ".0f", "factor": 100.0, "unit": " %"}
     columns += [
-        Column("pose_within_20", "pose within 20°", **share, curve=True),
-        Column("pose_within_20_clear", "of clear views", **share),
+        Column("pose_within_20", "pose within 20°", ".0f", 100.0, " %", curve=True),
+        Column("pose_within_20_clear", "of clear views", ".0f", 100.0, " %"),
     ]
     found = {figure.metric for figure in results.figures}
     return [column for column in columns if column.metric in found]

@@ -20,7 +20,9 @@ def curves(results: Results, columns: Sequence[Column]) -> str:
         for column in columns:
             binned = [figure for figure in results.figures if figure.by == by and figure.metric == column.metric]
             if column.curve and binned:
-                drawings.append(f"<div class='paper'>{_curve(binned, column, label, labels, results.scored.subject)}</div>")
+                drawings.append(
+                    f"<div class='paper'>{_curve(binned, column, label, labels, results.scored.subject)}</div>"
+                )
     return f"<div class='curves'>{''.join(drawings)}</div>"
 
 
@@ -37,9 +39,11 @@ def _curve(binned: Sequence[Figure], column: Column, x_label: str, labels: Mappi
             linewidth=2.2 if method == subject else 1.2, marker="o", markersize=3,
         )  # fmt: skip
         if method == subject and all(figure.mean.low is not None for figure in own):
-            lows, highs = ([column.factor * (value or 0.0) for value in values] for values in zip(*((f.mean.low, f.mean.high) for f in own), strict=True))
+            lows = [column.factor * (figure.mean.low or 0.0) for figure in own]
+            highs = [column.factor * (figure.mean.high or 0.0) for figure in own]
             axes.fill_between(centres, lows, highs, color=colours[method], alpha=0.15, linewidth=0)
-    axes.set(xlabel=x_label, ylabel=column.label + (",%" if column.unit else ""), xlim=(0, 180), xticks=range(0, 181, 30))
+    y_label = f"{column.label},{column.unit}" if column.unit else column.label
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 180), xticks=range(0, 181, 30))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     drawing.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=6.5)

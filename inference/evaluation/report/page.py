@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from inference.evaluation.protocol import description
-from inference.evaluation.report.columns import Column, columns_of
+from inference.evaluation.report.columns import columns_of
 from inference.evaluation.report.curves import curves
 from inference.evaluation.report.pictures import picture_rows
 from inference.evaluation.report.tables import difference_table, published_table, score_table
@@ -62,6 +62,7 @@ def _sections(one: Results, metrics: Mapping[str, Any]) -> Iterable[str]:
 def _protocol(one: Results, metrics: Mapping[str, Any]) -> str:
     rows = description(one.scored.benchmark, metrics["pairs"])
     sentences = [f"Differs from the protocol: {text}" for text in one.deviations]
+    sentences += [f"Differs from the publication: {text}" for text in one.scored.benchmark.differences]
     sentences += [f"Not published: {text}" for text in one.scored.benchmark.unknown]
     objects, views = len(one.scored.objects), sum(len(obj.pairs) for obj in one.scored.objects)
     return (

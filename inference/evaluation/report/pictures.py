@@ -38,9 +38,7 @@ def picture_rows(results: Results, columns: Sequence[Column]) -> str:
     return "".join(parts.values())
 
 
-def _row(
-    results: Results, score: ViewScore, metric: Column, values: Mapping[tuple[View, str], float | None]
-) -> str:
+def _row(results: Results, score: ViewScore, metric: Column, values: Mapping[tuple[View, str], float | None]) -> str:
     scored, labels = results.scored, labels_of(results)
     one = next(one for one in scored.objects if one.uid == score.uid)
     pair = next(pair for pair in one.pairs if (pair.input, pair.target) == (score.input, score.target))
@@ -54,7 +52,9 @@ def _row(
         except MissingPicture:
             continue
         value = values.get((score.view, method.name))
-        cells.append((labels[method.name], pixels, "" if value is None else f"<br>{metric.factor * value:{metric.form}}"))
+        cells.append(
+            (labels[method.name], pixels, "" if value is None else f"<br>{metric.factor * value:{metric.form}}")
+        )
     boxes = "".join(
         f"<div>{picture(png(pixels), 'png', f'{one.uid}: {label}')}{escape(label)}{text}</div>"
         for label, pixels, text in cells

@@ -35,7 +35,8 @@ def published_table(results: Results, columns: Sequence[Column]) -> str:
             "<p class='soft'>Published scores are not shown beside these, since this table differs from their protocol."
             "</p>"
         )
-    metrics = {metric.name: metric.label for metric in (*results.picture_metrics, *results.set_metrics)}
+    metrics = {metric.name: metric.label for metric in results.picture_metrics}
+    metrics |= {metric.name: metric.label for metric in results.set_metrics}
     shown = [name for name in metrics if any(name in one.scores for one in published)]
     rows = [[one.method, *(_number(one.scores.get(name)) for name in shown), one.source] for one in published]
     head = ["published", *(metrics[name] for name in shown), "source"]
