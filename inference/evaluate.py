@@ -1,20 +1,26 @@
-r"""Score a checkpoint on rendered views: PSNR, SSIM and the pose that its pictures show, beside baselines.
+r"""Score a checkpoint, or pictures of other programs, on rendered views: picture metrics, and the pose that they show.
 
     python -m inference.evaluate checkpoint=outputs/run/model views=outputs/views run=outputs/run
     python -m inference.evaluate checkpoint=outputs/run/model views=outputs/families,outputs/scans \
         training=outputs/views references=outputs/families_references,outputs/scans_references
+    python -m inference.evaluate checkpoint=outputs/run/model views=outputs/syncdreamer benchmark=syncdreamer
+    python -m inference.evaluate predictions=outputs/other views=outputs/syncdreamer benchmark=syncdreamer
 
-Each folder of `views` is a set. Of every object `pairs` pairs of views are chosen by hash, spread over the angles
-between the cameras; from the input view, the model samples the target view. Methods:
-  model        the checkpoint
+Each folder of `views` is a set. A benchmark says which views of an object are input and targets, how they become
+pictures, and which metrics compare them; views are predicted once for all benchmarks. Under `folder`, `pairs` pairs of
+views of an object are chosen by hash, spread over the angles between the cameras. Methods:
+  model        the checkpoint; with samples=k also the best and the mean picture of k samples
   wrong_pose   the checkpoint, given a camera at least 45° away from the target
-  no_pose      the checkpoint without embedding and pose, with the condition latent alone
+  no_pose      the checkpoint without embedding and pose, with the condition latent alone: image variation
+  predictions  pictures <uid>/<target>.png of another program
+  oracle       the true mesh, unlit (needs `oracle`, a folder of meshes)
   repeat       the input view
   mean         the mean of all training views (needs `training`)
   nearest      the training object whose view is nearest to the input, after the same turn (needs `training`)
 `references` are views of the same objects from a grid of cameras; with them, the camera that each picture shows is
-estimated too:
+estimated too. Views of a benchmark, and references, are rendered by
 
+    python -m pipeline.render +experiment=syncdreamer objects=folder objects.path=scans output=outputs/syncdreamer
     python -m pipeline.render +experiment=references objects=folder objects.path=scans output=outputs/scans_references
 
 Writes metrics.json (every mean with its 95 % interval over objects), per_object.csv, per_view.csv, report.html and the
@@ -26,7 +32,7 @@ from inference.evaluation.config import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:
-    """Score the checkpoint."""
+    """Score the methods."""
     from inference.evaluation.evaluation import evaluate  # imports torch, which --help does without
     from inference.evaluation.methods.model import load_checkpoint
 

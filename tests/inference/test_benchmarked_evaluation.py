@@ -1,0 +1,224 @@
+"""One run under several benchmarks: fixed views, pictures of other programs, samples, and an oracle."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from trimesh.creation import box
+
+from conf.options import UserError
+from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.evaluation import evaluate
+from inference.evaluation.methods.method import Pixels
+from inference.evaluation.methods.predictions import Predictor, Request
+from inference.meshes.ray_casting import RayCaster
+from inference.meshes.read_mesh import read_mesh
+from pipeline.samples import npy_bytes
+from pipeline.shards import ObjectRecord, write_shard
+from rendering.cameras import look_at_origin, orbit
+from tests.support.dots import views_of_dots, webp, write_dots
+from training.model.config import Background
+from training.model.picture import on_white
+
+OBJECTS, SIDE, VIEWS = 3, 32, 5
+RING = {
+    "name": "ring",
+    "title": "Ring",
+    "source": "a test",
+    "cameras": {"kind": "orbit", "views": VIEWS, "radius": [1.5, 1.5], "elevation": 30.0},
+    "input": 0,
+    "targets": [1, 2, 3],
+    "resolution": SIDE,
+    "sampling": {"steps": 50},
+    "metrics": ["psnr_db"],
+    "published": [{"method": "theirs", "scores": {"psnr_db": 12.5}, "source": "table 1"}],
+}
+
+
+def white(picture: Image.Image) -> Pixels:
+    return np.asarray(on_white(picture, Background.composite))
+
+
+def oracle(request: Request) -> Pixels:
+    pictures, _ = views_of_dots(
+        int(request.uid[-3:]), resolution=SIDE, cameras=look_at_origin(request.target_centre)[None]
+    )
+    return white(pictures[0])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("benchmarked")
+    write_dots(root / "views", OBJECTS, cameras=orbit(VIEWS, math.radians(60), 1.5))
+    write_dots(root / "random", OBJECTS, views=4)
+    (root / "ring.json").write_text(json.dumps(RING))
+    (root / "two.json").write_text(json.dumps(RING | {"name": "two", "targets": [2, 4], "metrics": ["ssim"]}))
+    return root
+
+
+def config(data: Path, output: Path, **options) -> EvaluateConfig:
+    given = {
+        "views": [f"{data}/views"],
+        "benchmark": [f"{data}/ring.json"],
+        "methods": ["model"],
+        "output": str(output),
+    }
+    return EvaluateConfig(**{**given, **options})
+
+
+def predictor(one, side: int = SIDE):
+    return lambda config: Predictor(lambda requests: np.stack([one(r) for r in requests]), side, "known", 5)
+
+
+def figure(metrics, method: str, metric: str, **others):
+    keys = {"method": method, "metric": metric, "minus": "", "by": "", **others}
+    (found,) = [f for f in metrics["figures"] if all(f[name] == value for name, value in keys.items())]
+    return found
+
+
+def rows(output: Path, name: str) -> list[dict[str, str]]:
+    with open(output / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_views_are_drawn_once_for_all_benchmarks_and_scored_under_each(data, tmp_path):
+    requests = []
+    given = config(data, tmp_path / "scores", benchmark=[f"{data}/ring.json", f"{data}/two.json"])
+    metrics = evaluate(given, predictor(lambda request: requests.append(request) or oracle(request)))
+    assert len(requests) == OBJECTS * 4  # targets 1, 2, 3 and 4; 2 is common
+    assert figure(metrics, "model", "psnr_db")["views"] == OBJECTS * 3
+    assert figure(metrics, "model", "ssim")["views"] == OBJECTS * 2
+    assert {(row["benchmark"], row["target"]) for row in rows(tmp_path / "scores", "per_view.csv")} == {
+        ("ring", "1"), ("ring", "2"), ("ring", "3"), ("two", "2"), ("two", "4"),
+    }  # fmt: skip
+    assert all(row["input"] == "0" for row in rows(tmp_path / "scores", "per_view.csv"))
+
+
+def test_published_scores_are_shown_under_the_same_protocol_only(data, tmp_path):
+    given = config(data, tmp_path / "scores")
+    evaluate(given, predictor(oracle))
+    assert "12.5" in (tmp_path / "scores" / "report.html").read_text()
+    other = replace(given, output=str(tmp_path / "other"), sampling=replace(given.sampling, steps=20))
+    metrics = evaluate(other, predictor(oracle))
+    assert "12.5" not in (tmp_path / "other" / "report.html").read_text()
+    assert "sampling.steps" in metrics["tables"][0]["deviations"][0]
+
+
+def test_pictures_of_another_program_score_as_the_checkpoint_that_drew_them(data, tmp_path):
+    def noisy(request: Request) -> Pixels:
+        noise = np.random.default_rng(request.seed).normal(0, 20, (SIDE, SIDE, 3))
+        return np.clip(oracle(request) + noise, 0, 255).astype(np.uint8)
+
+    metrics = evaluate(config(data, tmp_path / "scores"), predictor(noisy))
+    theirs = tmp_path / "theirs"
+    for path in (tmp_path / "scores" / "predictions" / "views" / "model").rglob("*.png"):
+        target = theirs / path.parent.name / f"{path.stem.split('-')[1]}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    again = evaluate(config(data, tmp_path / "again", predictions=str(theirs)), None)
+    one, two = figure(metrics, "model", "psnr_db"), figure(again, "theirs", "psnr_db")
+    assert {**two, "method": "model"} == one
+    assert figure(again, "theirs", "psnr_db", minus="repeat")["mean"] > 0
+
+
+def test_a_missing_or_damaged_picture_is_a_row_with_its_reason_and_no_part_of_the_mean(data, tmp_path):
+    theirs = tmp_path / "theirs"
+    for uid in range(OBJECTS):
+        pictures, _ = views_of_dots(uid, resolution=SIDE, cameras=orbit(VIEWS, math.radians(60), 1.5))
+        (theirs / f"dots-{uid:03d}").mkdir(parents=True)
+        for view in (1, 2, 3):
+            pictures[view].save(theirs / f"dots-{uid:03d}" / f"{view:03d}.png")
+    (theirs / "dots-000" / "001.png").unlink()
+    (theirs / "dots-001" / "002.png").write_bytes((theirs / "dots-001" / "002.png").read_bytes()[:60])
+    Image.new("RGB", (SIDE * 2, SIDE * 2)).save(theirs / "dots-002" / "003.png")
+    metrics = evaluate(config(data, tmp_path / "scores", predictions={"other": str(theirs)}), None)
+    found = figure(metrics, "other", "psnr_db")
+    assert found["views"] == 6 and found["mean"] == 100
+    missing = {(r["uid"], r["target"]): r["missing"] for r in rows(tmp_path / "scores", "per_view.csv") if r["missing"]}
+    assert set(missing) == {("dots-000", "1"), ("dots-001", "2"), ("dots-002", "3")}
+    assert "64² pixels" in missing["dots-002", "3"]
+    assert metrics["tables"][0]["missing"]["other"]["pictures"] == 3
+    assert figure(metrics, "other", "psnr_db", minus="repeat")["views"] == 6
+    objects = [row for row in rows(tmp_path / "scores", "per_object.csv") if row["method"] == "other"]
+    assert [(row["views"], row["missing"]) for row in objects] == [("2", "1")] * OBJECTS
+
+
+def test_of_several_samples_the_best_and_the_mean_picture_are_scored_too(data, tmp_path):
+    """Two samples are 10 and 20 levels away from the truth, on opposite sides."""
+    seeds: dict[tuple, list[int]] = {}
+
+    def one(request: Request) -> Pixels:
+        known = seeds.setdefault((request.uid, tuple(request.target_centre)), [])
+        known.append(request.seed)
+        offset = 10 if len(known) == 1 else -20
+        return (oracle(request) * 0.0 + 128 + offset).astype(np.uint8)
+
+    grey = tmp_path / "grey"
+    sample = {f"{i:03d}.webp": webp(Image.new("RGBA", (SIDE, SIDE), (128, 128, 128, 255))) for i in range(VIEWS)}
+    sample |= {"cameras.npy": npy_bytes(orbit(VIEWS, math.radians(60), 1.5)), "meta.json": b"{}"}
+    write_shard(str(grey), "views-000000", [("dots-000", sample)], [ObjectRecord("dots-000", "ok")])
+    metrics = evaluate(config(data, tmp_path / "scores", views=[str(grey)], samples=2), predictor(one))
+    assert all(len(set(known)) == 2 for known in seeds.values())
+    decibels = {offset: 20 * math.log10(255 / offset) for offset in (5, 10, 20)}
+    assert figure(metrics, "model", "psnr_db")["mean"] == pytest.approx((decibels[10] + decibels[20]) / 2)
+    assert figure(metrics, "model", "psnr_db")["views"] == 6
+    assert figure(metrics, "model_best", "psnr_db")["mean"] == pytest.approx(decibels[10])
+    assert figure(metrics, "model_mean", "psnr_db")["mean"] == pytest.approx(decibels[5])
+
+
+def test_the_oracle_renders_the_true_mesh_from_the_target_camera(data, tmp_path):
+    mesh = box((1.0, 0.5, 0.3))
+    mesh.visual.vertex_colors = [200, 40, 90, 255]
+    (tmp_path / "meshes").mkdir()
+    mesh.export(tmp_path / "meshes" / "dots-000.ply")
+    cameras = orbit(VIEWS, math.radians(60), 1.5)
+    rgba = RayCaster(read_mesh(tmp_path / "meshes" / "dots-000.ply")).render(cameras, SIDE)
+    sample = {f"{i:03d}.webp": webp(Image.fromarray(picture)) for i, picture in enumerate(rgba)}
+    sample |= {"cameras.npy": npy_bytes(cameras), "meta.json": b"{}"}
+    write_shard(f"{tmp_path}/box", "views-000000", [("dots-000", sample)], [ObjectRecord("dots-000", "ok")])
+    given = config(data, tmp_path / "scores", views=[f"{tmp_path}/box"], oracle=f"{tmp_path}/meshes")
+    metrics = evaluate(given, None)
+    assert figure(metrics, "oracle", "psnr_db")["mean"] > 45  # rounding of colours at the edges
+    assert figure(metrics, "repeat", "psnr_db")["mean"] < 25
+    with pytest.raises(UserError, match=r"oracle=.*dots-000, dots-001, dots-002"):
+        evaluate(config(data, tmp_path / "scores2", oracle=str(data)), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "side", "sentence"),
+    [
+        ({}, 16, "benchmark=ring: scores 32² pixels, the checkpoint draws 16²"),
+        ({"views": ["{data}/random"]}, SIDE, "benchmark=ring: .*4 views"),
+        ({"views": ["{data}/views", "{data}/random"]}, SIDE, "views=random: .*4 views"),
+        ({"benchmark": ["nothing"]}, SIDE, "benchmark=nothing"),
+        ({"predictions": "nowhere"}, SIDE, "predictions=nowhere"),
+        ({"predictions": {"repeat": "nowhere"}}, SIDE, "predictions: repeat"),
+        ({"metrics": ["sharpness"]}, SIDE, "metrics=sharpness"),
+        ({"benchmark": ["folder"], "pairs": 21}, SIDE, "pairs=21: .* 5 views, 20 pairs"),
+    ],
+)
+def test_what_a_benchmark_cannot_score_is_refused(data, tmp_path, options, side, sentence):
+    if "views" in options:
+        options = options | {"views": [folder.format(data=data) for folder in options["views"]]}
+    with pytest.raises(UserError, match=sentence):
+        evaluate(config(data, tmp_path / "scores", **options), predictor(oracle, side))
+    assert not (tmp_path / "scores" / "metrics.json").exists()
+
+
+def test_predictions_of_another_resolution_are_resized_if_asked(data, tmp_path):
+    def small(request: Request) -> Pixels:
+        return request.picture
+
+    metrics = evaluate(config(data, tmp_path / "scores", resize=True), predictor(small, 16))
+    assert figure(metrics, "model", "psnr_db")["views"] == OBJECTS * 3
+    assert metrics["tables"][0]["resolution"] == SIDE
+
+
+def test_without_a_method_the_sentence_names_the_options(data, tmp_path):
+    with pytest.raises(UserError, match="checkpoint"):
+        evaluate(config(data, tmp_path / "scores"), None)
