@@ -5,8 +5,16 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
+from inference.evaluation.metrics.clip import load_clip
+from inference.evaluation.metrics.weights import MetricWeights
 from inference.novel_view import NovelView
 from inference.preprocess.framing import Prepared
 from training.model.architecture import build
@@ -81,3 +89,19 @@ def pipeline(tmp_path_factory):
     whole = StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
     whole.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """The folder of a small CLIP vision model with random weights."""
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(**shape, image_size=32, patch_size=8, projection_dim=6)
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_encoder(clip_folder):
+    return load_clip(MetricWeights(clip=str(clip_folder)), torch.device("cpu"))

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from conf.options import UserError
+from inference.evaluation.metrics.clip import load_clip_similarity
+from inference.evaluation.metrics.frechet_distance import load_clip_fid, load_fid
 from inference.evaluation.metrics.masks import MASK_IOU
 from inference.evaluation.metrics.metric import PictureMetric, SetMetric
+from inference.evaluation.metrics.perceptual_distance import NETWORKS, load_lpips, load_st_lpips
 from inference.evaluation.metrics.pixels import MSE, PSNR
 from inference.evaluation.metrics.structural_similarity import (
     SSIM,
@@ -22,7 +26,13 @@ WITHOUT_WEIGHTS = {
     metric.name: metric for metric in (PSNR, MSE, SSIM, SSIM_MEASURED_RANGE, SSIM_UNIFORM7, SSIM_UNIFORM11, MASK_IOU)
 }
 Load = Callable[[MetricWeights, torch.device], PictureMetric | SetMetric]
-WITH_WEIGHTS: dict[str, Load] = {}
+WITH_WEIGHTS: dict[str, Load] = {
+    **{f"lpips_{net}": partial(load_lpips, net) for net in NETWORKS},
+    "st_lpips_alex": load_st_lpips,
+    "clip_similarity": load_clip_similarity,
+    "fid": load_fid,
+    "clip_fid": load_clip_fid,
+}
 METRIC_NAMES = (*WITHOUT_WEIGHTS, *WITH_WEIGHTS)
 
 
