@@ -5,6 +5,7 @@ r"""Score a checkpoint, or pictures of other programs, on rendered views: pictur
         training=outputs/views references=outputs/families_references,outputs/scans_references
     python -m inference.evaluate checkpoint=outputs/run/model views=outputs/syncdreamer benchmark=syncdreamer
     python -m inference.evaluate predictions=outputs/other views=outputs/syncdreamer benchmark=syncdreamer
+    python -m inference.evaluate meshes=outputs/reconstructions truth=scans
 
 Each folder of `views` is a set. A benchmark says which views of an object are input and targets, how they become
 pictures, and which metrics compare them; views are predicted once for all benchmarks. Under `folder`, `pairs` pairs of
@@ -23,6 +24,9 @@ estimated too. Views of a benchmark, and references, are rendered by
     python -m pipeline.render +experiment=syncdreamer objects=folder objects.path=scans output=outputs/syncdreamer
     python -m pipeline.render +experiment=references objects=folder objects.path=scans output=outputs/scans_references
 
+`meshes` scores meshes in place of pictures: Chamfer distances, F-scores and volume IoU, as they are, turned and
+registered.
+
 Writes metrics.json (every mean with its 95 % interval over objects), per_object.csv, per_view.csv, report.html and the
 predictions into `output`. Repeat the command to resume an interrupted run.
 """
@@ -33,6 +37,13 @@ from inference.evaluation.config import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     """Score the methods."""
+    if config.meshes:
+        from inference.evaluation.meshes.mesh_evaluation import evaluate_meshes  # imports Embree
+
+        folders = [f"{name}={folder}" for name, folder in config.mesh_folders.items()]
+        protocol = "" if config.benchmark == ["folder"] else ",".join(config.benchmark)
+        evaluate_meshes(folders, config.truth, config.output, config.up, protocol=protocol)
+        return
     from inference.evaluation.evaluation import evaluate  # imports torch, which --help does without
     from inference.evaluation.methods.model import load_checkpoint
 

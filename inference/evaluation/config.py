@@ -29,6 +29,9 @@ class EvaluateConfig:
     )
     predictions: Any = option("", "folders of pictures of other methods: folder, [folder, …] or {name: folder, …}")
     oracle: str = option("", "folder of the objects' meshes, <uid>.glb: adds their renders as a method")
+    meshes: Any = option("", "in place of views: folders of meshes of each method, as predictions; scored beside truth")
+    truth: str = option("", "with meshes: folder of the true meshes, <uid>.glb or <uid>/mesh.glb")
+    up: list[str] = option([], "with meshes: axis that points up, for all folders or each: y, z or auto (by format)")
     training: list[str] = option([], "folders of the training views, for the baselines mean view and nearest object")
     references: list[str] = option([], "folders of views of the same objects, rendered with +experiment=references")
     split: list[str] = option([], "all or held_out, for all sets or for each; default: held_out with run, else all")
@@ -60,6 +63,10 @@ class EvaluateConfig:
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"validation_fraction={self.validation_fraction}: must be between 0 and 1")
         names = [set_name(folder) for folder in self.views]
+        if bool(self.meshes) != bool(self.truth) or (self.meshes and names):
+            raise UserError("meshes, truth: give both, without views, or none of them")
+        if self.meshes:
+            return
         if not names or len(set(names)) < len(names):
             raise UserError(f"views={','.join(self.views)}: give folders with different names")
         if not self.benchmark or len(set(self.benchmark)) < len(self.benchmark):
@@ -83,16 +90,24 @@ class EvaluateConfig:
     @property
     def prediction_folders(self) -> dict[str, str]:
         """Return the folders of `predictions` by the name of their method."""
-        match self.predictions:
-            case "" | None:
-                return {}
-            case str(folder):
-                return {set_name(folder): folder}
-            case dict(folders) if all(isinstance(value, str) for value in folders.values()):
-                return {str(name): folder for name, folder in folders.items()}
-            case list(folders) if all(isinstance(value, str) for value in folders):
-                if len({set_name(folder) for folder in folders}) == len(folders):
-                    return {set_name(folder): folder for folder in folders}
-        raise UserError(
-            f"predictions={self.predictions}: give a folder, folders of different names, or {{name: folder}}"
-        )
+        return _folders("predictions", self.predictions)
+
+    @property
+    def mesh_folders(self) -> dict[str, str]:
+        """Return the folders of `meshes` by the name of their method."""
+        return _folders("meshes", self.meshes)
+
+
+def _folders(option: str, value: Any) -> dict[str, str]:
+    """Return the folders in the value of an option, by the name that is given or by their own."""
+    match value:
+        case "" | None:
+            return {}
+        case str(folder):
+            return {set_name(folder): folder}
+        case dict(folders) if all(isinstance(folder, str) for folder in folders.values()):
+            return {str(name): folder for name, folder in folders.items()}
+        case list(folders) if all(isinstance(folder, str) for folder in folders):
+            if len({set_name(folder) for folder in folders}) == len(folders):
+                return {set_name(folder): folder for folder in folders}
+    raise UserError(f"{option}={value}: give a folder, several of different names, or {{name: folder}}")

@@ -61,7 +61,7 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         raise UserError("checkpoint: is missing; give a checkpoint, or predictions=… or oracle=… alone")
     benchmarks = [read_benchmark(name) for name in config.benchmark]
     with claimed(config.output, LAYOUT):
-        selections = select(config)
+        selections = select(config, benchmarks)
         references = find_references(config.references, selections)
         training = training_views(config, selections)
         names = [name for benchmark in benchmarks for name in config.metrics or benchmark.metrics]
@@ -92,7 +92,7 @@ def resume_or_start(
         "pairs": config.pairs,
         **{f"sampling.{name}": value for name, value in asdict(config.sampling).items()},
     }
-    sets = {one.name: one.listing for one in selections}
+    sets = {one.name: one.source.listing for one in selections}
     path = Path(config.output) / RECORD
     earlier = json_object(path.read_bytes()) if path.exists() else {}
     for name, value in plan.items() if earlier else ():

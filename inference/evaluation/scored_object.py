@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,36 +12,11 @@ from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
 from inference.evaluation.benchmarks.camera_check import cameras_match, require_cameras
 from inference.evaluation.benchmarks.objects import benchmark_objects
+from inference.evaluation.benchmarks.views import ObjectViews, decode_view
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.pairs import Pair, choose_pairs, fixed_pairs
-from inference.evaluation.selection import Selection, require_resolution, samples_of
-from pipeline.samples import Sample, npy_array, view_names
+from inference.evaluation.selection import Selection, require_resolution
 from rendering.cameras import Array, camera_centre
-from training.model.config import Background
-from training.model.picture import decode
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How an encoded view becomes a picture on white.
-
-    Attributes:
-        background: Method of compositing.
-        resize: Pillow's name of the filter that changes the size.
-    """
-
-    background: Background = Background.composite
-    resize: str = "bicubic"
-
-    @classmethod
-    def of(cls, benchmark: Benchmark) -> Self:
-        """Return the preparation that a benchmark asks for."""
-        return cls(benchmark.background, benchmark.resize)
-
-    @property
-    def suffix(self) -> str:
-        """Return what the name of a folder of predictions has for other preparations than the usual one."""
-        return "" if self == Preparation() else f".{self.background}.{self.resize}"
 
 
 @dataclass(frozen=True)
@@ -54,14 +28,14 @@ class ScoredObject:
         cameras: Extrinsics `[views, 3, 4]`.
         pairs: The pairs that are scored.
         views: Encoded views by their index; those that occur in a pair.
-        preparation: How they become pictures.
+        benchmark: Benchmark, which says how they become pictures.
     """
 
     uid: str
     cameras: Array
     pairs: Sequence[Pair]
     views: Mapping[int, bytes]
-    preparation: Preparation
+    benchmark: Benchmark
 
     @property
     def centres(self) -> Array:
@@ -76,8 +50,7 @@ class ScoredObject:
 
     def picture(self, view: int, resolution: int) -> NDArray[np.uint8]:
         """Return view `view` on white, `[R, R, 3]`."""
-        resampling = Image.Resampling[self.preparation.resize.upper()]
-        return decode(self.views[view], resolution, self.preparation.background, resampling)
+        return decode_view(self.views[view], self.benchmark, resolution)
 
 
 def read_objects(
@@ -96,37 +69,37 @@ def read_objects(
     """
     wanted = {benchmark.name: benchmark_objects(benchmark, selection.uids) for benchmark in benchmarks}
     found: dict[str, dict[str, ScoredObject]] = {benchmark.name: {} for benchmark in benchmarks}
-    for uid, sample in samples_of(selection.folder, selection.manifests, set().union(*wanted.values())):
+    for views in selection.source.read(set().union(*wanted.values())):
         for benchmark in benchmarks:
-            if uid in wanted[benchmark.name]:
-                one = scored_object(uid, sample, benchmark, config)
+            if views.uid in wanted[benchmark.name]:
+                one = scored_object(views, benchmark, config)
+                side, option = benchmark.resolution or resolution or 1, f"views={selection.source.folder}"
                 for contents in one.views.values():
-                    require_resolution(contents, benchmark.resolution or resolution or 1, f"views={selection.folder}")
-                found[benchmark.name][uid] = one
+                    require_resolution(contents, side, option)
+                found[benchmark.name][views.uid] = one
     return {name: [found[name][uid] for uid in uids] for name, uids in wanted.items()}
 
 
 def mismatch(selection: Selection, benchmark: Benchmark) -> str:
     """Return why the cameras of a set are not those of a benchmark, judged by its first object; empty if they are."""
-    (_, sample), *_ = samples_of(selection.folder, selection.manifests, selection.uids[:1])
-    return cameras_match(benchmark, npy_array(sample["cameras.npy"]))
+    first, *_ = selection.source.read(selection.uids[:1])
+    return cameras_match(benchmark, first.cameras)
 
 
-def scored_object(uid: str, sample: Sample, benchmark: Benchmark, config: EvaluateConfig) -> ScoredObject:
+def scored_object(views: ObjectViews, benchmark: Benchmark, config: EvaluateConfig) -> ScoredObject:
     """Return an object with the pairs that a benchmark asks for.
 
     Raises:
         UserError: The object has other cameras, or too few views.
     """
-    names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
-    centres, count = camera_centre(cameras), len(cameras)
+    uid, centres, count = views.uid, camera_centre(views.cameras), len(views.cameras)
     if benchmark.input is not None:
-        require_cameras(benchmark, cameras, uid)
+        require_cameras(benchmark, views.cameras, uid)
         pairs = fixed_pairs(config.seed, uid, centres, benchmark.input, benchmark.targets)
     elif config.pairs > count * (count - 1):
         raise UserError(f"pairs={config.pairs}: {uid} has {count} views, {count * (count - 1)} pairs; use fewer")
     else:
         pairs = choose_pairs(config.seed, uid, centres, config.pairs)
     used = {view for pair in pairs for view in (pair.input, pair.target)}
-    views = {view: sample[names[view]] for view in sorted(used)}
-    return ScoredObject(uid, cameras, pairs, views, Preparation.of(benchmark))
+    pictures = {view: views.pictures[view] for view in sorted(used)}
+    return ScoredObject(uid, views.cameras, pairs, pictures, benchmark)

@@ -9,7 +9,7 @@ from inference.evaluation.benchmarks.benchmark import Benchmark
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.methods.method import Method, Pixels
 from inference.evaluation.pairs import Pair
-from inference.evaluation.scored_object import Preparation, ScoredObject, mismatch, read_objects
+from inference.evaluation.scored_object import ScoredObject, mismatch, read_objects
 from inference.evaluation.selection import Selection
 
 
@@ -42,8 +42,10 @@ class ScoredSet:
         return self.methods[0].name
 
     def folder(self, root: Path) -> Path:
-        """Return the folder of the set's predictions; sets whose inputs are prepared alike share it."""
-        return root / f"{self.name}{Preparation.of(self.benchmark).suffix}"
+        """Return the folder of the set's predictions; benchmarks that prepare the input view alike share it."""
+        background, resize, usual = self.benchmark.background, self.benchmark.resize, Benchmark("", "", "")
+        is_usual = (background, resize) == (usual.background, usual.resize)
+        return root / (self.name if is_usual else f"{self.name}.{background}.{resize}")
 
     def truth(self, one: ScoredObject, pair: Pair) -> Pixels:
         """Return the true picture of a pair, `[R, R, 3]`."""

@@ -1,19 +1,19 @@
 """Select the objects that are scored."""
 
 import io
-import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from PIL import Image
 
 from conf.options import UserError
+from inference.evaluation.benchmarks.benchmark import Benchmark
+from inference.evaluation.benchmarks.view_sources import open_views
+from inference.evaluation.benchmarks.views import ViewSource
 from inference.evaluation.config import EvaluateConfig, set_name
 from inference.evaluation.pairs import hashed_seed
-from pipeline.samples import DamagedShard, Sample, read_samples
-from pipeline.shards import ShardManifest, read_manifests
+from pipeline.shards import read_manifests
 from training.data.sources import Source
 from training.data.split import split
 
@@ -22,45 +22,39 @@ MAX_NAMED_OBJECTS = 5  # in an error message
 
 @dataclass(frozen=True)
 class Selection:
-    """The objects of a folder of view shards that are scored.
+    """The objects of a folder of views that are scored.
 
     Attributes:
         name: Name of the set in tables and folders.
-        folder: Folder or URL of the shards.
-        manifests: Manifests of the shards.
+        source: The views of the folder.
         uids: The objects, in an order that depends on the seed only.
         candidates: The objects before `limit`.
     """
 
     name: str
-    folder: str
-    manifests: tuple[ShardManifest, ...]
+    source: ViewSource
     uids: tuple[str, ...]
     candidates: frozenset[str]
 
-    @property
-    def listing(self) -> str:
-        """Return a hash of the names and contents of all shards."""
-        shards = [[manifest.name, manifest.sha256] for manifest in self.manifests]
-        return sha256(json.dumps(shards).encode()).hexdigest()[:16]
 
+def select(config: EvaluateConfig, benchmarks: Sequence[Benchmark]) -> list[Selection]:
+    """Return the objects to score of each folder of `views`, without reading a picture; empty sets are left out.
 
-def select(config: EvaluateConfig) -> list[Selection]:
-    """Return the objects to score of each folder of `views`, from the manifests only; empty sets are left out.
+    Args:
+        config: Options of the command.
+        benchmarks: Benchmarks, which give the cameras of pictures without any.
 
     Raises:
         UserError: A folder is missing, or no object is left to score.
     """
-    sources = [Source(folder, tuple(read_manifests(folder, "views"))) for folder in config.views]
-    split_sources = [source for source, which in zip(sources, config.splits, strict=True) if which == "held_out"]
-    held_out = _held_out(config, split_sources) if split_sources else frozenset()
+    split_folders = [folder for folder, which in zip(config.views, config.splits, strict=True) if which == "held_out"]
+    held_out = _held_out(config, split_folders) if split_folders else frozenset()
     selections = []
-    for source in sources:
-        uids = {uid for manifest in source.manifests for uid in manifest.uids}
-        uids &= held_out if source in split_sources else uids
+    for folder in config.views:
+        source = open_views(folder, benchmarks)
+        uids = held_out.intersection(source.uids) if folder in split_folders else frozenset(source.uids)
         ordered = sorted(uids, key=lambda uid: (hashed_seed("objects", config.seed, uid), uid))
-        name, selected = set_name(source.root), tuple(ordered[: config.limit])
-        selections.append(Selection(name, source.root, source.manifests, selected, frozenset(uids)))
+        selections.append(Selection(set_name(folder), source, tuple(ordered[: config.limit]), uids))
     if not any(selection.uids for selection in selections):
         raise UserError(
             f"views={','.join(config.views)}: no object to score; give the views of the training of run, or split=all"
@@ -68,10 +62,11 @@ def select(config: EvaluateConfig) -> list[Selection]:
     return [selection for selection in selections if selection.uids]
 
 
-def _held_out(config: EvaluateConfig, sources: Sequence[Source]) -> frozenset[str]:
-    """Return the objects that training held out: as its run lists them, or by the split of these sources."""
+def _held_out(config: EvaluateConfig, folders: Sequence[str]) -> frozenset[str]:
+    """Return the objects that training held out: as its run lists them, or by the split of these folders of shards."""
     if config.run:
         return read_held_out(Path(config.run))
+    sources = [Source(folder, tuple(read_manifests(folder, "views"))) for folder in folders]
     validation = split(sources, config.validation_fraction).validation
     return frozenset(uid for shard in validation for uid in shard.uids)
 
@@ -100,22 +95,6 @@ def require_resolution(contents: bytes, resolution: int, option: str) -> None:
             f"{option}: the views have {side}² pixels, the model's {resolution}²; "
             f"render them with renderer.resolution={resolution}"
         )
-
-
-def samples_of(folder: str, manifests: Sequence[ShardManifest], uids: Collection[str]) -> Iterator[tuple[str, Sample]]:
-    """Yield the samples of the objects `uids`; shards without any of them are not read.
-
-    Raises:
-        DamagedShard: A shard is damaged, or lacks an object that its manifest names.
-    """
-    for manifest in manifests:
-        wanted = set(uids).intersection(manifest.uids)
-        for uid, sample in read_samples(folder, manifest.name) if wanted else ():
-            if uid in wanted:
-                wanted.remove(uid)
-                yield uid, sample
-        if wanted:
-            raise DamagedShard(folder, manifest.name, f"{min(wanted)} is missing")
 
 
 def named(uids: Collection[str]) -> str:

@@ -10,7 +10,8 @@ from PIL import Image, ImageFilter
 from conf.options import UserError
 from inference.evaluation.config import set_name
 from inference.evaluation.methods.method import Pixels, resized
-from inference.evaluation.selection import Selection, named, samples_of
+from inference.evaluation.selection import Selection, named
+from inference.evaluation.shard_samples import samples_of
 from pipeline.samples import npy_array, view_names
 from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre
@@ -46,7 +47,7 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
         if missing[one.name]:
             raise UserError(
                 f"references={','.join(of_set[one.name])}: {len(missing[one.name])} of {len(one.uids)} objects of "
-                f"views={one.folder} are missing ({named(missing[one.name])}); render them with "
+                f"views={one.source.folder} are missing ({named(missing[one.name])}); render them with "
                 "+experiment=references"
             )
     return {one.name: of_set[one.name] for one in some}

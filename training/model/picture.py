@@ -13,19 +13,13 @@ from training.model.config import Background
 MAX_SIDE_PX = 4096  # a larger image is treated as damaged, before it fills the memory
 
 
-def decode(
-    contents: bytes,
-    resolution: int,
-    background: Background = Background.composite,
-    resampling: Image.Resampling = Image.Resampling.BICUBIC,
-) -> NDArray[np.uint8]:
+def decode(contents: bytes, resolution: int, background: Background = Background.composite) -> NDArray[np.uint8]:
     """Return the pixels `[R, R, 3]` of an encoded view on white.
 
     Args:
         contents: WebP file.
         resolution: Side R in pixels.
         background: Method of compositing.
-        resampling: Filter that changes the size; PIL antialiases.
 
     Raises:
         OSError, ValueError, SyntaxError: `contents` is not a WebP image, or one larger than `MAX_SIDE_PX`.
@@ -35,7 +29,7 @@ def decode(
             raise ValueError(f"an image of {image.width} × {image.height} pixels")
         white = on_white(image.convert("RGBA"), background)
     if white.size != (resolution, resolution):
-        white = white.resize((resolution, resolution), resampling)
+        white = white.resize((resolution, resolution), Image.Resampling.BICUBIC)  # PIL antialiases
     return np.asarray(white)
 
 

@@ -18,8 +18,9 @@ from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
 from inference.evaluation.benchmarks.picture_folders import find_pictures, object_files, read_pictures
 from inference.evaluation.benchmarks.rtmv import find_scenes, read_scene, scene_files
-from inference.evaluation.benchmarks.views import ObjectViews, ViewSource
-from pipeline.samples import DamagedShard, npy_array, read_samples, view_names
+from inference.evaluation.benchmarks.views import DamagedViews, ObjectViews, ViewSource
+from inference.evaluation.shard_samples import samples_of
+from pipeline.samples import npy_array, view_names
 from pipeline.shards import ShardManifest, find_manifests, read_manifests
 from pipeline.storage import is_local
 
@@ -58,18 +59,12 @@ def _shards(folder: str) -> ViewSource:
 
 
 def _read_shards(folder: str, manifests: Sequence[ShardManifest], uids: Collection[str]) -> Iterator[ObjectViews]:
-    for manifest in manifests:
-        wanted = set(uids).intersection(manifest.uids)
-        for uid, sample in read_samples(folder, manifest.name) if wanted else ():
-            if uid in wanted:
-                wanted.remove(uid)
-                try:
-                    cameras = npy_array(sample["cameras.npy"])
-                except (KeyError, ValueError) as error:
-                    raise DamagedShard(folder, manifest.name, f"{uid} has no valid cameras ({error})") from None
-                yield ObjectViews(uid, tuple(sample[name] for name in view_names(sample)), cameras)
-        if wanted:
-            raise DamagedShard(folder, manifest.name, f"{min(wanted)} is missing")
+    for uid, sample in samples_of(folder, manifests, uids):
+        try:
+            cameras = npy_array(sample["cameras.npy"])
+        except (KeyError, ValueError) as error:
+            raise DamagedViews(folder, uid, f"it has no valid cameras ({error})") from None
+        yield ObjectViews(uid, tuple(sample[name] for name in view_names(sample)), cameras)
 
 
 def _folders(

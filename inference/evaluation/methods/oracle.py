@@ -2,17 +2,15 @@
 
 from collections.abc import Collection
 from functools import lru_cache
-from pathlib import Path
 
 from conf.options import UserError
+from inference.evaluation.meshes.mesh_folder import mesh_folder
 from inference.evaluation.methods.method import Method, Pixels
 from inference.evaluation.pairs import Pair
 from inference.evaluation.scored_object import ScoredObject
 from inference.evaluation.selection import named
 from inference.meshes.ray_casting import RayCaster, on_white
 from inference.meshes.read_mesh import read_mesh
-
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 
 
 def oracle_method(folder: str, uids: Collection[str], resolution: int) -> Method:
@@ -26,14 +24,13 @@ def oracle_method(folder: str, uids: Collection[str], resolution: int) -> Method
     Raises:
         UserError: The folder does not exist, or an object has no mesh there.
     """
-    root = Path(folder)
-    paths = {path.stem: path for path in sorted(root.glob("*")) if path.suffix.lower() in SUFFIXES}
-    if missing := set(uids) - set(paths):
+    meshes = mesh_folder("oracle", folder, "auto", "oracle").files
+    if missing := set(uids) - set(meshes):
         raise UserError(f"oracle={folder}: no mesh of {named(missing)}; give a folder with <uid>.glb of each object")
 
     @lru_cache(maxsize=1)  # the pictures of an object are asked for one after another
     def caster(uid: str) -> RayCaster:
-        return RayCaster(read_mesh(paths[uid]))
+        return RayCaster(read_mesh(meshes[uid]))
 
     def pictures(one: ScoredObject, pair: Pair) -> list[Pixels]:
         return list(on_white(caster(one.uid).render(one.cameras[pair.target][None], resolution)))
