@@ -43,6 +43,7 @@ def inception(tmp_path_factory):
 def test_inception_features_are_those_of_torch_fidelity_after_the_resizing_of_clean_fid(inception):
     loaded = load_metrics(["fid"], MetricWeights(inception=str(inception)), CPU)
     (fid,) = loaded.set_metrics
+    assert "not the published" in fid.definition and "2048" in fid.definition
     features = fid.features([picture(), picture(80, 1), picture()])
     assert features.shape == (3, 2048) and features.dtype == np.float64
     # Computed once with torch-fidelity 0.4.0's network and clean-fid 0.1.35's build_resizer("clean").
@@ -56,10 +57,12 @@ def test_inception_features_are_those_of_torch_fidelity_after_the_resizing_of_cl
 
 def test_a_file_of_other_weights_is_refused(inception, tmp_path):
     weights = random_inception()
+    torch.save({**weights, "fc.bias": torch.zeros(1000)}, tmp_path / "torchvision.pth")
     del weights["Mixed_7c.branch_pool.conv.weight"]
-    torch.save(weights, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=r"weights.inception=.*other.pth: has no tensor Mixed_7c.branch_pool"):
-        load_metrics(["fid"], MetricWeights(inception=str(tmp_path / "other.pth")), CPU)
+    torch.save({**weights, "fc.bias": torch.zeros(1008)}, tmp_path / "incomplete.pth")
+    for name, reason in (("torchvision", "another network"), ("incomplete", "has no tensor Mixed_7c.branch_pool")):
+        with pytest.raises(UserError, match=rf"weights.inception=.*{name}.pth: .*{reason}"):
+            load_metrics(["fid"], MetricWeights(inception=str(tmp_path / f"{name}.pth")), CPU)
 
 
 def exact_features(mean: np.ndarray, covariance: np.ndarray, count: int, seed: int) -> np.ndarray:

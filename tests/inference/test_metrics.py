@@ -155,3 +155,12 @@ def test_unknown_metrics_are_refused_with_the_known_ones():
 def test_metrics_keep_the_order_of_their_names():
     loaded = load_metrics(["mask_iou", "psnr_db", "ssim", "psnr_db"], OFFLINE, CPU)
     assert [one.name for one in loaded.picture_metrics] == ["mask_iou", "psnr_db", "ssim"]
+
+
+def test_metrics_that_need_larger_pictures_are_left_out():
+    names = ["ssim", "psnr_db", "ssim_uniform7", "ssim_uniform11"]
+    loaded = load_metrics(names, OFFLINE, CPU, resolution=10)
+    assert [one.name for one in loaded.picture_metrics] == ["psnr_db", "ssim_uniform7"]
+    assert [sentence.split(":")[0] for sentence in loaded.missing] == ["ssim", "ssim_uniform11"]
+    assert all("11²" in sentence and "10²" in sentence for sentence in loaded.missing)
+    assert not load_metrics(names, OFFLINE, CPU, resolution=11).missing

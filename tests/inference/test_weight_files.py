@@ -10,7 +10,7 @@ import torch
 
 from inference.evaluation.metrics.loading import WITH_WEIGHTS, load_metrics
 from inference.evaluation.metrics.perceptual_distance import NETWORKS
-from inference.evaluation.metrics.weight_files import MissingWeights, Release, find_weights
+from inference.evaluation.metrics.weight_files import Release, UnavailableMetric, find_weights, package_folder
 from inference.evaluation.metrics.weights import MetricWeights
 
 CPU = torch.device("cpu")
@@ -60,6 +60,11 @@ def test_weights_are_downloaded_once_and_their_hash_is_checked(server, cache):
     (folder / good).unlink()
     assert find_weights(release, "", download=True) == cache / good
     for name in ("net-00000000.pth", "net-11111111.pth"):  # of other contents, and absent
-        with pytest.raises(MissingWeights, match=f"{name} cannot be downloaded .* give weights.net="):
+        with pytest.raises(UnavailableMetric, match=f"{name} cannot be downloaded .* give weights.net="):
             find_weights(Release("weights.net", "net", f"{address}/{name}"), "", download=True)
     assert [path.name for path in cache.iterdir()] == [good]
+
+
+def test_a_package_that_is_not_installed_is_named():
+    with pytest.raises(UnavailableMetric, match=r"no_such_package is not installed; .*zero-1-to-3\[scores\]"):
+        package_folder("no_such_package")

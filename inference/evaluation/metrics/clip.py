@@ -13,7 +13,7 @@ from conf.options import UserError
 from inference.evaluation.metrics.batches import exact_convolutions
 from inference.evaluation.metrics.metric import Features, PictureMetric, Pixels
 from inference.evaluation.metrics.pictures import require_pairs
-from inference.evaluation.metrics.weight_files import MissingWeights
+from inference.evaluation.metrics.weight_files import UnavailableMetric
 from inference.evaluation.metrics.weights import MetricWeights
 
 BATCH = 32  # pictures
@@ -42,7 +42,7 @@ def load_clip_similarity(weights: MetricWeights, device: torch.device) -> Pictur
     """Load the cosine similarity of CLIP embeddings.
 
     Raises:
-        MissingWeights: The model is neither a folder nor in the cache, and cannot be downloaded.
+        UnavailableMetric: The model is neither a folder nor in the cache, and cannot be downloaded.
         UserError: The folder holds something else.
     """
     encoder = load_clip(weights, device)
@@ -67,7 +67,7 @@ def load_clip(weights: MetricWeights, device: torch.device) -> ClipEncoder:
     """Load the image encoder that `weights.clip` names.
 
     Raises:
-        MissingWeights: It is neither a folder nor in the cache, and cannot be downloaded.
+        UnavailableMetric: It is neither a folder nor in the cache, and cannot be downloaded.
         UserError: The folder holds something else.
     """
     from transformers import CLIPImageProcessorPil
@@ -108,7 +108,7 @@ def _find(weights: MetricWeights) -> Path:
     """Return the folder of the model, after downloading it where needed.
 
     Raises:
-        MissingWeights: It is neither a folder nor in the cache, and cannot be downloaded.
+        UnavailableMetric: It is neither a folder nor in the cache, and cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
@@ -116,7 +116,7 @@ def _find(weights: MetricWeights) -> Path:
 
     advice = "give weights.clip=<folder of a CLIP model of transformers>"
     if not weights.clip:
-        raise MissingWeights(f"has no model; {advice}")
+        raise UnavailableMetric(f"has no model; {advice}")
     uri = hub_uri(weights.clip)
     if uri is None:
         if not Path(weights.clip).is_dir():
@@ -126,8 +126,8 @@ def _find(weights: MetricWeights) -> Path:
         try:
             return local_path(weights.clip, parts=())
         except UserError as error:
-            raise MissingWeights(f"{error}; {advice}") from error
+            raise UnavailableMetric(f"{error}; {advice}") from error
     try:
         return Path(snapshot_download(uri.id, revision=uri.revision, local_files_only=True)) / uri.path_in_repo
     except Exception as error:  # several types of huggingface_hub
-        raise MissingWeights(f"{weights.clip} is not in the cache, and weights.download=false; {advice}") from error
+        raise UnavailableMetric(f"{weights.clip} is not in the cache, and weights.download=false; {advice}") from error

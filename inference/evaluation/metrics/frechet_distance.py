@@ -18,16 +18,17 @@ from inference.evaluation.metrics.inception import FEATURES, SIDE_PX, Inception
 from inference.evaluation.metrics.metric import Features, Pixels, SetMetric
 from inference.evaluation.metrics.pictures import require_pictures
 from inference.evaluation.metrics.weight_files import (
-    MissingWeights,
     Release,
+    UnavailableMetric,
+    describe_file,
     find_weights,
-    hash_of,
     load_tensors,
     read_tensors,
 )
 from inference.evaluation.metrics.weights import CLIP_VIT_B_32, MetricWeights
 
 BATCH = 32  # pictures
+CLASSES = 1008  # of FID's network; torchvision's has tensors of the same names, and 1000
 INCEPTION = Release(
     "weights.inception",
     "FID's Inception network, pt_inception-2015-12-05-6726825d.pth",
@@ -69,14 +70,17 @@ def load_fid(weights: MetricWeights, device: torch.device) -> SetMetric:
     """Load FID as clean-fid computes it by default.
 
     Raises:
-        MissingWeights: The network's weights cannot be had.
+        UnavailableMetric: The network's weights cannot be had.
         UserError: The given file holds something else.
     """
     path = find_weights(INCEPTION, weights.inception, weights.download)
-    network = Inception()
-    load_tensors(network, read_tensors(path, INCEPTION.option), f"{INCEPTION.option}={path}", INCEPTION.title)
+    network, tensors, source = Inception(), read_tensors(path, INCEPTION.option), f"{INCEPTION.option}={path}"
+    if len(tensors.get("fc.bias", ())) != CLASSES:
+        raise UserError(f"{source}: is another network than FID's; give pt_inception-2015-12-05-6726825d.pth")
+    load_tensors(network, tensors, source, INCEPTION.title)
     definition = (
-        f"Fréchet distance of {FEATURES} features of TensorFlow's Inception of 2015-12-05 (SHA-256 {hash_of(path)}…), "
+        f"Fréchet distance of {FEATURES} features of TensorFlow's Inception of 2015-12-05 "
+        f"({describe_file(path, INCEPTION)}), "
         f"pictures resized to {SIDE_PX}² as clean-fid does (Pillow, bicubic, antialiased, not rounded); {BIASED}"
     )
     features = partial(inception_features, network.to(device), device)
@@ -87,11 +91,11 @@ def load_clip_fid(weights: MetricWeights, device: torch.device) -> SetMetric:
     """Load CLIP-FID as clean-fid computes it with `model_name="clip_vit_b_32"`.
 
     Raises:
-        MissingWeights: The model cannot be had, or it is not CLIP ViT-B/32.
+        UnavailableMetric: The model cannot be had, or it is not CLIP ViT-B/32.
     """
     encoder = load_clip(weights, device)
     if (encoder.patch, encoder.width, encoder.features) != (32, 768, 512):
-        raise MissingWeights(
+        raise UnavailableMetric(
             f"is defined with CLIP ViT-B/32, and weights.clip={weights.clip} is another model; give {CLIP_VIT_B_32}"
         )
     definition = f"Fréchet distance of {encoder.features} features: {encoder.definition}; {BIASED}"

@@ -19,7 +19,7 @@ from inference.evaluation.metrics.structural_similarity import (
     SSIM_UNIFORM7,
     SSIM_UNIFORM11,
 )
-from inference.evaluation.metrics.weight_files import MissingWeights
+from inference.evaluation.metrics.weight_files import UnavailableMetric
 from inference.evaluation.metrics.weights import MetricWeights
 
 WITHOUT_WEIGHTS = {
@@ -59,15 +59,18 @@ def require_known(names: Sequence[str]) -> None:
             raise UserError(f"metrics={name}: unknown; use {', '.join(METRIC_NAMES)}")
 
 
-def load_metrics(names: Sequence[str], weights: MetricWeights, device: torch.device) -> LoadedMetrics:
+def load_metrics(
+    names: Sequence[str], weights: MetricWeights, device: torch.device, resolution: int | None = None
+) -> LoadedMetrics:
     """Load metrics, each once, in the order of their names.
 
-    A metric whose weights cannot be had is left out, and never replaced by another.
+    A metric whose weights cannot be had, or which needs larger pictures, is left out, and never replaced by another.
 
     Args:
         names: Names out of `METRIC_NAMES`.
         weights: Where the weights are.
         device: Where the networks run.
+        resolution: Side of the pictures to be scored, pixels; None if it is not known.
 
     Raises:
         UserError: A name is unknown, or a given file holds other weights.
@@ -77,11 +80,20 @@ def load_metrics(names: Sequence[str], weights: MetricWeights, device: torch.dev
     missing: list[str] = []
     for name in dict.fromkeys(names):
         try:
-            loaded.append(WITHOUT_WEIGHTS[name] if name in WITHOUT_WEIGHTS else WITH_WEIGHTS[name](weights, device))
-        except MissingWeights as error:
+            metric = WITHOUT_WEIGHTS[name] if name in WITHOUT_WEIGHTS else WITH_WEIGHTS[name](weights, device)
+            _require_size(metric, resolution)
+        except UnavailableMetric as error:
             missing.append(f"{name}: {error}")
+        else:
+            loaded.append(metric)
     return LoadedMetrics(
         tuple(metric for metric in loaded if isinstance(metric, PictureMetric)),
         tuple(metric for metric in loaded if isinstance(metric, SetMetric)),
         tuple(missing),
     )
+
+
+def _require_size(metric: PictureMetric | SetMetric, resolution: int | None) -> None:
+    """Raise `UnavailableMetric` if pictures of the resolution are too small for a metric."""
+    if isinstance(metric, PictureMetric) and resolution is not None and resolution < metric.min_side:
+        raise UnavailableMetric(f"needs pictures of {metric.min_side}² pixels or more, not {resolution}²")

@@ -23,6 +23,7 @@ class PictureMetric:
         score: Returns a score for each of some pairs of predicted and true pictures, uint8 `[R, R, 3]` on white.
             It raises `UserError` if the sizes of a pair differ or are too small for the metric, and `ValueError` for
             arrays of another type.
+        min_side: Least side R of a picture, pixels.
     """
 
     name: str
@@ -30,6 +31,7 @@ class PictureMetric:
     definition: str
     higher_is_better: bool
     score: ScorePairs
+    min_side: int = 1
 
 
 @dataclass(frozen=True)

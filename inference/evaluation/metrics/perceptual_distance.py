@@ -15,10 +15,10 @@ from inference.evaluation.metrics.metric import PictureMetric, Pixels
 from inference.evaluation.metrics.pictures import require_pairs
 from inference.evaluation.metrics.trunks import Trunk, alexnet, shift_tolerant_alexnet, squeezenet, vgg16
 from inference.evaluation.metrics.weight_files import (
-    MissingWeights,
     Release,
+    UnavailableMetric,
+    describe_file,
     find_weights,
-    hash_of,
     load_tensors,
     package_folder,
     read_tensors,
@@ -81,7 +81,7 @@ def load_lpips(net: str, weights: MetricWeights, device: torch.device) -> Pictur
         device: Where the network runs.
 
     Raises:
-        MissingWeights: The backbone cannot be had, or torchmetrics is not installed.
+        UnavailableMetric: The backbone cannot be had, or torchmetrics is not installed.
         UserError: The given file holds something else.
     """
     build, release = NETWORKS[net]
@@ -91,8 +91,8 @@ def load_lpips(net: str, weights: MetricWeights, device: torch.device) -> Pictur
     load_tensors(distance.trunk, read_tensors(path, release.option), f"{release.option}={path}", release.title)
     _load_heads(distance, read_tensors(heads, "torchmetrics"), f"torchmetrics={heads}")
     definition = (
-        f"LPIPS v0.1, backbone {release.title} (SHA-256 {hash_of(path)}…), linear layers of torchmetrics, pictures "
-        "scaled to [-1, 1], not resized"
+        f"LPIPS v0.1, backbone {release.title} ({describe_file(path, release)}), linear layers of torchmetrics, "
+        "pictures scaled to [-1, 1], not resized"
     )
     return _metric(f"lpips_{net}", f"LPIPS, {net}", definition, distance.to(device))
 
@@ -101,12 +101,12 @@ def load_st_lpips(weights: MetricWeights, device: torch.device) -> PictureMetric
     """Load ST-LPIPS, whose file holds backbone and linear layers.
 
     Raises:
-        MissingWeights: No file is given.
+        UnavailableMetric: No file is given.
         UserError: The given file holds something else.
     """
     option = "weights.st_lpips_alex"
     if not weights.st_lpips_alex:
-        raise MissingWeights(f"has no weights; give {option}=<path>/alex_shift_tolerant.pth, of ShiftTolerant-LPIPS")
+        raise UnavailableMetric(f"has no weights; give {option}=<path>/alex_shift_tolerant.pth, of ShiftTolerant-LPIPS")
     path = require_file(weights.st_lpips_alex, option)
     tensors, source = read_tensors(path, option), f"{option}={path}"
     distance = PerceptualDistance(shift_tolerant_alexnet())
@@ -114,7 +114,7 @@ def load_st_lpips(weights: MetricWeights, device: torch.device) -> PictureMetric
     load_tensors(distance.trunk, renamed, source, "ST-LPIPS, alex_shift_tolerant.pth")
     _load_heads(distance, tensors, source)
     definition = (
-        f"ST-LPIPS v0.0, shift-tolerant AlexNet (SHA-256 {hash_of(path)}…) trained as a whole, pictures scaled to "
+        f"ST-LPIPS v0.0, shift-tolerant AlexNet ({describe_file(path)}) trained as a whole, pictures scaled to "
         "[-1, 1], not resized; not comparable with LPIPS"
     )
     return _metric("st_lpips_alex", "ST-LPIPS, alex", definition, distance.to(device))
@@ -127,7 +127,7 @@ def _load_heads(distance: PerceptualDistance, tensors: Mapping[str, Tensor], sou
 
 
 def _metric(name: str, label: str, definition: str, distance: PerceptualDistance) -> PictureMetric:
-    return PictureMetric(name, label, definition, False, partial(_score, name, distance.eval()))
+    return PictureMetric(name, label, definition, False, partial(_score, name, distance), distance.trunk.min_side)
 
 
 def _score(

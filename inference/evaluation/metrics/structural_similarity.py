@@ -50,7 +50,7 @@ def _of_pairs(name: str, function, window: int, predictions: Sequence[Pixels], t
 
 def _metric(name: str, label: str, window: int, definition: str, function) -> PictureMetric:
     whole = f"scikit-image, {definition}, mean of the channels and of the pixels whose window is inside the picture"
-    return PictureMetric(name, label, whole, True, partial(_of_pairs, name, function, window))
+    return PictureMetric(name, label, whole, True, partial(_of_pairs, name, function, window), window)
 
 
 SSIM = _metric("ssim", "SSIM", GAUSSIAN_PX, "Gaussian window of 11 pixels, σ = 1.5, range 255", ssim)

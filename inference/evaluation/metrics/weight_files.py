@@ -19,8 +19,8 @@ TIMEOUT_S = 20.0  # without any byte from the server
 INSTALL = "install it with pip install 'zero-1-to-3[scores]'"
 
 
-class MissingWeights(UserError):
-    """Weights are neither given nor in a cache, and cannot be downloaded, or a library is not installed."""
+class UnavailableMetric(UserError):
+    """A metric cannot be computed here: its weights cannot be had, a library is missing, or pictures are too small."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_weights(release: Release, given: str, download: bool) -> Path:
 
     Raises:
         UserError: The given file does not exist.
-        MissingWeights: The release is not in the cache, and cannot be downloaded.
+        UnavailableMetric: The release is not in the cache, and cannot be downloaded.
     """
     if given:
         return require_file(given, release.option)
@@ -67,13 +67,13 @@ def find_weights(release: Release, given: str, download: bool) -> Path:
         return path
     how = f"put it there, or give {release.option}=<its path>"
     if not download:
-        raise MissingWeights(f"{path} does not exist, and weights.download=false; {how}")
+        raise UnavailableMetric(f"{path} does not exist, and weights.download=false; {how}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _socket_timeout(TIMEOUT_S):
             torch.hub.download_url_to_file(release.url, str(path), release.hash_prefix)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-        raise MissingWeights(f"{release.url} cannot be downloaded ({first_line(error)}) to {path}; {how}") from error
+        raise UnavailableMetric(f"{release.url} cannot be downloaded ({first_line(error)}) to {path}; {how}") from error
     return path
 
 
@@ -141,15 +141,17 @@ def package_folder(package: str) -> Path:
     """Return the folder of an installed package, without importing it.
 
     Raises:
-        MissingWeights: It is not installed.
+        UnavailableMetric: It is not installed.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingWeights(f"{package} is not installed; {INSTALL}")
+        raise UnavailableMetric(f"{package} is not installed; {INSTALL}")
     return Path(spec.submodule_search_locations[0])
 
 
-def hash_of(path: Path) -> str:
-    """Return the first eight digits of a file's SHA-256, which names of published weights have, too."""
+def describe_file(path: Path, release: Release | None = None) -> str:
+    """Return the first digits of a file's SHA-256, and whether they are those of the release."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    differs = release is not None and digits != release.hash_prefix
+    return f"SHA-256 {digits}…" + (f", not the published {release.file}" if release and differs else "")
