@@ -312,6 +312,8 @@ def changed(**camera) -> bytes:
         (changed(cam2world=(2 * np.eye(4)).tolist()), "rotation"),
         (changed(cam2world=[[1, 2], [3]]), "00000.json"),
         (changed(cam2world=None), "00000.json"),
+        (changed(cam2world=[[10**400] * 4] * 4), "00000.json"),
+        (changed(camera_look_at={"eye": [10**400] * 3, "at": [0, 0, 0]}), "camera_look_at"),
         (changed(camera_look_at={"eye": [0, 0, 0], "at": [1, 0, 0]}), "another direction"),
         (changed(camera_look_at={"eye": [0, 0, 0]}), "at"),
         (changed(scene_max_3d_box=(CENTRE - 9).tolist()), "no size"),

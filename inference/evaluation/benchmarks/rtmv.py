@@ -102,14 +102,14 @@ def read_camera(path: Path) -> Array:
         with path.open("rb") as file:
             contents = file.read(MAX_JSON_BYTES + 1)
         if len(contents) > MAX_JSON_BYTES:
-            raise InvalidFrame(f"{path.name} has more than {MAX_JSON_BYTES:,} bytes")
+            raise ValueError(f"more than {MAX_JSON_BYTES:,} bytes")
         data = json.loads(contents)["camera_data"]
         matrix = _numbers(data, "cam2world", (4, 4)).T
         least, centre, greatest = (_numbers(data, f"scene_{name}_3d_box", (3,)) for name in ("min", "center", "max"))
         size = float((greatest - least).max())
     except FileNotFoundError:
         raise InvalidFrame(f"{path.name} is missing") from None
-    except (OSError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidFrame(f"{path.name}: not a camera of RTMV ({first_line(error)})") from None
     except ValueError as error:
         raise InvalidFrame(f"{path.name}: {first_line(error)}") from None
@@ -130,7 +130,7 @@ def _require_look_at(name: str, data: dict[str, Any], rotation: Array) -> None:
         return
     try:
         eye, at = (_numbers(data["camera_look_at"], key, (3,)) for key in ("eye", "at"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidFrame(f"{name}: camera_look_at: {first_line(error)}") from None
     distance = float(np.linalg.norm(at - eye))
     if distance > 0 and np.abs((at - eye) / distance + rotation[:, 2]).max() > 10 * TOLERANCE:
@@ -141,7 +141,7 @@ def _numbers(data: Any, key: str, shape: tuple[int, ...]) -> Array:
     """Return a field of numbers as an array.
 
     Raises:
-        KeyError, TypeError, ValueError: The field is missing, or not finite numbers of this shape.
+        KeyError, TypeError, ValueError, OverflowError: The field is missing, or not finite numbers of this shape.
     """
     array = np.array(data[key], dtype=np.float64)
     if array.shape != shape or not np.isfinite(array).all():
@@ -159,15 +159,14 @@ def read_picture(path: Path, resolution: int) -> bytes:
     Raises:
         InvalidFrame: The file is missing or does not have the format.
     """
-    rgba = _read_exr(path)
-    alpha = np.clip(np.nan_to_num(rgba[..., 3:]), 0, 1)
-    planes = np.concatenate([np.clip(np.nan_to_num(rgba[..., :3]), 0, 1) * alpha, alpha], axis=2)
-    if resolution < len(planes):
-        planes = np.stack([_reduced(planes[..., channel], resolution) for channel in range(4)], axis=2)
-    colour = linear_to_srgb(np.clip(planes[..., :3] / np.maximum(planes[..., 3:], 1e-6), 0, 1))
-    pixels = np.concatenate([colour, planes[..., 3:]], axis=2)
+    channels = np.clip(np.nan_to_num(_read_exr(path)), 0, 1)
+    channels[:3] *= channels[3]  # the mean of pixels weighs colours by their opacity
+    if resolution < channels.shape[1]:
+        channels = np.stack([_reduced(plane, resolution) for plane in channels])
+    channels[:3] = linear_to_srgb(np.clip(channels[:3] / np.maximum(channels[3], 1e-6), 0, 1))
+    pixels = np.moveaxis((channels * 255 + 0.5).clip(0, 255).astype(np.uint8), 0, 2)
     contents = io.BytesIO()
-    save_lossless(Image.fromarray((pixels * 255 + 0.5).clip(0, 255).astype(np.uint8)), contents)
+    save_lossless(Image.fromarray(np.ascontiguousarray(pixels)), contents)
     return contents.getvalue()
 
 
@@ -182,7 +181,7 @@ def _reduced(plane: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _read_exr(path: Path) -> NDArray[np.float32]:
-    """Return the channels R, G, B, A `[H, H, 4]` of an EXR file; A is 1 without such a channel.
+    """Return the channels R, G, B, A `[4, H, H]` of an EXR file; A is 1 without such a channel.
 
     Raises:
         InvalidFrame: The file is damaged, too large, not square, or has no colours.
@@ -195,7 +194,7 @@ def _read_exr(path: Path) -> NDArray[np.float32]:
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
         planes = [channels[name].pixels for name in ("R", "G", "B")]
         planes.append(channels["A"].pixels if "A" in channels else np.ones_like(planes[0]))
-        return np.stack(planes, axis=2).astype(np.float32)
+        return np.stack(planes).astype(np.float32)
     except KeyError as error:
         raise InvalidFrame(f"{path.name}: has no {error}") from None
     except (OSError, RuntimeError, TypeError, ValueError) as error:
