@@ -6,10 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap
 
-from inference.evaluation.metrics.pixels import MAX_PSNR_DB as MAX_PSNR_DB
-from inference.evaluation.metrics.pixels import psnr_db as psnr_db
-from inference.evaluation.metrics.structural_similarity import ssim as ssim
-
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
