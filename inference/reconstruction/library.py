@@ -14,7 +14,8 @@ from inference.reconstruction.guidance.model_guide import ModelGuide
 from inference.reconstruction.guidance.silhouette import silhouette
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.textured_surface import DRAWN_SMOOTHING, TexturedSurface, textured_surface
-from inference.reconstruction.views.method import draw_guesses, reconstruct_from_views
+from inference.reconstruction.views.guesses import draw_guesses
+from inference.reconstruction.views.method import reconstruct_from_views
 
 FINE_PX = 384  # side of the input picture that colours the mesh
 

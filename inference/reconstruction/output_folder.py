@@ -3,7 +3,7 @@
 settings.json           what decides the result; written first, and identifies the folder
 input.png               the prepared picture
 preview.png             renders of the fit, renewed while it runs
-state.npz               the state of an optimisation that was interrupted (method=sjc)
+state.npz               drawn views, or with method=sjc the state of the optimisation, until the fit is done
 field.npz               the fitted field; a command with other settings of the mesh starts from it
 views/000.png …         the views that the field was fitted to, the input first
 mesh.glb                the mesh, or mesh.obj with mesh.mtl and mesh.png, mesh.ply, mesh.stl

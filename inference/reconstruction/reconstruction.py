@@ -41,7 +41,8 @@ from inference.reconstruction.sjc.method import reconstruct_by_scores
 from inference.reconstruction.sources import Opened, Source
 from inference.reconstruction.textured_surface import DRAWN_SMOOTHING, resized, textured_surface
 from inference.reconstruction.turntable import turntable
-from inference.reconstruction.views.method import Guess, draw_guesses, reconstruct_from_views
+from inference.reconstruction.views.guesses import Guess, draw_guesses
+from inference.reconstruction.views.method import reconstruct_from_views
 from pipeline.output import require_own_folder
 from pipeline.storage import write_atomically
 
@@ -108,13 +109,13 @@ def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> Fit
 
 
 def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor, state: Path) -> FittedField:
-    """Fit a field with the method of the options; `state` is the file of an optimisation that was interrupted."""
+    """Fit a field with the method of the options; `state` is the file of drawn views or of an optimisation."""
     seed = config.sampling.seed
     if config.method is Method.sjc:
         return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor, state)
     settings = config.views
     begin = time.monotonic()
-    guesses = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor)
+    guesses = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor, state)
     drawing = time.monotonic() - begin
     field = reconstruct_from_views(opened.guide, guesses[0], settings, seed, monitor)
     shown = tuple(shown_guess(guess) for guess in guesses)

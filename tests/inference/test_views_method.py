@@ -18,7 +18,8 @@ from inference.reconstruction.guidance.silhouette import silhouette
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.views.fit import fit_views, to_tensors
-from inference.reconstruction.views.method import consistency, draw_guesses, posed, reconstruct_from_views, redrawn
+from inference.reconstruction.views.guesses import consistency, draw_guesses, posed
+from inference.reconstruction.views.method import reconstruct_from_views, redrawn
 from inference.reconstruction.views.render_views import render_views, seen_by_first
 from inference.reconstruction.views.ring import ring_cameras
 from inference.reconstruction.views.visual_hull import visual_hull
@@ -133,6 +134,34 @@ def test_views_without_a_common_point_are_an_error():
     empty = DrawnViews(np.full_like(views.pictures[:1], 255), np.zeros_like(views.masks[:1]))
     with pytest.raises(UserError):
         draw_guesses(guide, empty, SETTINGS, 0, Monitor())
+
+
+def test_drawn_views_are_kept_when_drawing_is_interrupted(tmp_path, monkeypatch):
+    guide, settings, state = (
+        oracle(box(), 32),
+        replace(SETTINGS, nodes=[24], epochs=[1], guesses=2),
+        tmp_path / "state.npz",
+    )
+    photograph, draw, seeds = guide.draw(guide.input_camera[None], 0, ignore), guide.draw, []
+
+    def interrupted(cameras, seed, on_step):
+        seeds.append(seed)
+        if seeds == [5, 6]:
+            raise KeyboardInterrupt
+        return draw(cameras, seed, on_step)
+
+    monkeypatch.setattr(guide, "draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw_guesses(guide, photograph, settings, 5, Monitor(), state)
+    guesses = draw_guesses(guide, photograph, settings, 5, Monitor(), state)
+    assert seeds == [5, 6, 6]
+    whole = draw_guesses(guide, photograph, settings, 5, Monitor())
+    for one, two in zip(guesses, whole, strict=True):
+        assert (one.seed, one.consistency_db) == (two.seed, two.consistency_db)
+        assert np.array_equal(one.views.masks, two.views.masks)
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"state\.npz"):
+        draw_guesses(guide, photograph, settings, 5, Monitor(), state)
 
 
 def test_the_input_sees_its_side_only():

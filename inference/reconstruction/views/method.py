@@ -5,102 +5,25 @@ cameras ── draw, several guesses ──▶ views ── fit coarsely to odd 
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from conf.options import UserError
 from inference.reconstruction.config import ViewsSettings
 from inference.reconstruction.field.voxel_grid import VoxelGrid
 from inference.reconstruction.fitted_field import FittedField
-from inference.reconstruction.guidance.guide import DrawnViews, Guide
+from inference.reconstruction.guidance.guide import Guide
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.views.activation import activate
 from inference.reconstruction.views.fit import fit_views, to_tensors
+from inference.reconstruction.views.guesses import Guess, score, subset
 from inference.reconstruction.views.render_views import RenderedViews, render_views, seen_by_first
-from inference.reconstruction.views.ring import ring_cameras
-from rendering.cameras import Array
-from rendering.psnr import psnr
 
 SEEN_BLUR = 1 / 64  # standard deviation of the edge between what is seen and redrawn, in sides of a picture
 RENDER_PX = 256  # least side of the renders that the mesh is coloured from
-
-
-@dataclass(frozen=True)
-class Guess:
-    """Views drawn from one seed, and the PSNR, dB, with which a fit to half of them predicts the other half."""
-
-    seed: int
-    views: PosedViews
-    consistency_db: float
-
-
-def draw_guesses(
-    guide: Guide, photograph: DrawnViews, settings: ViewsSettings, seed: int, monitor: Monitor
-) -> list[Guess]:
-    """Draw sets of views from several seeds; return them, the most consistent first.
-
-    Args:
-        guide: Draws the views.
-        photograph: The prepared input picture, one view.
-        settings: Cameras and number of guesses.
-        seed: Seed of the first guess.
-        monitor: Follows the progress.
-
-    Raises:
-        UserError: No set has views that a shape could have.
-    """
-    cameras = ring_cameras(guide.input_camera, settings.elevations, settings.count)
-    guesses, failures = list[Guess](), list[UserError]()
-    for number in range(settings.guesses):
-        stage = f"drawing views, guess {number + 1} of {settings.guesses}"
-        drawn = guide.draw(cameras, seed + number, monitor.of_stage(stage))
-        views = posed(guide.input_camera, photograph, cameras, drawn, settings)
-        try:
-            guesses.append(Guess(seed + number, views, consistency(views, settings, seed, guide.alphas_cumprod.device)))
-        except UserError as error:
-            failures.append(error)
-    if not guesses:
-        raise failures[0]
-    return sorted(guesses, key=lambda guess: -guess.consistency_db)
-
-
-def posed(
-    input_camera: Array, photograph: DrawnViews, cameras: Array, drawn: DrawnViews, settings: ViewsSettings
-) -> PosedViews:
-    """Return the photograph and drawn views with their cameras, the photograph first."""
-    weights = np.ones(1 + len(cameras), dtype=np.float32)
-    weights[0] = settings.photograph_weight
-    return PosedViews(
-        np.concatenate([input_camera[None], cameras]),
-        np.concatenate([photograph.pictures, drawn.pictures]),
-        np.concatenate([photograph.masks, drawn.masks]),
-        weights,
-    )
-
-
-def consistency(views: PosedViews, settings: ViewsSettings, seed: int, device: torch.device) -> float:
-    """Return the PSNR, dB, of the even drawn views as a coarse fit to the photograph and the odd ones predicts them."""
-    odd, even = subset(views, [0, *range(1, len(views.cameras), 2)]), subset(views, range(2, len(views.cameras), 2))
-    grid = fit_views(to_tensors(odd, device), settings, seed, levels=1)
-    return score(render_views(grid, even.cameras, even.masks.shape[-1]), even)
-
-
-def subset(views: PosedViews, indices: Sequence[int]) -> PosedViews:
-    """Return some of the views."""
-    chosen = list(indices)
-    return PosedViews(views.cameras[chosen], views.pictures[chosen], views.masks[chosen], views.weights[chosen])
-
-
-def score(rendered: RenderedViews, views: PosedViews) -> float:
-    """Return the PSNR, dB, of renders over the pixels that the object covers in them or in the views."""
-    covered = (views.masks > 0.5) | (rendered.opacity > 0.5)
-    return psnr(rendered.pictures[covered], views.pictures[covered])
 
 
 def reconstruct_from_views(
