@@ -9,15 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from conf.options import UserError
 from inference.evaluation.benchmarks.manifest import read_benchmark
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.methods.baselines import TrainingViews
 from inference.evaluation.methods.method_list import methods_of, write_mean_and_nearest
 from inference.evaluation.methods.predictions import Predictor, predict_all, tasks_of
-from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics
+from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics, require_known
 from inference.evaluation.protocol import deviations
 from inference.evaluation.report.page import report
 from inference.evaluation.results import Results, left_out, metrics_record, write_results
@@ -28,6 +26,7 @@ from inference.evaluation.selection import Selection, select
 from inference.evaluation.shown_pose import Manifests, find_references
 from pipeline.output import FolderLayout, claimed, json_object
 from pipeline.storage import is_local, write_atomically
+from training.model.hardware.device import resolve_device
 
 COMMAND = "inference.evaluate"
 RECORD = "evaluation.json"
@@ -65,10 +64,12 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         references = find_references(config.references, selections)
         training = training_views(config, selections)
         names = [name for benchmark in benchmarks for name in config.metrics or benchmark.metrics]
-        metrics = load_metrics(names, config.weights, torch.device("cpu"))
+        require_known(names)
         predictor = load(config) if load else None
         plan = resume_or_start(config, selections, predictor)
         sets = read_sets(selections, benchmarks, config, predictor.resolution if predictor else None)
+        side = min(one.resolution for one in sets)
+        metrics = load_metrics(names, config.weights, resolve_device(config.device), side)
         sets = predict(sets, Path(config.output) / "predictions", predictor, training, config)
         results = score(sets, metrics, references, config, predictor is not None)
         missing = [*left_out(config, sets, references), *metrics.missing]

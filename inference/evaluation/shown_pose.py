@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 from conf.options import UserError
 from inference.evaluation.config import set_name
 from inference.evaluation.methods.method import Pixels, resized
+from inference.evaluation.metrics.masks import BACKGROUND_LEVELS
 from inference.evaluation.selection import Selection, named
 from inference.evaluation.shard_samples import samples_of
 from pipeline.samples import npy_array, view_names
@@ -22,7 +23,6 @@ FRAMED_PX = 24  # side at which framed pictures are compared
 HALF_SIDE = 2.3  # half the side of the frame, in standard deviations of the object's pixels around their centre
 SMOOTHING = 1 / 64  # standard deviation of the blur before framing, in sides of the picture: against noise
 SHARPNESS = (0.0, 1.5 / 64, 3 / 64)  # further blurs of the references, for predictions that are blurred
-BACKGROUND_LEVELS = 16  # a pixel whose channels all lie this close to white is background
 INK_LEVELS = 56.0  # further levels until a pixel is fully part of the object
 Manifests = dict[str, list[ShardManifest]]  # by folder
 
