@@ -21,7 +21,7 @@ DEFAULT_KD = (0.8, 0.8, 0.8)
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
-def read_mesh(path: Path | str, up: str = "", normalise: bool = True) -> TexturedMesh:
+def read_mesh(path: Path | str, up: str = "", normalise: bool = True, colours: bool = True) -> TexturedMesh:
     """Read a mesh in the pose, orientation and colours in which `pipeline.render` draws it, without lighting.
 
     All parts of the file are placed by their nodes and joined, unused vertices are dropped, and the result is
@@ -33,13 +33,14 @@ def read_mesh(path: Path | str, up: str = "", normalise: bool = True) -> Texture
             are searched in its folder only.
         up: Axis of the file that points up, `y` or `z`; empty: y for .glb, .gltf and .obj, z for the others.
         normalise: Whether to centre the mesh and scale its longest side to 1; otherwise it stays where the file has it.
+        colours: Whether colours are needed; otherwise files of materials and textures of an OBJ or PLY may be missing.
 
     Raises:
         UserError: The file is missing, not valid, too large, refers to files elsewhere, or has no surface.
     """
     path = Path(path)
     try:
-        mesh = _joined(path, up or ("y" if path.suffix.lower() in Y_UP_SUFFIXES else "z"))
+        mesh = _joined(path, up or ("y" if path.suffix.lower() in Y_UP_SUFFIXES else "z"), colours)
         centred = normalised(mesh)
         return centred if normalise else mesh
     except UserError as error:
@@ -59,8 +60,8 @@ def normalised(mesh: TexturedMesh) -> TexturedMesh:
     return replace(mesh, vertices=(mesh.vertices - (low + high) / 2) / side)
 
 
-def _joined(path: Path, up: str) -> TexturedMesh:
-    scene = load_untrusted(path)
+def _joined(path: Path, up: str, colours: bool) -> TexturedMesh:
+    scene = load_untrusted(path, colours)
     placed = [scene.graph[node] for node in sorted(scene.graph.nodes_geometry)]
     parts = [(scene.geometry[name], matrix) for matrix, name in placed]
     parts = [(part, matrix) for part, matrix in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import struct
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from trimesh.resolvers import FilePathResolver
 
 from conf.options import UserError
 from rendering.asset_validation import redirect, validate
+from rendering.asset_validation.obj import MATERIAL_LINES
 from rendering.failure import RenderFailure
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
@@ -27,10 +29,14 @@ READ_EXTENSIONS = {"KHR_materials_unlit", "KHR_materials_emissive_strength", "KH
 logging.getLogger("trimesh").setLevel(logging.ERROR)  # warnings about optional features of a file
 
 
-def load_untrusted(path: Path) -> trimesh.Scene:
+def load_untrusted(path: Path, colours: bool = True) -> trimesh.Scene:
     """Return the parts of a .glb, .gltf, .obj, .ply, .stl or .off file with their nodes and decoded pictures.
 
     Files that it refers to are read from its folder only.
+
+    Args:
+        path: The file.
+        colours: Whether materials and textures are needed; otherwise those of an OBJ or PLY need not exist.
 
     Raises:
         UserError: The file is missing, not valid, too large or of another format, or a file that it refers to is.
@@ -43,10 +49,11 @@ def load_untrusted(path: Path) -> trimesh.Scene:
             raise UserError(f"the file has {size:,} bytes; give one of at most {MAX_BYTES:,}")
         if suffix == ".off":  # a list of numbers without references, which Blender does not read
             return _load(path)
-        references = validate(path)
-        if suffix in (".glb", ".gltf"):
-            _check_gltf(path.read_bytes())
         with tempfile.TemporaryDirectory() as folder:
+            source = path if colours else _without_materials(path, Path(folder))
+            references = validate(source)
+            if suffix in (".glb", ".gltf"):
+                _check_gltf(path.read_bytes())
             return _load(redirect(references, Path(folder) / "copy"))
     except RenderFailure as error:
         raise UserError(error.detail) from error
@@ -59,6 +66,21 @@ def load_untrusted(path: Path) -> trimesh.Scene:
         AttributeError,
     ) as error:  # of `_check_gltf`: the JSON has another structure
         raise UserError(f"not a valid {suffix} file: {type(error).__name__}: {error}") from error
+
+
+def _without_materials(path: Path, folder: Path) -> Path:
+    """Return the file, or for an OBJ or PLY a copy in `folder` that refers to no other file."""
+    suffix = path.suffix.lower()
+    if suffix == ".obj":
+        contents = MATERIAL_LINES.sub(b"", path.read_bytes())
+    elif suffix == ".ply":
+        header, end, body = path.read_bytes().partition(b"end_header")
+        contents = re.sub(rb"(?m)^comment TextureFile[^\n]*\n", b"", header) + end + body
+    else:
+        return path
+    copy = folder / f"mesh{suffix}"
+    copy.write_bytes(contents)
+    return copy
 
 
 def _check_gltf(data: bytes) -> None:

@@ -12,12 +12,13 @@ from scipy.spatial import cKDTree
 from trimesh.registration import procrustes
 from trimesh.transformations import rotation_matrix, transform_points
 
+from inference.meshes.scores import nearest_index
 from rendering.cameras import Array
 
 YAW_STEP_DEGREES = 5.0
 YAW_TOLERANCE_DEGREES = 0.05
 REFINED = 3  # best angles of the search that are refined
-SEARCH_POINTS, REFINE_POINTS, ICP_POINTS = 2_000, 4_000, 10_000
+SEARCH_POINTS, REFINE_POINTS, ICP_POINTS = 2_000, 4_000, 5_000
 ICP_STEPS = 50
 ICP_TOLERANCE = 1e-5  # largest change of an entry of the matrix in the last step
 
@@ -37,7 +38,7 @@ class Cloud:
     @staticmethod
     def of(points: Array) -> "Cloud":
         """Return the cloud of points `[N, 3]`."""
-        return Cloud(points, cKDTree(points))
+        return Cloud(points, nearest_index(points))
 
     def first(self, count: int) -> "Cloud":
         """Return the cloud of the first points."""

@@ -75,7 +75,11 @@ SCORES = (
     ),
     *(_f_score(threshold, SAMPLES, "") for threshold in FINE_THRESHOLDS),
     *(
-        _f_score(threshold, TRIPOSR_SAMPLES, " (thresholds and points of TripoSR, whose scale is not published)")
+        _f_score(
+            threshold,
+            TRIPOSR_SAMPLES,
+            " (thresholds and number of points as TripoSR, whose evaluation code is not published)",
+        )
         for threshold in TRIPOSR_THRESHOLDS
     ),
 )

@@ -118,7 +118,7 @@ def score_object(task: ObjectTask) -> list[MeshRow]:
 
 def true_mesh(file: MeshFile, yaw_degrees: float) -> Truth:
     """Return the true object of a file, normalised and then turned by -`yaw_degrees` about +z."""
-    mesh = read_mesh(file.path, file.up)
+    mesh = read_mesh(file.path, file.up, colours=False)
     turn = rotation_matrix(-math.radians(yaw_degrees), (0, 0, 1))
     return true_object(replace(mesh, vertices=transform_points(mesh.vertices, turn)))
 
@@ -154,7 +154,7 @@ def _scored(task: ObjectTask, method: str, truth: Truth | str, identity: dict[st
 def _predicted_mesh(file: MeshFile) -> TexturedMesh:
     if not file.path:
         raise UserError(f"{file.searched}: has no mesh of this object")
-    mesh = read_mesh(file.path, file.up, normalise=False)
+    mesh = read_mesh(file.path, file.up, normalise=False, colours=False)
     if (largest := float(np.abs(mesh.vertices).max())) > MAX_COORDINATE:
         raise UserError(f"{file.path}: has a coordinate of {largest:g}; give a mesh with coordinates below 1,000,000")
     return mesh
