@@ -61,7 +61,7 @@ def evaluate_meshes(
     if not is_local(output):
         raise UserError(f"output={output}: must be a local folder; choose another output")
     if protocol and protocol not in PROTOCOLS:
-        raise UserError(f"protocol={protocol}: must be one of {', '.join(PROTOCOLS)}, or empty")
+        raise UserError(f"benchmark={protocol}: has no protocol for meshes; give {', '.join(PROTOCOLS)}, or none")
     settings = PROTOCOLS.get(protocol)
     true = mesh_folder("truth", truth, truth_up, "truth")
     methods = method_folders(meshes, up)
@@ -74,7 +74,7 @@ def evaluate_meshes(
     for option, path in (("truth", truth), *(("meshes", folder.path) for folder in methods)):
         require_apart(output, path, option)
     with claimed(output, LAYOUT):
-        start_or_resume(output, {"protocol": protocol, "version": VERSION})
+        start_or_resume(output, {"benchmark": protocol, "version": VERSION})
         rows = score_all(tasks(true, methods, settings, output), workers)
         return write_mesh_results(output, true, methods, settings, rows)
 

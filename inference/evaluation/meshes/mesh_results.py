@@ -98,7 +98,7 @@ def notes(
                 f"Meshes of {method.name} that are of no true object and not scored: {len(others)}: {_some(others)}."
             )
     if protocol is None:
-        sentences.append("No published figures are shown: protocol=… names none.")
+        sentences.append("No published figures are shown: they need benchmark=syncdreamer, and its objects.")
         return sentences
     if lacking := set(protocol.objects) - true.files.keys():
         sentences.append(
