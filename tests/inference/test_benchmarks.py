@@ -10,10 +10,20 @@ from omegaconf import OmegaConf
 
 from conf.command import register
 from conf.options import UserError
-from inference.evaluation.benchmarks.benchmark import Average, Background, Benchmark, CameraKind, Cameras
+from inference.evaluation.benchmarks.benchmark import (
+    MESH_SCORES,
+    METRICS,
+    Average,
+    Background,
+    Benchmark,
+    CameraKind,
+    Cameras,
+)
 from inference.evaluation.benchmarks.camera_check import cameras_match, known_cameras, require_cameras
 from inference.evaluation.benchmarks.manifest import benchmark_names, read_benchmark
 from inference.evaluation.benchmarks.objects import benchmark_objects, objects_match
+from inference.evaluation.meshes.definitions import SCORES
+from inference.evaluation.metrics.loading import METRIC_NAMES
 from pipeline.config import RenderConfig
 from pipeline.sources import SOURCES
 from rendering.cameras import camera_centre, look_at_origin, orbit, project, sample_zero123
@@ -71,11 +81,16 @@ def test_eschernet_wants_its_input_at_the_height_of_the_script():
 def test_published_scores_have_the_metrics_of_the_protocol():
     syncdreamer, gso = read_benchmark("syncdreamer"), read_benchmark("zero123-gso")
     scores = {published.method: published.scores for published in syncdreamer.published}
-    assert scores["Zero123"] == {"psnr_db": 18.93, "ssim": 0.779, "lpips_vgg": 0.166}
+    assert scores["Zero123"] == {"psnr_db": 18.93, "ssim_measured_range": 0.779, "lpips_vgg": 0.166}
     assert syncdreamer.average is Average.pictures and len(syncdreamer.objects) == 30
-    assert syncdreamer.meshes.yaw_degrees["sorter"] == 112.5 and "bell" not in syncdreamer.meshes.yaw_degrees
+    assert syncdreamer.meshes.truth_yaw_degrees["sorter"] == 112.5
+    assert "bell" not in syncdreamer.meshes.truth_yaw_degrees
     (own,) = [published.scores for published in gso.published if published.method == "Zero-1-to-3"]
     assert own["psnr_db"] == 18.378 and own["lpips_unknown"] == 0.088 and "lpips_alex" not in own
+
+
+def test_the_names_of_scores_are_those_that_are_computed():
+    assert set(METRICS) == set(METRIC_NAMES) and set(MESH_SCORES) <= {score.name for score in SCORES}
 
 
 def write(path, **fields):
@@ -119,7 +134,8 @@ def test_an_own_file_is_read(tmp_path):
         ({"published": [{"method": "x", "scores": {"lpips": 0.1}, "source": "y"}]}, "lpips"),
         ({"published": [{"method": "x", "scores": {"psnr_db": 18.0}}]}, "source"),
         ({"meshes": {"published": [{"method": "x", "scores": {"psnr_db": 18.0}, "source": "y"}]}}, "chamfer"),
-        ({"meshes": {"points": "corners"}}, "points"),
+        ({"meshes": {"alignment": "pca"}}, "alignment"),
+        ({"meshes": {"scores": ["emd"]}}, "emd"),
     ],
 )
 def test_a_wrong_file_is_one_sentence_that_names_the_field(tmp_path, fields, named):

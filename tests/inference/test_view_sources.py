@@ -20,9 +20,10 @@ from inference.evaluation.benchmarks.manifest import read_benchmark
 from inference.evaluation.benchmarks.rtmv import linear_to_srgb
 from inference.evaluation.benchmarks.view_sources import open_views
 from inference.evaluation.benchmarks.views import DamagedViews, ObjectViews, decode_view
-from pipeline.samples import npy_bytes
+from pipeline.samples import npy_array, npy_bytes
+from pipeline.shards import ObjectRecord, write_shard
 from rendering.cameras import FOV_DEGREES, camera_centre, project
-from tests.support.dots import views_of_dots, write_dots
+from tests.support.dots import sample_of_dots, views_of_dots, write_dots
 from tests.support.released import files_of, pictures, png, write_folder
 from training.model.picture import decode
 
@@ -50,6 +51,17 @@ def test_shards_give_their_pictures_and_cameras(tmp_path):
     assert views.uid == uids[5] and np.array_equal(views.cameras, cameras) and len(views.pictures) == 3
     assert np.array_equal(decode_view(views.pictures[2], FOLDER, 16), decode(views.pictures[2], 16))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(views.pictures[1]))), np.asarray(expected[1]))
+
+
+@pytest.mark.parametrize("damage", ["missing", "unreadable", "one too few"])
+def test_a_shard_with_wrong_cameras_names_its_object(tmp_path, damage):
+    sample = sample_of_dots(0, views=3)
+    wrong = {"unreadable": b"text", "one too few": npy_bytes(npy_array(sample["cameras.npy"])[1:])}
+    sample["cameras.npy"] = wrong.get(damage, b"")
+    if damage == "missing":
+        del sample["cameras.npy"]
+    write_shard(str(tmp_path), "views-000000", [("wrong", sample)], [ObjectRecord("wrong", "ok")])
+    assert "object wrong" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "model", "render_mvs/model", "render_mvs_25/model"])

@@ -9,7 +9,9 @@ from training.model.config import Background
 # Metrics of novel views, by their names in tables and files; `inference.evaluation.metrics` defines them.
 METRICS = (
     "psnr_db",
+    "mse",
     "ssim",  # Gaussian window, σ = 1.5
+    "ssim_measured_range",
     "ssim_uniform7",
     "ssim_uniform11",
     "lpips_alex",
@@ -23,7 +25,9 @@ METRICS = (
 )
 # Published scores whose variant of the metric is not published: they stand beside no score of ours.
 UNKNOWN_VARIANTS = ("ssim_unknown", "lpips_unknown", "fid_unknown")
-MESH_METRICS = ("chamfer", "volume_iou")
+# Scores of meshes that a protocol may have; `inference.evaluation.meshes` defines them.
+MESH_SCORES = ("chamfer", "chamfer_squared", "chamfer_visible", "chamfer_vertices", "iou", "iou_parity")
+UNKNOWN_MESH_VARIANTS = ("chamfer_unknown", "iou_unknown")
 
 
 class Average(StrEnum):
@@ -46,16 +50,8 @@ class Alignment(StrEnum):
     """How a mesh is aligned with the true one."""
 
     none = "none"
-    yaw = "yaw"  # turned about the vertical axis by a published angle
+    yaw = "yaw"  # turned about the vertical axis
     icp = "icp"  # iterative closest points
-
-
-class MeshPoints(StrEnum):
-    """Points of a mesh whose distances are measured."""
-
-    surface = "surface"  # uniform on the surface
-    vertices = "vertices"
-    visible = "visible"  # depth maps of the views, unprojected
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,8 @@ class Published:
 
     Attributes:
         method: Name of the method.
-        scores: Scores by the name of the metric, one of `METRICS`, `UNKNOWN_VARIANTS` or, for meshes, `MESH_METRICS`.
+        scores: Scores by the name of the metric: of `METRICS` or `UNKNOWN_VARIANTS`, for meshes of `MESH_SCORES` or
+            `UNKNOWN_MESH_VARIANTS`.
         source: Publication, and the table or file that has the scores.
     """
 
@@ -101,16 +98,16 @@ class Meshes:
     """How a benchmark compares meshes.
 
     Attributes:
-        points: Points whose distances are measured.
-        alignment: Alignment with the true mesh.
-        yaw_degrees: Angle of each object, degrees: its true mesh is turned about +z by minus this angle; 0 if absent.
+        scores: Names of the scores.
+        alignment: Alignment of a mesh with the true one.
+        truth_yaw_degrees: By uid, the angle by which the true mesh is turned about +z backwards; 0 if absent.
         published: Published figures.
         unknown: Sentences about parts of the protocol that are not published.
     """
 
-    points: MeshPoints = MeshPoints.surface
+    scores: tuple[str, ...] = ()
     alignment: Alignment = Alignment.none
-    yaw_degrees: Mapping[str, float] = field(default_factory=dict)
+    truth_yaw_degrees: Mapping[str, float] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     unknown: tuple[str, ...] = ()
 

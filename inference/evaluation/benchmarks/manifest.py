@@ -16,8 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from conf.options import FieldError, UserError, first_line
 from inference.config import Sampling
 from inference.evaluation.benchmarks.benchmark import (
-    MESH_METRICS,
+    MESH_SCORES,
     METRICS,
+    UNKNOWN_MESH_VARIANTS,
     UNKNOWN_VARIANTS,
     Benchmark,
     CameraKind,
@@ -152,7 +153,8 @@ def _problems(benchmark: Benchmark) -> Iterator[str]:
     yield from _unknown_names(benchmark.metrics, METRICS, "metrics")
     yield from _score_problems(benchmark.published, (*METRICS, *UNKNOWN_VARIANTS))
     if benchmark.meshes:
-        yield from _score_problems(benchmark.meshes.published, MESH_METRICS)
+        yield from _unknown_names(benchmark.meshes.scores, MESH_SCORES, "meshes.scores")
+        yield from _score_problems(benchmark.meshes.published, (*MESH_SCORES, *UNKNOWN_MESH_VARIANTS))
 
 
 def _camera_problems(cameras: Cameras) -> Iterator[str]:

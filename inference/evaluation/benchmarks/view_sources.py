@@ -64,7 +64,10 @@ def _read_shards(folder: str, manifests: Sequence[ShardManifest], uids: Collecti
             cameras = npy_array(sample["cameras.npy"])
         except (KeyError, ValueError) as error:
             raise DamagedViews(folder, uid, f"it has no valid cameras ({error})") from None
-        yield ObjectViews(uid, tuple(sample[name] for name in view_names(sample)), cameras)
+        pictures = tuple(sample[name] for name in view_names(sample))
+        if len(pictures) != len(cameras):
+            raise DamagedViews(folder, uid, f"{len(pictures)} pictures and {len(cameras)} cameras")
+        yield ObjectViews(uid, pictures, cameras)
 
 
 def _folders(

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from inference.evaluation.benchmarks.benchmark import Published
+from inference.evaluation.benchmarks.benchmark import Benchmark, Meshes, Published
+from inference.evaluation.benchmarks.manifest import benchmark_names, read_benchmark
 from inference.evaluation.meshes import alignment
 from inference.meshes.scores import SAMPLES
 
@@ -92,18 +93,6 @@ ALIGNMENTS = {
     "rotation, translation and one scale",
 }
 
-SYNCDREAMER_YAW_DEGREES = {
-    name: degrees
-    for degrees, names in {
-        270.0: "alarm backpack blocks chicken grandfather grandmother lion lunch_bag mario oil soap sofa",
-        225.0: "school_bus2 shoe train turtle",
-        180.0: "elephant school_bus1",
-        112.5: "sorter",
-        0.0: "bell cream hat leather shoe1 shoe2 shoe3 sorting_board stucking_cups teapot toaster",
-    }.items()
-    for name in names.split()
-}
-
 
 @dataclass(frozen=True)
 class MeshProtocol:
@@ -130,23 +119,22 @@ class MeshProtocol:
     unknown: str
 
 
+def _protocol(benchmark: Benchmark, meshes: Meshes) -> MeshProtocol:
+    return MeshProtocol(
+        benchmark.name,
+        f"{benchmark.title} ({benchmark.source})",
+        {uid: meshes.truth_yaw_degrees.get(uid, 0.0) for uid in benchmark.objects},
+        benchmark.objects,
+        meshes.alignment.value,
+        meshes.scores,
+        meshes.published,
+        " ".join(meshes.unknown),
+    )
+
+
+# The benchmarks whose evaluation of meshes is published, with its objects.
 PROTOCOLS = {
-    "syncdreamer": MeshProtocol(
-        name="syncdreamer",
-        title="SyncDreamer's 30 objects (eval_mesh.py of its code; Wonder3D's code follows it)",
-        truth_yaw_degrees=SYNCDREAMER_YAW_DEGREES,
-        objects=tuple(sorted(SYNCDREAMER_YAW_DEGREES)),
-        alignment="none",
-        scores=("chamfer_visible", "iou_parity"),
-        published=(
-            Published("Zero123", {"chamfer_visible": 0.0339, "iou_parity": 0.5035}, "SyncDreamer (arXiv 2309.03453)"),
-            Published(
-                "SyncDreamer", {"chamfer_visible": 0.0261, "iou_parity": 0.5421}, "SyncDreamer (arXiv 2309.03453)"
-            ),
-            Published("Wonder3D", {"chamfer_visible": 0.0199, "iou_parity": 0.6244}, "Wonder3D (arXiv 2310.15008)"),
-            Published("Wonder3D++", {"chamfer_visible": 0.0193, "iou_parity": 0.6402}, "Wonder3D++, its own runs"),
-        ),
-        unknown="which models of Google Scanned Objects its 30 names are; there the visible surface of the truth comes "
-        "from depth maps of Blender, here from the mesh",
-    ),
+    benchmark.name: _protocol(benchmark, benchmark.meshes)
+    for benchmark in map(read_benchmark, benchmark_names())
+    if benchmark.meshes and benchmark.meshes.scores and benchmark.objects
 }
