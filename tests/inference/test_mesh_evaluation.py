@@ -81,7 +81,7 @@ def test_a_turned_shape_is_found_by_the_yaw_search():
     assert found["none"].scores["chamfer"] > 1 and found["none"].yaw_degrees is None
     assert found["yaw"].yaw_degrees == pytest.approx(73.4, abs=1)
     assert found["yaw"].scores["chamfer"] < 0.008 and found["yaw"].scores["iou"] > 0.93
-    assert found["icp"].scores["chamfer"] <= found["yaw"].scores["chamfer"] * 1.05
+    assert found["icp"].scores["chamfer"] <= found["yaw"].scores["chamfer"]
     assert np.linalg.norm(found["icp"].transform[0, :3]) == pytest.approx(1 / 3, rel=0.02)
 
 
@@ -98,7 +98,7 @@ def test_icp_undoes_a_small_motion_with_scale():
 def test_the_yaw_of_a_copy_is_zero():
     mesh = plain(wedge())
     cloud = Cloud.of(surface_points(mesh, 5_000, 1)), Cloud.of(surface_points(mesh, 5_000, 2))
-    assert (best_yaw_degrees(mesh.vertices, *cloud) + 180) % 360 == pytest.approx(180, abs=1)
+    assert (best_yaw_degrees(mesh.vertices, *cloud) + 180) % 360 == pytest.approx(180, abs=0.3)
 
 
 def test_the_visible_surface_leaves_out_what_no_camera_sees():

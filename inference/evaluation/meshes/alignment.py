@@ -4,6 +4,7 @@ Transforms are matrices `[4, 4]` of a rotation, one scale and a translation, app
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from inference.meshes.scores import nearest_index
 from rendering.cameras import Array
 
 YAW_STEP_DEGREES = 5.0
-YAW_TOLERANCE_DEGREES = 0.05
+YAW_DECIMALS = 1  # of the refined angle, degrees; a copy of the truth has exactly 0
 REFINED = 3  # best angles of the search that are refined
 SEARCH_POINTS, REFINE_POINTS, ICP_POINTS = 2_000, 4_000, 5_000
 ICP_STEPS = 50
@@ -57,6 +58,12 @@ def distances(prediction: Cloud, truth: Cloud, transform: Array) -> tuple[Array,
     return there, back * scale_of(transform)
 
 
+def cost(prediction: Cloud, truth: Cloud, transform: Array) -> float:
+    """Return twice the Chamfer distance of a transformed prediction to the truth."""
+    there, back = distances(prediction, truth, transform)
+    return float(there.mean() + back.mean())
+
+
 def normalisation(vertices: Array) -> Array:
     """Return the transform that centres the bounding box of vertices `[V, 3]` and scales its longest side to 1."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
@@ -83,24 +90,20 @@ def best_yaw_degrees(vertices: Array, prediction: Cloud, truth: Cloud) -> float:
         truth: Random points of the true surface.
     """
 
-    def search(count: int) -> tuple[Cloud, Cloud]:
-        return prediction.first(count), truth.first(count)
+    def cost_of(points: int) -> Callable[[float], float]:
+        some, some_true = prediction.first(points), truth.first(points)
+        return lambda degrees: cost(some, some_true, yaw_transform(vertices, degrees))
 
-    def cost(degrees: float, clouds: tuple[Cloud, Cloud]) -> float:
-        there, back = distances(*clouds, yaw_transform(vertices, degrees))
-        return float(there.mean() + back.mean())
-
-    coarse, fine = search(SEARCH_POINTS), search(REFINE_POINTS)
+    coarse, fine = cost_of(SEARCH_POINTS), cost_of(REFINE_POINTS)
     angles = np.arange(0, 360, YAW_STEP_DEGREES)
-    costs = np.array([cost(angle, coarse) for angle in angles])
+    costs = np.array([coarse(angle) for angle in angles])
     minima = np.flatnonzero((costs <= np.roll(costs, 1)) & (costs <= np.roll(costs, -1)))
     found = []
     for angle in angles[minima[np.argsort(costs[minima], kind="stable")[:REFINED]]]:
         bounds = (angle - YAW_STEP_DEGREES, angle + YAW_STEP_DEGREES)
-        options = {"xatol": YAW_TOLERANCE_DEGREES}
-        result = minimize_scalar(lambda degrees: cost(degrees, fine), bounds=bounds, method="bounded", options=options)
+        result = minimize_scalar(fine, bounds=bounds, method="bounded", options={"xatol": 0.1**YAW_DECIMALS / 2})
         found.append((float(result.fun), float(result.x)))
-    return min(found)[1] % 360
+    return round(min(found)[1], YAW_DECIMALS) % 360
 
 
 def icp_transform(prediction: Cloud, truth: Cloud, start: Array) -> Array:
@@ -110,6 +113,7 @@ def icp_transform(prediction: Cloud, truth: Cloud, start: Array) -> Array:
     would favour a small prediction, and moves the pairs together (Procrustes, without reflection). Returned is the
     transform with the least Chamfer distance among the start and all steps.
     """
+    all_points = prediction, truth
     prediction, truth = prediction.first(ICP_POINTS), truth.first(ICP_POINTS)
     transform = best = start
     least = math.inf
@@ -117,13 +121,12 @@ def icp_transform(prediction: Cloud, truth: Cloud, start: Array) -> Array:
         moved, scale = transform_points(prediction.points, transform), scale_of(transform)
         there, true_index = truth.tree.query(moved)
         back, own_index = prediction.tree.query(transform_points(truth.points, np.linalg.inv(transform)))
-        cost = float(there.mean() + scale * back.mean())
-        if cost < least:
-            best, least = transform, cost
+        if (distance := float(there.mean() + scale * back.mean())) < least:
+            best, least = transform, distance
         sources = np.concatenate([moved, moved[own_index]])
         targets = np.concatenate([truth.points[true_index], truth.points])
         step = procrustes(sources, targets, reflection=False, scale=True, return_cost=False)
         transform = step @ transform
         if np.abs(step - np.eye(4)).max() < ICP_TOLERANCE:
             break
-    return best
+    return best if cost(*all_points, best) < cost(*all_points, start) else start

@@ -88,7 +88,7 @@ SCORES = (
 ALIGNMENTS = {
     "none": "the prediction as its file has it, with its up axis along z",
     "yaw": "the prediction turned about the vertical axis by the angle with the least Chamfer distance (all angles in "
-    f"steps of {alignment.YAW_STEP_DEGREES:g} degrees, then refined), centred, longest side scaled to 1",
+    f"steps of {alignment.YAW_STEP_DEGREES:g} degrees, refined to 0.1), centred, longest side scaled to 1",
     "icp": f"from yaw, at most {alignment.ICP_STEPS} steps of iterative closest points with pairs of both directions: "
     "rotation, translation and one scale",
 }

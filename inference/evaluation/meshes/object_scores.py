@@ -21,7 +21,7 @@ from inference.meshes.textured_mesh import TexturedMesh
 from pipeline.output import json_object
 from pipeline.storage import write_atomically
 
-VERSION = 1  # of the files and of the definitions of the scores
+VERSION = 2  # of the files and of the definitions of the scores
 MAX_COORDINATE = 1e6  # object sizes
 
 
