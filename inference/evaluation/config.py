@@ -8,6 +8,7 @@ from inference.config import CHECKPOINT_HELP, DEVICE_HELP, PRECISION_HELP, Sampl
 from inference.evaluation.metrics.weights import MetricWeights
 from training.model.hardware.precision import Precision
 
+MIN_ORBIT, MAX_ORBIT = 6, 128  # views
 MODEL_METHODS = ("model", "wrong_pose", "no_pose")
 
 
@@ -46,6 +47,9 @@ class EvaluateConfig:
     samples: int = option(1, "samples of each view by the method model; with several, their best and mean picture too")
     metrics: list[str] = option([], "metrics of all tables; empty: those of each benchmark")
     weights: MetricWeights = option(MetricWeights(), "weights of the metrics that are networks")
+    consistency: int = option(
+        0, "views of an orbit of each object, whose even and odd halves are compared as fields (minutes); 0: none"
+    )
     resize: bool = option(False, "resize predictions to the resolution of the benchmark, where theirs differs")
     batch: int | None = option(None, "views sampled together; null: 16 on a CPU, 256 on a GPU, or what fits")
     device: str = option("auto", DEVICE_HELP)
@@ -60,6 +64,10 @@ class EvaluateConfig:
         for name in ("limit", "batch"):
             if (number := getattr(self, name)) is not None:
                 require_range(name, number, 1, 10**9)
+        if self.consistency and (self.consistency % 2 or not MIN_ORBIT <= self.consistency <= MAX_ORBIT):
+            raise UserError(
+                f"consistency={self.consistency}: must be an even number from {MIN_ORBIT} to {MAX_ORBIT}, or 0"
+            )
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"validation_fraction={self.validation_fraction}: must be between 0 and 1")
         names = [set_name(folder) for folder in self.views]

@@ -12,6 +12,9 @@ from typing import Any
 from conf.options import UserError
 from inference.evaluation.benchmarks.manifest import read_benchmark
 from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.consistency.consistency import load_consistency_metrics, score_consistency
+from inference.evaluation.consistency.consistency_report import report_consistency
+from inference.evaluation.consistency.orbits import orbit_tasks
 from inference.evaluation.methods.baselines import TrainingViews
 from inference.evaluation.methods.method_list import methods_of, write_mean_and_nearest
 from inference.evaluation.methods.predictions import Predictor, predict_all, tasks_of
@@ -33,7 +36,7 @@ RECORD = "evaluation.json"
 LAYOUT = FolderLayout(
     record=RECORD,
     is_record=lambda contents: json_object(contents).get("command") == COMMAND,
-    writes=r"evaluation\.json|metrics\.json|per_view\.csv|per_object\.csv|report\.html|predictions",
+    writes=r"evaluation\.json|metrics\.json|per_view\.csv|per_object\.csv|consistency\.csv|report\.html|predictions",
 )
 Load = Callable[[EvaluateConfig], Predictor]
 
@@ -68,13 +71,17 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         predictor = load(config) if load else None
         plan = resume_or_start(config, selections, predictor)
         sets = read_sets(selections, benchmarks, config, predictor.resolution if predictor else None)
-        side = min(one.resolution for one in sets)
+        side, root = min(one.resolution for one in sets), Path(config.output) / "predictions"
         metrics = load_metrics(names, config.weights, resolve_device(config.device), side)
-        sets = predict(sets, Path(config.output) / "predictions", predictor, training, config)
+        field_metrics = load_consistency_metrics(config, side)
+        sets = predict(sets, root, predictor, training, config)
         results = score(sets, metrics, references, config, predictor is not None)
-        missing = [*left_out(config, sets, references), *metrics.missing]
-        record = metrics_record(config, plan, results, missing)
-        write_results(Path(config.output), record, results, report(record, results))
+        orbits = score_consistency(sets, root, field_metrics, references, config, predictor is not None)
+        consistency = report_consistency(orbits, field_metrics.picture_metrics, sets)
+        missing = [*left_out(config, sets, references), *dict.fromkeys(metrics.missing + field_metrics.missing)]
+        record = metrics_record(config, plan, results, missing) | consistency.record
+        consistency.write(Path(config.output))
+        write_results(Path(config.output), record, results, report(record, results, consistency.sections))
         return record
 
 
@@ -129,6 +136,7 @@ def predict(
         tasks = [
             task for one in sets for task in tasks_of(one.folder(root), one.objects, config.methods, config.samples)
         ]
+        tasks += orbit_tasks(sets, root, config.consistency)
         predict_all(tasks, predictor, config.sampling.seed)
     resolution = predictor.resolution if predictor else min(one.resolution for one in sets)
     mean = write_mean_and_nearest(sets, root, training, resolution) if training else None

@@ -18,21 +18,26 @@ STYLE = """<style>
 .pair div { background: #fff; color: #6b7075; border: 1px solid var(--line); border-radius: 6px; overflow: hidden;
             text-align: center; font-size: .7rem; line-height: 1.3; padding-bottom: .2rem; }
 .pair img { width: 100%; display: block; aspect-ratio: 1; }
+.strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 6px; }
+.strips div { background: #fff; color: #6b7075; border: 1px solid var(--line); border-radius: 6px; overflow: hidden;
+              text-align: center; font-size: .8rem; line-height: 1.4; padding-bottom: .2rem; }
+.strips img { width: 100%; display: block; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1rem; }
 </style>"""
 SETTINGS = ("weights", "resolution", "seed", "pairs", "limit", "views", "splits", "training", "references", "oracle")
 
 
-def report(metrics: Mapping[str, Any], results: Sequence[Results]) -> bytes:
+def report(metrics: Mapping[str, Any], results: Sequence[Results], consistency: str = "") -> bytes:
     """Return the page.
 
     Args:
         metrics: Contents of metrics.json.
         results: Scores of each table.
+        consistency: HTML of the consistency of orbits; empty without it.
     """
     body = [STYLE, "<h1>Scores of novel views</h1>", _introduction(metrics)]
     body += [section for one in results for section in _sections(one, metrics)]
-    body += ["<h2>Settings</h2>", _settings(metrics)]
+    body += [consistency, "<h2>Settings</h2>", _settings(metrics)]
     return page("Zero-1-to-3: scores", "\n".join(body), "inference.evaluate")
 
 
