@@ -15,10 +15,10 @@ from inference.evaluation.meshes.definitions import PROTOCOLS, SCORES
 from inference.evaluation.meshes.mesh_evaluation import evaluate_meshes, tasks
 from inference.evaluation.meshes.mesh_folder import mesh_folder
 from inference.evaluation.meshes.mesh_results import comparable, notes
-from inference.evaluation.meshes.object_scores import true_mesh
+from inference.evaluation.meshes.object_scores import MeshFile, ObjectTask, score_object, true_mesh
 from inference.evaluation.meshes.visible_surface import visible_points, voxel_means
 from inference.meshes.read_mesh import read_mesh
-from inference.meshes.scores import surface_points
+from inference.meshes.scores import chamfer, surface_points, volume_iou
 from inference.meshes.textured_mesh import plain_mesh
 
 
@@ -69,7 +69,10 @@ def test_concentric_spheres_score_the_difference_of_their_radii():
 
 def test_shifted_cubes_have_the_iou_of_their_overlap():
     cube = trimesh.creation.box((1, 1, 1))
-    found = unaligned(plain(cube.copy().apply_translation((0.125, 0, 0))), plain(cube))
+    shifted = plain(cube.copy().apply_translation((0.125, 0, 0)))
+    found = unaligned(shifted, plain(cube))
+    assert found["chamfer"] == pytest.approx(chamfer(shifted, plain(cube)))  # as inference.reconstruct
+    assert found["iou"] == volume_iou(shifted, plain(cube))
     for name in ("iou", "iou_parity"):  # the shift is four nodes of the grid of 64 on [-1, 1]
         assert found[name] == pytest.approx(0.875 / 1.125, rel=0.03)
 
@@ -136,6 +139,22 @@ def test_the_vertices_depend_on_the_tessellation():
     assert found["chamfer"] < 0.006 and found["iou"] == found["iou_parity"] == 1
     # The cube has 8 corners; the fine one 12 + 6 more, at edges (1/2 from a corner) and in faces (√2/2).
     assert found["chamfer_vertices"] == pytest.approx((12 * 0.5 + 6 * 0.5**0.5) / 26 / 2)
+
+
+def test_a_sheet_has_no_volume_to_compare():
+    corners = np.array([[-0.5, -0.5, 0.1], [0.5, -0.5, 0.1], [0.5, 0.5, 0.1], [-0.5, 0.5, 0.1]])
+    sheet = plain_mesh(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+    found = next(compare(predicted_shape(sheet), true_object(sheet)))
+    assert found.scores["chamfer_visible"] == 0 and not {"iou", "iou_parity"} & found.scores.keys()
+    assert "iou:" in found.reason and "iou_parity:" in found.reason
+
+
+def test_a_damaged_truth_is_the_reason(tmp_path):
+    (tmp_path / "a.ply").write_text("ply\nformat")
+    file = MeshFile(str(tmp_path / "a.ply"), "", str(tmp_path))
+    rows = score_object(ObjectTask("a", file, 0.0, {"ours": file}, str(tmp_path / "out")))
+    assert [row.alignment for row in rows] == ["none", "yaw", "icp"]
+    assert all("true mesh" in row.reason and "a.ply" in row.reason and not row.scores for row in rows)
 
 
 @pytest.fixture(scope="module")
