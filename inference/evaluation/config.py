@@ -9,6 +9,7 @@ from inference.evaluation.metrics.weights import MetricWeights
 from training.model.hardware.precision import Precision
 
 MIN_ORBIT, MAX_ORBIT = 6, 128  # views
+ALL_BENCHMARKS = ["all"]  # the option that names every benchmark that the views allow
 MODEL_METHODS = ("model", "wrong_pose", "no_pose")
 
 
@@ -26,7 +27,7 @@ class EvaluateConfig:
     output: str = option("outputs/scores", "folder of the scores, the page and the predictions")
     benchmark: list[str] = option(
         ["folder"],
-        "protocols: folder (pairs of any views), zero123-gso, zero123-rtmv, syncdreamer, eschernet, free3d, x.json",
+        "folder (pairs of views), zero123-gso, zero123-rtmv, syncdreamer, eschernet, free3d, x.json, or all that fit",
     )
     predictions: Any = option("", "folders of pictures of other methods: folder, [folder, …] or {name: folder, …}")
     oracle: str = option("", "folder of the objects' meshes, <uid>.glb: adds their renders as a method")

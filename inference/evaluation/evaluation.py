@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from conf.options import UserError
-from inference.evaluation.benchmarks.manifest import read_benchmark
-from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.benchmarks.manifest import benchmark_names, read_benchmark
+from inference.evaluation.config import ALL_BENCHMARKS, EvaluateConfig
 from inference.evaluation.consistency.consistency import load_consistency_metrics, score_consistency
 from inference.evaluation.consistency.consistency_report import report_consistency
 from inference.evaluation.consistency.orbits import orbit_tasks
@@ -22,7 +22,7 @@ from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics, re
 from inference.evaluation.protocol import deviations
 from inference.evaluation.report.page import report
 from inference.evaluation.results import Results, left_out, metrics_record, write_results
-from inference.evaluation.scored_set import ScoredSet, read_sets
+from inference.evaluation.scored_set import ScoredSet, find_mismatches, read_sets
 from inference.evaluation.scores import figures
 from inference.evaluation.scoring import score_set, set_distances, shown_poses
 from inference.evaluation.selection import Selection, select
@@ -61,28 +61,42 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         raise UserError(f"output={config.output}: must be a local folder; choose another output")
     if not load and not config.prediction_folders and not config.oracle:
         raise UserError("checkpoint: is missing; give a checkpoint, or predictions=… or oracle=… alone")
-    benchmarks = [read_benchmark(name) for name in config.benchmark]
+    names = benchmark_names() if config.benchmark == ALL_BENCHMARKS else config.benchmark
+    benchmarks = [read_benchmark(name) for name in names]
+    require_known(config.metrics)
     with claimed(config.output, LAYOUT):
         selections = select(config, benchmarks)
         references = find_references(config.references, selections)
         training = training_views(config, selections)
-        names = [name for benchmark in benchmarks for name in config.metrics or benchmark.metrics]
-        require_known(names)
         predictor = load(config) if load else None
         plan = resume_or_start(config, selections, predictor)
-        sets = read_sets(selections, benchmarks, config, predictor.resolution if predictor else None)
-        side, root = min(one.resolution for one in sets), Path(config.output) / "predictions"
-        metrics = load_metrics(names, config.weights, resolve_device(config.device), side)
-        field_metrics = load_consistency_metrics(config, side)
+        resolution = predictor.resolution if predictor else None
+        mismatches = find_mismatches(selections, benchmarks, config, resolution)
+        sets = read_sets(selections, benchmarks, mismatches, config, resolution)
+        metrics, field_metrics = metrics_of(sets, config)
+        root = Path(config.output) / "predictions"
         sets = predict(sets, root, predictor, training, config)
         results = score(sets, metrics, references, config, predictor is not None)
         orbits = score_consistency(sets, root, field_metrics, references, config, predictor is not None)
         consistency = report_consistency(orbits, field_metrics.picture_metrics, sets)
-        missing = [*left_out(config, sets, references), *dict.fromkeys(metrics.missing + field_metrics.missing)]
-        record = metrics_record(config, plan, results, missing) | consistency.record
+        missing = dict.fromkeys([*metrics.missing, *field_metrics.missing])
+        record = metrics_record(config, plan, results, [*left_out(config, sets, mismatches, references), *missing])
+        record |= consistency.record
         consistency.write(Path(config.output))
         write_results(Path(config.output), record, results, report(record, results, consistency.sections))
         return record
+
+
+def metrics_of(sets: Sequence[ScoredSet], config: EvaluateConfig) -> tuple[LoadedMetrics, LoadedMetrics]:
+    """Return the metrics of all benchmarks of the sets, and those of the renders of fields.
+
+    Raises:
+        UserError: A file of weights that an option names is not valid.
+    """
+    side = min(one.resolution for one in sets)
+    names = [name for one in sets for name in config.metrics or one.benchmark.metrics]
+    device = resolve_device(config.device)
+    return load_metrics(names, config.weights, device, side), load_consistency_metrics(config, side)
 
 
 def resume_or_start(

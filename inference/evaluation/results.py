@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluation.config import EvaluateConfig, set_name
+from inference.evaluation.config import ALL_BENCHMARKS, EvaluateConfig, set_name
 from inference.evaluation.metrics.metric import PictureMetric, SetMetric
 from inference.evaluation.protocol import SETTINGS
-from inference.evaluation.scored_set import ScoredSet
+from inference.evaluation.scored_set import Mismatches, ScoredSet
 from inference.evaluation.scores import POSE_METRICS, Figure, SetDistance, ViewScore
 from pipeline.csv_file import csv_file
 from pipeline.storage import write_atomically
@@ -104,16 +104,23 @@ def write_results(output: Path, metrics: Mapping[str, Any], results: Sequence[Re
     print(f"report: {output / 'report.html'}")
 
 
-def left_out(config: EvaluateConfig, sets: Sequence[ScoredSet], references: Collection[str]) -> list[str]:
+def left_out(
+    config: EvaluateConfig, sets: Sequence[ScoredSet], mismatches: Mismatches, references: Collection[str]
+) -> list[str]:
     """Return a sentence for each part of the evaluation that is left out.
 
     Args:
         config: Options of the command.
         sets: The sets that have objects to score.
+        mismatches: Which benchmarks cannot score which sets.
         references: Names of the sets that have references.
     """
     names = {one.name for one in sets}
-    sentences = []
+    sentences = [
+        f"Views {name} are not scored under {benchmark}: {reason}."
+        for (name, benchmark), reason in mismatches.items()
+        if reason and config.benchmark == ALL_BENCHMARKS
+    ]
     if empty := [folder for folder in config.views if set_name(folder) not in names]:
         sentences.append(f"Training held out no object of {', '.join(empty)}.")
     if not config.training:

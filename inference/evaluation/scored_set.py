@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
-from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.config import ALL_BENCHMARKS, EvaluateConfig
 from inference.evaluation.methods.method import Method, Pixels
 from inference.evaluation.pairs import Pair
 from inference.evaluation.scored_object import ScoredObject, mismatch, read_objects
@@ -52,10 +52,13 @@ class ScoredSet:
         return one.picture(pair.target, self.resolution)
 
 
-def read_sets(
+Mismatches = dict[tuple[str, str], str]  # by set and benchmark: why the benchmark cannot score the set; empty if it can
+
+
+def find_mismatches(
     selections: Sequence[Selection], benchmarks: Sequence[Benchmark], config: EvaluateConfig, resolution: int | None
-) -> list[ScoredSet]:
-    """Return the sets under each benchmark that their cameras allow, still without methods.
+) -> Mismatches:
+    """Return why benchmarks cannot score sets.
 
     Args:
         selections: The sets.
@@ -64,27 +67,59 @@ def read_sets(
         resolution: Side of the predictor's pictures, pixels; None without a predictor.
 
     Raises:
-        UserError: A benchmark has no set, a set no benchmark, or a view is too small or damaged.
+        UserError: Benchmarks are named, and one of them can score no set, or a set fits none of them.
     """
-    reasons = {(s.name, b.name): mismatch(s, b) for s in selections for b in benchmarks}
-    for option, names, others in (
-        ("benchmark", [b.name for b in benchmarks], [s.name for s in selections]),
-        ("views", [s.name for s in selections], [b.name for b in benchmarks]),
-    ):
-        for name in names:
-            found = [reasons[(o, name) if option == "benchmark" else (name, o)] for o in others]
+    reasons = {
+        (one.name, benchmark.name): mismatch(one, benchmark) or _other_resolution(benchmark, config, resolution)
+        for one in selections
+        for benchmark in benchmarks
+    }
+    if config.benchmark != ALL_BENCHMARKS:
+        for benchmark in benchmarks:
+            found = [reasons[one.name, benchmark.name] for one in selections]
             if all(found):
-                raise UserError(f"{option}={name}: {found[0]}")
+                raise UserError(f"benchmark={benchmark.name}: {found[0]}")
+        for one in selections:
+            found = [reasons[one.name, benchmark.name] for benchmark in benchmarks]
+            if all(found):
+                raise UserError(f"views={one.name}: {found[0]}")
+    return reasons
+
+
+def _other_resolution(benchmark: Benchmark, config: EvaluateConfig, resolution: int | None) -> str:
+    side = benchmark.resolution or resolution
+    if config.resize or resolution in (None, side):
+        return ""
+    return (
+        f"scores {side}² pixels, the checkpoint draws {resolution}²; give resize=true to resize its pictures, or a "
+        "checkpoint of that resolution"
+    )
+
+
+def read_sets(
+    selections: Sequence[Selection],
+    benchmarks: Sequence[Benchmark],
+    mismatches: Mismatches,
+    config: EvaluateConfig,
+    resolution: int | None,
+) -> list[ScoredSet]:
+    """Return the sets under each benchmark that can score them, still without methods.
+
+    Args:
+        selections: The sets.
+        benchmarks: The benchmarks.
+        mismatches: Which of them cannot score which set.
+        config: Options of the command.
+        resolution: Side of the predictor's pictures, pixels; None without a predictor.
+
+    Raises:
+        UserError: An object has other cameras than the first one, or a view is too small or damaged.
+    """
     sets = []
     for selection in selections:
-        allowed = [benchmark for benchmark in benchmarks if not reasons[selection.name, benchmark.name]]
+        allowed = [benchmark for benchmark in benchmarks if not mismatches[selection.name, benchmark.name]]
         objects = read_objects(selection, allowed, config, resolution)
         for benchmark in allowed:
             side = benchmark.resolution or resolution or objects[benchmark.name][0].side
-            if resolution not in (None, side) and not config.resize:
-                raise UserError(
-                    f"benchmark={benchmark.name}: scores {side}² pixels, the checkpoint draws {resolution}²; give "
-                    "resize=true to resize its pictures, or a checkpoint of that resolution"
-                )
             sets.append(ScoredSet(selection.name, benchmark, objects[benchmark.name], (), side))
     return sets

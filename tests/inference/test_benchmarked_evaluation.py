@@ -12,6 +12,7 @@ from PIL import Image
 from trimesh.creation import box
 
 from conf.options import UserError
+from inference.evaluation.benchmarks.manifest import benchmark_names
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
 from inference.evaluation.methods.method import Pixels
@@ -97,6 +98,15 @@ def test_views_are_drawn_once_for_all_benchmarks_and_scored_under_each(data, tmp
         ("ring", "1"), ("ring", "2"), ("ring", "3"), ("two", "2"), ("two", "4"),
     }  # fmt: skip
     assert all(row["input"] == "0" for row in rows(tmp_path / "scores", "per_view.csv"))
+
+
+def test_all_benchmarks_are_those_that_the_views_allow(data, tmp_path):
+    """The ring of five views is none of the published ones; only `folder` remains, and the others are named."""
+    metrics = evaluate(config(data, tmp_path / "scores", benchmark=["all"], pairs=2), predictor(oracle))
+    assert {table["benchmark"] for table in metrics["tables"]} == {"folder"}
+    assert {name for name in benchmark_names() if any(f"under {name}:" in text for text in metrics["left_out"])} == {
+        name for name in benchmark_names() if name != "folder"
+    }
 
 
 def test_published_scores_are_shown_under_the_same_protocol_only(data, tmp_path):
