@@ -18,6 +18,8 @@ views of an object are chosen by hash, spread over the angles between the camera
   repeat       the input view
   mean         the mean of all training views (needs `training`)
   nearest      the training object whose view is nearest to the input, after the same turn (needs `training`)
+`consistency=16` also lets each method draw an orbit of 16 views of every object, fits a radiance field to the even and
+one to the odd views, and scores how well the two agree, without truth.
 `references` are views of the same objects from a grid of cameras; with them, the camera that each picture shows is
 estimated too. Views of a benchmark, and references, are rendered by
 
@@ -27,8 +29,8 @@ estimated too. Views of a benchmark, and references, are rendered by
 `meshes` scores meshes in place of pictures: Chamfer distances, F-scores and volume IoU, as they are, turned and
 registered.
 
-Writes metrics.json (every mean with its 95 % interval over objects), per_object.csv, per_view.csv, report.html and the
-predictions into `output`. Repeat the command to resume an interrupted run.
+Writes metrics.json (every mean with its 95 % interval over objects), per_object.csv, per_view.csv, consistency.csv,
+report.html and the predictions into `output`. Repeat the command to resume an interrupted run.
 """
 
 from conf.command import run

@@ -213,7 +213,7 @@ def test_orbits_of_other_programs_and_their_faults(balls, tmp_path):
     assert "contradict" in missing["ball-0"] and "7 views, not 8" in missing["ball-1"]
     assert metrics["consistency"]["missing"][0]["objects"] == 2
     assert {f["method"] for f in metrics["consistency"]["figures"]} == {"repeat"}
-    assert "have no consistency" in (tmp_path / "scores" / "report.html").read_text()
+    assert "contradict each other" in (tmp_path / "scores" / "report.html").read_text()
 
 
 def test_without_the_option_nothing_is_drawn_or_written(balls, tmp_path):

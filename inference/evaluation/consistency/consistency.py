@@ -89,7 +89,7 @@ def _score(
 ) -> ConsistencyScore:
     """Return the scores of one orbit, from `folder` if they are there."""
     input, count = orbit.pairs[0].input, len(orbit.pairs)
-    path = folder / orbit.uid / f"{input:03d}.json"
+    path = folder / orbit.uid / f"{input:03d}-{scored.resolution}px.json"
     strip = path.with_suffix(".png")
 
     def score(values: Mapping[str, float], missing: str) -> ConsistencyScore:

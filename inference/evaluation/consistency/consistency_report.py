@@ -25,9 +25,9 @@ OTHER_SCORES = {
     "pose_within_20": "share of the orbit's views whose nearest reference lies within 20 degrees of their camera",
 }
 OTHER_COLUMNS = (
-    Column("chamfer", "Chamfer, object sizes", ".4f"),
-    Column("views_psnr_db", "PSNR of the views by the other half, dB", ".2f"),
-    Column("pose_within_20", "views within 20° of their camera", ".0f", 100.0, " %"),
+    Column("chamfer", "Chamfer", ".4f"),
+    Column("views_psnr_db", "unseen views, dB", ".2f"),
+    Column("pose_within_20", "views within 20°", ".0f", 100.0, " %"),
 )
 
 
@@ -130,10 +130,10 @@ def _introduction(views: int) -> str:
     return (
         f"<h2>Consistency of orbits</h2><p>Each method draws an orbit of {views} views from one input view. One field "
         "is fitted to its even views, another to its odd views, without truth and without the input picture; scores "
-        "that begin with c compare renders of the two fields halfway between the views. They reward any views that "
-        "agree with each other, right or wrong: a method that repeats its input for every camera agrees with itself. "
-        "Read them beside the last columns, in which it does not: how well the other half's field predicts the views, "
-        "and whether the views show their cameras.</p>"
+        "that begin with c compare renders of the two fields halfway between the views, Chamfer their surfaces. They "
+        "reward any views that agree with each other, right or wrong: a method that repeats its input for every camera "
+        "agrees with itself. Read them beside the columns that follow: how well the field of the other half predicts "
+        "the views, and, where there are references, whether the views show their cameras.</p>"
     )
 
 
@@ -156,7 +156,7 @@ def _score_table(
 
 def _missing(scores: Sequence[ConsistencyScore], labels: dict[str, str]) -> str:
     return "".join(
-        f"<p><b>{escape(labels[str(one['method'])])}</b>: {one['objects']} objects have no consistency, the first, "
+        f"<p><b>{escape(labels[str(one['method'])])}</b>: no scores of {one['objects']} objects, the first "
         f"{escape(str(one['uid']))}, because {escape(str(one['reason']))}. The means are of the others.</p>"
         for one in missing_scores(scores)
     )

@@ -21,7 +21,7 @@ STYLE = """<style>
 .strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 6px; }
 .strips div { background: #fff; color: #6b7075; border: 1px solid var(--line); border-radius: 6px; overflow: hidden;
               text-align: center; font-size: .8rem; line-height: 1.4; padding-bottom: .2rem; }
-.strips img { width: 100%; display: block; }
+.strips img { width: 100%; display: block; aspect-ratio: 4 / 3; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1rem; }
 </style>"""
 SETTINGS = ("weights", "resolution", "seed", "pairs", "limit", "views", "splits", "training", "references", "oracle")
