@@ -29,6 +29,7 @@ from rendering.cameras import (
     FOV_DEGREES,
     camera_centre,
     cartesian_to_spherical,
+    grid,
     look_at_origin,
     sample_zero123,
     spherical_to_cartesian,
@@ -140,14 +141,18 @@ VIEWS = 8
 
 @pytest.fixture(scope="module")
 def balls(tmp_path_factory) -> str:
+    """Return the folder of the views of two balls from random cameras."""
     root = tmp_path_factory.mktemp("balls") / "balls"
+    write_balls(root, [sample_zero123(np.random.default_rng(number), 3) for number in range(len(UIDS))])
+    return str(root)
+
+
+def write_balls(root, cameras_of_each: Sequence[np.ndarray]) -> None:
     samples = []
-    for number, uid in enumerate(UIDS):
-        cameras = sample_zero123(np.random.default_rng(number), 3)
+    for uid, cameras in zip(UIDS, cameras_of_each, strict=True):
         pictures = {f"{k:03d}.webp": webp(Image.fromarray(patched_ball(c))) for k, c in enumerate(cameras)}
         samples.append((uid, {**pictures, "cameras.npy": npy_bytes(cameras), "meta.json": b"{}"}))
     write_shard(str(root), "views-000000", samples, [ObjectRecord(uid, "ok") for uid in UIDS])
-    return str(root)
 
 
 def options(balls: str, output, **given) -> EvaluateConfig:
@@ -176,7 +181,9 @@ def rows(output) -> list[dict[str, str]]:
 
 def test_a_run_writes_scores_and_continues(balls, tmp_path):
     output, method = tmp_path / "scores", Ball()
-    metrics = evaluate(options(balls, output), method.load)
+    write_balls(tmp_path / "references", [grid(4, 1.85)] * len(UIDS))
+    given = options(balls, output, references=[f"{tmp_path}/references"])
+    metrics = evaluate(given, method.load)
     assert method.drawn == len(UIDS) * (1 + VIEWS)
     found = rows(output)
     assert {(row["uid"], row["method"]) for row in found} == {(u, m) for u in UIDS for m in ("model", "repeat")}
@@ -187,6 +194,7 @@ def test_a_run_writes_scores_and_continues(balls, tmp_path):
     assert means["model", "psnr_db"]["mean"] == pytest.approx(np.mean(of_model), abs=1e-3)
     assert means["model", "psnr_db"]["low"] <= means["model", "psnr_db"]["mean"] <= means["model", "psnr_db"]["high"]
     assert means["model", "views_psnr_db"]["mean"] > means["repeat", "views_psnr_db"]["mean"] + 3
+    assert means["model", "pose_within_20"]["mean"] > 0.8 and means["repeat", "pose_within_20"]["mean"] < 0.4
     page = (output / "report.html").read_text()
     assert "Consistency of orbits" in page
 
@@ -195,7 +203,7 @@ def test_a_run_writes_scores_and_continues(balls, tmp_path):
     kept[0].unlink()
     kept[1].write_text("{broken")
     before = [path.stat().st_mtime_ns for path in kept[2:]]
-    again = evaluate(options(balls, output), method.load)
+    again = evaluate(given, method.load)
     assert method.drawn == len(UIDS) * (1 + VIEWS)  # nothing was drawn again
     assert [path.stat().st_mtime_ns for path in kept[2:]] == before  # nor fitted, where the scores were there
     assert again["consistency"] == json.loads(json.dumps(metrics["consistency"]))
