@@ -241,8 +241,8 @@ def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text:
     for option, schema in groups.items():
         lines += ["", f"With {option.replace('/', '=')}:", *_options(schema, option.split("/")[0] + ".")]
     for folder in sorted(path for path in (CONF / stage).iterdir() if path.is_dir()):
-        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        lines += ["", f"Group {folder.name}: {choices}"]
+        if choices := ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))):
+            lines += ["", f"Group {folder.name}: {choices}"]
     lines += ["", "Quote a value once, for the shell: 'output=a (b), c'. A list is written name=a,b or 'name=[a,b]'."]
     lines += ["", "Hydra's own: --cfg job prints the composed configuration, --multirun sweeps, --hydra-help."]
     return "\n".join(lines)

@@ -73,10 +73,12 @@ class EvaluateConfig:
             raise UserError(f"validation_fraction={self.validation_fraction}: must be between 0 and 1")
         names = [set_name(folder) for folder in self.views]
         if bool(self.meshes) != bool(self.truth) or (self.meshes and names):
-            raise UserError("meshes, truth: give both, without views, or none of them")
+            raise UserError("meshes: needs truth=…, the folder of the true meshes, and no views; give both, or neither")
         if self.meshes:
             return
-        if not names or len(set(names)) < len(names):
+        if not names:
+            raise UserError("views: is missing; give folders of views, or meshes=… and truth=…")
+        if len(set(names)) < len(names):
             raise UserError(f"views={','.join(self.views)}: give folders with different names")
         if not self.benchmark or len(set(self.benchmark)) < len(self.benchmark):
             raise UserError(f"benchmark={','.join(self.benchmark)}: give different benchmarks, such as folder")

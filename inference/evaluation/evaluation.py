@@ -69,11 +69,11 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         references = find_references(config.references, selections)
         training = training_views(config, selections)
         predictor = load(config) if load else None
-        plan = resume_or_start(config, selections, predictor)
         resolution = predictor.resolution if predictor else None
         mismatches = find_mismatches(selections, benchmarks, config, resolution)
         sets = read_sets(selections, benchmarks, mismatches, config, resolution)
         metrics, field_metrics = metrics_of(sets, config)
+        plan = resume_or_start(config, selections, predictor)
         root = Path(config.output) / "predictions"
         sets = predict(sets, root, predictor, training, config)
         results = score(sets, metrics, references, config, predictor is not None)

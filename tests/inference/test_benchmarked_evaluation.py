@@ -232,3 +232,9 @@ def test_predictions_of_another_resolution_are_resized_if_asked(data, tmp_path):
 def test_without_a_method_the_sentence_names_the_options(data, tmp_path):
     with pytest.raises(UserError, match="checkpoint"):
         evaluate(config(data, tmp_path / "scores"), None)
+
+
+def test_a_refused_run_leaves_nothing_behind(data, tmp_path):
+    with pytest.raises(UserError):
+        evaluate(config(data, tmp_path / "scores", views=[f"{data}/random"]), predictor(oracle))
+    assert not [path for path in (tmp_path / "scores").rglob("*") if path.name != ".lock"]
