@@ -47,9 +47,9 @@ def main(config: EvaluateConfig) -> None:
         evaluate_meshes(folders, config.truth, config.output, config.up, protocol=protocol)
         return
     from inference.evaluation.evaluation import evaluate  # imports torch, which --help does without
-    from inference.evaluation.methods.model import load_checkpoint
+    from inference.evaluation.workers import load_predictor
 
-    evaluate(config, load_checkpoint if config.checkpoint else None)
+    evaluate(config, load_predictor if config.checkpoint else None)
 
 
 def command() -> None:

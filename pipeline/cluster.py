@@ -90,6 +90,7 @@ def run_tasks(
     cluster: Cluster,
     cpus_per_task: int,
     gpus_per_task: float = 0.0,
+    max_losses: int = MAX_LOSSES,
 ) -> Iterator[Result]:
     """Run `task` on each of `jobs` and yield the results in order of completion.
 
@@ -103,17 +104,18 @@ def run_tasks(
         cluster: Address and task limits.
         cpus_per_task: CPU cores that each task reserves.
         gpus_per_task: Fraction of a GPU that each task reserves.
+        max_losses: Maximum retries of a task whose worker or machine is lost.
 
     Yields:
         Results of all tasks.
 
     Raises:
-        UserError: A task was lost `MAX_LOSSES` times, or no machine with a GPU joined within `MAX_GPU_WAIT_S`.
+        UserError: A task was lost too often, or no machine with a GPU joined within `MAX_GPU_WAIT_S`.
     """
     import ray
 
     began = reminded = time.monotonic()
-    remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=MAX_LOSSES)(task)
+    remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=max_losses)(task)
     waiting = iter(jobs)
     running: list[Any] = []
     while True:
@@ -141,7 +143,8 @@ def run_tasks(
                 raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise UserError(
-                    f"a shard was lost {MAX_LOSSES} times with its worker or machine; check Ray's logs"
+                    f"a task was lost {max_losses + 1} times with its worker or machine; check Ray's logs and the "
+                    "memory, then repeat the command"
                 ) from error
             running.append(stream)
             yield result

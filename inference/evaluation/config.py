@@ -6,6 +6,7 @@ from typing import Any
 from conf.options import UserError, option
 from inference.config import CHECKPOINT_HELP, DEVICE_HELP, PRECISION_HELP, Sampling, require_range
 from inference.evaluation.metrics.weights import MetricWeights
+from pipeline.config import Cluster
 from training.model.hardware.precision import Precision
 
 MIN_ORBIT, MAX_ORBIT = 6, 128  # views
@@ -16,6 +17,30 @@ MODEL_METHODS = ("model", "wrong_pose", "no_pose")
 def set_name(folder: str) -> str:
     """Return the name of the set of a folder: the last part of its path."""
     return folder.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Workers(Cluster):
+    """Processes that draw the predictions of the checkpoint."""
+
+    address: str | None = option(
+        None, "Ray cluster whose machines draw; auto: the cluster of this machine; null: this machine"
+    )
+    workers: int | None = option(
+        1,
+        "batches drawn at a time; 1: in this process; more: in processes of Ray; null: as many as GPUs or cores allow",
+    )
+    workers_per_gpu: int = option(1, "processes that share one GPU, where a GPU is used")
+    threads: int = option(1, "CPU cores of each process; the last bits of a picture depend on their number")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("cluster.threads", self.threads, 1, 1024)
+
+    @property
+    def in_this_process(self) -> bool:
+        """Return whether the process of the command draws."""
+        return self.address is None and self.workers == 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,7 @@ class EvaluateConfig:
     precision: Precision = option(Precision.auto, PRECISION_HELP)
     compile: bool = option(False, "compile the U-Net: takes minutes, pays off for many views on a GPU")
     sampling: Sampling = option(Sampling(), "settings of the sampler; its seed decides the noise")
+    cluster: Workers = option(Workers(), "processes that draw the predictions")
 
     def __post_init__(self) -> None:
         require_range("pairs", self.pairs, 1, 1000)
@@ -69,6 +95,8 @@ class EvaluateConfig:
             raise UserError(
                 f"consistency={self.consistency}: must be an even number from {MIN_ORBIT} to {MAX_ORBIT}, or 0"
             )
+        if not self.cluster.in_this_process and ":" in self.device:
+            raise UserError(f"device={self.device}: is one GPU, and several processes draw; use auto, cuda or cpu")
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"validation_fraction={self.validation_fraction}: must be between 0 and 1")
         names = [set_name(folder) for folder in self.views]
@@ -97,6 +125,11 @@ class EvaluateConfig:
         """Return the split of each folder of `views`."""
         given = self.split or ["held_out" if self.run else "all"]
         return given * len(self.views) if len(given) == 1 else given
+
+    @property
+    def scoring_device(self) -> str:
+        """Return the device of the metrics, which this process computes."""
+        return self.device if self.cluster.address is None else "auto"
 
     @property
     def prediction_folders(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from inference.evaluation.consistency.consistency_report import report_consisten
 from inference.evaluation.consistency.orbits import orbit_tasks
 from inference.evaluation.methods.baselines import TrainingViews
 from inference.evaluation.methods.method_list import methods_of, write_mean_and_nearest
-from inference.evaluation.methods.predictions import Predictor, predict_all, tasks_of
+from inference.evaluation.methods.predictions import BatchPredictor, predict_all, tasks_of
 from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics, require_known
 from inference.evaluation.protocol import deviations
 from inference.evaluation.report.page import report
@@ -38,7 +38,7 @@ LAYOUT = FolderLayout(
     is_record=lambda contents: json_object(contents).get("command") == COMMAND,
     writes=r"evaluation\.json|metrics\.json|per_view\.csv|per_object\.csv|consistency\.csv|report\.html|predictions",
 )
-Load = Callable[[EvaluateConfig], Predictor]
+Load = Callable[[EvaluateConfig], BatchPredictor]
 
 
 def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
 
     Args:
         config: Options of the command; `checkpoint` is for `load` alone.
-        load: Returns the predictor, `load_checkpoint` for a checkpoint. It is called after the input has been checked.
+        load: Returns the predictor, `load_predictor` for a checkpoint. It is called after the input has been checked.
             None: score the pictures of other programs, or the oracle, alone.
 
     Returns:
@@ -95,12 +95,12 @@ def metrics_of(sets: Sequence[ScoredSet], config: EvaluateConfig) -> tuple[Loade
     """
     side = min(one.resolution for one in sets)
     names = [name for one in sets for name in config.metrics or one.benchmark.metrics]
-    device = resolve_device(config.device)
+    device = resolve_device(config.scoring_device)
     return load_metrics(names, config.weights, device, side), load_consistency_metrics(config, side)
 
 
 def resume_or_start(
-    config: EvaluateConfig, selections: Sequence[Selection], predictor: Predictor | None
+    config: EvaluateConfig, selections: Sequence[Selection], predictor: BatchPredictor | None
 ) -> dict[str, Any]:
     """Write the record of what the predictions depend on, or compare it with the record of the earlier run.
 
@@ -141,7 +141,7 @@ def training_views(config: EvaluateConfig, selections: Sequence[Selection]) -> T
 def predict(
     sets: Sequence[ScoredSet],
     root: Path,
-    predictor: Predictor | None,
+    predictor: BatchPredictor | None,
     training: TrainingViews | None,
     config: EvaluateConfig,
 ) -> list[ScoredSet]:

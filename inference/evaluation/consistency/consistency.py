@@ -41,7 +41,9 @@ Shares = Mapping[tuple[str, str], float]  # by uid and method
 def load_consistency_metrics(config: EvaluateConfig, resolution: int) -> LoadedMetrics:
     """Load the metrics of renders of at least `resolution`² pixels, or of 96²; none without `consistency`."""
     names = [*METRICS, *(["st_lpips_alex"] if config.weights.st_lpips_alex else [])] if config.consistency else []
-    return load_metrics(names, config.weights, resolve_device(config.device), min(resolution, side_at(MAX_NODES)))
+    return load_metrics(
+        names, config.weights, resolve_device(config.scoring_device), min(resolution, side_at(MAX_NODES))
+    )
 
 
 def score_consistency(

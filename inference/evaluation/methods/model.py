@@ -1,10 +1,14 @@
 """Predict views with a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 
+from inference.config import Sampling
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.methods.method import Pixels
 from inference.evaluation.methods.predictions import Predictor, Request
@@ -12,32 +16,62 @@ from inference.novel_view import EncodedImage, NovelView, to_image
 from rendering.cameras import cartesian_to_spherical, pose_between
 from training.model.conditioning import POSE_DIM, convert_pose
 from training.model.hardware.cpu_threads import use_free_cores
+from training.model.hardware.precision import Precision
 from training.model.picture import as_floats
 
 BATCH = {"cpu": 16, "cuda": 256}
 ENCODED_TOGETHER = 32
 
 
-def load_checkpoint(config: EvaluateConfig) -> Predictor:
-    """Load the checkpoint that the options name.
+@dataclass(frozen=True)
+class ModelOptions:
+    """Options of the command that decide what the model draws; the same for all processes.
 
-    Raises:
-        UserError: As `NovelView.load`.
+    Attributes:
+        checkpoint: The checkpoint.
+        device: auto, cpu, cuda or cuda:1.
+        precision: Number format.
+        compile: Whether to compile the U-Net.
+        batch: Views sampled together; None: as suits the device.
+        threads: Threads of torch on a CPU.
+        sampling: Settings of the sampler.
     """
-    novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
-    device = novel_view.model.device.type
-    if device == "cpu":
-        use_free_cores()
-    batch = config.batch or BATCH[device]
+
+    checkpoint: str
+    device: str
+    precision: Precision
+    compile: bool
+    batch: int | None
+    threads: int
+    sampling: Sampling
+
+    @classmethod
+    def of(cls, config: EvaluateConfig) -> Self:
+        """Return those of the options of the command."""
+        threads, compile = config.cluster.threads, config.compile
+        return cls(config.checkpoint, config.device, config.precision, compile, config.batch, threads, config.sampling)
+
+
+def load_checkpoint(config: EvaluateConfig) -> Predictor:
+    """Load the checkpoint that the options name into this process; raises as `NovelView.load`."""
+    return load_model(ModelOptions.of(config))
+
+
+def load_model(options: ModelOptions) -> Predictor:
+    """Load a checkpoint into this process; raises as `NovelView.load`."""
+    use_free_cores()  # for the metrics; the predictions have a fixed number of threads
+    novel_view = NovelView.load(options.checkpoint, options.device, options.precision, options.compile)
+    batch = options.batch or BATCH[novel_view.model.device.type]
 
     def predict(requests: Sequence[Request]) -> Pixels:
-        return predict_views(novel_view, requests, config, batch)
+        with _torch_threads(options.threads):
+            return predict_views(novel_view, requests, options.sampling, batch)
 
     return Predictor(predict, novel_view.model.resolution, novel_view.fingerprint, batch)
 
 
 @torch.no_grad()
-def predict_views(novel_view: NovelView, requests: Sequence[Request], config: EvaluateConfig, batch: int) -> Pixels:
+def predict_views(novel_view: NovelView, requests: Sequence[Request], sampling: Sampling, batch: int) -> Pixels:
     """Return the views `[N, R, R, 3]` that the model samples for some requests.
 
     Without a pose, embedding and pose vector of the context token are zero: the mean, over all poses, of the tokens
@@ -54,8 +88,19 @@ def predict_views(novel_view: NovelView, requests: Sequence[Request], config: Ev
     vectors = convert_pose(model.cc_projection.pose_vector, poses, polars.double())
     seeds = [request.seed for request in requests]
     encoded = EncodedImage(condition, embedding * posed[:, None])
-    views = novel_view.sample(encoded, vectors, config.sampling, seeds, _silent, max_batch=batch)
+    views = novel_view.sample(encoded, vectors, sampling, seeds, _silent, max_batch=batch)
     return np.stack([np.asarray(to_image(view)) for view in views])
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Set the number of torch's threads, on which the last bits of a result depend, and set it back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _pose(request: Request) -> np.ndarray:

@@ -1,14 +1,17 @@
 """Predict the target views of pairs, and keep the predictions as pictures, so that a run can be continued."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from conf.options import first_line
+from inference.evaluation.benchmarks.benchmark import Benchmark
+from inference.evaluation.benchmarks.views import decode_view
 from inference.evaluation.methods.method import Method, MissingPicture, Pixels, resized
 from inference.evaluation.pairs import Pair, hashed_seed
 from inference.evaluation.scored_object import ScoredObject
@@ -23,29 +26,75 @@ MAX_SIDE_PX = 4096  # a larger picture is not read
 
 @dataclass(frozen=True)
 class Request:
-    """View to predict.
+    """View to predict, as it is sent to the process that predicts it.
 
     Attributes:
         uid: Object.
-        picture: Input view on white, uint8 `[R, R, 3]`.
+        view: Encoded input view.
+        benchmark: Benchmark, which says how the view becomes a picture.
+        resolution: Side R of the pictures, pixels.
         input_centre: Camera centre `[3]` of the input view.
         target_centre: Camera centre `[3]` of the view to predict; None for a prediction without a pose.
         seed: Seed of the noise.
     """
 
     uid: str
-    picture: Pixels
+    view: bytes
+    benchmark: Benchmark
+    resolution: int
     input_centre: Array
     target_centre: Array | None
     seed: int
 
+    @property
+    def picture(self) -> Pixels:
+        """Return the input view on white, `[R, R, 3]`."""
+        return decode_view(self.view, self.benchmark, self.resolution)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that are predicted together; the last bits of a view depend on their number.
+
+    Attributes:
+        number: Index of the batch.
+        requests: The requests.
+    """
+
+    number: int
+    requests: tuple[Request, ...]
+
 
 Predict = Callable[[Sequence[Request]], Pixels]  # returns views [N, R, R, 3]
+Drawn = tuple[int, list[bytes]]  # number of a batch, and PNG files of its pictures
+
+
+class BatchPredictor(Protocol):
+    """Method that predicts views in batches, in this process or in others."""
+
+    @property
+    def resolution(self) -> int:
+        """Side R of its pictures, pixels."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """Hash of everything that its predictions depend on, except the settings of the sampler."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Number of requests in a batch."""
+        ...
+
+    def draw(self, batches: Iterable[Batch]) -> Iterator[Drawn]:
+        """Yield the pictures of each batch, in any order."""
+        ...
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Method that predicts views.
+    """Method that predicts views in this process.
 
     Attributes:
         predict: Predicts the views of some requests; a view must not depend on the other requests.
@@ -58,6 +107,11 @@ class Predictor:
     resolution: int
     weights: str
     batch: int = 64
+
+    def draw(self, batches: Iterable[Batch]) -> Iterator[Drawn]:
+        """Yield the pictures of each batch, in order."""
+        for batch in batches:
+            yield batch.number, [png(picture) for picture in self.predict(batch.requests)]
 
 
 # Camera centre given to the model, by method.
@@ -88,9 +142,8 @@ class Task:
         one, pair = self.object, self.pair
         words = ("noise", seed, one.uid, pair.input, pair.target, *([self.sample] if self.sample else []))
         target = TARGET_CENTRES[self.method](one, pair)
-        return Request(
-            one.uid, one.picture(pair.input, resolution), one.centres[pair.input], target, hashed_seed(*words)
-        )
+        noise, view, centre = hashed_seed(*words), one.views[pair.input], one.centres[pair.input]
+        return Request(one.uid, view, one.benchmark, resolution, centre, target, noise)
 
 
 def tasks_of(folder: Path, objects: Sequence[ScoredObject], methods: Sequence[str], samples: int) -> Iterator[Task]:
@@ -110,23 +163,44 @@ def tasks_of(folder: Path, objects: Sequence[ScoredObject], methods: Sequence[st
                     yield Task(path, one, pair, method, sample)
 
 
-def predict_all(tasks: Sequence[Task], predictor: Predictor, seed: int) -> None:
+def predict_all(tasks: Sequence[Task], predictor: BatchPredictor, seed: int) -> None:
     """Predict the pictures that do not exist yet; tasks of the same path are one.
+
+    A batch with a missing picture is predicted again as a whole, so that the bytes of a picture do not depend on
+    interruptions. Its other pictures are kept.
 
     Args:
         tasks: The pictures.
         predictor: The model.
         seed: Seed of the noise.
     """
-    by_path = {task.path: task for task in tasks}
-    missing = [task for path, task in by_path.items() if not _is_picture(path, predictor.resolution)]
-    with tqdm(total=len(by_path), initial=len(by_path) - len(missing), desc="predictions", unit=" views") as bar:
-        for start in range(0, len(missing), predictor.batch):
-            batch = missing[start : start + predictor.batch]
-            pictures = predictor.predict([task.request(predictor.resolution, seed) for task in batch])
-            for task, picture in zip(batch, pictures, strict=True):
-                write_picture(task.path, picture)
-                bar.update()
+    batches = batches_of(tasks, predictor.batch)
+    missing = {task.path for batch in batches for task in batch if not _is_picture(task.path, predictor.resolution)}
+    total = sum(map(len, batches))
+    with tqdm(total=total, initial=total - len(missing), desc="predictions", unit=" views", smoothing=0.1) as bar:
+        waiting = (
+            Batch(number, tuple(task.request(predictor.resolution, seed) for task in batch))
+            for number, batch in enumerate(batches)
+            if any(task.path in missing for task in batch)
+        )
+        for number, pictures in predictor.draw(waiting):
+            for task, picture in zip(batches[number], pictures, strict=True):
+                if task.path in missing:
+                    write_atomically(str(task.path), picture)
+                    bar.update()
+
+
+def batches_of(tasks: Sequence[Task], size: int) -> list[list[Task]]:
+    """Return the tasks in batches of one method and sample number, tasks of the same path once.
+
+    A batch is the same whatever exists already, and all but the last one of a set and method stay the same if objects,
+    methods, samples or sets are added.
+    """
+    groups: dict[tuple[Path, int], dict[Path, Task]] = {}
+    for task in tasks:
+        groups.setdefault((task.path.parents[1], task.sample), {}).setdefault(task.path, task)
+    ordered = [list(group.values()) for group in groups.values()]
+    return [group[start : start + size] for group in ordered for start in range(0, len(group), size)]
 
 
 def saved_method(name: str, label: str, folder: Path, samples: int, resolution: int) -> Method:
