@@ -16,15 +16,16 @@ import psutil
 import pytest
 from PIL import Image
 
+from conf.options import UserError
 from inference.config import Sampling
-from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.config import EvaluateConfig, Workers
 from inference.evaluation.evaluation import evaluate
 from inference.evaluation.methods.predictions import Task, batches_of
 from inference.evaluation.workers import load_predictor
 from tests.support.command import PROJECT, Started, command
 from tests.support.dots import write_dots
 
-OBJECTS, PAIRS, BATCH, STEPS = 5, 2, 3, 40  # batches of 3, 3, 3 and 1 views of each method
+OBJECTS, PAIRS, BATCH, STEPS = 5, 2, 3, 20  # batches of 3, 3, 3 and 1 views of each method
 RAY = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs Ray, the `cluster` extra")
 
 
@@ -108,6 +109,7 @@ def test_batches_stay_the_same_when_objects_methods_or_samples_are_added():
 
 
 @RAY
+@pytest.mark.slow
 def test_two_workers_draw_the_same_bytes_even_if_one_is_killed(given, alone, tmp_path):
     started = Started(*words(given, tmp_path / "scores", "cluster.workers=2"))
     kill_a_worker(started.pid)
@@ -171,16 +173,26 @@ def test_machines_of_a_cluster_receive_code_and_views_and_one_is_lost(given, alo
 
 
 @pytest.mark.parametrize(
-    ("more", "sentence"),
+    ("cluster", "device", "sentence"),
     [
-        (["cluster.workers=0"], "cluster.workers=0: must be at least 1"),
-        (["cluster.threads=0"], "cluster.threads=0: must be between"),
-        (["cluster.workers=2", "device=cuda:1"], "device=cuda:1: is one GPU"),
-        pytest.param(["cluster.address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9", marks=RAY),
-        pytest.param(["cluster.workers=2", "checkpoint=/nowhere/model"], "/nowhere/model", marks=RAY),
+        ({"workers": 0}, "cpu", "cluster.workers=0: must be at least 1"),
+        ({"threads": 0}, "cpu", "cluster.threads=0: must be between"),
+        ({"workers": 2}, "cuda:1", "device=cuda:1: is one GPU"),
     ],
 )
-def test_an_error_is_one_sentence(given, tmp_path, more, sentence):
-    done = command(*words(given, tmp_path / "scores", *more))
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert not list(tmp_path.rglob("*.png"))
+def test_options_without_meaning_are_refused(given, cluster, device, sentence):
+    with pytest.raises(UserError, match=sentence):
+        replace(given, device=device, cluster=Workers(**cluster))
+
+
+@RAY
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cluster": Workers(address="127.0.0.1:9")}, "no Ray cluster answers at 127.0.0.1:9"),
+        ({"cluster": Workers(workers=2), "checkpoint": "/nowhere/model"}, "/nowhere/model"),
+    ],
+)
+def test_a_cluster_or_checkpoint_that_is_not_there_is_refused(given, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_predictor(replace(given, **change))
