@@ -12,6 +12,7 @@ from PIL import Image
 from conf.options import UserError
 from inference.evaluation.benchmarks.manifest import read_benchmark
 from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.consistency.consistency_scores import ConsistencyScore, consistency_figures, missing_scores
 from inference.evaluation.consistency.field_comparison import FieldComparison, compare_halves
 from inference.evaluation.consistency.orbits import orbit_cameras, orbit_of
 from inference.evaluation.evaluation import evaluate
@@ -133,6 +134,19 @@ def test_views_that_no_shape_has_are_refused():
         compared([np.full((SIDE, SIDE, 3), 255, np.uint8)] * len(CAMERAS))
 
 
+def test_differences_are_of_the_objects_that_both_methods_have():
+    def score(uid: str, method: str, *values: float) -> ConsistencyScore:
+        found = dict(zip(["psnr_db"], values, strict=False))
+        return ConsistencyScore("folder", "set", uid, 0, method, 8, found, "" if values else "contradict")
+
+    scores = [score("a", "model", 20.0), score("a", "other", 18.0), score("b", "model", 10.0), score("b", "other")]
+    figures = {(f.method, f.minus): (f.objects, f.views, f.mean.value) for f in consistency_figures(scores)}
+    assert figures == {("model", ""): (2, 16, 15.0), ("other", ""): (1, 8, 18.0), ("model", "other"): (1, 8, 2.0)}
+    assert missing_scores(scores) == [
+        {"benchmark": "folder", "set": "set", "method": "other", "objects": 1, "uid": "b", "reason": "contradict"}
+    ]
+
+
 # The whole command.
 
 UIDS = ("ball-0", "ball-1")
@@ -189,7 +203,11 @@ def test_a_run_writes_scores_and_continues(balls, tmp_path):
     assert {(row["uid"], row["method"]) for row in found} == {(u, m) for u in UIDS for m in ("model", "repeat")}
     assert len(found) == 2 * len(UIDS)
     assert all(row["views"] == str(VIEWS) and not row["missing"] for row in found)
-    means = {(f["method"], f["metric"]): f for f in metrics["consistency"]["figures"]}
+    means = {(f["method"], f["metric"]): f for f in metrics["consistency"]["figures"] if not f["minus"]}
+    (difference,) = (f for f in metrics["consistency"]["figures"] if f["minus"] and f["metric"] == "views_psnr_db")
+    assert difference["mean"] == pytest.approx(
+        means["model", "views_psnr_db"]["mean"] - means["repeat", "views_psnr_db"]["mean"]
+    )
     of_model = [float(row["psnr_db"]) for row in found if row["method"] == "model"]
     assert means["model", "psnr_db"]["mean"] == pytest.approx(np.mean(of_model), abs=1e-3)
     assert means["model", "psnr_db"]["low"] <= means["model", "psnr_db"]["mean"] <= means["model", "psnr_db"]["high"]

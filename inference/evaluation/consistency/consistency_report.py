@@ -106,7 +106,7 @@ def _summary(scores: Sequence[ConsistencyScore]) -> list[str]:
     lines: dict[tuple[object, object, object], list[str]] = {
         (score.benchmark, score.set, score.method): [] for score in scores
     }
-    for figure in consistency_figures(scores):
+    for figure in (figure for figure in consistency_figures(scores) if not figure.minus):
         lines[figure.benchmark, figure.set, figure.method].append(f"{figure.metric} {figure.mean.value:.3g}")
     for key, one in missing.items():
         lines[key].append(f"{one['objects']} objects missing, the first: {one['reason']}")
@@ -121,8 +121,9 @@ def _sections(scores: Sequence[ConsistencyScore], metrics: Sequence[PictureMetri
         means = [figure for figure in figures if (figure.benchmark, figure.set) == (scored.benchmark.name, scored.name)]
         labels = {method.name: method.label for method in scored.methods}
         labels = {name: labels.get(name, name) for name in dict.fromkeys(score.method for score in own)}
-        parts += [f"<h3>{escape(scored.title)}</h3>", _score_table(means, own, labels, [*columns, *OTHER_COLUMNS])]
-        parts += [_missing(own, labels), _strips(own, labels)]
+        shown = [column for column in (*columns, *OTHER_COLUMNS) if any(f.metric == column.metric for f in means)]
+        parts += [f"<h3>{escape(scored.title)}</h3>", _score_table(means, own, labels, shown), _missing(own, labels)]
+        parts += [_difference_table(means, labels, shown), _strips(own, labels)]
     return "".join(parts)
 
 
@@ -143,15 +144,28 @@ def _score_table(
     labels: dict[str, str],
     columns: Sequence[Column],
 ) -> str:
-    found = {(figure.method, figure.metric): figure for figure in means}
-    shown = [column for column in columns if any(metric == column.metric for _, metric in found)]
+    found = {(figure.method, figure.metric): figure for figure in means if not figure.minus}
     rows = []
     for method, label in labels.items():
         own = [score for score in scores if score.method == method]
         compared = sum(not score.missing for score in own)
-        cells = [column.text(found.get((method, column.metric))) for column in shown]
+        cells = [column.text(found.get((method, column.metric))) for column in columns]
         rows.append([label, f"{compared} of {len(own)}", *cells])
-    return f"<div class='wide scores'>{table(['method', 'objects', *(column.label for column in shown)], rows)}</div>"
+    return f"<div class='wide scores'>{table(['method', 'objects', *(column.label for column in columns)], rows)}</div>"
+
+
+def _difference_table(means: Sequence[Figure], labels: dict[str, str], columns: Sequence[Column]) -> str:
+    """Return the differences between the first method and each other one, over the objects that both have."""
+    found = {(figure.minus, figure.metric): figure for figure in means if figure.minus}
+    rows = []
+    for method, label in labels.items():
+        if objects := [figure.objects for (minus, _), figure in found.items() if minus == method]:
+            cells = [column.text(found.get((method, column.metric)), sign="+") for column in columns]
+            rows.append([label, min(objects), *cells])
+    if not rows:
+        return ""
+    head = [f"{next(iter(labels.values()))} minus", "objects of both", *(column.label for column in columns)]
+    return f"<div class='wide scores'>{table(head, rows)}</div>"
 
 
 def _missing(scores: Sequence[ConsistencyScore], labels: dict[str, str]) -> str:

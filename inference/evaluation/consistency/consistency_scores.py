@@ -76,17 +76,44 @@ def write_kept(path: Path, kept: KeptScores) -> None:
 
 
 def consistency_figures(scores: Sequence[ConsistencyScore]) -> list[Figure]:
-    """Return the means over objects of every table, method and score; objects without scores do not count."""
-    groups: dict[tuple[str, str, str], list[ConsistencyScore]] = {}
+    """Return the means over objects of every table, method and score, and the first method minus each other one.
+
+    Objects without scores are in no mean, those that only one of two methods has in no difference: a method could
+    otherwise gain by failing at objects that are difficult.
+    """
+    tables: dict[tuple[str, str], dict[str, list[ConsistencyScore]]] = {}
     for score in scores:
-        groups.setdefault((score.benchmark, score.set, score.method), []).append(score)
-    figures = []
-    for (benchmark, name, method), group in groups.items():
-        for metric in dict.fromkeys(metric for score in group for metric in score.values):
-            valued = [score for score in group if metric in score.values]
-            views, mean = sum(score.views for score in valued), mean_over_objects([s.values[metric] for s in valued])
-            figures.append(Figure(benchmark, name, method, "", metric, "", None, len(valued), views, mean))
+        tables.setdefault((score.benchmark, score.set), {}).setdefault(score.method, []).append(score)
+    figures = list[Figure]()
+    for table, methods in tables.items():
+        subject, *others = methods
+        for method, own in methods.items():
+            for metric, values in _by_metric(own).items():
+                figures.append(_figure(table, method, "", metric, list(values.values()), own[0].views))
+        of_subject = _by_metric(methods[subject])
+        for method in others:
+            for metric, values in _by_metric(methods[method]).items():
+                minuends = of_subject.get(metric, {})
+                differences = [minuends[uid] - value for uid, value in values.items() if uid in minuends]
+                if differences:
+                    figures.append(_figure(table, subject, method, metric, differences, methods[method][0].views))
     return figures
+
+
+def _by_metric(scores: Sequence[ConsistencyScore]) -> dict[str, dict[str, float]]:
+    """Return the values of each score by object."""
+    found: dict[str, dict[str, float]] = {}
+    for score in scores:
+        for metric, value in score.values.items():
+            found.setdefault(metric, {})[score.uid] = value
+    return found
+
+
+def _figure(
+    table: tuple[str, str], method: str, minus: str, metric: str, values: Sequence[float], views: int
+) -> Figure:
+    count = len(values)
+    return Figure(*table, method, minus, metric, "", None, count, count * views, mean_over_objects(values))
 
 
 def missing_scores(scores: Sequence[ConsistencyScore]) -> list[dict[str, object]]:
