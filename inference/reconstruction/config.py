@@ -31,10 +31,11 @@ class SjcSettings:
     """Settings of score Jacobian chaining; the defaults are the published command's (run_zero123.py, section 3.3).
 
     They are for canvases of latents and guidance of 100, whose scores are large. White density on a white background is
-    not visible in a canvas of pixels, and remains as fog. There, give the emptiness loss a weight that falls to 0
-    (`emptiness_growth=-1`), lower the other weights (about 300 for the input view, 50 for the near view, 50 and 5
-    for smoothness), and set `anneal`: scores are inversely proportional to σ, and Adamax divides by the largest
-    gradient of some thousand steps, so that the cleanest timesteps slow down all others.
+    not visible in a canvas of pixels, and remains as fog. There, give the opacity a score of its own, towards the
+    silhouette of the denoised view (`mask_weight=1`, `density_scale=10`; not in the paper), lower the other weights
+    (about 300 for the input view, 50 for the near view, 50 and 5 for smoothness), and set `anneal`: scores are
+    inversely proportional to σ, and Adamax divides by the largest gradient of some thousand steps, so that the cleanest
+    timesteps slow down all others.
     """
 
     steps: int = option(10_000, "optimiser steps, one view each")
@@ -42,6 +43,7 @@ class SjcSettings:
     half_side: float = option(1.0, "half the side of the grid's cube, object sizes")
     rate: float = option(0.05, "learning rate of Adamax")
     density_shift: float = option(-1.0, "added to the raw density before softplus")
+    density_scale: float = option(1.0, "initial factor of the raw density, which is optimised too")
     guidance: float = option(100.0, "classifier-free guidance scale of the score")
     skip_noisiest: int = option(30, "timesteps left out at the noisy end")
     skip_cleanest: int = option(10, "timesteps left out at the clean end")
@@ -51,6 +53,8 @@ class SjcSettings:
     near_distance: float = option(0.05, "distance of the camera of that view")
     smooth_weight: float = option(10_000.0, "weight of the smoothness of depth, in the second half of the steps")
     input_smooth_weight: float = option(1_000.0, "weight of the smoothness of depth in the input view")
+    mask_weight: float = option(0.0, "weight of the score of the opacity, towards the denoised view's silhouette")
+    input_mask_weight: float = option(0.0, "weight of the squared error of the input view's opacity")
     emptiness_weight: float = option(0.0, "weight of the emptiness loss")
     emptiness_scale: float = option(10.0, "scale of the weights in the emptiness loss")
     emptiness_growth: float = option(20.0, "growth of its weight until the last step, as a share; -1 lowers it to 0")
@@ -65,10 +69,11 @@ class SjcSettings:
         _require(self, "half_side", 0.5, 1.2)
         _require(self, "rate", 1e-6, 10)
         _require(self, "density_shift", -100, 100)
+        _require(self, "density_scale", 1e-3, 1e3)
         _require(self, "guidance", 0, 1000)
         for name in ("skip_noisiest", "skip_cleanest"):
             _require(self, name, 0, 400)
-        for name in ("input", "near", "smooth", "input_smooth", "emptiness"):
+        for name in ("input", "near", "smooth", "input_smooth", "mask", "input_mask", "emptiness"):
             _require(self, f"{name}_weight", 0, 1e9)
         _require(self, "near_distance", 1e-4, 1)
         _require(self, "emptiness_scale", 0, 1e6)

@@ -63,5 +63,8 @@ class Guide(Protocol):
     def decode_canvas(self, canvas_BKHW: Tensor) -> Tensor:
         """Return the pictures `[B, 3, R, R]` in [-1, 1] of a canvas, differentiable."""
 
+    def silhouettes(self, clean_BCHW: Tensor, cameras: Array) -> Tensor:
+        """Return the object's coverage `[B, S, S]` in [0, 1] of the pixels of canvases, given clean latents."""
+
     def white(self) -> Tensor:
         """Return the mean canvas value `[K]` of a white picture."""

@@ -9,6 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from inference.config import Sampling
 from inference.novel_view import EncodedImage, NovelView, denoiser, to_image
@@ -105,6 +106,12 @@ class ModelGuide:
             return canvas_BKHW
         vae = self.novel_view.model.vae
         return vae.decode((canvas_BKHW / self.scaling_factor).to(vae.dtype)).sample.to(canvas_BKHW.dtype)
+
+    @torch.no_grad()
+    def silhouettes(self, clean_BCHW: Tensor, cameras: Array) -> Tensor:
+        """Return the coverage `[B, S, S]` of the object in the pictures of clean latents, at the canvas's size."""
+        masks = torch.from_numpy(drawn(self.novel_view.model.decode(clean_BCHW).cpu()).masks).to(clean_BCHW)
+        return functional.interpolate(masks[:, None], (self.canvas_size,) * 2, mode="area")[:, 0]
 
     @torch.no_grad()
     def white(self) -> Tensor:

@@ -52,6 +52,10 @@ class OracleGuide:
         """Return the pictures of a canvas: its pixels."""
         return canvas_BKHW
 
+    def silhouettes(self, clean_BCHW: Tensor, cameras: Array) -> Tensor:
+        """Return the true coverage `[B, R, R]` of the pixels."""
+        return torch.from_numpy(self.draw(cameras, 0, lambda done, total: None).masks).to(clean_BCHW)
+
     def white(self) -> Tensor:
         """Return white."""
         return torch.ones(3)

@@ -1,5 +1,6 @@
 """The radiance field of score Jacobian chaining: density and canvas values on two voxel grids."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,7 @@ class SjcField(nn.Module):
         self.values = VoxelGrid(settings.nodes, settings.half_side, [0.0] * len(background))
         with torch.no_grad():
             self.values.raw.copy_(torch.randn(self.values.raw.shape, generator=generator))
-        self.scale = nn.Parameter(torch.zeros(()))
+        self.scale = nn.Parameter(torch.tensor(math.log(settings.density_scale)))
         self.register_buffer("background", background)
         self.to(background.device)
 

@@ -1,6 +1,6 @@
 """Optimise a radiance field by score Jacobian chaining.
 
-random camera ── render ──▶ canvas y ── encode ──▶ latent ── perturbed_score ──▶ gradient of y
+random camera ── render ──▶ canvas y ── encode ──▶ latent ── denoised ──▶ gradient of y
                               │ nearby camera ── near-view loss
 input camera ── render ──▶ decode ── squared error to the picture
 """
@@ -17,7 +17,7 @@ from inference.reconstruction.config import SjcSettings
 from inference.reconstruction.guidance.guide import Guide
 from inference.reconstruction.sjc.cameras import nearby_camera, sample_camera
 from inference.reconstruction.sjc.field import SjcField
-from inference.reconstruction.sjc.losses import emptiness, perturbed_score, roughness
+from inference.reconstruction.sjc.losses import denoised, emptiness, roughness, score_loss
 from inference.reconstruction.sjc.state import FitState, load_state, save_state
 
 OCCUPANCY_STEPS = 16  # between two searches for empty cells
@@ -30,6 +30,7 @@ OnStep = Callable[[int, float, SjcField], object]  # called with steps done, los
 def fit_scores(
     guide: Guide,
     picture_3RR: Tensor,
+    mask_SS: Tensor,
     settings: SjcSettings,
     seed: int,
     on_step: OnStep,
@@ -41,6 +42,7 @@ def fit_scores(
     Args:
         guide: The posed denoiser.
         picture_3RR: The input picture in [-1, 1], on the guide's device.
+        mask_SS: The object's coverage of the input picture's pixels, at the canvas's size.
         settings: Weights and ranges.
         seed: Seed of cameras, noise and initial values.
         on_step: Called after each step with the steps done, the loss of the input view and the field.
@@ -60,7 +62,9 @@ def fit_scores(
         if state.step % OCCUPANCY_STEPS == 1:
             state.occupied = field.occupied_cells()
         state.optimizer.zero_grad()
-        loss, input_loss = step_loss(field, guide, picture_3RR, settings, state.step, state.occupied, rng, generator)
+        loss, input_loss = step_loss(
+            field, guide, picture_3RR, mask_SS, settings, state.step, state.occupied, rng, generator
+        )
         if not torch.isfinite(loss):
             raise UserError(f"the optimisation diverged in step {state.step}; lower sjc.rate or sjc.guidance")
         loss.backward()
@@ -76,6 +80,7 @@ def step_loss(
     field: SjcField,
     guide: Guide,
     picture_3RR: Tensor,
+    mask_SS: Tensor,
     settings: SjcSettings,
     step: int,
     occupied: Tensor | None,
@@ -94,13 +99,19 @@ def step_loss(
     loss = loss + settings.input_smooth_weight * roughness(views.distances[0])
     if step >= settings.steps / 2:
         loss = loss + settings.smooth_weight * roughness(views.distances[1])
+    if settings.input_mask_weight:
+        loss = loss + settings.input_mask_weight * (views.opacities[0] - mask_SS).square().mean()
     if settings.emptiness_weight:
         grown = settings.emptiness_weight * (1 + settings.emptiness_growth * step / settings.steps)
         loss = loss + grown * emptiness(views.weights_M, settings.emptiness_scale, views.samples)
     latent = guide.encode_canvas(views.values[1:2])
     timestep = sample_timestep(rng, settings, step, len(guide.alphas_cumprod))
-    score = perturbed_score(guide, latent.detach(), camera, timestep, settings.guidance, generator)
-    return loss - (score * latent).sum(), input_loss.detach()
+    clean, sigma = denoised(guide, latent.detach(), camera, timestep, settings.guidance, generator)
+    loss = loss + score_loss(latent, clean, sigma)
+    if settings.mask_weight:
+        silhouette = guide.silhouettes(clean, camera[None])
+        loss = loss + settings.mask_weight * score_loss(views.opacities[1:2], silhouette, sigma)
+    return loss, input_loss.detach()
 
 
 def sample_timestep(rng: np.random.Generator, settings: SjcSettings, step: int, timesteps: int) -> int:

@@ -8,12 +8,13 @@ from rendering.cameras import Array
 
 
 @torch.no_grad()
-def perturbed_score(
+def denoised(
     guide: Guide, latent_BCHW: Tensor, camera: Array, timestep: int, scale: float, generator: torch.Generator
-) -> Tensor:
-    """Return the perturb-and-average score of latents, times σ² / σ (SJC, arXiv 2212.00774, equation 9).
+) -> tuple[Tensor, float]:
+    """Return the clean latents D(z; σ) of perturbed ones, and σ (SJC, arXiv 2212.00774, equation 9).
 
-    z = y + σn, n ~ N(0, 1); (D(z; σ) - y) / σ. With y in place of z the estimate has less variance.
+    z = y + σn, n ~ N(0, 1). The score of y, times σ² / σ, is (D(z; σ) - y) / σ: with y in place of z it has less
+    variance.
 
     Args:
         guide: The denoiser D.
@@ -28,8 +29,13 @@ def perturbed_score(
     noise = torch.randn(latent_BCHW.shape, generator=generator).to(latent_BCHW)
     noisy = alpha.sqrt() * (latent_BCHW + sigma * noise)
     timesteps = torch.full((len(latent_BCHW),), timestep, device=latent_BCHW.device)
-    clean = guide.denoise(noisy, timesteps, camera[None].repeat(len(latent_BCHW), axis=0), scale)
-    return (clean - latent_BCHW) / sigma
+    return guide.denoise(noisy, timesteps, camera[None].repeat(len(latent_BCHW), axis=0), scale), float(sigma)
+
+
+def score_loss(rendered: Tensor, clean: Tensor, sigma: float) -> Tensor:
+    """Return a loss whose gradient with respect to what was rendered is minus its score, (D - y) / σ."""
+    score = (clean - rendered.detach()) / sigma
+    return -(score * rendered).sum()
 
 
 def roughness(distances_SS: Tensor) -> Tensor:
