@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.config import BenchmarkConfig
-from inference.reconstruction.config import SjcSettings
 from inference.reconstruction.field.rays import camera_rays, cube_crossing
 from inference.reconstruction.sjc.cameras import sample_camera
 from inference.reconstruction.sjc.field import BACKGROUND_DISTANCE, SjcField
+from inference.reconstruction.sjc.settings import SjcSettings
 from rendering.cameras import Array
 from training.model.hardware.device import resolve_device
 

@@ -15,74 +15,8 @@ from inference.config import (
     require_range,
 )
 from inference.meshes.height import parse_height
+from inference.reconstruction.sjc.settings import SjcOptions, require_field
 from training.model.hardware.precision import Precision
-
-MIN_HEIGHTS = 0.2  # range of the heights of cameras, object sizes
-
-
-def _require(settings: object, name: str, lowest: float, highest: float) -> None:
-    number = getattr(settings, name)
-    if not lowest <= number <= highest:
-        raise FieldError(settings, name, f"must be between {lowest} and {highest}")
-
-
-@dataclass(frozen=True)
-class SjcSettings:
-    """Settings of score Jacobian chaining; the defaults are the published command's (run_zero123.py, section 3.3).
-
-    They are for canvases of latents and guidance of 100, whose scores are large. White density on a white background is
-    not visible in a canvas of pixels, and remains as fog. There, give the opacity a score of its own, towards the
-    silhouette of the denoised view (`mask_weight=1`, `density_scale=10`; not in the paper), lower the other weights
-    (about 300 for the input view, 50 for the near view, 50 and 5 for smoothness), and set `anneal`: scores are
-    inversely proportional to σ, and Adamax divides by the largest gradient of some thousand steps, so that the cleanest
-    timesteps slow down all others.
-    """
-
-    steps: int = option(10_000, "optimiser steps, one view each")
-    nodes: int = option(100, "grid nodes per axis")
-    half_side: float = option(1.0, "half the side of the grid's cube, object sizes")
-    rate: float = option(0.05, "learning rate of Adamax")
-    density_shift: float = option(-1.0, "added to the raw density before softplus")
-    density_scale: float = option(1.0, "initial factor of the raw density, which is optimised too")
-    guidance: float = option(100.0, "classifier-free guidance scale of the score")
-    skip_noisiest: int = option(30, "timesteps left out at the noisy end")
-    skip_cleanest: int = option(10, "timesteps left out at the clean end")
-    anneal: bool = option(False, "lower the range of timesteps during the optimisation, as threestudio")
-    input_weight: float = option(10_000.0, "weight of the input view's squared error")
-    near_weight: float = option(10_000.0, "weight of the difference to a view from nearby")
-    near_distance: float = option(0.05, "distance of the camera of that view")
-    smooth_weight: float = option(10_000.0, "weight of the smoothness of depth, in the second half of the steps")
-    input_smooth_weight: float = option(1_000.0, "weight of the smoothness of depth in the input view")
-    mask_weight: float = option(0.0, "weight of the score of the opacity, towards the denoised view's silhouette")
-    input_mask_weight: float = option(0.0, "weight of the squared error of the input view's opacity")
-    emptiness_weight: float = option(0.0, "weight of the emptiness loss")
-    emptiness_scale: float = option(10.0, "scale of the weights in the emptiness loss")
-    emptiness_growth: float = option(20.0, "growth of its weight until the last step, as a share; -1 lowers it to 0")
-    min_radius: float = option(1.8, "nearest camera, object sizes")
-    max_radius: float = option(2.2, "farthest camera, object sizes")
-    min_height: float = option(-0.5, "lowest camera, object sizes above the object's centre")
-    max_height: float = option(2.2, "highest camera")
-
-    def __post_init__(self) -> None:
-        _require(self, "steps", 1, 10**6)
-        _require(self, "nodes", 8, 400)
-        _require(self, "half_side", 0.5, 1.2)
-        _require(self, "rate", 1e-6, 10)
-        _require(self, "density_shift", -100, 100)
-        _require(self, "density_scale", 1e-3, 1e3)
-        _require(self, "guidance", 0, 1000)
-        for name in ("skip_noisiest", "skip_cleanest"):
-            _require(self, name, 0, 400)
-        for name in ("input", "near", "smooth", "input_smooth", "mask", "input_mask", "emptiness"):
-            _require(self, f"{name}_weight", 0, 1e9)
-        _require(self, "near_distance", 1e-4, 1)
-        _require(self, "emptiness_scale", 0, 1e6)
-        _require(self, "emptiness_growth", -1, 1e6)
-        _require(self, "min_radius", 1.2, 10)
-        _require(self, "max_radius", self.min_radius, 10)
-        # A wide enough range of heights, in which random cameras are found.
-        _require(self, "min_height", -self.max_radius, self.max_radius - MIN_HEIGHTS)
-        _require(self, "max_height", max(self.min_height, -self.min_radius) + MIN_HEIGHTS, 10)
 
 
 @dataclass(frozen=True)
@@ -119,17 +53,17 @@ class ViewsSettings:
             raise FieldError(self, "nodes", "must rise, between 8 and 400")
         if not all(1 <= epochs <= 1000 for epochs in self.epochs):
             raise FieldError(self, "epochs", "must be between 1 and 1000")
-        _require(self, "count", 3, 100)
-        _require(self, "guesses", 1, 16)
-        _require(self, "rounds", 0, 10)
-        _require(self, "strength", 0.02, 1)
-        _require(self, "rate", 1e-4, 1)
-        _require(self, "photograph_weight", 0.1, 1000)
-        _require(self, "mask_weight", 0, 100)
+        require_field(self, "count", 3, 100)
+        require_field(self, "guesses", 1, 16)
+        require_field(self, "rounds", 0, 10)
+        require_field(self, "strength", 0.02, 1)
+        require_field(self, "rate", 1e-4, 1)
+        require_field(self, "photograph_weight", 0.1, 1000)
+        require_field(self, "mask_weight", 0, 100)
         if self.smoothness is not None:
-            _require(self, "smoothness", 0, 100)
-        _require(self, "hull_level", 0.01, 0.99)
-        _require(self, "tolerated", 0, 0.5)
+            require_field(self, "smoothness", 0, 100)
+        require_field(self, "hull_level", 0.01, 0.99)
+        require_field(self, "tolerated", 0, 0.5)
 
 
 class Method(StrEnum):
@@ -179,7 +113,9 @@ class ReconstructConfig:
     elevation: str = option("estimate", "of the input camera, degrees above the horizon, or estimate")
     cutout: str = option("auto", CUTOUT_HELP)
     fill: float | None = option(None, FILL_HELP)
-    resolution: int = option(192, "side of the oracle's views, pixels")
+    resolution: int | None = option(
+        None, "side of the oracle's views, pixels; null: 192, or 64 for method=sjc, which renders as many in each step"
+    )
     smoothing: float | None = option(
         None,
         "blur of the opacity before the surface is extracted, grid spacings; null: 1.5, or 0 for an oracle's views",
@@ -200,7 +136,7 @@ class ReconstructConfig:
     compile: bool = option(False, "compile the U-Net: takes minutes, pays off for method=sjc on a GPU")
     sampling: Sampling = option(Sampling(), "settings of the sampler of the views")
     views: ViewsSettings = option(ViewsSettings(), "settings of method=views")
-    sjc: SjcSettings = option(SjcSettings(), "settings of method=sjc")
+    sjc: SjcOptions = option(SjcOptions(), "settings of method=sjc")
 
     def __post_init__(self) -> None:
         given = [name for name in ("image", "prompt", "oracle") if getattr(self, name).strip()]
@@ -210,7 +146,8 @@ class ReconstructConfig:
                 "prompt='a wooden toy robot' or oracle=asset.glb"
             )
         check_fill(self.fill)
-        require_range("resolution", self.resolution, 16, 1024)
+        if self.resolution is not None:
+            require_range("resolution", self.resolution, 16, 1024)
         if self.smoothing is not None:
             require_range("smoothing", self.smoothing, 0, 10)
         require_range("faces", self.faces, 100, 2_000_000)

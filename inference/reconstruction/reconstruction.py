@@ -15,6 +15,7 @@ from inference.meshes.write_mesh import write_mesh
 from inference.reconstruction.baselines import baseline_scores, compared
 from inference.reconstruction.config import Method, ReconstructConfig
 from inference.reconstruction.fitted_field import FittedField, ShownGuess, load_field, save_field
+from inference.reconstruction.guidance.guide import shows_pixels
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.output_folder import (
     COMMAND,
@@ -112,7 +113,8 @@ def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor, state: Path
     """Fit a field with the method of the options; `state` is the file of drawn views or of an optimisation."""
     seed = config.sampling.seed
     if config.method is Method.sjc:
-        return reconstruct_by_scores(opened.guide, opened.photograph, config.sjc, config.views, seed, monitor, state)
+        sjc = config.sjc.resolved(shows_pixels(opened.guide))
+        return reconstruct_by_scores(opened.guide, opened.photograph, sjc, config.views, seed, monitor, state)
     settings = config.views
     begin = time.monotonic()
     guesses = draw_guesses(opened.guide, opened.photograph, settings, seed, monitor, state)

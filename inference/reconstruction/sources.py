@@ -22,7 +22,7 @@ from inference.novel_view import EncodedImage, NovelView
 from inference.poses import cameras_after, given_elevation
 from inference.preprocess.framing import Prepared, prepare
 from inference.preprocess.photograph import PictureError, read_photograph
-from inference.reconstruction.config import ReconstructConfig
+from inference.reconstruction.config import Method, ReconstructConfig
 from inference.reconstruction.guidance.guide import DrawnViews, Guide
 from inference.reconstruction.guidance.model_guide import ModelGuide
 from inference.reconstruction.guidance.oracle_guide import OracleGuide
@@ -31,6 +31,7 @@ from inference.views.text_to_image import write_picture
 from inference.views.view_folder import ELEVATION_SAMPLING
 
 ORACLE_ELEVATION = 20.0  # of the input camera, where none is given
+ORACLE_PX = {Method.views: 192, Method.sjc: 64}  # side of an oracle's views, where none is given
 MODEL_OPTIONS = ("elevation", "cutout", "fill", "precision", "sampling")
 DEFAULT_ELEVATION = 20.0  # where none is given and the estimate fails
 
@@ -128,7 +129,9 @@ def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView |
         degrees = given_elevation(config.elevation)
         elevation = ORACLE_ELEVATION if degrees is None else degrees
         camera = cameras_after([(0, 0, 0)], elevation)[0]
-        resolution = config.resolution if novel_view is None else novel_view.model.resolution
+        resolution = config.resolution or ORACLE_PX[config.method]
+        if novel_view is not None:
+            resolution = novel_view.model.resolution
         oracle = OracleGuide(RayCaster(truth), camera, resolution)
         photograph = oracle.draw(camera[None], 0, lambda done, total: None)
         fine = OracleGuide(oracle.caster, camera, max(FINE_PX, resolution)).draw(

@@ -1,6 +1,6 @@
 """Score Jacobian chaining: cameras, losses, the rendered field, and fits to the scores of a known object."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,23 +13,19 @@ from inference.meshes.read_mesh import normalised
 from inference.meshes.scores import volume_iou
 from inference.meshes.textured_mesh import TexturedMesh
 from inference.poses import cameras_after
-from inference.reconstruction.config import SjcSettings
 from inference.reconstruction.guidance.oracle_guide import OracleGuide
 from inference.reconstruction.sjc.cameras import nearby_camera, sample_camera
 from inference.reconstruction.sjc.field import BACKGROUND_DISTANCE, SjcField
 from inference.reconstruction.sjc.fit import fit_scores, sample_timestep
 from inference.reconstruction.sjc.losses import denoised, emptiness, roughness, score_loss
+from inference.reconstruction.sjc.settings import PIXELS, PUBLISHED, SjcOptions, SjcSettings
 from inference.reconstruction.sjc.unseen import solid_density
 from inference.reconstruction.surface.extraction import extract_surface
 from inference.reconstruction.surface.simplification import make_solid
 from inference.reconstruction.views.ring import ring_cameras
 from rendering.cameras import camera_centre, look_at_origin
 
-PUBLISHED = SjcSettings()
-SMALL = SjcSettings(
-    steps=400, nodes=32, half_side=0.6, rate=0.2, density_shift=-2.0, anneal=True, input_weight=300.0,
-    near_weight=50.0, smooth_weight=50.0, input_smooth_weight=5.0, emptiness_weight=200.0, emptiness_growth=-1.0,
-)  # fmt: skip
+SMALL = replace(PIXELS, nodes=32)
 WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
 CAMERA = cameras_after([(0, 0, 0)], 20.0)[0]
 
@@ -268,8 +264,7 @@ def test_a_damaged_state_and_one_of_another_grid_are_errors(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", [blob(), box()], ids=["blob", "box"])
 def test_scores_of_the_true_views_lead_to_the_shape(mesh):
-    settings = replace(SMALL, mask_weight=1.0, density_scale=10.0, emptiness_weight=0.0, nodes=48)
-    assert iou(fitted(mesh, settings, 64), mesh) >= 0.85
+    assert iou(fitted(mesh, PIXELS, 64), mesh) >= 0.85
 
 
 def test_the_score_of_the_opacity_goes_from_what_is_rendered_to_the_silhouette():
@@ -284,8 +279,28 @@ def test_the_score_of_the_opacity_goes_from_what_is_rendered_to_the_silhouette()
      {"rate": float("nan")}, {"skip_noisiest": 900}, {"emptiness_scale": -1.0}, {"near_weight": -1.0}],
 )  # fmt: skip
 def test_settings_without_cameras_or_with_invalid_numbers_are_refused(values):
-    with pytest.raises(FieldError):
-        SjcSettings(**values)
+    for settings in (SjcSettings, SjcOptions):
+        with pytest.raises(FieldError) as caught:
+            settings(**values)
+        assert type(caught.value.settings) is settings  # the command finds the option's path by the type
+
+
+def test_options_that_are_not_given_are_the_published_values_or_those_for_pixels():
+    assert SjcOptions().resolved(pixels=False) == PUBLISHED == SjcSettings()
+    assert SjcOptions().resolved(pixels=True) == PIXELS
+    given = SjcOptions(steps=7, mask_weight=0.0, anneal=False, max_height=1.0)
+    assert given.resolved(pixels=True) == replace(PIXELS, steps=7, mask_weight=0.0, anneal=False, max_height=1.0)
+    assert given.resolved(pixels=False) == replace(PUBLISHED, steps=7, max_height=1.0)
+
+
+def test_the_help_of_options_names_the_values_for_latents_and_for_pixels():
+    for field in fields(SjcOptions):
+        latents, pixels = getattr(PUBLISHED, field.name), getattr(PIXELS, field.name)
+        if field.default is not None:
+            assert latents == pixels == field.default
+        elif field.name != "anneal":
+            named = field.metadata["help"].split("null: ")[1].replace(",", "").replace("or", "").split()
+            assert [float(word) for word in named if word.lstrip("-").replace(".", "").isdigit()] == [latents, pixels]
 
 
 def test_the_narrowest_ranges_of_heights_have_cameras():

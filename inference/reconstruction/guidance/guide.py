@@ -68,3 +68,8 @@ class Guide(Protocol):
 
     def white(self) -> Tensor:
         """Return the mean canvas value `[K]` of a white picture."""
+
+
+def shows_pixels(guide: Guide) -> bool:
+    """Return whether the canvases of a guide are pixels, rather than latents."""
+    return guide.canvas_channels == 3

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from inference.reconstruction.config import SjcSettings
+from inference.reconstruction.sjc.settings import SjcSettings
 from rendering.cameras import Array, camera_centre, look_at_origin
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.reconstruction.config import SjcSettings
 from inference.reconstruction.field.rays import camera_rays
 from inference.reconstruction.field.volume_rendering import accumulate, compositing_weights, sample_rays
 from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup, gather
+from inference.reconstruction.sjc.settings import SjcSettings
 from rendering.cameras import Array
 
 STEP_SPACINGS = 0.5  # distance between samples, in spacings of the grid

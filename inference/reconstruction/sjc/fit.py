@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from conf.options import UserError
-from inference.reconstruction.config import SjcSettings
-from inference.reconstruction.guidance.guide import Guide
+from inference.reconstruction.guidance.guide import Guide, shows_pixels
 from inference.reconstruction.sjc.cameras import nearby_camera, sample_camera
 from inference.reconstruction.sjc.field import SjcField
 from inference.reconstruction.sjc.losses import denoised, emptiness, roughness, score_loss
+from inference.reconstruction.sjc.settings import SjcSettings
 from inference.reconstruction.sjc.state import FitState, load_state, save_state
 
 OCCUPANCY_STEPS = 16  # between two searches for empty cells
@@ -53,8 +53,7 @@ def fit_scores(
         UserError: The optimisation does not stay finite, or the file is damaged.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    bounded = guide.canvas_channels == 3
-    field = SjcField(settings, guide.white(), bounded, generator)
+    field = SjcField(settings, guide.white(), shows_pixels(guide), generator)
     state = FitState(field, torch.optim.Adamax(field.parameters(), lr=settings.rate), rng, generator)
     if saved is not None and saved.exists():
         load_state(saved, state)

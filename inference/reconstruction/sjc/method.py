@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.reconstruction.config import SjcSettings, ViewsSettings
+from inference.reconstruction.config import ViewsSettings
 from inference.reconstruction.fitted_field import FittedField
 from inference.reconstruction.guidance.guide import DrawnViews, Guide
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
 from inference.reconstruction.sjc.field import Canvases, SjcField
 from inference.reconstruction.sjc.fit import fit_scores
+from inference.reconstruction.sjc.settings import SjcSettings
 from inference.reconstruction.sjc.unseen import solid_density
 from inference.reconstruction.views.ring import ring_cameras
 from rendering.cameras import Array
