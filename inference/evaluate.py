@@ -42,9 +42,8 @@ def main(config: EvaluateConfig) -> None:
     if config.meshes:
         from inference.evaluation.meshes.mesh_evaluation import evaluate_meshes  # imports Embree
 
-        folders = [f"{name}={folder}" for name, folder in config.mesh_folders.items()]
         protocol = "" if config.benchmark == ["folder"] else ",".join(config.benchmark)
-        evaluate_meshes(folders, config.truth, config.output, config.up, protocol=protocol)
+        evaluate_meshes(config.mesh_folders, config.truth, config.output, config.up, protocol=protocol)
         return
     from inference.evaluation.evaluation import evaluate  # imports torch, which --help does without
     from inference.evaluation.workers import load_predictor

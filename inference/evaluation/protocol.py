@@ -35,6 +35,10 @@ def deviations(scored: ScoredSet, config: EvaluateConfig, with_model: bool) -> l
                 sentences.append(f"sampling.{name} is {own:g}, not {value:g}.")
     if reason := objects_match(benchmark, [one.uid for one in scored.objects]):
         sentences.append(f"{reason}.")
+    if benchmark.published_objects not in (None, len(scored.objects)):
+        sentences.append(
+            f"The published scores are of {benchmark.published_objects} objects, these of {len(scored.objects)}."
+        )
     if config.metrics and set(config.metrics) != set(benchmark.metrics):
         sentences.append(f"The metrics are {', '.join(config.metrics)}, not {', '.join(benchmark.metrics)}.")
     return sentences

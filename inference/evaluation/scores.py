@@ -127,7 +127,7 @@ class SetDistance:
 
 
 def best_of_samples(samples: Sequence[ViewScore], higher_is_better: Mapping[str, bool]) -> ViewScore:
-    """Return the score of the best of several samples of a view, each metric by itself, as another method."""
+    """Return the best score in each metric among several samples of a view, as the score of another method."""
     best = {
         metric: (max if higher_is_better[metric] else min)(sample.values[metric] for sample in samples)
         for metric in samples[0].values

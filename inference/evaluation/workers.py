@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Description:
-    """What a worker of a cluster finds in the checkpoint, with the fields of `Predictor`."""
+    """Resolution, weights and batch size of the checkpoint as a worker of a cluster loads it; see `Predictor`."""
 
     resolution: int
     weights: str

@@ -119,6 +119,14 @@ def test_published_scores_are_shown_under_the_same_protocol_only(data, tmp_path)
     assert "sampling.steps" in metrics["tables"][0]["deviations"][0]
 
 
+def test_published_scores_of_another_number_of_objects_are_not_shown(data, tmp_path):
+    for count in (OBJECTS, OBJECTS + 1):
+        benchmark = tmp_path / f"{count}.json"
+        benchmark.write_text(json.dumps(RING | {"published_objects": count}))
+        evaluate(config(data, tmp_path / f"of-{count}", benchmark=[str(benchmark)]), predictor(oracle))
+        assert ("12.5" in (tmp_path / f"of-{count}" / "report.html").read_text()) == (count == OBJECTS)
+
+
 def test_pictures_of_another_program_score_as_the_checkpoint_that_drew_them(data, tmp_path):
     def noisy(request: Request) -> Pixels:
         noise = np.random.default_rng(request.seed).normal(0, 20, (SIDE, SIDE, 3))

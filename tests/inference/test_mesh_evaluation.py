@@ -176,7 +176,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(shapes):
-    folders = [f"ours={shapes / 'a'}", str(shapes / "b")]
+    folders = {"ours": str(shapes / "a"), "b": str(shapes / "b")}
     metrics = evaluate_meshes(folders, str(shapes / "truth"), str(shapes / "out"), up=["auto", "z"], workers=1)
     with open(shapes / "out/per_object.csv", newline="", encoding="utf-8") as file:
         return metrics, {(row["method"], row["uid"], row["alignment"]): row for row in csv.DictReader(file)}
@@ -214,7 +214,7 @@ def test_scores_of_the_folder(scored):
 
 
 def test_the_same_command_scores_only_what_changed(shapes, scored):
-    folders = [f"ours={shapes / 'a'}", str(shapes / "b")]
+    folders = {"ours": str(shapes / "a"), "b": str(shapes / "b")}
     box, damaged = shapes / "out/objects/ours/box.json", shapes / "out/objects/ours/damaged.json"
     names = ("per_object.csv", "metrics.json", "report.html")
     before = box.stat().st_mtime_ns, [(shapes / "out" / name).read_bytes() for name in names]
@@ -233,14 +233,13 @@ def test_the_same_command_scores_only_what_changed(shapes, scored):
     [
         (["nowhere"], "truth", {}, "nowhere"),
         (["a"], "empty", {}, "empty"),
-        (["a", "a"], "truth", {}, "two methods"),
         (["a"], "truth", {"up": ["x"]}, "up=x"),
         (["a"], "truth", {"up": ["y", "z"]}, "up=y,z"),
         (["a"], "truth", {"protocol": "other"}, "benchmark=other"),
         (["a"], "a", {"output": "a"}, "output"),
         (["strange"], "truth", {}, "box"),
         (["a"], "twice", {}, "both are object box"),
-        ([], "truth", {}, "meshes"),
+        (["a/.."], "truth", {}, "name of a method"),
     ],
 )
 def test_bad_options_are_one_sentence(shapes, meshes, truth, others, word):
@@ -252,14 +251,14 @@ def test_bad_options_are_one_sentence(shapes, meshes, truth, others, word):
     (shapes / "twice/box.stl").write_bytes(box)
     output = str(shapes / others.pop("output", "refused"))
     with pytest.raises(UserError, match=word):
-        evaluate_meshes([str(shapes / name) for name in meshes], str(shapes / truth), output, workers=1, **others)
+        evaluate_meshes({name: str(shapes / name) for name in meshes}, str(shapes / truth), output, workers=1, **others)
     assert not (shapes / "refused").exists()
 
 
 def test_files_of_others_are_not_written_over(shapes, tmp_path):
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match=r"metrics\.json"):
-        evaluate_meshes([str(shapes / "a")], str(shapes / "truth"), str(tmp_path), workers=1)
+        evaluate_meshes({"a": str(shapes / "a")}, str(shapes / "truth"), str(tmp_path), workers=1)
     assert (tmp_path / "metrics.json").read_text() == "{}"
 
 

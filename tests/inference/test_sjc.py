@@ -23,7 +23,7 @@ from inference.reconstruction.sjc.unseen import solid_density
 from inference.reconstruction.surface.extraction import extract_surface
 from inference.reconstruction.surface.simplification import make_solid
 from inference.reconstruction.views.ring import ring_cameras
-from rendering.cameras import camera_centre, look_at_origin
+from rendering.cameras import FOV_DEGREES, camera_centre, look_at_origin
 
 SMALL = replace(PIXELS, nodes=32)
 WHITE = np.full((1, 1, 4), 255, dtype=np.uint8)
@@ -54,11 +54,10 @@ def box() -> TexturedMesh:
 
 def fitted(mesh: TexturedMesh, settings: SjcSettings, size: int = 32, seed: int = 0, losses=None, **saving) -> SjcField:
     guide = OracleGuide(RayCaster(mesh), CAMERA, size)
-    drawn = guide.draw(CAMERA[None], 0, lambda done, total: None)
-    picture, mask = torch.from_numpy(drawn.pictures[0]), torch.from_numpy(drawn.masks[0])
+    picture = torch.from_numpy(guide.draw(CAMERA[None], 0, lambda done, total: None).pictures[0])
     losses = [] if losses is None else losses
     on_step = lambda step, loss, field: losses.append(loss)  # noqa: E731
-    return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, mask, settings, seed, on_step, **saving)
+    return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, settings, seed, on_step, **saving)
 
 
 def iou(field: SjcField, mesh: TexturedMesh) -> float:
@@ -218,6 +217,28 @@ def test_the_inside_that_no_camera_sees_is_solid():
     truth = coloured_as_is(ball.vertices, ball.faces)
     assert volume_iou(coloured_as_is(*extract_surface(solid, 0.6)), truth) > 0.85
     assert volume_iou(coloured_as_is(*extract_surface(hollow, 0.6)), truth) < 0.8
+
+
+def test_the_surface_of_an_opaque_field_lies_at_its_silhouette_and_of_a_translucent_one_outside():
+    """A ray at the distance p from the centre of a ball of radius r and density σ crosses 2 √(r² - p²).
+
+    It is half opaque at p = √(r² - (ln 2 / 2σ)²): a fit of translucent density to a silhouette reaches past it.
+    """
+    radius, outside = 0.3, []
+    for sigma in (3.0, 120.0):
+        field = SjcField(replace(PUBLISHED, nodes=49, half_side=0.6), torch.ones(3), True, torch.Generator())
+        with torch.no_grad():  # within one spacing, 0.025, of the radius from empty to σ
+            raw = (radius - field.density.positions().norm(dim=1)) * 4000
+            field.density.raw[1:, 0] = raw.clamp(-30, np.log(np.expm1(sigma)) + 1 if sigma < 20 else sigma + 1)
+        opacity = field.render(CAMERA[None], 96, field.occupied_cells()).opacities[0]
+        tangent = np.sqrt((opacity > 0.5).sum().item() / np.pi) / 48 * np.tan(np.radians(FOV_DEGREES / 2))
+        silhouette = np.linalg.norm(camera_centre(CAMERA)) * np.sin(np.arctan(tangent))
+        vertices, _ = extract_surface(field.sigma(field.density.dense()).detach().numpy(), 0.6)
+        assert np.linalg.norm(vertices, axis=1).mean() == pytest.approx(radius, abs=0.25 * 0.025)
+        outside.append(radius - silhouette)
+        assert silhouette == pytest.approx(np.sqrt(radius**2 - (np.log(2) / (2 * sigma)) ** 2), abs=0.02)
+    translucent, opaque = outside
+    assert opaque < 0.4 * 0.025 < 0.025 < translucent
 
 
 def test_a_short_fit_lowers_the_loss_and_repeats_itself():

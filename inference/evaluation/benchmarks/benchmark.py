@@ -6,23 +6,6 @@ from enum import StrEnum
 
 from training.model.config import Background
 
-# Metrics of novel views, by their names in tables and files; `inference.evaluation.metrics` defines them.
-METRICS = (
-    "psnr_db",
-    "mse",
-    "ssim",  # Gaussian window, σ = 1.5
-    "ssim_measured_range",
-    "ssim_uniform7",
-    "ssim_uniform11",
-    "lpips_alex",
-    "lpips_vgg",
-    "lpips_squeeze",
-    "st_lpips_alex",
-    "clip_similarity",
-    "mask_iou",
-    "fid",
-    "clip_fid",
-)
 # Published scores whose variant of the metric is not published: they stand beside no score of ours.
 UNKNOWN_VARIANTS = ("ssim_unknown", "lpips_unknown", "fid_unknown")
 # Scores of meshes that a protocol may have; `inference.evaluation.meshes` defines them.
@@ -83,7 +66,7 @@ class Published:
 
     Attributes:
         method: Name of the method.
-        scores: Scores by the name of the metric: of `METRICS` or `UNKNOWN_VARIANTS`, for meshes of `MESH_SCORES` or
+        scores: Scores by the name of the metric: of `METRIC_NAMES` or `UNKNOWN_VARIANTS`, of meshes `MESH_SCORES` or
             `UNKNOWN_MESH_VARIANTS`.
         source: Publication, and the table or file that has the scores.
     """
@@ -133,6 +116,7 @@ class Benchmark:
         average: Averaging of the published figures.
         meshes: How meshes are compared; None: the benchmark has none.
         published: Published figures.
+        published_objects: Number of objects that they are means of, where these are not listed; None: as `objects`.
         unknown: Sentences about parts of the protocol that are not published.
         differences: Sentences about known differences of this project's scores from those of the protocol.
     """
@@ -153,5 +137,6 @@ class Benchmark:
     average: Average = Average.objects
     meshes: Meshes | None = None
     published: tuple[Published, ...] = ()
+    published_objects: int | None = None
     unknown: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()

@@ -17,7 +17,6 @@ from conf.options import FieldError, UserError, first_line
 from inference.config import Sampling
 from inference.evaluation.benchmarks.benchmark import (
     MESH_SCORES,
-    METRICS,
     UNKNOWN_MESH_VARIANTS,
     UNKNOWN_VARIANTS,
     Benchmark,
@@ -25,6 +24,7 @@ from inference.evaluation.benchmarks.benchmark import (
     Cameras,
     Published,
 )
+from inference.evaluation.metrics.loading import METRIC_NAMES
 from rendering.settings import RenderSettings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -150,8 +150,8 @@ def _problems(benchmark: Benchmark) -> Iterator[str]:
     if not set(benchmark.sampling) - set(asdict(Sampling())):
         Sampling(**benchmark.sampling)  # type: ignore[arg-type]  # raises the sentence of a value out of range
     yield from _camera_problems(benchmark.cameras)
-    yield from _unknown_names(benchmark.metrics, METRICS, "metrics")
-    yield from _score_problems(benchmark.published, (*METRICS, *UNKNOWN_VARIANTS))
+    yield from _unknown_names(benchmark.metrics, METRIC_NAMES, "metrics")
+    yield from _score_problems(benchmark.published, (*METRIC_NAMES, *UNKNOWN_VARIANTS))
     if benchmark.meshes:
         yield from _unknown_names(benchmark.meshes.scores, MESH_SCORES, "meshes.scores")
         yield from _score_problems(benchmark.meshes.published, (*MESH_SCORES, *UNKNOWN_MESH_VARIANTS))

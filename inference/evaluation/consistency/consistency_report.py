@@ -33,7 +33,7 @@ OTHER_COLUMNS = (
 
 @dataclass(frozen=True)
 class ConsistencyReport:
-    """What an evaluation writes about the consistency of orbits; all is empty without scores.
+    """The results of the consistency of orbits, as they are written; all are empty without scores.
 
     Attributes:
         record: Entry `consistency` of metrics.json.

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from inference.evaluation.config import EvaluateConfig
-from inference.evaluation.methods.method import Method, MissingPicture, Pixels, resized
+from inference.evaluation.methods.external import read_external, set_folder
+from inference.evaluation.methods.method import Method, MissingPicture, Pixels
 from inference.evaluation.methods.method_list import LABELS
-from inference.evaluation.methods.predictions import Task, read_picture, saved_method, tasks_of
+from inference.evaluation.methods.predictions import Task, saved_method, tasks_of
 from inference.evaluation.pairs import Pair
 from inference.evaluation.scored_object import ScoredObject
 from inference.evaluation.scored_set import ScoredSet
@@ -69,9 +70,8 @@ def orbit_methods(scored: ScoredSet, root: Path, config: EvaluateConfig, with_mo
     if with_model:
         folder = orbit_folder(scored, root, config.consistency)
         methods.append(saved_method("model", LABELS["model"], folder, 1, side))
-    for name, folder_name in config.prediction_folders.items():
-        folder = Path(folder_name)
-        own = folder / scored.name if (folder / scored.name).is_dir() else folder
+    for name, predictions in config.prediction_folders.items():
+        own = set_folder(predictions, scored.name)
         if any((own / one.uid / "orbit").is_dir() for one in scored.objects):
             methods.append(_external_orbit(name, own, config.consistency, side, config.resize))
     return methods + [method for method in scored.methods if method.name in WITHOUT_TRUTH]
@@ -89,11 +89,6 @@ def _external_orbit(name: str, folder: Path, count: int, resolution: int, resize
         own = folder / orbit.uid / "orbit"
         if (found := len(list(own.glob("[0-9][0-9][0-9].png")))) != count:
             raise MissingPicture(f"{own} has {found} views, not {count}; draw as many, or give consistency={found}")
-        picture = read_picture(own / f"{pair.target - orbit.pairs[0].target:03d}.png")
-        if len(picture) != resolution and not resize:
-            raise MissingPicture(
-                f"{own} has pictures of {len(picture)}² pixels, not {resolution}²; give resize=true to resize them"
-            )
-        return [resized(picture, resolution)]
+        return [read_external(own / f"{pair.target - orbit.pairs[0].target:03d}.png", resolution, resize)]
 
     return Method(name, name, pictures)

@@ -51,7 +51,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Features:
-    """What the scores of other protocols compare.
+    """Points and nodes of a mesh that the scores of other protocols compare.
 
     Attributes:
         visible: The visible points `[N, 3]`.

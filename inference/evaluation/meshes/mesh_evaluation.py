@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ LAYOUT = FolderLayout(
 
 
 def evaluate_meshes(
-    meshes: Sequence[str],
+    meshes: Mapping[str, str],
     truth: str,
     output: str,
     up: Sequence[str] = (),
@@ -41,7 +41,7 @@ def evaluate_meshes(
     one of its files has changed.
 
     Args:
-        meshes: For each method its folder, or `name=folder`, with a file `<object>.glb` (.gltf, .obj, .ply, .stl, .off)
+        meshes: Folders by the name of their method, with a file `<object>.glb` (.gltf, .obj, .ply, .stl, .off)
             or a folder `<object>/mesh.glb` for each object.
         truth: Folder of the true meshes, in either layout. They are centred, and their longest sides scaled to 1.
         output: Local folder of the results.

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,33 +77,24 @@ def _mesh_files(folder: Path) -> list[Path]:
     return found
 
 
-def method_folders(meshes: Sequence[str], up: Sequence[str]) -> list[MeshFolder]:
+def method_folders(meshes: Mapping[str, str], up: Sequence[str]) -> list[MeshFolder]:
     """Return the folders of methods that an option names.
 
     Args:
-        meshes: For each method its folder, or `name=folder`; without a name, it is that of the folder.
+        meshes: Folders by the name of their method.
         up: The up axis of all methods, or of each; empty for `auto`.
 
     Raises:
-        UserError: A name is not valid or given twice, or a folder has no meshes.
+        UserError: A name is not valid, or a folder has no meshes.
     """
     axes = list(up) or ["auto"]
     axes = axes * len(meshes) if len(axes) == 1 else axes
     if len(axes) != len(meshes):
         raise UserError(f"up={','.join(up)}: give one axis, or one for each of the {len(meshes)} folders of meshes")
-    found: dict[str, MeshFolder] = {}
-    for text, axis in zip(meshes, axes, strict=True):
-        name, given, folder = text.partition("=")
-        if not given or "/" in name:
-            name, folder = Path(text).resolve().name, text
+    for name in meshes:
         if not NAME.fullmatch(name):
-            raise UserError(f"meshes={text}: {name!r} cannot be the name of a method; give name=folder")
-        if name in found:
-            raise UserError(f"meshes={text}: {name} is the name of two methods; give name=folder with different names")
-        found[name] = mesh_folder(name, folder, axis, "meshes")
-    if not found:
-        raise UserError("meshes: names no folder; give meshes=folder or meshes=name=folder,name=folder")
-    return list(found.values())
+            raise UserError(f"meshes: {name!r} cannot be the name of a method; give {{name: folder}} with another name")
+    return [mesh_folder(name, meshes[name], axis, "meshes") for name, axis in zip(meshes, axes, strict=True)]
 
 
 def digest(file: Path) -> str:

@@ -27,16 +27,30 @@ def external_method(name: str, folder: str, set_name: str, resolution: int, resi
     root = Path(folder)
     if not root.is_dir() or not any(root.iterdir()):
         raise UserError(f"predictions={folder}: no folder with pictures; give one with {LAYOUT}")
-    own = root / set_name if (root / set_name).is_dir() else root
+    own = set_folder(folder, set_name)
 
     def pictures(one: ScoredObject, pair: Pair) -> list[Pixels]:
         path = prediction_path(own, one.uid, pair)
         if not path.exists():
             path = own / one.uid / f"{pair.target:03d}.png"
-        picture = read_picture(path)
-        if len(picture) != resolution and not resize:
-            side = len(picture)
-            raise MissingPicture(f"{path} has {side}² pixels, not {resolution}²; give resize=true to resize it")
-        return [resized(picture, resolution)]
+        return [read_external(path, resolution, resize)]
 
     return Method(name, name, pictures)
+
+
+def set_folder(folder: str, set_name: str) -> Path:
+    """Return the subfolder of a folder of pictures that has the name of the set, or the folder itself."""
+    root = Path(folder)
+    return root / set_name if (root / set_name).is_dir() else root
+
+
+def read_external(path: Path, resolution: int, resize: bool) -> Pixels:
+    """Return a picture at `[R, R, 3]`.
+
+    Raises:
+        MissingPicture: It does not exist or is damaged, or it has another size and is not to be resized.
+    """
+    picture = read_picture(path)
+    if (side := len(picture)) != resolution and not resize:
+        raise MissingPicture(f"{path} has {side}² pixels, not {resolution}²; give resize=true to resize it")
+    return resized(picture, resolution)

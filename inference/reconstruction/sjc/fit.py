@@ -30,7 +30,6 @@ OnStep = Callable[[int, float, SjcField], object]  # called with steps done, los
 def fit_scores(
     guide: Guide,
     picture_3RR: Tensor,
-    mask_SS: Tensor,
     settings: SjcSettings,
     seed: int,
     on_step: OnStep,
@@ -42,7 +41,6 @@ def fit_scores(
     Args:
         guide: The posed denoiser.
         picture_3RR: The input picture in [-1, 1], on the guide's device.
-        mask_SS: The object's coverage of the input picture's pixels, at the canvas's size.
         settings: Weights and ranges.
         seed: Seed of cameras, noise and initial values.
         on_step: Called after each step with the steps done, the loss of the input view and the field.
@@ -61,9 +59,7 @@ def fit_scores(
         if state.step % OCCUPANCY_STEPS == 1:
             state.occupied = field.occupied_cells()
         state.optimizer.zero_grad()
-        loss, input_loss = step_loss(
-            field, guide, picture_3RR, mask_SS, settings, state.step, state.occupied, rng, generator
-        )
+        loss, input_loss = step_loss(field, guide, picture_3RR, settings, state.step, state.occupied, rng, generator)
         if not torch.isfinite(loss):
             raise UserError(f"the optimisation diverged in step {state.step}; lower sjc.rate or sjc.guidance")
         loss.backward()
@@ -79,7 +75,6 @@ def step_loss(
     field: SjcField,
     guide: Guide,
     picture_3RR: Tensor,
-    mask_SS: Tensor,
     settings: SjcSettings,
     step: int,
     occupied: Tensor | None,
@@ -98,8 +93,6 @@ def step_loss(
     loss = loss + settings.input_smooth_weight * roughness(views.distances[0])
     if step >= settings.steps / 2:
         loss = loss + settings.smooth_weight * roughness(views.distances[1])
-    if settings.input_mask_weight:
-        loss = loss + settings.input_mask_weight * (views.opacities[0] - mask_SS).square().mean()
     if settings.emptiness_weight:
         grown = settings.emptiness_weight * (1 + settings.emptiness_growth * step / settings.steps)
         loss = loss + grown * emptiness(views.weights_M, settings.emptiness_scale, views.samples)

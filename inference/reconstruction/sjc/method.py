@@ -52,8 +52,6 @@ def reconstruct_by_scores(
     cameras = np.concatenate(
         [guide.input_camera[None], ring_cameras(guide.input_camera, rings.elevations, rings.count)]
     )
-    mask = torch.from_numpy(photograph.masks[:1, None]).to(picture)
-    mask = torch.nn.functional.interpolate(mask, (guide.canvas_size,) * 2, mode="area")[0, 0]
     begin = time.monotonic()
     previewed = cameras[np.linspace(0, len(cameras) - 1, PREVIEW_VIEWS).round().astype(int)]
 
@@ -61,7 +59,7 @@ def reconstruct_by_scores(
         monitor.on_progress("optimising", done, settings.steps, loss)
         monitor.on_preview(lambda: np.concatenate(list(_pictures(guide, field, previewed)[0]), axis=1))
 
-    field = fit_scores(guide, picture, mask, settings, seed, on_step, state)
+    field = fit_scores(guide, picture, settings, seed, on_step, state)
     pictures, opacity, canvases = _pictures(guide, field, cameras)
     weights = np.ones(len(cameras), dtype=np.float32)
     weights[0] = rings.photograph_weight

@@ -37,7 +37,6 @@ class SjcSettings:
     smooth_weight: float = 10_000.0
     input_smooth_weight: float = 1_000.0
     mask_weight: float = 0.0
-    input_mask_weight: float = 0.0
     emptiness_weight: float = 0.0
     emptiness_scale: float = 10.0
     emptiness_growth: float = 20.0
@@ -56,7 +55,7 @@ class SjcSettings:
         require_field(self, "guidance", 0, 1000)
         for name in ("skip_noisiest", "skip_cleanest"):
             require_field(self, name, 0, 400)
-        for name in ("input", "near", "smooth", "input_smooth", "mask", "input_mask", "emptiness"):
+        for name in ("input", "near", "smooth", "input_smooth", "mask", "emptiness"):
             require_field(self, f"{name}_weight", 0, 1e9)
         require_field(self, "near_distance", 1e-4, 1)
         require_field(self, "emptiness_scale", 0, 1e6)
@@ -124,7 +123,6 @@ class SjcOptions:
     mask_weight: float | None = option(
         None, "weight of the score of the opacity, towards the denoised view's silhouette; null: 0, or 1"
     )
-    input_mask_weight: float = option(0.0, "weight of the squared error of the input view's opacity")
     emptiness_weight: float = option(0.0, "weight of the emptiness loss")
     emptiness_scale: float = option(10.0, "scale of the weights in the emptiness loss")
     emptiness_growth: float = option(20.0, "growth of its weight until the last step, as a share; -1 lowers it to 0")
