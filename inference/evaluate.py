@@ -13,6 +13,7 @@ views of an object are chosen by hash, spread over the angles between the camera
   model        the checkpoint; with samples=k also the best and the mean picture of k samples
   wrong_pose   the checkpoint, given a camera at least 45° away from the target
   no_pose      the checkpoint without embedding and pose, with the condition latent alone: image variation
+  sjc_i        a field that is optimised by the checkpoint without pose, as the paper's SJC-I (methods=model,sjc_i)
   predictions  pictures <uid>/<target>.png of another program
   oracle       the true mesh, unlit (needs `oracle`, a folder of meshes)
   repeat       the input view

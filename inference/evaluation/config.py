@@ -11,7 +11,8 @@ from training.model.hardware.precision import Precision
 
 MIN_ORBIT, MAX_ORBIT = 6, 128  # views
 ALL_BENCHMARKS = ["all"]  # the option that names every benchmark that the views allow
-MODEL_METHODS = ("model", "wrong_pose", "no_pose")
+DEFAULT_METHODS = ("model", "wrong_pose", "no_pose")
+MODEL_METHODS = (*DEFAULT_METHODS, "sjc_i")
 
 
 def set_name(folder: str) -> str:
@@ -69,7 +70,9 @@ class EvaluateConfig:
     pairs: int = option(4, "view pairs of an object under the protocol folder")
     limit: int | None = option(None, "most objects of a set, chosen by hash; null: all")
     seed: int = option(0, "seed of the choice of objects and pairs")
-    methods: list[str] = option(list(MODEL_METHODS), "predictions of the checkpoint to score")
+    methods: list[str] = option(
+        list(DEFAULT_METHODS), "predictions of the checkpoint to score; sjc_i too, about a minute for each input view"
+    )
     samples: int = option(1, "samples of each view by the method model; with several, their best and mean picture too")
     metrics: list[str] = option([], "metrics of all tables; empty: those of each benchmark")
     weights: MetricWeights = option(MetricWeights(), "weights of the metrics that are networks")

@@ -17,7 +17,8 @@ from inference.evaluation.consistency.consistency_report import report_consisten
 from inference.evaluation.consistency.orbits import orbit_tasks
 from inference.evaluation.methods.baselines import TrainingViews
 from inference.evaluation.methods.method_list import methods_of, write_mean_and_nearest
-from inference.evaluation.methods.predictions import BatchPredictor, predict_all, tasks_of
+from inference.evaluation.methods.predictions import TARGET_CENTRES, BatchPredictor, predict_all, tasks_of
+from inference.evaluation.methods.sjc_i import SJC_I, write_sjc_i
 from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics, require_known
 from inference.evaluation.protocol import deviations
 from inference.evaluation.report.page import report
@@ -147,11 +148,12 @@ def predict(
 ) -> list[ScoredSet]:
     """Predict the pictures of the checkpoint and of the baselines below `root`; return the sets with their methods."""
     if predictor:
-        tasks = [
-            task for one in sets for task in tasks_of(one.folder(root), one.objects, config.methods, config.samples)
-        ]
+        methods = [method for method in config.methods if method in TARGET_CENTRES]
+        tasks = [task for one in sets for task in tasks_of(one.folder(root), one.objects, methods, config.samples)]
         tasks += orbit_tasks(sets, root, config.consistency)
         predict_all(tasks, predictor, config.sampling.seed)
+        if SJC_I in config.methods:
+            write_sjc_i(sets, root, config)
     resolution = predictor.resolution if predictor else min(one.resolution for one in sets)
     mean = write_mean_and_nearest(sets, root, training, resolution) if training else None
     return [replace(one, methods=methods_of(one, root, config, predictor is not None, mean)) for one in sets]

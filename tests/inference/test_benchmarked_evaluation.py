@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from trimesh.creation import box
 
@@ -17,8 +18,13 @@ from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
 from inference.evaluation.methods.method import Pixels
 from inference.evaluation.methods.predictions import Predictor, Request
+from inference.evaluation.methods.sjc_i import sjc_views, unposed_guide
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.read_mesh import read_mesh
+from inference.novel_view import NovelView
+from inference.preprocess import Prepared
+from inference.reconstruction.guidance.model_guide import ModelGuide
+from inference.reconstruction.sjc.settings import SjcOptions
 from pipeline.samples import npy_bytes
 from pipeline.shards import ObjectRecord, write_shard
 from rendering.cameras import look_at_origin, orbit
@@ -246,3 +252,36 @@ def test_a_refused_run_leaves_nothing_behind(data, tmp_path):
     with pytest.raises(UserError):
         evaluate(config(data, tmp_path / "scores", views=[f"{data}/random"]), predictor(oracle))
     assert not [path for path in (tmp_path / "scores").rglob("*") if path.name != ".lock"]
+
+
+def test_sjc_i_makes_one_field_of_an_input_whose_guide_ignores_the_pose(folder, tmp_path):
+    novel_view = NovelView.load(str(folder), "cpu")
+    side, cameras = novel_view.model.resolution, orbit(VIEWS, math.radians(60), 1.5)
+    picture = white(views_of_dots(0, resolution=side, cameras=cameras)[0][0])
+    given = EvaluateConfig(views=["views"], device="cpu")
+    guide = unposed_guide(novel_view, picture, cameras[0], given)
+    image = Image.fromarray(picture)
+    posed = ModelGuide(novel_view, novel_view.encode(Prepared(image, image)), cameras[0], given.sampling)
+    noisy = torch.randn(1, *guide.encode_canvas(guide.white().view(1, -1, 1, 1).expand(1, -1, side, side)).shape[1:])
+    timesteps = torch.tensor([600])
+    one, two = (guide.denoise(noisy, timesteps, cameras[[view]], 3.0) for view in (1, 3))
+    assert torch.equal(one, two)
+    assert not torch.equal(*(posed.denoise(noisy, timesteps, cameras[[view]], 3.0) for view in (1, 3)))
+    options = SjcOptions(steps=2, nodes=12)
+    views = sjc_views(guide, picture, cameras[[1, 3]], options, 7)
+    assert views.shape == (2, side, side, 3) and (views[0] != views[1]).any()
+    assert np.array_equal(views, sjc_views(guide, picture, cameras[[1, 3]], options, 7))
+
+
+def test_pictures_of_sjc_i_are_scored_as_a_method(data, tmp_path):
+    given = config(data, tmp_path / "scores", methods=["model", "sjc_i"])
+    evaluate(replace(given, methods=["model"]), predictor(oracle))
+    for uid in range(OBJECTS):  # a field of each input view exists already, so that no checkpoint is needed
+        pictures, _ = views_of_dots(uid, resolution=SIDE, cameras=orbit(VIEWS, math.radians(60), 1.5))
+        folder = tmp_path / f"scores/predictions/views/sjc_i/dots-{uid:03d}"
+        folder.mkdir(parents=True)
+        for view in (1, 2, 3):
+            Image.fromarray(white(pictures[view])).save(folder / f"000-{view:03d}.png")
+    metrics = evaluate(given, predictor(oracle))
+    assert figure(metrics, "sjc_i", "psnr_db")["mean"] == 100
+    assert figure(metrics, "model", "psnr_db", minus="sjc_i")["mean"] == 0

@@ -11,7 +11,12 @@ from inference.evaluation.methods.oracle import oracle_method
 from inference.evaluation.methods.predictions import mean_of_samples, saved_method
 from inference.evaluation.scored_set import ScoredSet
 
-LABELS = {"model": "model", "wrong_pose": "model, wrong pose", "no_pose": "model without pose (image variation)"}
+LABELS = {
+    "model": "model",
+    "wrong_pose": "model, wrong pose",
+    "no_pose": "model without pose (image variation)",
+    "sjc_i": "SJC-I (a field by the model without pose)",
+}
 
 
 def methods_of(

@@ -175,7 +175,7 @@ def predict_all(tasks: Sequence[Task], predictor: BatchPredictor, seed: int) -> 
         seed: Seed of the noise.
     """
     batches = batches_of(tasks, predictor.batch)
-    missing = {task.path for batch in batches for task in batch if not _is_picture(task.path, predictor.resolution)}
+    missing = {task.path for batch in batches for task in batch if not is_picture(task.path, predictor.resolution)}
     total = sum(map(len, batches))
     with tqdm(total=total, initial=total - len(missing), desc="predictions", unit=" views", smoothing=0.1) as bar:
         waiting = (
@@ -254,9 +254,10 @@ def read_picture(path: Path) -> Pixels:
         raise MissingPicture(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _is_picture(path: Path, resolution: int) -> bool:
+def is_picture(path: Path, resolution: int | None = None) -> bool:
+    """Return whether a file is a PNG picture, of `resolution`² pixels if that is given."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            return image.size == (resolution, resolution)
+            return resolution in (None, image.width) and image.width == image.height
     except (OSError, SyntaxError):
         return False

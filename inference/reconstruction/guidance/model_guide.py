@@ -30,10 +30,22 @@ class ModelGuide:
         encoded: The encoded input picture.
         input_camera: Extrinsics `[3, 4]` of its camera.
         sampling: Settings of the sampler.
+        posed: Whether the checkpoint is given the pose. Without it, embedding and pose vector of the context token are
+            zero, and all views are variations of the picture.
     """
 
-    def __init__(self, novel_view: NovelView, encoded: EncodedImage, input_camera: Array, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        novel_view: NovelView,
+        encoded: EncodedImage,
+        input_camera: Array,
+        sampling: Sampling,
+        posed: bool = True,
+    ) -> None:
         model = novel_view.model
+        self.posed = posed
+        if not posed:
+            encoded = EncodedImage(encoded.condition, torch.zeros_like(encoded.embedding))
         self.novel_view, self.encoded, self.sampling = novel_view, encoded, sampling
         self.input_camera, self.resolution, self.alphas_cumprod = input_camera, model.resolution, model.alphas_cumprod
         self.is_latent = isinstance(model.vae, AutoencoderKL)
@@ -127,6 +139,8 @@ class ModelGuide:
         relative = torch.from_numpy(np.stack([relative_pose(camera, self.input_camera) for camera in cameras]))
         polar = cartesian_to_spherical(camera_centre(self.input_camera))[0]
         polars = torch.full((len(cameras),), polar, dtype=torch.float64)
+        if not self.posed:
+            relative = torch.zeros_like(relative)
         vectors: Array = convert_pose(self.novel_view.model.cc_projection.pose_vector, relative, polars).numpy()
         return vectors
 

@@ -57,10 +57,10 @@ def reconstruct_by_scores(
 
     def on_step(done: int, loss: float, field: SjcField) -> None:
         monitor.on_progress("optimising", done, settings.steps, loss)
-        monitor.on_preview(lambda: np.concatenate(list(_pictures(guide, field, previewed)[0]), axis=1))
+        monitor.on_preview(lambda: np.concatenate(list(render_pictures(guide, field, previewed)[0]), axis=1))
 
     field = fit_scores(guide, picture, settings, seed, on_step, state)
-    pictures, opacity, canvases = _pictures(guide, field, cameras)
+    pictures, opacity, canvases = render_pictures(guide, field, cameras)
     weights = np.ones(len(cameras), dtype=np.float32)
     weights[0] = rings.photograph_weight
     views = PosedViews(
@@ -78,7 +78,9 @@ def reconstruct_by_scores(
 
 
 @torch.no_grad()
-def _pictures(guide: Guide, field: SjcField, cameras: Array) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
+def render_pictures(
+    guide: Guide, field: SjcField, cameras: Array
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
     """Return the field's pictures `[N, R, R, 3]`, opacities `[N, R, R]` and canvases `[N, K, S, S]` from cameras."""
     parts = list[tuple[Tensor, Tensor, Tensor]]()
     occupied = field.occupied_cells()
