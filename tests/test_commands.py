@@ -18,6 +18,7 @@ GROUPED = {
     "encoding": ("training.encode", ["path=x"]),
     "training": ("training.finetune", ["data.path=x"]),
     "inference": ("inference.report", ["views=x", "run=x"]),
+    "inference/cluster": ("inference.evaluate", ["views=[x]"]),
 }
 
 
@@ -51,7 +52,7 @@ def test_help_names_every_option(stage, name):
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*/*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_every_option_of_every_group_composes(path):
     stage, group = path.parts[-3], path.parts[-2]
-    entry, words = GROUPED[stage]
+    entry, words = GROUPED.get(f"{stage}/{group}") or GROUPED[stage]
     name, module = entry.split(".")[1], importlib.import_module(entry)
     config = next(value for key, value in vars(module).items() if key.lower() == f"{name}config")
     register(config, name, getattr(module, "SOURCES", {}))
