@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from conf.options import UserError
+from inference.evaluation.benchmarks.shard_samples import samples_of
 from inference.evaluation.config import set_name
 from inference.evaluation.methods.method import Pixels, resized
 from inference.evaluation.metrics.masks import BACKGROUND_LEVELS
 from inference.evaluation.selection import Selection, named
-from inference.evaluation.shard_samples import samples_of
 from pipeline.samples import npy_array, view_names
 from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from conf.options import UserError
@@ -20,6 +21,12 @@ def test_the_folder_is_small_and_every_file_has_a_checksum():
     } | {FOLDER / "model_index.json"}
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= MAX_BYTES
     assert sum(weight.numel() for weight in checkpoint.load(FOLDER).parameters()) <= MAX_PARAMETERS
+
+
+def test_it_has_the_noise_schedule_that_model_small_continues_with():
+    settings = yaml.safe_load((FOLDER.parents[1] / "conf/training/model/small.yaml").read_text())
+    schedule = checkpoint.load(FOLDER).scheduler.config
+    assert (schedule["beta_end"], schedule["prediction_type"]) == (settings["beta_end"], settings["prediction"])
 
 
 def test_a_missing_folder_is_refused(tmp_path):

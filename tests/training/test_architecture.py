@@ -80,6 +80,16 @@ def test_pretrained_parts_are_loaded_and_the_unet_extended(model, tmp_path):
     assert torch.equal(started.image_encoder.visual_projection.weight, model.image_encoder.visual_projection.weight)
 
 
+def test_continuing_with_another_noise_schedule_is_reported(model, tmp_path, caplog):
+    checkpoint.save(model, tmp_path / "model")
+    start = replace(SMALL, pretrained=str(tmp_path / "model"))
+    build(start)
+    assert not caplog.records
+    build(replace(start, beta_end=0.02))
+    assert len(caplog.records) == 1
+    assert all(word in caplog.text for word in ("beta_end=0.012", "0.02"))
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -1,7 +1,10 @@
 """Build a model from the settings of its architecture."""
 
+import logging
+
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import FieldError
@@ -14,6 +17,8 @@ from training.model.conditioning import POSE_DIM, CCProjection
 from training.model.config import Architecture, PoseVector
 from training.model.context import modulation
 from training.model.zero123 import BETA_START, Zero123, noise_schedule
+
+log = logging.getLogger(__name__)
 
 
 def build(architecture: Architecture, seed: int = 0) -> Zero123:
@@ -42,6 +47,8 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
             _load_projection(projection, start.cc_projection, architecture)
     clip = architecture.scaling_factor if architecture.patch else None
     schedule = noise_schedule(architecture.prediction, clip, architecture.beta_end)
+    if start and start.scheduler:
+        _warn_of_another_schedule(architecture, start.scheduler, schedule)
     model = Zero123(unet, vae, image_encoder, projection, schedule)
     model.image_encoder.requires_grad_(architecture.train_image_encoder)
     if architecture.pretrained:
@@ -108,6 +115,19 @@ def _pose_vector(architecture: Architecture, start: Pretrained | None) -> PoseVe
             "pose_vector=stable_zero123 (or zero123), and use the result",
         )
     return start.cc_projection.pose_vector
+
+
+def _warn_of_another_schedule(architecture: Architecture, before: DDIMScheduler, now: DDIMScheduler) -> None:
+    """Log settings of the noise schedule that differ from those that the pretrained weights were trained with."""
+    for option, name in (("prediction", "prediction_type"), ("beta_end", "beta_end")):
+        if before.config[name] != now.config[name]:
+            log.warning(
+                "model.pretrained=%s was trained with model.%s=%s, and this run has %s",
+                architecture.pretrained,
+                option,
+                before.config[name],
+                now.config[name],
+            )
 
 
 def _load_projection(projection: CCProjection, pretrained: CCProjection, architecture: Architecture) -> None:

@@ -18,8 +18,8 @@ from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
 from inference.evaluation.benchmarks.picture_folders import find_pictures, object_files, read_pictures
 from inference.evaluation.benchmarks.rtmv import find_scenes, read_scene, scene_files
+from inference.evaluation.benchmarks.shard_samples import samples_of
 from inference.evaluation.benchmarks.views import DamagedViews, ObjectViews, ViewSource
-from inference.evaluation.shard_samples import samples_of
 from pipeline.samples import npy_array, view_names
 from pipeline.shards import ShardManifest, find_manifests, read_manifests
 from pipeline.storage import is_local

@@ -10,12 +10,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from conf.options import UserError
+from inference.evaluation.benchmarks.shard_samples import samples_of
 from inference.evaluation.methods.method import Method, Pixels, resized
 from inference.evaluation.methods.predictions import prediction_path, write_picture
 from inference.evaluation.pairs import Pair, angle_degrees
 from inference.evaluation.scored_object import ScoredObject
 from inference.evaluation.selection import require_resolution
-from inference.evaluation.shard_samples import samples_of
 from pipeline.samples import Sample, npy_array, view_names
 from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre, cartesian_to_spherical, spherical_to_cartesian
