@@ -4,13 +4,13 @@
 #
 #   CC0=assets/cc0 GSO=assets/gso jobs/small.sh            # the sources of the model that is shipped
 #   OBJECTS=my/meshes jobs/small.sh                         # any folder of meshes, beside procedural objects
-#   PROCEDURAL=96 jobs/small.sh trainer.max_steps=200       # arguments are those of python -m training.finetune
+#   PROCEDURAL=96 COMPOSITE=96 jobs/small.sh trainer.max_steps=200       # arguments are those of python -m training.finetune
 #
 # Folders of meshes; sources that are not set are left out:
 #   CC0, KAYKIT, FURNITURE, OBJECTS   to train on
 #   GSO                               scans to score on, never trained on
-# PROCEDURAL, UNSEEN: number of procedural objects to train on (4000), and of kinds never seen (90). OUTPUT: folder of
-# everything (outputs/small).
+# PROCEDURAL, COMPOSITE, UNSEEN: number of procedural objects to train on (4000), of composites of random parts to train on
+# (4000), and of kinds never seen (90). OUTPUT: folder of everything (outputs/small).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${BIN:-$PWD/.venv/bin}
@@ -44,6 +44,7 @@ join() { # with commas
 objects_of() { # objects_of NAME: set `arguments` to those of a source
     case $1 in
         procedural) arguments=(objects=procedural objects.count="${PROCEDURAL:-4000}" "objects.kinds=[$trained_kinds]") ;;
+        composite) arguments=(objects=procedural objects.count="${COMPOSITE:-4000}" 'objects.kinds=[composite]' objects.seed=2000000) ;;
         unseen_kinds)
             arguments=(objects=procedural objects.count="${UNSEEN:-90}" objects.seed=1000000 "objects.kinds=[$kinds]")
             ;;
@@ -56,7 +57,7 @@ objects_of() { # objects_of NAME: set `arguments` to those of a source
     esac
 }
 
-trained=(procedural) unseen=(unseen_kinds)
+trained=(procedural composite) unseen=(unseen_kinds)
 for source in CC0 KAYKIT FURNITURE OBJECTS; do
     if [ -n "${!source:-}" ]; then trained+=("${source,,}"); else echo "$source is not set: training without it"; fi
 done

@@ -9,7 +9,7 @@ from conf.options import UserError, option
 from pipeline.sources.source import Asset
 from pipeline.sources.uid_list import UIDS_HELP, among_listed
 from rendering.blender_process import BlenderProcess
-from rendering.procedural import KINDS
+from rendering.procedural import COMPOSITE, KINDS
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class ProceduralObjects:
     count: int = option(96, "number of objects")
     seed: int = option(0, "seed of the first object; each further object has the next integer")
     uids: str | None = option(None, UIDS_HELP)
-    kinds: list[str] = option([], f"kinds of objects to cycle through, e.g. [chair,car]; []: all {len(KINDS)}")
+    kinds: list[str] = option(
+        [], f"kinds of objects to cycle through, e.g. [chair,car]; []: all {len(KINDS)}; [composite]: random parts"
+    )
 
     def find(self) -> list[Asset]:
         """Return the objects; the seed and the kind of each follow from its index.
@@ -30,8 +32,8 @@ class ProceduralObjects:
         """
         if self.count < 1:
             raise UserError(f"objects.count={self.count}: must be at least 1")
-        if unknown := set(self.kinds) - set(KINDS):
-            raise UserError(f"objects.kinds={min(unknown)}: unknown kind; choose from {', '.join(KINDS)}")
+        if unknown := set(self.kinds) - {*KINDS, COMPOSITE}:
+            raise UserError(f"objects.kinds={min(unknown)}: unknown kind; choose from {', '.join(KINDS)}, {COMPOSITE}")
         kinds = islice(cycle(self.kinds or KINDS), self.count)
         numbered = list(enumerate(kinds))
         assets = [Asset(f"{kind}-{i:05d}", f"procedural:{kind}:{self.seed + i}", "cc0") for i, kind in numbered]

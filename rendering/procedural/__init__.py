@@ -9,3 +9,4 @@ KINDS = (
     "boat", "rocket", "locomotive", "dog", "cat", "fish", "duck", "elephant", "caterpillar", "house", "mushroom",
     "cactus", "snowman", "robot", "guitar", "cake",
 )  # fmt: skip
+COMPOSITE = "composite"  # objects of no kind, made where they are asked for by name

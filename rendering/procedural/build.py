@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rendering.procedural import (
+    COMPOSITE,
+    composite,
     craft,
     creatures,
     furniture,
@@ -50,6 +52,7 @@ BUILDERS: dict[str, Callable[[np.random.Generator], None]] = {
     "robot": toys.robot,
     "guitar": toys.guitar,
     "cake": toys.cake,
+    COMPOSITE: composite.composite,
 }
 
 
@@ -60,7 +63,7 @@ def build(kind: str, seed: int, path: Path) -> None:
     seed give equal bytes. The content of the open Blender file is lost.
 
     Args:
-        kind: Name of `rendering.procedural.KINDS`.
+        kind: Name of `rendering.procedural.KINDS`, or `COMPOSITE`.
         seed: Determines proportions, colours and patterns.
         path: The GLB.
     """

@@ -11,10 +11,11 @@ import pytest
 import trimesh
 
 from rendering.blender_process import BlenderProcess
-from rendering.procedural import KINDS
+from rendering.procedural import COMPOSITE, KINDS
 from tests.support.environment import unmeasured
 
 ROOT = Path(__file__).parents[2]
+ALL = (*KINDS, COMPOSITE)
 
 
 def document(path: Path) -> dict:
@@ -27,9 +28,9 @@ def document(path: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def objects(renderer: BlenderProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Build one object of every kind with seed 0, in the order of KINDS."""
+    """Build one object of every kind with seed 0, and a composite."""
     folder = tmp_path_factory.mktemp("objects")
-    paths = {kind: folder / f"{kind}.glb" for kind in KINDS}
+    paths = {kind: folder / f"{kind}.glb" for kind in ALL}
     for kind, path in paths.items():
         renderer.build(kind, 0, path)
     return paths
@@ -40,7 +41,7 @@ def test_number_of_kinds() -> None:
     assert len(set(KINDS)) == len(KINDS)
 
 
-@pytest.mark.parametrize("kind", KINDS[::4])
+@pytest.mark.parametrize("kind", ALL[::4])
 def test_equal_seeds_give_equal_bytes_after_other_objects(
     kind: str, objects: dict[str, Path], renderer: BlenderProcess, render, corner: Path, tmp_path: Path
 ) -> None:
@@ -61,10 +62,10 @@ def test_equal_seeds_give_equal_bytes_in_a_new_process_and_another_order(
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=120, env=unmeasured())
     differing = [kind for kind, path in objects.items() if (tmp_path / path.name).read_bytes() != path.read_bytes()]
     assert differing == []
-    assert (tmp_path / "kinds").read_text().split() == list(KINDS)  # the names that need no Blender are the builders'
+    assert (tmp_path / "kinds").read_text().split() == list(ALL)  # the names that need no Blender are the builders'
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_another_seed_gives_another_shape_and_other_colours(
     kind: str, objects: dict[str, Path], renderer: BlenderProcess, tmp_path: Path
 ) -> None:
@@ -92,7 +93,7 @@ def _images(path: Path) -> list[bytes]:
     return [raw[start : start + view["byteLength"]] for start, view in zip(starts, views, strict=True)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_file_is_small_and_textured(kind: str, objects: dict[str, Path]) -> None:
     gltf = document(objects[kind])
     assert objects[kind].stat().st_size < 400_000
@@ -109,7 +110,7 @@ def test_file_is_small_and_textured(kind: str, objects: dict[str, Path]) -> None
     assert all(image[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0") for image in _images(objects[kind]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_the_surface_is_closed(kind: str, objects: dict[str, Path]) -> None:
     parts = list(trimesh.load_scene(objects[kind]).geometry.values())
     uvs = np.concatenate([part.visual.uv for part in parts if part.visual.uv is not None])
