@@ -48,7 +48,7 @@ def reconstruct_by_scores(
     Raises:
         UserError: The optimisation does not stay finite.
     """
-    picture = torch.from_numpy(photograph.pictures[0]).permute(2, 0, 1).to(guide.alphas_cumprod.device) / 127.5 - 1
+    picture = torch.tensor(photograph.pictures[0]).permute(2, 0, 1).to(guide.alphas_cumprod.device) / 127.5 - 1
     cameras = np.concatenate(
         [guide.input_camera[None], ring_cameras(guide.input_camera, rings.elevations, rings.count)]
     )
