@@ -4,7 +4,7 @@
 #
 #   CC0=assets/cc0 GSO=assets/gso jobs/small.sh            # the sources of the model that is shipped
 #   OBJECTS=my/meshes jobs/small.sh                         # any folder of meshes, beside procedural objects
-#   PROCEDURAL=96 COMPOSITE=96 jobs/small.sh trainer.max_steps=200       # arguments are those of python -m training.finetune
+#   PROCEDURAL=96 COMPOSITE=96 jobs/small.sh trainer.max_steps=200   # arguments are those of python -m training.finetune
 #
 # Folders of meshes; sources that are not set are left out:
 #   CC0, KAYKIT, FURNITURE, OBJECTS   to train on

@@ -26,20 +26,20 @@ from rendering.procedural.shapes import (
     tube,
 )
 
-PARTS = (2, 8)  # fewest and most parts
+ADDED = (2, 8)  # parts that are attached to the first one: from 2 up to and without 8
 SHRINK = 0.72  # mean size of a part, as a factor of the size of the part that it is attached to
 OVERLAP = 0.8  # distance of a part from the middle of the other, as a factor of the distance of their surfaces
 
 
 def composite(rng: Rng) -> None:
-    """Add a composite of two to eight parts to the scene, in half of the cases with mirrored limbs."""
+    """Add a composite of three to eight parts to the scene, in half of the cases with mirror images beside them."""
     colours = palette(rng, 4)
     materials = [_material(rng, colours) for _ in range(rng.integers(2, 5))]
     mirrored = rng.uniform() < 0.5
     middles, sizes = [np.zeros(3)], [rng.uniform(0.55, 0.9)]
     extents = [sizes[0] * _proportions(rng)]
     add(_scaled(rng, extents[0]), materials[0], tile=_tile(rng))
-    for _ in range(rng.integers(*PARTS)):
+    for _ in range(rng.integers(*ADDED)):
         parent = rng.integers(len(middles))
         size = max(0.12, sizes[parent] * SHRINK * np.exp(0.3 * rng.standard_normal()))
         extent, direction = size * _proportions(rng), _unit(rng)

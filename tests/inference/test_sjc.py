@@ -54,10 +54,10 @@ def box() -> TexturedMesh:
 
 def fitted(mesh: TexturedMesh, settings: SjcSettings, size: int = 32, seed: int = 0, losses=None, **saving) -> SjcField:
     guide = OracleGuide(RayCaster(mesh), CAMERA, size)
-    picture = torch.from_numpy(guide.draw(CAMERA[None], 0, lambda done, total: None).pictures[0])
+    picture = guide.draw(CAMERA[None], 0, lambda done, total: None).pictures[0]
     losses = [] if losses is None else losses
     on_step = lambda step, loss, field: losses.append(loss)  # noqa: E731
-    return fit_scores(guide, picture.permute(2, 0, 1) / 127.5 - 1, settings, seed, on_step, **saving)
+    return fit_scores(guide, picture, settings, seed, on_step, **saving)
 
 
 def iou(field: SjcField, mesh: TexturedMesh) -> float:

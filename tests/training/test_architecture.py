@@ -15,7 +15,7 @@ from training.model.architecture import build
 from training.model.checkpoints import checkpoint
 from training.model.checkpoints.pretrained import extend_input
 from training.model.conditioning import PoseVector
-from training.model.config import Architecture, UNetShape
+from training.model.config import Architecture, Prediction, UNetShape
 from training.model.zero123 import Zero123
 
 
@@ -85,9 +85,14 @@ def test_continuing_with_another_noise_schedule_is_reported(model, tmp_path, cap
     start = replace(SMALL, pretrained=str(tmp_path / "model"))
     build(start)
     assert not caplog.records
-    build(replace(start, beta_end=0.02))
-    assert len(caplog.records) == 1
-    assert all(word in caplog.text for word in ("beta_end=0.012", "0.02"))
+    for other, words in (
+        (replace(start, beta_end=0.02), ("model.beta_end=0.012", "0.02")),
+        (replace(start, prediction=Prediction.v_prediction), (f"model.prediction={SMALL.prediction}", "v_prediction")),
+    ):
+        build(other)
+        assert len(caplog.records) == 1
+        assert all(word in caplog.text for word in words)
+        caplog.clear()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -79,6 +78,5 @@ def sjc_views(guide: ModelGuide, picture: Pixels, cameras: Array, options: SjcOp
     Raises:
         UserError: The optimisation does not stay finite.
     """
-    tensor = torch.from_numpy(picture.copy()).permute(2, 0, 1).to(guide.alphas_cumprod.device) / 127.5 - 1
-    field = fit_scores(guide, tensor, options.resolved(shows_pixels(guide)), seed, lambda done, loss, field: None)
+    field = fit_scores(guide, picture, options.resolved(shows_pixels(guide)), seed, lambda done, loss, field: None)
     return render_pictures(guide, field, cameras)[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from conf.options import UserError
@@ -19,6 +20,7 @@ from inference.reconstruction.sjc.field import SjcField
 from inference.reconstruction.sjc.losses import denoised, emptiness, roughness, score_loss
 from inference.reconstruction.sjc.settings import SjcSettings
 from inference.reconstruction.sjc.state import FitState, load_state, save_state
+from training.model.picture import as_floats
 
 OCCUPANCY_STEPS = 16  # between two searches for empty cells
 SAVE_STEPS = 500
@@ -29,7 +31,7 @@ OnStep = Callable[[int, float, SjcField], object]  # called with steps done, los
 
 def fit_scores(
     guide: Guide,
-    picture_3RR: Tensor,
+    picture: NDArray[np.uint8],
     settings: SjcSettings,
     seed: int,
     on_step: OnStep,
@@ -40,7 +42,7 @@ def fit_scores(
 
     Args:
         guide: The posed denoiser.
-        picture_3RR: The input picture in [-1, 1], on the guide's device.
+        picture: The input picture `[R, R, 3]`.
         settings: Weights and ranges.
         seed: Seed of cameras, noise and initial values.
         on_step: Called after each step with the steps done, the loss of the input view and the field.
@@ -50,6 +52,7 @@ def fit_scores(
     Raises:
         UserError: The optimisation does not stay finite, or the file is damaged.
     """
+    picture_3RR = as_floats(torch.tensor(picture, device=guide.alphas_cumprod.device).permute(2, 0, 1))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     field = SjcField(settings, guide.white(), shows_pixels(guide), generator)
     state = FitState(field, torch.optim.Adamax(field.parameters(), lr=settings.rate), rng, generator)

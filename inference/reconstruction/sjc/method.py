@@ -48,7 +48,6 @@ def reconstruct_by_scores(
     Raises:
         UserError: The optimisation does not stay finite.
     """
-    picture = torch.tensor(photograph.pictures[0]).permute(2, 0, 1).to(guide.alphas_cumprod.device) / 127.5 - 1
     cameras = np.concatenate(
         [guide.input_camera[None], ring_cameras(guide.input_camera, rings.elevations, rings.count)]
     )
@@ -59,7 +58,7 @@ def reconstruct_by_scores(
         monitor.on_progress("optimising", done, settings.steps, loss)
         monitor.on_preview(lambda: np.concatenate(list(render_pictures(guide, field, previewed)[0]), axis=1))
 
-    field = fit_scores(guide, picture, settings, seed, on_step, state)
+    field = fit_scores(guide, photograph.pictures[0], settings, seed, on_step, state)
     pictures, opacity, canvases = render_pictures(guide, field, cameras)
     weights = np.ones(len(cameras), dtype=np.float32)
     weights[0] = rings.photograph_weight
