@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from inference.reconstruction.field.rays import cube_crossing
 
@@ -90,9 +91,14 @@ def sample_rays(
     distance_M, crossed = distance_RS[ray_M, place_M], len(ray_M)
     points_M3 = origins_R3[ray_M] + distance_M[:, None] * directions_R3[ray_M]
     if occupied is not None:
-        kept = occupied(points_M3).nonzero(as_tuple=True)[0]
+        kept = selected(occupied(points_M3))
         points_M3, ray_M, distance_M = points_M3[kept], ray_M[kept], distance_M[kept]
     return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), crossed)
+
+
+def selected(mask_M: Tensor) -> Tensor | slice:
+    """Return an index of the True elements; a slice if all are True, which copies nothing."""
+    return slice(None) if mask_M.all() else mask_M.nonzero()[:, 0]
 
 
 def compositing_weights(density_M: Tensor, samples: Samples) -> Tensor:
@@ -106,8 +112,9 @@ def compositing_weights(density_M: Tensor, samples: Samples) -> Tensor:
     optical_M = density_M * samples.step
     through_M = torch.cumsum(optical_M.double(), dim=0)  # over all rays; float32 would lose the digits of late rays
     before_M = through_M - optical_M
-    first_M = torch.searchsorted(samples.ray_M, samples.ray_M)  # the first sample of each sample's ray
-    transmittance_M = torch.exp(before_M[first_M] - before_M).to(density_M)
+    first_R = torch.searchsorted(samples.ray_M, torch.arange(samples.rays, device=samples.ray_M.device))
+    start_R = functional.pad(before_M, (0, 1))[first_R]  # rays at the end may have no sample
+    transmittance_M = torch.exp(start_R[samples.ray_M] - before_M).to(density_M)
     return transmittance_M * -torch.expm1(-optical_M)
 
 

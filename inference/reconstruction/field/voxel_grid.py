@@ -64,12 +64,14 @@ class VoxelGrid(nn.Module):
         lower = place.floor().clamp(max=self.nodes - 2)
         i, j, k = lower.int().unbind(1)  # 400³ rows fit, and half the bytes take half the time
         n = self.nodes
-        offsets = [0, 1, n, n + 1, n * n, n * n + 1, n * n + n, n * n + n + 1]
-        rows_M8 = ((i * n + j) * n + k)[:, None] + torch.tensor(offsets, dtype=torch.int32, device=place.device)
-        rows_M8 = rows_M8 + 1 if self.full else self.rows[rows_M8]
-        upper = place - lower
-        x_M2, y_M2, z_M2 = torch.stack([1 - upper, upper], dim=2).unbind(1)
-        weights_M8 = (x_M2[:, :, None] * (y_M2[:, :, None] * z_M2[:, None]).flatten(1)[:, None]).flatten(1)
+        offsets = torch.tensor([0, 1, n, n + 1, n * n, n * n + 1, n * n + n, n * n + n + 1], dtype=torch.int32)
+        offsets = offsets.to(place.device)
+        first_M1 = ((i * n + j) * n + k)[:, None]
+        rows_M8 = first_M1 + (offsets + 1) if self.full else self.rows[first_M1 + offsets]
+        x, y, z = (place - lower).unbind(1)
+        # products of columns: broadcasting [M, 2, 1] times [M, 1, 4] takes four times as long
+        faces = [(1 - y) * (1 - z), (1 - y) * z, y * (1 - z), y * z]
+        weights_M8 = torch.stack([side * face for side in (1 - x, x) for face in faces], dim=1)
         return rows_M8, weights_M8
 
     def dense(self, channel: int = 0) -> Tensor:
@@ -91,7 +93,7 @@ def cell_lookup(grid: VoxelGrid, cells: Tensor) -> Callable[[Tensor], Tensor]:
     flat, count = cells.flatten(), grid.nodes - 1
 
     def look_up(points_M3: Tensor) -> Tensor:
-        i, j, k = ((points_M3 + grid.half_side) / grid.spacing).long().clamp(0, count - 1).unbind(1)
+        i, j, k = ((points_M3 + grid.half_side) / grid.spacing).int().clamp(0, count - 1).unbind(1)
         return flat[(i * count + j) * count + k]
 
     return look_up

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.reconstruction.field.rays import camera_rays
-from inference.reconstruction.field.volume_rendering import accumulate, compositing_weights, sample_rays
+from inference.reconstruction.field.volume_rendering import accumulate, compositing_weights, sample_rays, selected
 from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup, gather
 from inference.reconstruction.sjc.settings import SjcSettings
 from rendering.cameras import Array
@@ -72,7 +72,9 @@ class SjcField(nn.Module):
     def occupied_cells(self) -> Tensor:
         """Return the cells `[N - 1, N - 1, N - 1]` in which a sample has an opacity of at least `MIN_OPACITY`."""
         sigma = self.sigma(self.density.dense())
-        return functional.max_pool3d(sigma[None, None], 2, stride=1)[0, 0] * self.step > MIN_OPACITY
+        for axis, cells in enumerate(side - 1 for side in sigma.shape):
+            sigma = torch.maximum(sigma.narrow(axis, 0, cells), sigma.narrow(axis, 1, cells))
+        return sigma * self.step > MIN_OPACITY
 
     def render(self, cameras: Array, size: int, occupied: Tensor | None = None) -> Canvases:
         """Render canvases of `size`² pixels from cameras `[B, 3, 4]`.
@@ -83,12 +85,12 @@ class SjcField(nn.Module):
             occupied: Result of `occupied_cells`; None skips nothing.
         """
         origins, directions = camera_rays(torch.from_numpy(np.asarray(cameras)).to(self.background), size)
-        lookup = None if occupied is None else cell_lookup(self.density, occupied)
+        lookup = None if occupied is None or occupied.all() else cell_lookup(self.density, occupied)
         half_side = self.density.half_side
         samples = sample_rays(origins.reshape(-1, 3), directions.reshape(-1, 3), half_side, self.step, lookup)
         rows_M8, shares_M8 = self.density.corners(samples.points_M3)  # both grids have the same nodes
         weights_M = compositing_weights(self.sigma(gather(self.density.raw, rows_M8, shares_M8)[:, 0]), samples)
-        kept = (weights_M.detach() > MIN_WEIGHT).nonzero()[:, 0]
+        kept = selected(weights_M.detach() > MIN_WEIGHT)
         values = gather(self.values.raw, rows_M8[kept], shares_M8[kept])
         values = values.sigmoid() * 2 - 1 if self.bounded else values
         values_RK = accumulate(weights_M[kept, None] * values, samples.ray_M[kept], samples.rays)
