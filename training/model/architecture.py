@@ -8,6 +8,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from conf.options import FieldError
+from training.model.ablation import ablate
 from training.model.autoencoder import Autoencoder, PatchAutoencoder, stable_diffusion_autoencoder
 from training.model.checkpoints.checkpoint import check_fit
 from training.model.checkpoints.hub import local_path
@@ -53,6 +54,7 @@ def build(architecture: Architecture, seed: int = 0) -> Zero123:
     model.image_encoder.requires_grad_(architecture.train_image_encoder)
     if architecture.pretrained:
         check_fit(model, architecture.pretrained)
+    ablate(model, architecture.without)
     return model
 
 

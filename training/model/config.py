@@ -30,6 +30,14 @@ class Prediction(StrEnum):
     sample = "sample"  # the clean latent, for a U-Net narrower than its latents (arXiv 2511.13720)
 
 
+class Conditioning(StrEnum):
+    """Parts of the conditioning (section 3.2 of the paper)."""
+
+    pose = "pose"  # relative pose, in the context token
+    embedding = "embedding"  # image embedding, in the context token
+    concat = "concat"  # condition latent, concatenated with the noisy one
+
+
 @dataclass(frozen=True)
 class UNetShape:
     """Shape of the U-Net; the defaults are those of Stable Diffusion v1."""
@@ -88,6 +96,7 @@ class Architecture:
     image_encoder: str | None = option(None, "folder, or org/name on the Hugging Face hub, of a CLIP vision model")
     pretrained: str | None = option(None, "checkpoint to start from, of any layout that training.convert reads")
     train_image_encoder: bool = option(False, "train the image encoder too, instead of keeping it frozen as the paper")
+    without: list[Conditioning] = option([], f"ablation: parts that the model ignores, of {', '.join(Conditioning)}")
 
     def pinned(self, recorded: Mapping[str, Any] | None = None) -> "Architecture":
         """Return the settings with sources on the Hugging Face hub resolved to commits.
