@@ -67,7 +67,9 @@ class BlenderProcess:
         self._limits = limits
         self._objects = 0  # rendered by the current process
         self._initial_gigabytes = 0.0  # memory of the current process before its first object
-        self._roots = [Path(tempfile.gettempdir()).resolve()]  # folders with assets, readable in the sandbox
+        # Folders with assets, readable in the sandbox. The first is writable too.
+        self._roots = [Path(tempfile.gettempdir()).resolve()]
+        self._temporary = tempfile.TemporaryDirectory(prefix="blender-")  # a killed Blender leaves its files
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 
@@ -77,6 +79,7 @@ class BlenderProcess:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
         self._stderr.close()
+        self._temporary.cleanup()
 
     def render(
         self, asset: Path, settings: RenderSettings, seed: int, folder: Path, root: Path | None = None
@@ -184,6 +187,7 @@ class BlenderProcess:
                 env={
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join([str(CODE_ROOT), os.environ.get("PYTHONPATH", "")]),
+                    "TMPDIR": self._temporary.name,
                     "OMP_NUM_THREADS": "1",  # more threads would compete with the other workers for the cores
                 },
             )

@@ -7,7 +7,6 @@ the process and its children and cannot be lifted, see landlock(7).
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,11 +32,12 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
-def enter_sandbox(roots: Iterable[str | Path]) -> bool:
-    """Restrict this process for the rest of its life.
+def enter_sandbox(readable: Iterable[str | Path], writable: str | Path) -> bool:
+    """Restrict this process for the rest of its life. It cannot open a TCP connection (Landlock 4 and later).
 
-    It can read Python, Blender, the system's libraries and the folders `roots`, and write to the folder for temporary
-    files. It cannot open a TCP connection (Landlock 4 and later).
+    Args:
+        readable: Folders that it can read, besides Python, Blender and the system's libraries.
+        writable: Folder that it can write to.
 
     Returns:
         Whether the kernel has Landlock. If not, nothing is restricted.
@@ -56,11 +56,11 @@ def enter_sandbox(roots: Iterable[str | Path]) -> bool:
         sys.base_prefix,
         *(set(sys.path) - {"", os.getcwd()}),
     ]
-    readable: set[str | Path] = {*SYSTEM_PATHS, *code, *roots}
-    for path in readable:
+    paths: set[str | Path] = {*SYSTEM_PATHS, *code, *readable}
+    for path in paths:
         _allow(libc, ruleset, Path(path), READ_RIGHTS & rights)
     gpu = [*Path("/dev").glob("nvidia*"), Path("/dev/dri"), Path("/dev/kfd")]
-    for path in {*(Path(name) for name in WRITABLE_DEVICES), Path(tempfile.gettempdir()), *gpu}:
+    for path in {*(Path(name) for name in WRITABLE_DEVICES), Path(writable), *gpu}:
         _allow(libc, ruleset, path, rights)
     _checked(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _checked(libc.syscall(RESTRICT_SELF, ruleset, 0))

@@ -135,18 +135,20 @@ def respond(request: dict[str, Any]) -> dict[str, Any]:
         return {"no_device": str(error)}
 
 
-def main(roots: list[str]) -> None:
-    """Serve requests for assets below `roots` or in the folder for temporary files, until stdin ends."""
+def main(temporary: str, *roots: str) -> None:
+    """Serve requests for assets below `roots` or `temporary`, below which the views are written, until stdin ends."""
     # The kernel kills this process when its parent ends: a parent that is killed cannot do so.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Blender prints to file descriptor 1, so responses get another one.
     responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps({"sandboxed": enter_sandbox(roots)}), file=responses, flush=True)  # Blender has started
+    print(
+        json.dumps({"sandboxed": enter_sandbox(roots, writable=temporary)}), file=responses, flush=True
+    )  # Blender has started
     for line in sys.stdin:
         print(json.dumps(respond(json.loads(line))), file=responses, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -152,3 +153,13 @@ def test_one_thread_uses_at_most_one_core(corner, tmp_path):
         rendered = renderer.render(corner, RenderSettings(resolution=256, samples=64, noise=0.0, views=1), 0, tmp_path)
         assert rendered.cpu < 1.2 * (time.monotonic() - start)
     assert cores == os.sched_getaffinity(0)  # and it may run on any
+
+
+def test_a_killed_blender_leaves_no_temporary_folder(corner, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "views").mkdir()
+    with BlenderProcess() as blender:
+        blender.render(corner, RenderSettings(resolution=16, views=1, samples=1), 0, tmp_path / "views")
+        assert list(tmp_path.glob("blender-*/blender_*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["views"]

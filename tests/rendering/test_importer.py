@@ -173,7 +173,7 @@ CONFINED = """
 import json, socket, sys
 from rendering.sandbox import enter_sandbox
 inside, outside, scratch, port = sys.argv[1:]
-if not enter_sandbox([inside]):
+if not enter_sandbox([inside], scratch):
     sys.exit(77)
 import bpy
 def tried(action):
