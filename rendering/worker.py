@@ -143,9 +143,8 @@ def main(temporary: str, *roots: str) -> None:
     # Blender prints to file descriptor 1, so responses get another one.
     responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(
-        json.dumps({"sandboxed": enter_sandbox(roots, writable=temporary)}), file=responses, flush=True
-    )  # Blender has started
+    greeting = {"sandboxed": enter_sandbox(roots, writable=temporary)}
+    print(json.dumps(greeting), file=responses, flush=True)  # Blender has started
     for line in sys.stdin:
         print(json.dumps(respond(json.loads(line))), file=responses, flush=True)
 
