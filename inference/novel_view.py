@@ -1,7 +1,6 @@
 """Sample novel views of the object in a picture from a checkpoint."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from conf.options import UserError
+from inference.batches import in_batches
 from inference.config import Sampling, Unconditional
 from inference.poses import pose_vectors, validate_turns
 from inference.preprocess.framing import Prepared, prepare
@@ -200,13 +200,19 @@ class NovelView:
         Raises:
             UserError: A single view does not fit into memory, or a view is not finite.
         """
-        model, max_batch, first = self.model, max_batch or MAX_BATCH[self.model.device.type], 0
+        model = self.model
         poses = torch.as_tensor(np.asarray(poses_N4), dtype=torch.float32, device=model.device)
         condition, embedding = (
             part.expand(len(poses), *part.shape[1:]) for part in (encoded.condition, encoded.embedding)
         )
         seeds = [sampling.seed] * len(poses) if seeds is None else seeds
-        steps, views = steps_of(model, sampling), list[Tensor]()
+        steps = steps_of(model, sampling)
+
+        def draw(batch: slice, on_batch_step: Callable[[], None]) -> Tensor:
+            denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
+            latents = sample(model, denoise, condition[batch], seeds[batch], sampling, on_batch_step)
+            return model.decode(latents)
+
         with tqdm(total=len(poses) * steps, desc=bar, unit=" steps", disable=on_step is not None) as progress:
 
             def report(done: int) -> None:
@@ -214,21 +220,7 @@ class NovelView:
                 if on_step is not None:
                     on_step(done, len(poses) * steps)
 
-            while first < len(poses):
-                batch = slice(first, first + max_batch)
-                size = len(poses[batch])
-                denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
-                try:
-                    on_batch_step = _step_counter(report, first * steps, size)
-                    latents = sample(model, denoise, condition[batch], seeds[batch], sampling, on_batch_step)
-                    views.append(_require_finite_views(model.decode(latents).cpu()))
-                except torch.OutOfMemoryError:
-                    if max_batch == 1:
-                        raise UserError("the device has too little memory for a single view; try device=cpu") from None
-                    max_batch = max(1, size // 2)
-                    continue
-                first += size
-        return torch.cat(views)
+            return in_batches(draw, len(poses), steps, report, max_batch or MAX_BATCH[model.device.type])
 
 
 def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: Tensor, sampling: Sampling) -> Denoiser:
@@ -238,18 +230,6 @@ def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: 
         unconditional = model.context(torch.zeros_like(embedding_BD), poses_B4)
     context = model.context(embedding_BD, poses_B4)
     return guided(model, context, condition, sampling.guidance, sampling.image_guidance, unconditional)
-
-
-def _require_finite_views(views_N3RR: Tensor) -> Tensor:
-    if not views_N3RR.isfinite().all():
-        raise UserError("the model's views are not finite; use precision=float32, or another checkpoint")
-    return views_N3RR
-
-
-def _step_counter(report: Callable[[int], None], before: int, size: int) -> Callable[[], None]:
-    """Return a function that reports the steps of a batch of `size` poses, added to `before` of earlier batches."""
-    counts = itertools.count(before + size, size)
-    return lambda: report(next(counts))
 
 
 def _fastest_on_cpu(model: Zero123) -> Precision:

@@ -1,5 +1,6 @@
 """Define the options of `inference.evaluate`."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ MODEL_METHODS = (*DEFAULT_METHODS, "sjc_i")
 
 
 def set_name(folder: str) -> str:
-    """Return the name of the set of a folder: the last part of its path."""
-    return folder.rstrip("/").rsplit("/", 1)[-1]
+    """Return the name of the set of a folder or URL: the last part of its path, where `.` and `..` are resolved."""
+    path = folder if "://" in folder else os.path.abspath(folder)
+    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)

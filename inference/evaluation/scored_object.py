@@ -12,7 +12,7 @@ from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
 from inference.evaluation.benchmarks.camera_check import cameras_match, require_cameras
 from inference.evaluation.benchmarks.objects import benchmark_objects
-from inference.evaluation.benchmarks.views import ObjectViews, decode_view
+from inference.evaluation.benchmarks.views import ObjectViews, decode_view, require_decodable
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.pairs import Pair, choose_pairs, fixed_pairs
 from inference.evaluation.selection import Selection, require_resolution
@@ -65,7 +65,7 @@ def read_objects(
         resolution: Least side of a view where the benchmark does not say it, pixels; None for any.
 
     Raises:
-        UserError: A shard is damaged, or an object has other cameras, too few or too small views.
+        UserError: A shard or a view is damaged, or an object has other cameras, too few or too small views.
     """
     wanted = {benchmark.name: benchmark_objects(benchmark, selection.uids) for benchmark in benchmarks}
     found: dict[str, dict[str, ScoredObject]] = {benchmark.name: {} for benchmark in benchmarks}
@@ -73,9 +73,10 @@ def read_objects(
         for benchmark in benchmarks:
             if views.uid in wanted[benchmark.name]:
                 one = scored_object(views, benchmark, config)
-                side, option = benchmark.resolution or resolution or 1, f"views={selection.source.folder}"
-                for contents in one.views.values():
-                    require_resolution(contents, side, option)
+                side, folder = benchmark.resolution or resolution or 1, selection.source.folder
+                for view, contents in one.views.items():
+                    require_decodable(folder, one.uid, view, contents)
+                    require_resolution(contents, side, f"views={folder}")
                 found[benchmark.name][views.uid] = one
     return {name: [found[name][uid] for uid in uids] for name, uids in wanted.items()}
 

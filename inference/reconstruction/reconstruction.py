@@ -92,21 +92,27 @@ def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, An
 
 
 def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> FittedField:
-    """Fit a field and write it into `folder`; leave nothing there if that is impossible."""
+    """Fit a field and write it into `folder`; if that fails, leave the state for the next run there, or nothing."""
     try:
         with shown_progress(folder / PREVIEW) as monitor:
             field = fit(opened, config, monitor, folder / STATE)
     except torch.OutOfMemoryError as error:
-        clear_folder(folder)
+        _clear_without_state(folder)
         smaller = "sjc.nodes=64" if config.method is Method.sjc else "views.nodes=[64,128] views.epochs=[12,4]"
         raise UserError(f"the device has too little memory for the fit; try {smaller} or device=cpu") from error
     except UserError:
-        clear_folder(folder)
+        _clear_without_state(folder)
         raise
     write_views(folder, field)
     save_field(folder / FIELD, field)
     (folder / STATE).unlink(missing_ok=True)
     return field
+
+
+def _clear_without_state(folder: Path) -> None:
+    """Clear the folder of a failed fit, unless it holds the state of hours of drawing or optimising."""
+    if not (folder / STATE).exists():
+        clear_folder(folder)
 
 
 def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor, state: Path) -> FittedField:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from inference.evaluation.config import EvaluateConfig, set_name
 from tests.support.command import Started, command
 from tests.support.dots import write_dots
 
@@ -35,6 +36,14 @@ def test_a_killed_command_continues_to_the_same_scores(folder, views, tmp_path):
     assert all(path.stat().st_mtime_ns == written for path, written in first.items())
     for path in sorted(calm.rglob("*.png")) + [calm / "per_view.csv", calm / "metrics.json"]:
         assert (killed / path.relative_to(calm)).read_bytes() == path.read_bytes()
+
+
+def test_a_set_has_the_name_of_its_folder_and_stays_within_the_output(tmp_path, monkeypatch):
+    (tmp_path / "chairs/inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "chairs/inner")
+    names = {".": "inner", "..": "chairs", "./": "inner", "../inner/": "inner", "s3://bucket/chairs/": "chairs"}
+    assert {folder: set_name(folder) for folder in names} == names
+    assert list(EvaluateConfig(meshes="..", truth="truth").mesh_folders) == ["chairs"]
 
 
 def test_an_error_is_one_sentence_and_writes_nothing(folder, views, tmp_path):

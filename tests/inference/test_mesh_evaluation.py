@@ -240,6 +240,7 @@ def test_the_same_command_scores_only_what_changed(shapes, scored):
         (["strange"], "truth", {}, "box"),
         (["a"], "twice", {}, "both are object box"),
         (["a/.."], "truth", {}, "name of a method"),
+        ([".."], "truth", {}, "name of a method"),
     ],
 )
 def test_bad_options_are_one_sentence(shapes, meshes, truth, others, word):

@@ -261,7 +261,7 @@ def test_a_prompt_is_reconstructed(pipeline, finished, tmp_path):
     ]  # fmt: skip
     done = reconstruct(output, *words)  # the pipeline's weights are random: its picture is noise
     assert done.returncode == 2 and "contradict" in done.stderr.splitlines()[-1]
-    assert {path.name for path in output.iterdir()} == {"prompt.png", "prompt.json"}
+    assert {path.name for path in output.iterdir()} == {"prompt.png", "prompt.json", "settings.json", "state.npz"}
     shutil.copy(finished / "input.png", output / "prompt.png")
     assert reconstruct(output, *words).returncode == 0
     assert OUTPUTS | {"prompt.png", "prompt.json"} <= {path.name for path in output.iterdir()}

@@ -17,7 +17,7 @@ from inference.reconstruction.guidance.oracle_guide import OracleGuide
 from inference.reconstruction.guidance.silhouette import silhouette
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
-from inference.reconstruction.views.fit import fit_views, to_tensors
+from inference.reconstruction.views.fit import fit_views, start, to_tensors
 from inference.reconstruction.views.guesses import consistency, draw_guesses, posed
 from inference.reconstruction.views.method import reconstruct_from_views, redrawn
 from inference.reconstruction.views.render_views import render_views, seen_by_first
@@ -132,8 +132,20 @@ def test_views_without_a_common_point_are_an_error():
     guide = oracle(box(), 32)
     views = views_of(guide)
     empty = DrawnViews(np.full_like(views.pictures[:1], 255), np.zeros_like(views.masks[:1]))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="silhouette is empty"):
         draw_guesses(guide, empty, SETTINGS, 0, Monitor())
+    views.masks[1:] = 0
+    with pytest.raises(UserError, match="contradict each other"):
+        fit_views(to_tensors(views, CPU), SETTINGS, 0)
+
+
+@pytest.mark.parametrize("width", [0.02, 0.03])
+def test_a_thin_object_has_a_hull(width):
+    views = to_tensors(views_of(oracle(box((width, width, 1.0)), 96)), CPU)
+    grid = start(views, 64, SETTINGS)
+    places = grid.positions()  # of the active nodes: those in the hull and beside it
+    assert places[:, 2].min() < -0.4 and places[:, 2].max() > 0.4
+    assert places[:, :2].abs().max() < width / 2 + 0.05
 
 
 def test_drawn_views_are_kept_when_drawing_is_interrupted(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def _cameras_of(root: str, uid: str, views: int, benchmarks: Sequence[Benchmark]
 
 
 def _require_picture(root: str, uid: str, name: str, contents: bytes) -> None:
-    """Raise `DamagedViews` unless the header is that of a square picture; pixels are decoded when needed."""
+    """Raise `DamagedViews` unless the header is that of a square picture; `read_objects` decodes those of pairs."""
     try:
         with Image.open(io.BytesIO(contents), formats=["PNG"]) as image:
             require_view(image)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 from inference.evaluation.benchmarks.benchmark import Benchmark
 from rendering.cameras import Array
 from training.model.picture import MAX_SIDE_PX, on_white
@@ -76,12 +76,25 @@ def decode_view(contents: bytes, benchmark: Benchmark, resolution: int) -> NDArr
     Raises:
         OSError, ValueError, SyntaxError: `contents` is not a square WebP or PNG image of at most `MAX_SIDE_PX`.
     """
-    with Image.open(io.BytesIO(contents), formats=["WEBP", "PNG"]) as image:
-        require_view(image)
-        white = on_white(image.convert("RGBA"), benchmark.background)
+    white = on_white(_decoded(contents).convert("RGBA"), benchmark.background)
     if white.size != (resolution, resolution):
         white = white.resize((resolution, resolution), Image.Resampling[benchmark.resize.upper()])
     return np.asarray(white)
+
+
+def require_decodable(folder: str, uid: str, view: int, contents: bytes) -> None:
+    """Raise `DamagedViews` unless `decode_view` can decode view `view` of an object in a folder of views."""
+    try:
+        _decoded(contents)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedViews(folder, uid, f"view {view:03d} is damaged ({first_line(error)})") from None
+
+
+def _decoded(contents: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(contents), formats=["WEBP", "PNG"]) as image:
+        require_view(image)
+        image.load()
+        return image
 
 
 def require_view(image: ImageFile.ImageFile) -> None:

@@ -10,7 +10,7 @@ from conf.options import UserError
 from inference.meshes.untrusted_scene import SUFFIXES
 from pipeline.uid import as_uid
 
-NAME = re.compile(r"[\w.+-]{1,60}")
+NAME = re.compile(r"(?!\.+$)[\w.+-]{1,60}")  # also names a folder of the output
 UP = ("auto", "y", "z")
 MESH = "mesh"  # stem of the file in an object's folder
 

@@ -1,6 +1,6 @@
 """A trained checkpoint as a guide."""
 
-import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from inference.batches import in_batches
 from inference.config import Sampling
-from inference.novel_view import EncodedImage, NovelView, denoiser, to_image
+from inference.novel_view import MAX_BATCH, EncodedImage, NovelView, denoiser, to_image
 from inference.reconstruction.guidance.guide import DrawnViews, OnStep
 from inference.reconstruction.guidance.silhouette import silhouette
 from rendering.cameras import Array, camera_centre, cartesian_to_spherical, relative_pose
@@ -70,33 +71,21 @@ class ModelGuide:
         timesteps = ddim_timesteps(sampling.steps, len(self.alphas_cumprod))
         timesteps = timesteps[: max(1, round(strength * len(timesteps)))]
         alpha = self.alphas_cumprod[timesteps[-1]]
-        generators = [torch.Generator().manual_seed(seed) for _ in cameras]
         vectors = torch.as_tensor(self.poses(cameras), dtype=torch.float32, device=model.device)
-        views, batch = list[Tensor](), 4 if model.device.type == "cpu" else 64
-        done = 0
 
-        def count(size: int) -> None:
-            nonlocal done
-            done += size
-            on_step(done, len(cameras) * len(timesteps))
-
-        for first in range(0, len(cameras), batch):
-            part = slice(first, first + batch)
-            clean = self._latents(pictures[part])
-            noise = randn_tensor(clean.shape, generator=generators[part], device=clean.device, dtype=clean.dtype)
+        def draw(batch: slice, on_batch_step: Callable[[], None]) -> Tensor:
+            clean = self._latents(pictures[batch])
+            generators = [torch.Generator().manual_seed(seed) for _ in clean]
+            noise = randn_tensor(clean.shape, generator=generators, device=clean.device, dtype=clean.dtype)
             noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-            predict = self._denoiser(vectors[part], sampling.guidance)
-            latents = ddim(
-                predict,
-                noisy,
-                timesteps,
-                model.scheduler,
-                sampling.eta,
-                generators[part],
-                functools.partial(count, len(clean)),
+            predict = self._denoiser(vectors[batch], sampling.guidance)
+            return model.decode(
+                ddim(predict, noisy, timesteps, model.scheduler, sampling.eta, generators, on_batch_step)
             )
-            views.append(model.decode(latents).cpu())
-        return drawn(torch.cat(views))
+
+        count, steps = len(cameras), len(timesteps)
+        report, max_batch = lambda done: on_step(done, count * steps), MAX_BATCH[model.device.type]
+        return drawn(in_batches(draw, count, steps, report, max_batch))
 
     @torch.no_grad()
     def denoise(self, noisy_BCHW: Tensor, timesteps_B: Tensor, cameras: Array, scale: float) -> Tensor:

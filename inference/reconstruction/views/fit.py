@@ -110,8 +110,10 @@ def tolerant_hull(positions_P3: Tensor, views: ViewTensors, settings: ViewsSetti
     """Return the soft visual hull `[P]` that tolerates as few drawn views as leave it to cover the photograph.
 
     Raises:
-        UserError: There is no such hull.
+        UserError: The photograph's silhouette is empty, or there is no such hull.
     """
+    if not views.masks_NRR[0].any():
+        raise UserError("the input's silhouette is empty, as of a white object; give a picture that differs from white")
     drawn = len(views.masks_NRR) - 1
     for tolerated in range(int(settings.tolerated * drawn), drawn // 2 + 1):
         hull_P = visual_hull(positions_P3, views.cameras_N34, views.masks_NRR, tolerated)
@@ -122,14 +124,15 @@ def tolerant_hull(positions_P3: Tensor, views: ViewTensors, settings: ViewsSetti
 
 
 def covered_share(points_P3: Tensor, camera_134: Tensor, mask_RR: Tensor) -> float:
-    """Return the share of a silhouette that points project onto, at `COVERED_PX`² pixels."""
-    mask = functional.adaptive_avg_pool2d(mask_RR[None], COVERED_PX)[0] > 0.5
+    """Return the share of a silhouette, not empty, that points project onto, at `COVERED_PX`² pixels."""
+    coverage = functional.adaptive_avg_pool2d(mask_RR[None], COVERED_PX)[0]
+    mask = coverage > 0.5 * coverage.max()  # a thin object covers no pixel by half
     places = project(points_P3, camera_134)[0]
     pixels = ((places + 1) / 2 * COVERED_PX).long()
     x, y = pixels[((pixels >= 0) & (pixels < COVERED_PX)).all(dim=1)].unbind(1)
     hit = torch.zeros_like(mask)
     hit[y, x] = True
-    return float((hit & mask).sum() / mask.sum().clamp(min=1))
+    return float((hit & mask).sum() / mask.sum())
 
 
 def refined(grid: VoxelGrid, nodes: int) -> VoxelGrid:
