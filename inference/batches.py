@@ -10,7 +10,7 @@ from conf.options import UserError
 
 
 def in_batches(
-    draw: Callable[[slice, Callable[[], None]], Tensor],
+    draw: Callable[[slice, Callable[[], object]], Tensor],
     count: int,
     steps: int,
     report: Callable[[int], object],
@@ -52,7 +52,7 @@ def _require_finite_views(views_N3RR: Tensor) -> Tensor:
     return views_N3RR
 
 
-def _step_counter(report: Callable[[int], None], before: int, size: int) -> Callable[[], None]:
+def _step_counter(report: Callable[[int], object], before: int, size: int) -> Callable[[], object]:
     """Return a function that reports the steps of a batch of `size` poses, added to `before` of earlier batches."""
     counts = itertools.count(before + size, size)
     return lambda: report(next(counts))

@@ -208,7 +208,7 @@ class NovelView:
         seeds = [sampling.seed] * len(poses) if seeds is None else seeds
         steps = steps_of(model, sampling)
 
-        def draw(batch: slice, on_batch_step: Callable[[], None]) -> Tensor:
+        def draw(batch: slice, on_batch_step: Callable[[], object]) -> Tensor:
             denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
             latents = sample(model, denoise, condition[batch], seeds[batch], sampling, on_batch_step)
             return model.decode(latents)

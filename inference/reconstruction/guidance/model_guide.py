@@ -73,7 +73,7 @@ class ModelGuide:
         alpha = self.alphas_cumprod[timesteps[-1]]
         vectors = torch.as_tensor(self.poses(cameras), dtype=torch.float32, device=model.device)
 
-        def draw(batch: slice, on_batch_step: Callable[[], None]) -> Tensor:
+        def draw(batch: slice, on_batch_step: Callable[[], object]) -> Tensor:
             clean = self._latents(pictures[batch])
             generators = [torch.Generator().manual_seed(seed) for _ in clean]
             noise = randn_tensor(clean.shape, generator=generators, device=clean.device, dtype=clean.dtype)
