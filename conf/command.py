@@ -87,7 +87,7 @@ def run(
         with _sentences(schemas):
             typed: Any = OmegaConf.to_object(composed)
         with _sentences(schemas, str(getattr(typed, "output", None) or getattr(typed, "target", None) or "")):
-            code = main(typed) or 0
+            code = max(code, main(typed) or 0)  # of all jobs of --multirun
 
     # Hydra prints a page about an error and exits with 1 unless it is told to let exceptions through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -241,11 +241,25 @@ def _help(config: type, stage: str, name: str, groups: Mapping[str, type], text:
     for option, schema in groups.items():
         lines += ["", f"With {option.replace('/', '=')}:", *_options(schema, option.split("/")[0] + ".")]
     for folder in sorted(path for path in (CONF / stage).iterdir() if path.is_dir()):
-        if choices := ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))):
+        if choices := ", ".join(_choices(config, stage, name, folder)):
             lines += ["", f"Group {folder.name}: {choices}"]
     lines += ["", "Quote a value once, for the shell: 'output=a (b), c'. A list is written name=a,b or 'name=[a,b]'."]
     lines += ["", "Hydra's own: --cfg job prints the composed configuration, --multirun sweeps, --hydra-help."]
     return "\n".join(lines)
+
+
+def _choices(config: type, stage: str, name: str, folder: Path) -> list[str]:
+    """Return the files of a group that the command takes: all of a default, otherwise those that set its options."""
+    defaults = OmegaConf.load(CONF / stage / f"{name}.yaml").defaults
+    chosen = {str(key).split()[-1] for entry in defaults if isinstance(entry, Mapping) for key in entry}
+    paths, known = sorted(folder.glob("*.yaml")), {field.name for field in fields(config)}
+    return [path.stem for path in paths if folder.name in chosen or _set_by(path) <= known]
+
+
+def _set_by(path: Path) -> set[str]:
+    """Return the names of the options that a file of a group sets, without those inside of them."""
+    package = path.read_text().partition("\n")[0].removeprefix("# @package ")
+    return {package} if package != "_global_" else {str(key) for key in OmegaConf.load(path)} - {"defaults"}
 
 
 def _options(schema: type, prefix: str) -> list[str]:

@@ -2,7 +2,7 @@
 # Make the small model from an empty disk: render its training set, train it, and score it on objects that it has not
 # seen. Each step continues where it was interrupted; run the same command again.
 #
-#   CC0=assets/cc0 GSO=assets/gso jobs/small.sh            # the sources of the model that is shipped
+#   CC0=… KAYKIT=… FURNITURE=… GSO=… jobs/small.sh          # the sources of the model that is shipped, and composites
 #   OBJECTS=my/meshes jobs/small.sh                         # any folder of meshes, beside procedural objects
 #   PROCEDURAL=96 COMPOSITE=96 jobs/small.sh trainer.max_steps=200   # arguments are those of python -m training.finetune
 #
@@ -79,7 +79,7 @@ for name in "${trained[@]}" "${unseen[@]}"; do
     if [[ " ${trained[*]} " == *" $name "* ]]; then
         held_out=(objects.uids="$run/validation.txt") split=held_out
         # A small source may have no held-out object.
-        cut -d, -f1 "$views/$name/objects.csv" | grep -qxFf "$run/validation.txt" || continue
+        cut -d, -f1 "$views/$name/objects.csv" | grep -xFf "$run/validation.txt" > /dev/null || continue # -q would break the pipe
     fi
     refer "$name" "${arguments[@]}" "${held_out[@]}"
     scored+=("$name") splits+=("$split")

@@ -114,7 +114,7 @@ def run_tasks(
     """
     import ray
 
-    began = reminded = time.monotonic()
+    waiting_since = reminded = time.monotonic()
     remote = ray.remote(num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_retries=max_losses)(task)
     waiting = iter(jobs)
     running: list[Any] = []
@@ -125,9 +125,11 @@ def run_tasks(
             return
         ready: list[Any]
         ready, running = ray.wait(running, num_returns=1, timeout=QUERY_INTERVAL_S)
-        if not ready and not _room(ray.cluster_resources(), cpus_per_task, gpus_per_task):
+        if ready or _room(ray.cluster_resources(), cpus_per_task, gpus_per_task):
+            waiting_since = reminded = time.monotonic()
+        else:
             now, needs = time.monotonic(), f"{cpus_per_task} CPUs{' and a GPU' if gpus_per_task else ''}"
-            if gpus_per_task and now - began > MAX_GPU_WAIT_S:
+            if gpus_per_task and now - waiting_since > MAX_GPU_WAIT_S:
                 raise UserError(
                     f"no machine with {needs} joined within {MAX_GPU_WAIT_S / 60:.0f} min; check `ray status`"
                 )

@@ -78,6 +78,10 @@ class InspectConfig:
     output: str | None = option(None, "HTML page to write; null: <path>/index.html")
     limit: int = option(200, "maximum number of objects to show")
 
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise UserError(f"limit={self.limit}: must be at least 0")
+
 
 @dataclass(frozen=True)
 class PackConfig:
@@ -111,6 +115,8 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UserError(f"workers={self.workers}: must be at least 1")
+        if "://" in self.output:
+            raise UserError(f"output={self.output}: must be a folder of this machine; export to one, then copy it")
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from conf.options import first_line
+from conf.options import UserError, first_line
 from conf.tracking import WandbMode, begin
 from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
 from pipeline.progress import Progress, State, Tally, read_fields, records, write
-from pipeline.samples import DamagedShard, read_samples, view_names
+from pipeline.samples import read_samples, view_names
 from pipeline.shards import ObjectRecord, ShardManifest, read_plan
 from pipeline.storage import is_local
 from rendering.failure import REASONS
@@ -162,5 +162,5 @@ def _try_write(name: str, write: Callable[[], None]) -> None:
     """Call `write`; report an error and continue, because progress is worth less than the rendering."""
     try:
         write()
-    except (OSError, DamagedShard) as error:
+    except (OSError, UserError) as error:
         tqdm.write(f"  {name} cannot be written ({first_line(error)}); the rendering continues", file=sys.stderr)

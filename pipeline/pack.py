@@ -80,9 +80,8 @@ def pack_all(config: PackConfig, folder: Path) -> int:
     plan: dict[str, object] = {
         "listing": hashlib.sha256("\n".join(uids).encode()).hexdigest(),
         **{name: getattr(config, name) for name in ("resolution", "limit", "objects_per_shard")},
+        **(_extent(len(found), config) if found else _file(config)),
     }
-    if found:
-        plan |= _extent(len(found), config)
     require_same_plan(config.output, plan)
     done = find_manifests(config.output, "views")
     records = [record for manifest in done for record in manifest.records]
@@ -98,13 +97,20 @@ def pack_all(config: PackConfig, folder: Path) -> int:
         if not records:
             raise no_objects(config.path)
         # The number of shards of a tar is unknown until the whole tar is read.
-        plan |= _extent(len(records), config)
+        plan |= _extent(len(records), config) | ({} if found else {"bytes": _size(config.path)})
         write_atomically(f"{config.output}/plan.json", json.dumps(plan, indent=1).encode())
     return summarise(config.output, records, config.max_failure_rate, "details: the manifests of the shards")
 
 
 def _extent(objects: int, config: PackConfig) -> dict[str, object]:
     return {"objects": objects, "shards": -(-objects // config.objects_per_shard)}
+
+
+def _file(config: PackConfig) -> dict[str, object]:
+    """Return what identifies a tar: its name, and its size where an earlier run read it to its end."""
+    name = config.path.rstrip("/").rsplit("/", 1)[-1]
+    complete = "bytes" in (read_plan(config.output) or {})
+    return {"tar": name, **({"bytes": _size(config.path)} if complete else {})}
 
 
 def _size(url: str) -> int | None:

@@ -39,7 +39,8 @@ def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
     """
     kept = {record.uid: record for record in job.kept}
     todo = [asset for asset in job.assets if asset.uid not in kept]
-    copies = read_samples(job.root, job.name) if kept else iter(())
+    # The shard may be that of a lost attempt of this task, which rendered the other objects too.
+    copies = (copy for copy in (read_samples(job.root, job.name) if kept else ()) if copy[0] in kept)
     with ShardWriter(job.root, job.name) as shard, tempfile.TemporaryDirectory(prefix="views-") as scratch:
         fetched = fetch_ahead(job, todo, Path(scratch))
         records: list[ObjectRecord] = []
@@ -48,7 +49,9 @@ def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
             if asset.uid in kept:
                 records.append(kept[asset.uid])
                 if records[-1].status == "ok":
-                    shard.add(*next(copies))
+                    uid, sample = next(copies)
+                    assert uid == asset.uid
+                    shard.add(uid, sample)
                 continue
             if last:
                 yield last

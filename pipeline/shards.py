@@ -191,9 +191,16 @@ def find_manifests(root: str, kind: Kind) -> list[ShardManifest]:
 
 
 def read_plan(root: str) -> dict[str, Any] | None:
-    """Return the plan of the shards at `root` (`plan.json`), or None where the file is missing."""
+    """Return the plan of the shards at `root` (`plan.json`), or None where the file is missing.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     contents = read_file(f"{root}/plan.json")
-    return None if contents is None else json.loads(contents)
+    try:
+        return None if contents is None else dict(json.loads(contents))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{root}/plan.json: not a valid plan; restore the file, or choose another folder") from error
 
 
 def require_same_plan(root: str, plan: Mapping[str, object], kind: Kind = "views") -> None:

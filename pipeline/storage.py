@@ -11,7 +11,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 
 # Object stores write a file atomically and need no folders. Creating a folder there could create a bucket with a
 # misspelt name.
@@ -23,10 +23,16 @@ def locate(url: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of `url` and the absolute path on it.
 
     A name without `://` is used as a local path unchanged, because fsspec would expand `~user` and split at `::`.
+
+    Raises:
+        UserError: The protocol is unknown, or needs a package that is not installed.
     """
     if "://" not in url:
         return LocalFileSystem(), os.path.abspath(url)
-    fs, path = fsspec.core.url_to_fs(normalised(url))
+    try:
+        fs, path = fsspec.core.url_to_fs(normalised(url))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{url}: {first_line(error)}; use a folder, or s3://bucket/folder") from error
     fs.invalidate_cache()  # other processes write to the file system too
     return fs, path
 

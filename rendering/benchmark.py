@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from rendering.blender_process import BlenderProcess, Rendered, require_blender
+from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
 from rendering.limits import Limits
 from rendering.psnr import psnr
@@ -76,12 +77,18 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    rows = []
+    rows: dict[Path, Comparison] = {}
     with BlenderProcess(LIMITS) as renderer, tqdm(objects, desc="benchmark", unit=" objects") as bar:
         for asset in bar:
             bar.set_postfix_str(asset.stem)
-            rows.append(compare(asset, arguments.views, arguments.reference, renderer))
-    text = f"{table(rows)}\n\n{scaling(objects, arguments.views)}"
+            try:
+                rows[asset] = compare(asset, arguments.views, arguments.reference, renderer)
+            except RenderFailure as failure:
+                tqdm.write(f"  {asset} left out: {failure}", file=sys.stderr)
+    if not rows:
+        print(f"error: {arguments.folder}: none of {len(objects)} objects can be rendered; use others", file=sys.stderr)
+        sys.exit(2)
+    text = f"{table(list(rows.values()))}\n\n{scaling(list(rows), arguments.views)}"
     print(text)
     if arguments.output:
         Path(arguments.output).write_text(text + "\n")
@@ -218,14 +225,20 @@ def _choose(folder: Path, count: int) -> list[Path]:
     return [objects[i] for i in np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)]
 
 
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rendering.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", help="folder of 3D files, searched recursively")
-    parser.add_argument("--objects", type=int, default=10, help="number of objects, evenly spread (10)")
-    parser.add_argument("--views", type=int, default=VIEWS, help="views to render of each object (12)")
-    parser.add_argument("--reference", type=int, default=512, help="samples per pixel of the converged render (512)")
+    parser.add_argument("--objects", type=_count, default=10, help="number of objects, evenly spread (10)")
+    parser.add_argument("--views", type=_count, default=VIEWS, help="views to render of each object (12)")
+    parser.add_argument("--reference", type=_count, default=512, help="samples per pixel of the converged render (512)")
     parser.add_argument("--output", help="Markdown file to write the table to")
     return parser
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import psutil
 
-from conf.options import FieldError, UserError
+from conf.options import FieldError, UserError, first_line
 from rendering.asset_validation.references import asset_folders
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
@@ -98,7 +98,11 @@ class BlenderProcess:
             FieldError: The machine has no GPU of the kind `settings.device`.
         """
         root = root or asset.parent
-        for readable in asset_folders(asset, root):
+        try:
+            folders = asset_folders(asset, root)
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or a name that no file can have
+            raise RenderFailure("missing", f"{asset.name}: {first_line(error)}") from error
+        for readable in folders:
             self._make_readable(readable)
         request = {
             "asset": str(asset), "root": str(root), "settings": asdict(settings), "seed": seed, "folder": str(folder)

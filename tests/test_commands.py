@@ -1,6 +1,7 @@
 """Every YAML composes, invalid options are one error line with exit code 2, and --help lists every option."""
 
 import importlib
+import re
 import tomllib
 
 import pytest
@@ -8,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from conf.command import register, run
+from pipeline.shards import write_shard
 from tests.support.command import command
 from tests.support.entries import CONF, ENTRIES
 from training.config import PlotConfig
@@ -107,3 +109,25 @@ def test_an_invalid_option_is_one_error_line_and_exit_code_2(words, sentence, tm
     assert done.stderr.startswith(sentence)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not list(tmp_path.rglob("*.tar")) and not list(tmp_path.rglob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "groups"),
+    [
+        ("pipeline.status", []),
+        ("pipeline.render", ["cluster", "experiment", "objects", "renderer"]),
+        ("training.encode", ["cluster", "model"]),
+        ("inference.report", ["experiment"]),
+    ],
+)
+def test_help_lists_the_groups_that_the_command_takes(entry, groups):
+    listed = re.findall(r"^Group (\w+): ", command(entry, "--help").stdout, re.MULTILINE)
+    assert listed == groups
+
+
+def test_the_exit_code_of_multirun_is_that_of_the_worst_job(tmp_path):
+    write_shard(str(tmp_path / "good"), "views-000000", [], [])
+    write_shard(str(tmp_path / "bad"), "views-000000", [], [])
+    (tmp_path / "bad/views-000000.tar").unlink()
+    paths = ",".join(f"{tmp_path}/{name}" for name in ("bad", "good"))
+    assert command("pipeline.verify", "--multirun", f"path={paths}").returncode == 1

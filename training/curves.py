@@ -40,7 +40,7 @@ def plot(config: PlotConfig) -> None:
         label = Path(name).name if len(tables) > 1 else ""
         _line(panels[0], table, "loss", color=colour, alpha=0.25, linewidth=0.8)
         _line(panels[0], table, "loss_smooth", color=colour, label=label or "training, smoothed")
-        style = {"marker": "o", "markersize": 3} if len(table["val_loss"][0]) < 30 else {}
+        style = {"marker": "o", "markersize": 3} if "val_loss" in table and len(table["val_loss"][0]) < 30 else {}
         _line(panels[1], table, "val_loss", color=colour, label=label, **style)
         for quarter in range(QUARTERS):
             shade = 1 - 0.22 * quarter

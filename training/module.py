@@ -127,9 +127,16 @@ class Finetuning(L.LightningModule):
         checkpoint["ema"] = self.ema.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the moving average and the stream state."""
+        """Restore the moving average and the stream state, and count passes as this run does.
+
+        Lightning counts passes, of which a step may have had another number: another `data.batch_size` or, under DDP,
+        another number of devices.
+        """
         self.data.load_stream_state(checkpoint["position"])
         self.ema.load(checkpoint["ema"])
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, checkpoint["global_step"] * self.batches.accumulate))
 
 
 def batch_seed(seed: int, number: int, validation: bool) -> int:

@@ -1,6 +1,6 @@
 """The recorded configuration of a run, `training.yaml`, and whether a command may continue the run."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,9 @@ import yaml
 
 from conf.options import UserError
 from conf.overrides import renamed_options
-from pipeline.storage import normalised, write_atomically
+from pipeline.storage import normalised, read_file, write_atomically
 from training.config import FinetuneConfig
 from training.data.sources import source_roots
-from training.distributed.topology import is_rank_zero
 
 # Options that may change when a run is resumed: length, location and speed, not the training itself.
 CHANGEABLE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifacts") + tuple(
@@ -22,25 +21,45 @@ CHANGEABLE = ("output", "trainer", "sample", "wandb", "ray", "mirror", "artifact
 PATH_OPTIONS = ("model.pretrained", "model.image_encoder")
 
 
-def resume_or_start(output: Path, config: FinetuneConfig) -> None:
-    """Write `output/training.yaml`, after a comparison with the one of the run that is there.
+def require_same_run(output: Path, config: FinetuneConfig) -> None:
+    """Check that a command may continue the run in a folder, if there is one.
 
     Raises:
         UserError: The run there has another configuration.
     """
-    path, now = output / "training.yaml", as_dict(config)
+    path = output / "training.yaml"
     is_resumed = any((output / name).exists() for name in ("checkpoints", "best", "model"))
     if is_resumed and path.exists():
-        before = _with_current_names(_flat(read_record(path)))
-        for key, value in _flat(now).items():
-            # A record of an earlier version may lack the option.
-            if not key.startswith(CHANGEABLE) and not _equal(key, before.get(key, value), value):
-                raise UserError(
-                    f"{key}={value}: the run in {output} has {key}={before[key]}; use that, or another output"
-                )
+        _require_equal(read_record(path), config, "output", output)
+
+
+def require_copy_of_run(mirror: str, config: FinetuneConfig) -> None:
+    """Check that the copy of a run at a URL, if there is one, is that of a run which this command may continue.
+
+    Raises:
+        UserError: It is the copy of another run, or its record is damaged.
+    """
+    contents = read_file(f"{mirror}/training.yaml")
+    if contents is not None:
+        record = _parse(contents, f"{mirror}/training.yaml")
+        pinned = replace(config, model=config.model.pinned(_model_of(record)))
+        _require_equal(record, pinned, "mirror", mirror)
+
+
+def record_run(output: Path, config: FinetuneConfig) -> None:
+    """Write `training.yaml` to the folder of a run."""
+    text = yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True)
     output.mkdir(parents=True, exist_ok=True)
-    if is_rank_zero():
-        write_atomically(str(path), yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
+    write_atomically(str(output / "training.yaml"), text.encode())
+
+
+def _require_equal(record: dict[str, Any], config: FinetuneConfig, option: str, place: str | Path) -> None:
+    """Raise UserError if a run's record at `place`, the value of `option`, differs in an option that may not change."""
+    before = _with_current_names(_flat(record))
+    for key, value in _flat(as_dict(config)).items():
+        # A record of an earlier version may lack the option.
+        if not key.startswith(CHANGEABLE) and not _equal(key, before.get(key, value), value):
+            raise UserError(f"{key}={value}: the run in {place} has {key}={before[key]}; use that, or another {option}")
 
 
 def _with_current_names(record: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +71,11 @@ def _with_current_names(record: dict[str, Any]) -> dict[str, Any]:
 def recorded_model(output: Path) -> dict[str, Any]:
     """Return the model options of the run in a folder, empty if there is no run."""
     path = output / "training.yaml"
-    model = read_record(path).get("model") if path.exists() else None
+    return _model_of(read_record(path)) if path.exists() else {}
+
+
+def _model_of(record: dict[str, Any]) -> dict[str, Any]:
+    model = record.get("model")
     return model if isinstance(model, dict) else {}
 
 
@@ -80,11 +103,15 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: It is damaged, or not the record of a run.
     """
+    return _parse(path.read_bytes(), str(path))
+
+
+def _parse(contents: bytes, place: str) -> dict[str, Any]:
     try:
-        record = yaml.safe_load(path.read_text())
+        record = yaml.safe_load(contents)
         assert isinstance(record["trainer"]["max_steps"], int)
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(f"{path}: not the record of a run, or damaged; use another output, or delete it") from error
+        raise UserError(f"{place}: not the record of a run, or damaged; use another folder, or delete it") from error
     return record
 
 

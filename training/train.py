@@ -37,7 +37,14 @@ from training.model.hardware.memory import available_memory, estimate, require_f
 from training.model.zero123 import Zero123
 from training.module import Finetuning
 from training.optimization.acceleration import allow_tensor_cores, prepare
-from training.run_config import as_dict, recorded_model, resume_or_start, trained_steps
+from training.run_config import (
+    as_dict,
+    record_run,
+    recorded_model,
+    require_copy_of_run,
+    require_same_run,
+    trained_steps,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +63,7 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
     _configure_logging()
     output = Path(config.output)
     if config.mirror:
+        require_copy_of_run(config.mirror, config)
         restore(output, config.mirror)
     sources = training_sources(config.data)
     objects = split(sources, config.data.validation_fraction, config.data.exclude)
@@ -67,11 +75,12 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
         data=replace(config.data, batch_size=batches.size),
         trainer=replace(config.trainer, strategy=resolve_strategy(config.trainer.strategy, processes)),
     )
-    resume_or_start(output, config)
+    require_same_run(output, config)
     if (steps := trained_steps(output)) < config.trainer.max_steps:
         saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
         last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
         if is_rank_zero():
+            record_run(output, config)
             _write_validation_uids(output, objects)
             if len(sources) > 1:
                 _print_sources(config.data, sources, objects)

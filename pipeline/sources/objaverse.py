@@ -133,7 +133,7 @@ class ObjaverseObjects:
         for name in ("cache_gigabytes", "download_gigabytes", "timeout", "deadline"):
             if not getattr(self, name) > 0:
                 raise UserError(f"objects.{name}={getattr(self, name)}: must be positive")
-        for name in ("retries", "backoff"):
+        for name in ("retries", "backoff", "seed"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"objects.{name}={getattr(self, name)}: must not be negative")
 

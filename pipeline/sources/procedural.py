@@ -28,10 +28,12 @@ class ProceduralObjects:
         """Return the objects; the seed and the kind of each follow from its index.
 
         Raises:
-            UserError: `count` is below 1, or a kind is unknown.
+            UserError: `count` is below 1, `seed` is negative, or a kind is unknown.
         """
         if self.count < 1:
             raise UserError(f"objects.count={self.count}: must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"objects.seed={self.seed}: must not be negative")
         if unknown := set(self.kinds) - {*KINDS, COMPOSITE}:
             raise UserError(f"objects.kinds={min(unknown)}: unknown kind; choose from {', '.join(KINDS)}, {COMPOSITE}")
         kinds = islice(cycle(self.kinds or KINDS), self.count)

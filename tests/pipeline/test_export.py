@@ -61,6 +61,8 @@ def test_an_export_refuses_foreign_files_and_damaged_shards(shards, folder, tmp_
     (tmp_path / "full/photo.jpg").write_bytes(b"mine")
     with pytest.raises(UserError, match="no such folder"):
         export(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(UserError, match="^output=s3://bucket/views: "):
+        export(shards, "s3://bucket/views")
     with pytest.raises(UserError, match="output=.*photo.jpg"):
         export(shards, tmp_path / "full")
     export(shards, tmp_path / "out")

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from botocore.exceptions import ClientError
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from conf.tracking import WandbMode
@@ -102,6 +104,19 @@ def test_a_damaged_shard_only_lacks_its_contact_sheet(tmp_path, capsys):
         (tmp_path / "views-000001.tar").write_bytes(b"noise" * 300)
     assert "W&B's pictures cannot be written" in capsys.readouterr().err
     assert read(str(tmp_path), time.time()).state == "finished"
+
+
+def test_a_store_that_fails_does_not_stop_the_rendering(tmp_path, capsys, monkeypatch):
+    config, jobs = planned(tmp_path, WandbMode.disabled)
+
+    def busy(*_: object) -> None:
+        raise ClientError({"Error": {"Code": "503", "Message": "Slow Down"}}, "PutObject")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", busy)
+    with monitored(replace(config, output="memory://busy/views"), jobs, []) as record_progress:
+        for record in commit(jobs[0]):
+            record_progress(record)
+    assert "progress.json cannot be written" in capsys.readouterr().err
 
 
 SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=3", "cluster.workers=1", "objects_per_shard=1"]

@@ -85,8 +85,7 @@ def test_a_tar_and_its_folder_give_equal_shards(released, shards, tmp_path, mode
     done = command("pipeline.verify", f"path={tmp_path / 'out'}")
     assert done.returncode == 0 and "0 of 3 shards damaged; 5 objects" in done.stdout
     inodes = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")}
-    tar.unlink()
-    tar.write_bytes(b"a finished run need not read it again")
+    tar.write_bytes(bytes(tar.stat().st_size))  # a finished run need not read it again
     assert pack(tar, tmp_path / "out", objects_per_shard=2) == 0
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("views-*")} == inodes
 
@@ -302,6 +301,19 @@ def test_a_damaged_tar_is_refused_and_a_complete_one_resumes(released, shards, t
     pack(tar, tmp_path / "out", objects_per_shard=2)
     assert tars(tmp_path / "out") == tars(shards)
     assert command("pipeline.verify", f"path={tmp_path / 'out'}").returncode == 0
+
+
+def test_another_tar_is_refused_where_one_was_packed(released, tmp_path):
+    first = write_tar(tmp_path / "views.tar", members(released))
+    (tmp_path / "other").mkdir()
+    fewer = members({uid: released[uid] for uid in sorted(released)[:1]})
+    pack(first, tmp_path / "out")
+    before = tars(tmp_path / "out")
+    for other in (write_tar(tmp_path / "more.tar", members(released)), write_tar(tmp_path / "other/views.tar", fewer)):
+        with pytest.raises(UserError, match="choose another folder"):
+            pack(other, tmp_path / "out")
+    pack(first, tmp_path / "out")
+    assert tars(tmp_path / "out") == before
 
 
 @pytest.mark.slow

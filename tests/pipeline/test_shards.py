@@ -15,6 +15,7 @@ from pipeline.shards import (
     find_tars,
     integrity_error,
     read_manifests,
+    read_plan,
     write_shard,
 )
 from pipeline.storage import normalised
@@ -177,3 +178,16 @@ def test_a_url_with_a_slash_at_its_end_is_the_same_folder():
     write_shard(f"{root}/", "views-000000", [("a", {"x": b"1"})], [ObjectRecord("a", "ok")])
     assert [manifest.name for manifest in find_manifests(root, "views")] == ["views-000000"]
     assert dict(read_samples(f"{root}//", "views-000000")) == {"a": {"x": b"1"}}
+
+
+@pytest.mark.parametrize("url", ["cloud://bucket/views", "gs://bucket/views"])
+def test_a_url_of_an_unknown_or_uninstalled_store_is_refused_by_name(url):
+    with pytest.raises(UserError, match=f"^{url}: "):
+        read_manifests(url, "views")
+
+
+@pytest.mark.parametrize("contents", ["", "{", "[1, 2]", "3"])
+def test_a_damaged_plan_is_refused_by_name(contents, tmp_path):
+    (tmp_path / "plan.json").write_text(contents)
+    with pytest.raises(UserError, match=f"^{tmp_path}/plan.json: "):
+        read_plan(str(tmp_path))

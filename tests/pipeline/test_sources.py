@@ -205,6 +205,7 @@ def test_procedural_objects_cycle_through_the_kinds():
     assert [a.uid for a in ProceduralObjects(count=3, kinds=["cat", "dog"]).find()] == [
         "cat-00000", "dog-00001", "cat-00002",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="objects.kinds=cow: "):
-        ProceduralObjects(kinds=["cow"]).find()
+    for options, name in (({"kinds": ["cow"]}, "kinds=cow"), ({"count": 0}, "count=0"), ({"seed": -1}, "seed=-1")):
+        with pytest.raises(UserError, match=f"objects.{name}: "):
+            ProceduralObjects(**options).find()
     assert {a.origin for a in first}.isdisjoint({a.origin for a in ProceduralObjects(count=60, seed=60).find()})

@@ -61,6 +61,12 @@ def test_a_file_that_does_not_exist_is_missing(render, tmp_path):
     assert reason(render, tmp_path / "nothing.glb") == "missing"
 
 
+def test_a_link_to_itself_and_an_impossible_name_are_missing(render, tmp_path):
+    (tmp_path / "ring.glb").symlink_to(tmp_path / "ring.glb")
+    assert reason(render, tmp_path / "ring.glb") == "missing"
+    assert reason(render, tmp_path / "a\0b.glb") == "missing"
+
+
 def test_a_slow_object_is_a_timeout_and_the_next_object_renders(render, corner):
     with BlenderProcess(Limits(seconds=3)) as renderer:
         good = render(corner, renderer=renderer)

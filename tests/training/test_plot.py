@@ -37,6 +37,12 @@ def test_curves_are_labelled_by_run(tmp_path):
     assert (tmp_path / "new/both.svg").read_text().count("<!-- second -->") >= 3
 
 
+def test_a_table_may_lack_columns(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
+    main(PlotConfig(runs=[str(tmp_path)]))
+    assert (tmp_path / "curves.png").exists()
+
+
 def test_invalid_options_are_refused_with_one_sentence(tmp_path):
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd/metrics.csv").write_text("step,loss\n1,what\n")

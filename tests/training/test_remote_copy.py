@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -9,10 +10,14 @@ import pytest
 import torch
 
 from conf.options import UserError
+from pipeline.storage import put_atomically
 from tests.support.command import command
+from tests.support.finetune import configured
 from tests.support.small_run import SMALL, losses
 from training.callbacks.remote_copy import download, restore, upload, uploaded
 from training.model.checkpoints import checkpoint
+from training.run_config import record_run, require_copy_of_run
+from training.train import train as train_run
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,17 @@ def test_listings_of_missing_or_outside_files_are_refused(listed, sentence, buck
 def test_a_missing_bucket_is_refused(bucket, tmp_path):
     with pytest.raises(UserError, match="s3://missing/run.*bucket"):
         upload(tmp_path, "s3://missing/run")
+
+
+def test_the_mirror_of_another_run_changes_neither(bucket, dots, tmp_path):
+    words = [f"data.path={dots}", *SMALL, "wandb.mode=disabled"]
+    first, second = (configured(*words, f"seed={seed}") for seed in (0, 1))
+    (tmp_path / "first/model").mkdir(parents=True)
+    record_run(tmp_path / "first", first)
+    put_atomically(str(tmp_path / "first/training.yaml"), f"{bucket}/shared/training.yaml")
+    require_copy_of_run(f"{bucket}/shared", first)
+    require_copy_of_run(f"{bucket}/nothing", second)
+    mirrored = replace(second, mirror=f"{bucket}/shared", output=str(tmp_path / "second"))
+    with pytest.raises(UserError, match="seed=1: the run in s3://runs/shared has seed=0"):
+        train_run(mirrored)
+    assert not (tmp_path / "second").exists()

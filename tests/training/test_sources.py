@@ -30,7 +30,7 @@ from training.data.stream_state import StreamState
 from training.data.view_pairs import choose_pairs
 from training.encode import main as encode
 from training.model.picture import decode
-from training.run_config import resume_or_start
+from training.run_config import record_run, require_same_run
 
 META = json.dumps({"source": "", "license": ""}).encode()
 
@@ -241,7 +241,9 @@ def test_sources_written_another_way_are_the_same_run(folders, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
 
     def begin(path, *words) -> None:
-        resume_or_start(run, configured(f"data.path={path}", *SMALL, *words))
+        config = configured(f"data.path={path}", *SMALL, *words)
+        require_same_run(run, config)
+        record_run(run, config)
 
     begin(f"{folders[0]},{folders[1]}")
     begin(f"{folders[0]}/, link", "data.weights=[1,1]")
