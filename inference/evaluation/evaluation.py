@@ -22,7 +22,7 @@ from inference.evaluation.methods.sjc_i import SJC_I, write_sjc_i
 from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics, require_known
 from inference.evaluation.protocol import deviations
 from inference.evaluation.report.page import report
-from inference.evaluation.results import Results, left_out, metrics_record, write_results
+from inference.evaluation.results import Results, left_out, metrics_record, undefined_distances, write_results
 from inference.evaluation.scored_set import ScoredSet, find_mismatches, read_sets
 from inference.evaluation.scores import figures
 from inference.evaluation.scoring import score_set, set_distances, shown_poses
@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig, load: Load | None) -> dict[str, Any]:
         results = score(sets, metrics, references, config, predictor is not None)
         orbits = score_consistency(sets, root, field_metrics, references, config, predictor is not None)
         consistency = report_consistency(orbits, field_metrics.picture_metrics, sets)
-        missing = dict.fromkeys([*metrics.missing, *field_metrics.missing])
+        missing = dict.fromkeys([*metrics.missing, *field_metrics.missing, *undefined_distances(results)])
         record = metrics_record(config, plan, results, [*left_out(config, sets, mismatches, references), *missing])
         record |= consistency.record
         consistency.write(Path(config.output))

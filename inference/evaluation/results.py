@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inference.evaluation.config import ALL_BENCHMARKS, EvaluateConfig, set_name
-from inference.evaluation.metrics.metric import PictureMetric, SetMetric
+from inference.evaluation.metrics.metric import MIN_SET_PICTURES, PictureMetric, SetMetric
 from inference.evaluation.protocol import SETTINGS
 from inference.evaluation.scored_set import Mismatches, ScoredSet
 from inference.evaluation.scores import POSE_METRICS, Figure, SetDistance, ViewScore
@@ -132,6 +132,17 @@ def left_out(
     if unasked := {"wrong_pose", "no_pose"} - set(config.methods):
         sentences.append(f"Left out by methods=…: {', '.join(sorted(unasked))}.")
     return sentences
+
+
+def undefined_distances(results: Sequence[Results]) -> list[str]:
+    """Return a sentence for each distance that is not defined, since the method or the set has too few pictures."""
+    return [
+        f"{one.scored.title}: {metric.label} of {method.label} is left out, which needs {MIN_SET_PICTURES} pictures."
+        for one in results
+        for metric in one.set_metrics
+        for method in one.scored.methods
+        if (method.name, metric.name) not in {(distance.method, distance.metric) for distance in one.distances}
+    ]
 
 
 def view_table(results: Sequence[Results]) -> bytes:

@@ -67,7 +67,8 @@ def find_mismatches(
         resolution: Side of the predictor's pictures, pixels; None without a predictor.
 
     Raises:
-        UserError: Benchmarks are named, and one of them can score no set, or a set fits none of them.
+        UserError: No benchmark can score any set; or benchmarks are named, and one of them can score no set, or a set
+            fits none of them.
     """
     reasons = {
         (one.name, benchmark.name): mismatch(one, benchmark) or _other_resolution(benchmark, config, resolution)
@@ -83,6 +84,8 @@ def find_mismatches(
             found = [reasons[one.name, benchmark.name] for benchmark in benchmarks]
             if all(found):
                 raise UserError(f"views={one.name}: {found[0]}")
+    elif all(reasons.values()):
+        raise UserError(f"views={selections[0].name}: {next(iter(reasons.values()))}")
     return reasons
 
 

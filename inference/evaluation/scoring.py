@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from inference.evaluation.methods.method import MissingPicture, Pixels
-from inference.evaluation.metrics.metric import Features, PictureMetric, SetMetric
+from inference.evaluation.metrics.metric import MIN_SET_PICTURES, Features, PictureMetric, SetMetric
 from inference.evaluation.pairs import Pair, angle_degrees, azimuth_change_degrees
 from inference.evaluation.scored_object import ScoredObject
 from inference.evaluation.scored_set import ScoredSet
@@ -82,7 +82,7 @@ def score_object(
 
 
 def set_distances(scored: ScoredSet, metrics: Sequence[SetMetric]) -> list[SetDistance]:
-    """Return the distances between the pictures of each method and the true ones."""
+    """Return the distances between the pictures of each method and the true ones; methods with too few have none."""
     if not metrics:
         return []
     features: dict[tuple[str, str], list[Features]] = {}
@@ -97,8 +97,8 @@ def set_distances(scored: ScoredSet, metrics: Sequence[SetMetric]) -> list[SetDi
     for metric in metrics:
         true = np.concatenate(features[metric.name, "truth"])
         for method in scored.methods:
-            if own := features.get((metric.name, method.name)):
-                predicted = np.concatenate(own)
+            predicted = np.concatenate(features.get((metric.name, method.name), [true[:0]]))
+            if min(len(predicted), len(true)) >= MIN_SET_PICTURES:
                 distance = metric.distance(predicted, true)
                 counts = len(predicted), len(true)
                 distances.append(

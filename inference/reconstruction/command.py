@@ -15,7 +15,7 @@ from inference.novel_view import NovelView
 from inference.poses import given_elevation
 from inference.reconstruction.config import GuideKind, ReconstructConfig, ViewsSettings
 from inference.reconstruction.output_folder import LAYOUT
-from inference.reconstruction.reconstruction import reconstruct_object
+from inference.reconstruction.reconstruction import mesh_name, reconstruct_object
 from inference.reconstruction.sources import oracle_source, picture_source, prompt_source
 from inference.views.text_to_image import require_own_picture
 from pipeline.csv_file import csv_file
@@ -57,7 +57,7 @@ def reconstruct(config: ReconstructConfig) -> int:
         source = picture_source(Path(config.image), config, lambda: load(config))
     record = reconstruct_object(output, source, config)
     print(summary(record))
-    print(f"mesh: {output / f'mesh.{config.format.value}'}, report: {output / 'report.html'}")
+    print(f"mesh: {output / mesh_name(config)}, report: {output / 'report.html'}")
     return 0
 
 

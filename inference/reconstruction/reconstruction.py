@@ -64,7 +64,8 @@ def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) 
     require_own_folder(str(folder), LAYOUT)
     settings = deciding_settings(source, config)
     finished = read_json(folder / RECORD)
-    if finished and {name: finished.get(name) for name in settings} == settings:
+    is_complete = all((folder / name).exists() for name in (mesh_name(config), FILM, REPORT))
+    if is_complete and {name: finished.get(name) for name in settings} == settings:
         return finished
     field = load_field(folder / FIELD) if is_fitted(folder, settings) else None
     opened = source.open(None if field is None else field.input_elevation)
@@ -76,6 +77,11 @@ def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) 
     contents = record(result, settings)
     write_json(folder / RECORD, contents)
     return contents
+
+
+def mesh_name(config: ReconstructConfig) -> str:
+    """Return the name of the file of the mesh."""
+    return f"mesh.{config.format.value}"
 
 
 def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, Any]:
@@ -156,7 +162,7 @@ def finish(name: str, opened: Opened, field: FittedField, config: ReconstructCon
 def write_outputs(folder: Path, result: Result, config: ReconstructConfig) -> None:
     """Write the mesh, the turntable and the report."""
     height_m = parse_height(config.height) if config.height else None
-    write_mesh(folder / f"mesh.{config.format.value}", result.surface.mesh, height_m)
+    write_mesh(folder / mesh_name(config), result.surface.mesh, height_m)
     frames = turntable(result.surface.mesh, config.turntable)
     write_film(folder / FILM, frames)
     write_atomically(str(folder / REPORT), report_page(result, frames))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from conf.options import UserError
 from inference.config import TextToViewsConfig
 from inference.elevation.estimate import estimate_elevation
+from inference.meshes.mesh_digest import mesh_digest
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.read_mesh import read_mesh
 from inference.meshes.textured_mesh import TexturedMesh
@@ -146,8 +147,8 @@ def oracle_source(path: Path, config: ReconstructConfig, novel_view: NovelView |
         )
 
     if novel_view is None:
-        return Source(str(path), {"mesh": sha256(path)}, ("elevation", "resolution"), opened)
-    return Source(str(path), {"mesh": sha256(path), "weights": novel_view.fingerprint}, MODEL_OPTIONS, opened)
+        return Source(str(path), {"mesh": mesh_digest(path)}, ("elevation", "resolution"), opened)
+    return Source(str(path), {"mesh": mesh_digest(path), "weights": novel_view.fingerprint}, MODEL_OPTIONS, opened)
 
 
 def sha256(path: Path) -> str:

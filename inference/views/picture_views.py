@@ -118,7 +118,10 @@ def require_own(output: Path, pictures: dict[str, Path], names: set[str]) -> Non
 
 def write_inputs(output: Path, names: list[str]) -> None:
     """Write `output`/inputs.png, a contact sheet of the prepared pictures in the folders `names`."""
-    inputs = [Image.open(output / name / "input.png") for name in names]
+    inputs = list[Image.Image]()
+    for name in names:
+        with Image.open(output / name / "input.png") as image:
+            inputs.append(image.copy())  # read now, so that few files are open
     # Letters that fit below a picture. Names are cut at their start, since their ends differ more.
     max_letters = max(MIN_SIDE_PX, inputs[0].width) // 7
     metadata = PngInfo()

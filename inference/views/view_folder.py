@@ -179,8 +179,7 @@ def is_written(folder: Path, about: dict[str, Any]) -> bool:
     before, now = {key: written.get(key) for key in about}, json.loads(json.dumps(about))
     if _deciding(before) != _deciding(now):
         return False
-    files = [file for view in written["views"] for file in view["files"]]
-    return all((folder / file).exists() for file in ["input.png", "views.png", *files])
+    return all((folder / file).exists() for file in _listed(written))
 
 
 def _deciding(about: dict[str, Any]) -> dict[str, Any]:

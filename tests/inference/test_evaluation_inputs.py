@@ -5,6 +5,7 @@ import pytest
 from conf.options import UserError
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
+from pipeline.samples import npy_array, npy_bytes
 from tests.support.released import files_of, write_folder
 
 
@@ -19,3 +20,13 @@ def test_a_damaged_picture_is_named(tmp_path):
     write_folder(tmp_path / "views", {"good": files_of(0), "wrong": files})
     with pytest.raises(UserError, match="object wrong: view 001 is damaged"):
         evaluate(config(tmp_path), None)
+
+
+def test_cameras_that_no_benchmark_takes_are_refused(tmp_path):
+    files = files_of(0)
+    for name in ("000.npy", "001.npy", "002.npy"):
+        files[name] = npy_bytes(npy_array(files[name]) * [2, 2, 2, 1])
+    write_folder(tmp_path / "views", {"scaled": files})
+    for benchmark in ("all", "folder"):
+        with pytest.raises(UserError, match="a matrix is not a rotation"):
+            evaluate(config(tmp_path, benchmark=[benchmark]), None)

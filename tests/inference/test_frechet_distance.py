@@ -1,15 +1,20 @@
 """FID and CLIP-FID against closed forms and against golden values of the original packages."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 
 from conf.options import UserError
+from inference.evaluation.config import EvaluateConfig
+from inference.evaluation.evaluation import evaluate
 from inference.evaluation.metrics.frechet_distance import clip_fid, frechet_distance
 from inference.evaluation.metrics.inception import Inception
 from inference.evaluation.metrics.loading import load_metrics
 from inference.evaluation.metrics.weights import MetricWeights
+from tests.support.released import files_of, write_folder
 
 CPU = torch.device("cpu")
 
@@ -117,6 +122,21 @@ def test_one_picture_has_no_covariance():
         frechet_distance(np.zeros((1, 4)), np.ones((5, 4)))
     with pytest.raises(UserError, match="two pictures"):
         frechet_distance(np.ones((5, 4)), np.zeros((0, 4)))
+
+
+def test_a_method_with_one_picture_has_no_distance_and_the_report_shows_the_others(inception, tmp_path):
+    write_folder(tmp_path / "views", {"one": files_of(0)})
+    (tmp_path / "few/one").mkdir(parents=True)
+    shutil.copy(tmp_path / "views/one/002.png", tmp_path / "few/one")  # the target of one of the pairs
+    given = EvaluateConfig(
+        views=[f"{tmp_path}/views"], predictions=[f"{tmp_path}/few", f"{tmp_path}/views"], output=f"{tmp_path}/scores",
+        pairs=3, metrics=["fid"], weights=MetricWeights(inception=str(inception)),
+    )  # fmt: skip
+    metrics = evaluate(given, None)
+    assert {one["method"]: one["pictures"] for one in metrics["distances"]} == {"views": 3, "repeat": 3}
+    assert "views: FID of few is left out, which needs 2 pictures." in metrics["left_out"]
+    page = (tmp_path / "scores/report.html").read_text()
+    assert page.count(" (3 pictures)</td>") == 2
 
 
 def test_clip_fid_is_refused_for_another_model(clip_folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from conf.options import UserError
 from inference import report, sample, text_to_views
 from inference.benchmark import main as benchmark
 from inference.config import BenchmarkConfig, ReportConfig, SampleConfig, Sampling, TextToViewsConfig
-from inference.views.picture_views import view_settings
+from inference.views.picture_views import view_settings, write_inputs
 from inference.views.view_folder import ViewSet, is_written, own_files, write_views
 from training.model.hardware.precision import Precision
 
@@ -164,3 +165,27 @@ def test_settings_of_an_earlier_version_are_the_same_request(tmp_path, precision
         sampling=Sampling(steps=20, sampler="dpm_solver"),
     )  # fmt: skip
     assert is_written(tmp_path, {**recorded, "settings": view_settings(config)}) is same
+
+
+@pytest.mark.parametrize("lost", ["000.png", "input.png", "views.png", "views.mp4", "views.gif"])
+def test_views_without_a_file_are_written_again(tmp_path, lost):
+    about = ABOUT | {"settings": {}}
+    write_views(tmp_path, ViewSet(PICTURE, [[PICTURE]] * 2, None, None), [(0.0, 0.0, 0.0)] * 2, about)
+    assert is_written(tmp_path, about)
+    (tmp_path / lost).unlink()
+    assert not is_written(tmp_path, about)
+
+
+def test_the_sheet_of_many_inputs_needs_few_open_files(tmp_path):
+    names = [f"{i:03d}" for i in range(60)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name / "input.png")
+    most, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, highest))
+    try:
+        write_inputs(tmp_path, names)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, highest))
+    with Image.open(tmp_path / "inputs.png") as sheet:
+        assert sheet.getpixel((10, 10)) == (255, 0, 0)

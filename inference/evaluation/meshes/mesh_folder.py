@@ -1,6 +1,5 @@
 """Find the meshes of a method: one file, or one folder with mesh.glb, for each object."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,16 +94,3 @@ def method_folders(meshes: Mapping[str, str], up: Sequence[str]) -> list[MeshFol
         if not NAME.fullmatch(name):
             raise UserError(f"meshes: {name!r} cannot be the name of a method; give {{name: folder}} with another name")
     return [mesh_folder(name, meshes[name], axis, "meshes") for name, axis in zip(meshes, axes, strict=True)]
-
-
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a mesh's file, and of the buffers in its folder for a .gltf; empty if it cannot be read."""
-    parts = [file, *(sorted(file.parent.glob("*.bin")) if file.suffix.lower() == ".gltf" else [])]
-    total = hashlib.sha256()
-    try:
-        for part in parts:
-            with part.open("rb") as opened:
-                total.update(hashlib.file_digest(opened, "sha256").digest())
-    except OSError:
-        return ""
-    return total.hexdigest()

@@ -14,8 +14,8 @@ from conf.options import UserError
 from inference.evaluation.meshes.alignment import scale_of
 from inference.evaluation.meshes.comparison import Comparison, Truth, compare, predicted_shape, true_object
 from inference.evaluation.meshes.definitions import ALIGNMENTS
-from inference.evaluation.meshes.mesh_folder import digest
 from inference.evaluation.meshes.pictures import strip
+from inference.meshes.mesh_digest import mesh_digest
 from inference.meshes.read_mesh import read_mesh
 from inference.meshes.textured_mesh import TexturedMesh
 from pipeline.output import json_object
@@ -93,12 +93,12 @@ def score_object(task: ObjectTask) -> list[MeshRow]:
     A mesh that is missing or damaged gives rows with the reason.
     """
     rows, pending = list[MeshRow](), dict[str, dict[str, Any]]()
-    truth_digest = digest(Path(task.truth.path))
+    truth_digest = _digest(task.truth)
     for method, file in task.predictions.items():
         identity = {
             "version": VERSION,
             "truth": [truth_digest, task.truth.up, task.truth_yaw_degrees],
-            "prediction": [digest(Path(file.path)) if file.path else "", file.up],
+            "prediction": [_digest(file), file.up],
         }
         if (kept := _kept_rows(result_path(task.folder, method, task.uid, ".json"), identity)) is not None:
             rows += kept
@@ -114,6 +114,14 @@ def score_object(task: ObjectTask) -> list[MeshRow]:
     for method, identity in pending.items():
         rows += _scored(task, method, truth, identity)
     return rows
+
+
+def _digest(file: MeshFile) -> str:
+    """Return the hash of a mesh; empty if it is missing or cannot be read, which its rows say."""
+    try:
+        return mesh_digest(Path(file.path)) if file.path else ""
+    except UserError:
+        return ""
 
 
 def true_mesh(file: MeshFile, yaw_degrees: float) -> Truth:

@@ -15,7 +15,7 @@ from conf.options import UserError
 from inference.evaluation.metrics.batches import exact_convolutions
 from inference.evaluation.metrics.clip import ClipEncoder, load_clip
 from inference.evaluation.metrics.inception import FEATURES, SIDE_PX, Inception
-from inference.evaluation.metrics.metric import Features, Pixels, SetMetric
+from inference.evaluation.metrics.metric import MIN_SET_PICTURES, Features, Pixels, SetMetric
 from inference.evaluation.metrics.pictures import require_pictures
 from inference.evaluation.metrics.weight_files import (
     Release,
@@ -52,7 +52,7 @@ def frechet_distance(predicted: Features, true: Features) -> float:
     Raises:
         UserError: N or M is below 2, where no covariance is defined.
     """
-    if min(len(predicted), len(true)) < 2:
+    if min(len(predicted), len(true)) < MIN_SET_PICTURES:
         raise UserError(f"FID needs two pictures or more, not {min(len(predicted), len(true))}; score more objects")
     mean = predicted.mean(axis=0) - true.mean(axis=0)
     a, b = _root(predicted), _root(true)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float64]
 ScorePairs = Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]
+MIN_SET_PICTURES = 2  # of a set with a distance: fewer have no covariance
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SetMetric:
         definition: Everything that its value depends on, except the number of pictures.
         features: Returns the features `[N, F]` of some pictures.
         distance: Returns the distance between two sets of features, `[N, F]` and `[M, F]`. It raises `UserError` for
-            fewer than two pictures.
+            fewer than `MIN_SET_PICTURES` pictures.
     """
 
     name: str

@@ -20,7 +20,7 @@ def score_table(results: Results, columns: Sequence[Column]) -> str:
             *(distances.get((method, metric.name), "–") for metric in results.set_metrics),
         ]
         for method, label in labels_of(results).items()
-        if any(key[0] == method for key in totals)
+        if any(key[0] == method for key in (*totals, *distances))
     ]
     return f"<div class='wide scores'>{table(head, rows)}</div>"
 
