@@ -14,6 +14,9 @@ FILL_HELP = "the object's share of the frame, 0.1 to 1; null: as in training; 0:
 DEVICE_HELP = "auto, cpu, cuda or cuda:1"
 PRECISION_HELP = "auto (float16 on a GPU, bfloat16 on a CPU with units for it), float32, bfloat16 or float16"
 
+MIN_ORBIT_VIEWS = 2  # of the web page
+GUIDANCE_RANGE = 0, 20  # of the web page
+
 
 def require_range(option: str, number: float, lowest: float, highest: float) -> None:
     """Raise `UserError` unless `lowest <= number <= highest`."""
@@ -178,7 +181,9 @@ class DemoConfig:
     def __post_init__(self) -> None:
         require_range("port", self.port, 0, 65535)
         check_fill(self.fill)
-        limits = {"preview_steps": 500, "max_steps": 500, "max_views": 1000, "max_megabytes": 1000}
+        require_range("sampling.guidance", self.sampling.guidance, *GUIDANCE_RANGE)
+        require_range("max_views", self.max_views, MIN_ORBIT_VIEWS, 1000)
+        limits = {"preview_steps": 500, "max_steps": 500, "max_megabytes": 1000}
         for name, highest in {**limits, "queue": 1000, "sessions": 10_000}.items():
             require_range(name, getattr(self, name), 1, highest)
         if self.reconstruction_views:
@@ -202,3 +207,8 @@ class ReportConfig:
     limit: int = option(200, "objects on the contact sheet")
     device: str = option("auto", DEVICE_HELP)
     sampling: Sampling = option(Sampling(), "settings of the sampler")
+
+    def __post_init__(self) -> None:
+        ranges = {"orbits": (0, 1000), "orbit_views": (1, 1000), "rows": (1, 100_000), "limit": (0, 100_000)}
+        for name, limits in ranges.items():
+            require_range(name, getattr(self, name), *limits)

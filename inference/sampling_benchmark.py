@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from conf.options import UserError
+from conf.options import UserError, first_line
 from inference.config import BenchmarkConfig, Sampler
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns
@@ -133,7 +133,7 @@ def community_pipeline(
         )
     # The pipeline has one precision for all parts; the method `to` of diffusers' models would print a warning.
     projection = nn.Module.to(copy.deepcopy(model.cc_projection), model.unet.dtype)
-    pipeline = _import_file(file).Zero1to3StableDiffusionPipeline(
+    pipeline = _pipeline_class(file)(
         model.vae, model.image_encoder, model.unet, model.scheduler, None, None, projection,
         requires_safety_checker=False,
     )  # fmt: skip
@@ -156,7 +156,8 @@ def community_pipeline(
     return call
 
 
-def _import_file(file: Path) -> Any:
+def _pipeline_class(file: Path) -> Any:
+    """Execute the file of the community pipeline, and return its class."""
     if not hasattr(transformers, "CLIPFeatureExtractor"):
         # The name of the class when the file was written.
         transformers.CLIPFeatureExtractor = transformers.CLIPImageProcessorPil  # type: ignore[attr-defined]
@@ -166,8 +167,11 @@ def _import_file(file: Path) -> Any:
     module = sys.modules["community_pipeline"] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        return module.Zero1to3StableDiffusionPipeline
     except FileNotFoundError:
         raise UserError(f"community={file}: there is no such file") from None
     except ImportError as error:
         raise UserError(f"community={file}: needs another package ({error}); install it") from error
-    return module
+    except Exception as error:  # the file is code of others
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"community={file}: has no Zero-1-to-3 pipeline ({reason}); give diffusers' file") from error

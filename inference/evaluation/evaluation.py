@@ -34,9 +34,10 @@ from training.model.hardware.device import resolve_device
 
 COMMAND = "inference.evaluate"
 RECORD = "evaluation.json"
+VERSION = 2  # of the pairs and their wrong cameras, on which predictions depend
 LAYOUT = FolderLayout(
     record=RECORD,
-    is_record=lambda contents: json_object(contents).get("command") == COMMAND,
+    is_record=lambda contents: (found := json_object(contents)).get("command") == COMMAND and "kind" not in found,
     writes=r"evaluation\.json|metrics\.json|per_view\.csv|per_object\.csv|consistency\.csv|report\.html|predictions",
 )
 Load = Callable[[EvaluateConfig], BatchPredictor]
@@ -109,6 +110,7 @@ def resume_or_start(
         UserError: The predictions in `output` are of another model, other settings or other views.
     """
     plan: dict[str, Any] = {
+        "version": VERSION,
         "weights": predictor.weights if predictor else "",
         "resolution": predictor.resolution if predictor else None,
         "seed": config.seed,
@@ -120,10 +122,8 @@ def resume_or_start(
     earlier = json_object(path.read_bytes()) if path.exists() else {}
     for name, value in plan.items() if earlier else ():
         if earlier.get(name) != value:
-            raise UserError(
-                f"output={config.output}: the run there has {name}={earlier.get(name)}, not {value}; "
-                "choose another output"
-            )
+            difference = _difference(name, earlier.get(name), value)
+            raise UserError(f"output={config.output}: the run there {difference}; choose another output")
     earlier_sets = earlier.get("sets", {})
     for name, listing in sets.items():
         if earlier_sets.get(name, listing) != listing:
@@ -131,6 +131,18 @@ def resume_or_start(
     record = {"command": COMMAND, **plan, "sets": earlier_sets | sets}
     write_atomically(str(path), json.dumps(record, indent=1).encode())
     return plan
+
+
+def _difference(name: str, before: object, now: object) -> str:
+    """Return how an earlier run differs in an entry of its record."""
+    match name:
+        case "version":
+            return "is of another version of this command"
+        case "weights" if before and now:
+            return "had another checkpoint or precision"
+        case "weights":
+            return f"had {'a' if before else 'no'} checkpoint"
+    return f"has {name}={before}, not {now}"
 
 
 def training_views(config: EvaluateConfig, selections: Sequence[Selection]) -> TrainingViews | None:

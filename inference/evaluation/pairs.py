@@ -63,7 +63,7 @@ def choose_pairs(seed: int, uid: str, centres: Array, count: int) -> list[Pair]:
         input, target = best
         inputs[input] += 1
         targets[target] += 1
-        pairs.append(Pair(input, target, _wrong_camera(rng, centres, input, target)))
+        pairs += fixed_pairs(seed, uid, centres, input, [target])
     return pairs
 
 

@@ -32,7 +32,7 @@ def deviations(scored: ScoredSet, config: EvaluateConfig, with_model: bool) -> l
         for name, value in benchmark.sampling.items():
             own = getattr(config.sampling, name)
             if own != value and name != "seed":  # the seed of another program draws other noise
-                sentences.append(f"sampling.{name} is {own:g}, not {value:g}.")
+                sentences.append(f"sampling.{name} is {'null' if own is None else f'{own:g}'}, not {value:g}.")
     if reason := objects_match(benchmark, [one.uid for one in scored.objects]):
         sentences.append(f"{reason}.")
     if benchmark.published_objects not in (None, len(scored.objects)):

@@ -116,12 +116,14 @@ def meshes_in(folder: Path) -> dict[str, Path]:
         UserError: There is none, or two have the same name.
     """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    names = {as_uid(path.stem): path for path in paths}
     if not paths:
         raise UserError(f"oracle={folder}: there is no mesh in this folder; give {', '.join(SUFFIXES)} files")
-    if len(names) < len(paths):
-        raise UserError(f"oracle={folder}: two meshes have the same name; rename one")
-    return names
+    meshes: dict[str, Path] = {}
+    for path in paths:
+        if (name := as_uid(path.stem)) in meshes:
+            raise UserError(f"oracle={folder}: {meshes[name]} and {path} both are object {name}; rename one")
+        meshes[name] = path
+    return meshes
 
 
 def text_table(rows: Sequence[tuple[object, ...]]) -> str:

@@ -145,6 +145,8 @@ class ReconstructConfig:
                 f"give one of image, prompt and oracle, not {' and '.join(given) or 'none'}: image=chair.png, "
                 "prompt='a wooden toy robot' or oracle=asset.glb"
             )
+        if self.elevation == "none":
+            raise UserError("elevation=none: a fit needs an elevation; give degrees above the horizon, or estimate")
         check_fill(self.fill)
         if self.resolution is not None:
             require_range("resolution", self.resolution, 16, 1024)

@@ -1,6 +1,7 @@
 """The sources of a reconstruction: a picture with a checkpoint, or a mesh as oracle.
 
-A source is described before it is opened, so that a command that continues finished work loads no model.
+A source is described before it is opened, so that a command that continues finished work loads the checkpoint, whose
+weights identify the result, but neither prepares a picture nor reads a mesh.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from inference.config import DemoConfig, Sampler
+from inference.config import GUIDANCE_RANGE, MIN_ORBIT_VIEWS, DemoConfig, Sampler
 from inference.shipped_model import FOLDER
 from inference.web import markup
 from inference.web.camera_control import DEFAULT_ELEVATION, camera_control
@@ -91,7 +91,7 @@ def build_page(service: ViewService) -> Page:
                 with gr.Accordion("More", open=False, elem_id="more"):
                     settings = _build_settings(service.config)
                     initial = min(DEFAULT_ORBIT_VIEWS, max_views)
-                    views = gr.Slider(2, max_views, initial, step=1, label="Views in an orbit")
+                    views = gr.Slider(MIN_ORBIT_VIEWS, max_views, initial, step=1, label="Views in an orbit")
             with gr.Column(elem_id="output", min_width=0):
                 view = gr.HTML(markup.view(), elem_id="view", **NO_DEFAULT_CSS)
                 status = gr.HTML(markup.message(markup.WELCOME), elem_id="status", **NO_DEFAULT_CSS)
@@ -124,7 +124,7 @@ def _build_settings(config: DemoConfig) -> Settings:
     sampling = config.sampling
     return Settings(
         seed=gr.Number(sampling.seed, label="Seed", minimum=0, maximum=2**32 - 1, step=1),
-        guidance=gr.Slider(1, 10, sampling.guidance, step=0.1, label="Guidance"),
+        guidance=gr.Slider(*GUIDANCE_RANGE, sampling.guidance, step=0.1, label="Guidance"),
         steps=gr.Slider(1, config.max_steps, sampling.steps, step=1, label="Steps"),
         sampler=gr.Radio([sampler.value for sampler in Sampler], value=sampling.sampler.value, label="Sampler"),
         elevation=gr.Slider(-90, 90, DEFAULT_ELEVATION, step=1, label="Elevation of the picture's camera, degrees"),

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from conf.options import UserError
-from inference.config import DemoConfig, Sampler, Sampling
+from inference.config import GUIDANCE_RANGE, DemoConfig, Sampler, Sampling
 from inference.elevation.estimate import Elevation, estimate_elevation
 from inference.meshes.read_mesh import normalised
 from inference.meshes.textured_mesh import TexturedMesh
@@ -121,7 +121,7 @@ class ViewService:
         """
         ranges = {
             "seed": (seed, 0, 2**32 - 1),
-            "guidance": (guidance, 0, 100),
+            "guidance": (guidance, *GUIDANCE_RANGE),
             "steps": (steps, 1, self.config.max_steps),
             "elevation": (elevation, -90, 90),
             "views": (views, 1, self.config.max_views),

@@ -2,6 +2,12 @@
 
 import json
 
+import pytest
+
+from conf.options import UserError
+from inference.config import BenchmarkConfig
+from inference.novel_view import NovelView
+from inference.sampling_benchmark import community_pipeline
 from tests.support.command import command
 from tests.support.originals import TINY, original_state, write_original
 
@@ -26,6 +32,16 @@ def test_variants_sample_the_same_views_and_are_measured(tmp_path):
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in seconds.values())
     missing = command(*words, "device=cpu", "community=nothing.py", f"output={tmp_path / 'other'}")
     assert (missing.returncode, missing.stderr) == (2, "error: community=nothing.py: there is no such file\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [("def (:", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("", "AttributeError")]
+)
+def test_a_file_without_the_community_pipeline_is_refused(tmp_path, code, reason):
+    model = NovelView.load(write_original(tmp_path / "105000.ckpt", original_state(TINY)), "cpu", "float32").model
+    (tmp_path / "pipeline.py").write_text(code)
+    with pytest.raises(UserError, match=rf"community=.*pipeline\.py: has no .*{reason}.*; give diffusers' file"):
+        community_pipeline(tmp_path / "pipeline.py", model, BenchmarkConfig(checkpoint="105000.ckpt"))
 
 
 def test_our_renderer_and_a_dense_one_give_the_same_canvases(tmp_path):

@@ -125,6 +125,13 @@ def test_published_scores_are_shown_under_the_same_protocol_only(data, tmp_path)
     assert "sampling.steps" in metrics["tables"][0]["deviations"][0]
 
 
+def test_a_setting_that_is_null_differs_from_the_number_of_the_protocol(data, tmp_path):
+    benchmark = tmp_path / "ring.json"
+    benchmark.write_text(json.dumps(RING | {"sampling": {"image_guidance": 2.0}}))
+    metrics = evaluate(config(data, tmp_path / "scores", benchmark=[str(benchmark)]), predictor(oracle))
+    assert metrics["tables"][0]["deviations"] == ["sampling.image_guidance is null, not 2."]
+
+
 def test_published_scores_of_another_number_of_objects_are_not_shown(data, tmp_path):
     for count in (OBJECTS, OBJECTS + 1):
         benchmark = tmp_path / f"{count}.json"

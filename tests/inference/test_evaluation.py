@@ -20,7 +20,7 @@ from inference.evaluation.methods.method import Pixels
 from inference.evaluation.methods.model import load_checkpoint
 from inference.evaluation.methods.predictions import Predictor, Request
 from inference.evaluation.metrics.structural_similarity import ssim
-from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs
+from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs, fixed_pairs
 from inference.evaluation.shown_pose import frame_references, nearest_reference
 from pipeline.samples import npy_bytes, read_samples
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
@@ -189,6 +189,7 @@ def test_pairs_depend_on_seed_and_uid_alone_and_are_spread():
         assert len({pair.input for pair in pairs}) == len({pair.target for pair in pairs}) == 4
         assert all(pair.input != pair.target for pair in pairs)
         assert all(angle_degrees(pair.wrong, centres[pair.target]) >= MIN_WRONG_DEGREES for pair in pairs)
+        assert all([p] == fixed_pairs(0, f"object-{i}", centres, p.input, [p.target]) for p in pairs)
         angles += [angle_degrees(centres[pair.input], centres[pair.target]) for pair in pairs]
     share = np.histogram(angles, bins=6, range=(0, 180))[0] / len(angles)
     assert share.min() > 0.08 and share.max() < 0.3
@@ -264,7 +265,7 @@ def test_an_interrupted_run_continues_where_it_was(data, tmp_path, of_oracle):
 def test_the_output_of_another_run_is_refused(data, tmp_path):
     given = config(data, tmp_path / "scores", references=[], methods=["model"])
     evaluate(given, method(oracle))
-    with pytest.raises(UserError, match="output=.*weights=known"):
+    with pytest.raises(UserError, match="output=.*another checkpoint"):
         evaluate(given, method(oracle, weights="other"))
     with pytest.raises(UserError, match="output=.*pairs=4"):
         evaluate(replace(given, pairs=3), method(oracle))

@@ -10,6 +10,7 @@ from conf.options import UserError
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.textured_mesh import plain_mesh
 from inference.poses import cameras_after
+from inference.reconstruction.command import meshes_in
 from inference.reconstruction.config import ReconstructConfig, ViewsSettings
 from inference.reconstruction.guidance.oracle_guide import OracleGuide
 from inference.reconstruction.output_folder import SETTINGS, STATE
@@ -60,3 +61,10 @@ def test_a_folder_without_a_result_is_not_finished(tmp_path, lost):
     (tmp_path / lost).unlink()
     with pytest.raises(UserError, match="opened again"):
         reconstruct_object(tmp_path, source, config)
+
+
+def test_meshes_of_one_name_are_both_named(tmp_path):
+    for name in ("a chair.glb", "a_chair.stl"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"a chair\.glb and .*a_chair\.stl both are object a_chair; rename one"):
+        meshes_in(tmp_path)
