@@ -28,6 +28,7 @@ libraries:
 
 demo: install ## render, train, sample: a report in five to eight minutes on two cores
 	$(BIN)/python -m pipeline.render +experiment=demo
+	$(BIN)/python -m pipeline.render +experiment=demo objects.count=4 'objects.kinds=[chair,duck,boat,truck]' output=outputs/demo/others
 	$(BIN)/python -m training.finetune +experiment=demo
 	$(BIN)/python -m inference.report +experiment=demo
 

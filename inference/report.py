@@ -14,7 +14,7 @@ from inference.config import ReportConfig
 
 def main(config: ReportConfig) -> None:
     """Sample and score views of held-out objects, and write the report."""
-    from inference.run_report import write_report
+    from inference.run_report.page import write_report
 
     write_report(config)
 

@@ -40,12 +40,16 @@ def run(outputs):
 def test_the_report_shows_pictures_and_is_self_contained(outputs, run):
     page = outputs / "report.html"
     words = [f"views={outputs / 'views'}", f"run={run}", f"output={page}", "rows=3", "sampling.steps=2"]
-    done = command("inference.report", "+experiment=demo", *words, "orbits=1", "orbit_views=3")
+    done = command(
+        "inference.report", "+experiment=demo", *words, "orbits=1", "orbit_views=3", f"others={outputs / 'views'}",
+        "other_orbits=1",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {page}"
     html = page.read_text()
-    # Every view of every object, and of two pictures and an object: the input, three views and their animation.
-    assert html.count("data:image/webp;base64,") == 12 * 16 + 3 * (1 + 3 + 1)
+    # Every view of every object, and five orbits, each with its input, three views and their animation: two pictures,
+    # another object, and a held-out object before and after the training.
+    assert html.count("data:image/webp;base64,") == 12 * 16 + 5 * (1 + 3 + 1)
     assert html.count("data:image/png;base64,") == 3 * 4  # input, truth, before, sampled
     assert "<svg" in html and "held out" in html
     assert 'src="http' not in html and "<link" not in html and "<script" not in html
@@ -67,6 +71,7 @@ def test_the_trained_model_samples_the_requested_views(outputs, run):
     [
         (["views=nowhere"], "nowhere: no such folder"),
         (["run=docs"], "there is no folder docs/model"),
+        (["others=nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_a_report_without_views_or_model_is_refused(outputs, run, words, sentence):

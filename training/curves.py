@@ -66,8 +66,8 @@ def is_plot(edges: bytes) -> bool:
     return is_marked(COMMAND)(edges) or (edges[16:24] == pixels and b"Matplotlib" in edges)
 
 
-def read_metrics(folder: Path) -> Table:
-    """Read the numeric columns of a run's `metrics.csv`.
+def read_metrics(folder: Path, option: str = "runs") -> Table:
+    """Read the numeric columns of the `metrics.csv` in the folder of a run, the value of `option`.
 
     Raises:
         UserError: The file is missing, damaged or empty.
@@ -76,9 +76,9 @@ def read_metrics(folder: Path) -> Table:
         with (folder / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UserError(f"runs={folder}: no metrics.csv; use the folder of a training.finetune run") from None
+        raise UserError(f"{option}={folder}: no metrics.csv; use the folder of a training.finetune run") from None
     except (ValueError, csv.Error) as error:
-        raise UserError(f"runs={folder}: metrics.csv is damaged ({error!r}); use another run") from error
+        raise UserError(f"{option}={folder}: metrics.csv is damaged ({error!r}); use another run") from error
     try:
         table: Table = {
             column: (
@@ -88,9 +88,9 @@ def read_metrics(folder: Path) -> Table:
             for column in (rows[0] if rows else ())
         }
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"runs={folder}: metrics.csv is damaged ({error!r}); use another run") from error
+        raise UserError(f"{option}={folder}: metrics.csv is damaged ({error!r}); use another run") from error
     if not table.get("loss", ([], []))[0]:
-        raise UserError(f"runs={folder}: metrics.csv has no row yet; wait for the first steps")
+        raise UserError(f"{option}={folder}: metrics.csv has no row yet; wait for the first steps")
     return table
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from conf.options import UserError
 from inference.config import ReportConfig, Sampling
 from inference.preprocess.framing import Prepared
-from inference.run_report import input_of_orbit, load_start
+from inference.run_report.page import input_of_orbit, load_start
 from inference.views.orbits import Orbit, orbit_figure, sample_orbits
 from rendering.cameras import look_at_origin
 from tests.support.dots import sample_of_dots, views_of_dots

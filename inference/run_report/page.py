@@ -1,17 +1,16 @@
-"""Sample and score views of held-out objects, and write them with the losses of a run as an HTML page."""
+"""Write views of held-out objects, orbits and the losses of a run as an HTML page."""
 
-import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,65 +19,31 @@ from tqdm import tqdm
 from conf.options import UserError
 from inference.config import ReportConfig
 from inference.evaluation.selection import read_held_out
-from inference.novel_view import NovelView, to_image
+from inference.novel_view import NovelView
 from inference.preprocess.framing import Prepared
+from inference.run_report.pairs import (
+    Pair,
+    ScoredView,
+    mean_scores,
+    mean_start_score,
+    prepared,
+    sample_pairs,
+    view_pairs,
+)
 from inference.views.orbits import Orbit, orbit_figure, sample_orbits
 from pipeline.html import is_page, page, picture, views_figure
 from pipeline.output import require_own_file
 from pipeline.samples import Sample, npy_array, read_samples, view_names
 from pipeline.storage import write_atomically
-from rendering.cameras import camera_centre, cartesian_to_spherical, relative_pose
-from rendering.psnr import psnr
+from rendering.cameras import camera_centre, cartesian_to_spherical
+from training.curves import Table, read_metrics
 from training.data.sources import Source, read_sources
-from training.model.conditioning import convert_pose
 from training.model.hardware.cpu_threads import use_free_cores
 from training.model.picture import decode
 
 COMMAND = "inference.report"
-SEED_STRIDE = 1_000_003  # between the first seeds of two values of sampling.seed
 ORBIT_ELEVATION = 25.0
 UNMARKED = b"<title>Zero-1-to-3: a run</title>"  # identifies reports of versions that wrote no mark
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two views `[R, R, 3]` of one object, the relative pose `[4]`, and the condition's polar angle in radians."""
-
-    uid: str
-    condition: NDArray[np.uint8]
-    target: NDArray[np.uint8]
-    pose: NDArray[np.float64]
-    condition_polar: float
-
-
-@dataclass(frozen=True)
-class ScoredView:
-    """A sampled view and its score.
-
-    Attributes:
-        pair: The input, the truth and the pose.
-        view: The sampled view, uint8 `[R, R, 3]`.
-        start: The view that the checkpoint sampled from which the run started; None without such a checkpoint.
-    """
-
-    pair: Pair
-    view: NDArray[np.uint8]
-    start: NDArray[np.uint8] | None = None
-
-    @property
-    def psnr_db(self) -> float:
-        """PSNR of the sampled view."""
-        return psnr(self.view, self.pair.target)
-
-    @property
-    def start_db(self) -> float | None:
-        """PSNR of the view of the checkpoint from which the run started."""
-        return None if self.start is None else psnr(self.start, self.pair.target)
-
-    @property
-    def baseline_db(self) -> float:
-        """PSNR of the input view, taken as the prediction."""
-        return psnr(self.pair.condition, self.pair.target)
 
 
 def write_report(config: ReportConfig) -> None:
@@ -91,40 +56,36 @@ def write_report(config: ReportConfig) -> None:
     require_own_file(config.output, is_page(COMMAND, UNMARKED))
     sources = read_sources(config.views, "views", "views")
     novel_view = NovelView.load(folder / "model", config.device)
+    losses = loss_curve(read_metrics(folder, "run"))
     start = None if config.start is None else load_start(config, novel_view.model.resolution)
-    inputs = [(Path(path).stem, novel_view.prepare(path)) for path in config.pictures]
+    shown = [(Path(path).stem, novel_view.prepare(path)) for path in config.pictures]
+    shown += first_inputs(config.others, config.other_orbits, novel_view.model.resolution) if config.others else []
     if novel_view.model.device.type == "cpu":
         use_free_cores()
     objects = [uid for source in sources for manifest in source.manifests for uid in manifest.uids]
     held_out = read_held_out(folder).intersection(objects)
-    sheets: list[str] = []
-    pairs: list[Pair] = []
-    pairs_per_object = -(-config.rows // max(1, len(held_out)))
-    for uid, sample in _samples(sources, len(objects)):
-        if len(sheets) < config.limit:
-            sheets.append(_sheet(uid, sample, uid in held_out))
-        if uid in held_out:
-            if len(inputs) < len(config.pictures) + config.orbits:
-                inputs.append((uid, input_of_orbit(sample, novel_view.model.resolution)))
-            all_pairs = view_pairs(uid, sample, novel_view.model.resolution, config.sampling.seed)
-            pairs += itertools.islice(all_pairs, pairs_per_object)
-        if len(sheets) >= config.limit and len(pairs) >= config.rows:
-            break
-    if not pairs:
+    if not held_out:
         raise UserError(
             f"views={config.views}: holds no held-out object of {config.run}; give the views of its training"
         )
-    orbits = sample_orbits(start or novel_view, inputs, config.orbit_views, config.sampling)
-    scored = sample_pairs(novel_view, start, pairs[: config.rows], config)
+    contents = read_contents(config, sources, held_out, novel_view.model.resolution)
+    turning = sample_orbits(start or novel_view, shown, config.orbit_views, config.sampling)
+    stages = [("before", start), ("after", novel_view)] if start else [("", novel_view)]
+    compared = [
+        sample_orbits(model, named(contents.inputs, stage), config.orbit_views, config.sampling)
+        for stage, model in stages
+    ]
+    scored = sample_pairs(novel_view, start, contents.pairs, config.sampling)
     body = [
-        _summary(len(objects), sum(uid in held_out for uid in objects), scored),
-        _orbits(orbits, config.start),
+        _summary(len(objects), len(held_out), scored),
+        _orbits(turning, f"sampled by {config.start or 'the model'}"),
+        _compared_orbits(compared),
         "<h2>Single views</h2><div class='rows'>" + "".join(_row(view) for view in scored) + "</div>",
         "<h2>Loss</h2>",
-        loss_curve(folder / "metrics.csv"),
+        losses,
         "<h2>Objects</h2><p class='soft'>Rendered views of each object. "
         "Objects marked <i>held out</i> were not used in training.</p>",
-        *sheets,
+        *contents.sheets,
     ]
     write_atomically(config.output, page("Zero-1-to-3: a run", "\n".join(body), COMMAND))
     score, baseline = mean_scores(scored)
@@ -135,6 +96,41 @@ def write_report(config: ReportConfig) -> None:
         f"of their inputs: {baseline:.1f} dB"
     )
     print(f"report: {config.output}")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Views of the shards that a report shows.
+
+    Attributes:
+        sheets: HTML of the views of each object.
+        pairs: Pairs of views of held-out objects.
+        inputs: Uid and input of the orbits of held-out objects.
+    """
+
+    sheets: list[str]
+    pairs: list[Pair]
+    inputs: list[tuple[str, Prepared]]
+
+
+def read_contents(config: ReportConfig, sources: Sequence[Source], held_out: Set[str], resolution: int) -> Contents:
+    """Read the views that the report shows, and no further."""
+    contents, orbits = Contents([], [], []), min(config.orbits, len(held_out))
+    objects = sum(len(manifest.uids) for source in sources for manifest in source.manifests)
+    pairs_per_object = -(-config.rows // len(held_out))
+    for uid, sample in _samples(sources, objects):
+        if len(contents.sheets) < config.limit:
+            contents.sheets.append(_sheet(uid, sample, uid in held_out))
+        if uid in held_out:
+            missing = min(pairs_per_object, config.rows - len(contents.pairs))
+            all_pairs = view_pairs(uid, sample, resolution, config.sampling.seed)
+            contents.pairs.extend(itertools.islice(all_pairs, missing))
+            if len(contents.inputs) < orbits:
+                contents.inputs.append((uid, input_of_orbit(sample, resolution)))
+        shown = (len(contents.sheets), len(contents.pairs), len(contents.inputs))
+        if all(map(operator.ge, shown, (config.limit, config.rows, orbits))):
+            break
+    return contents
 
 
 def load_start(config: ReportConfig, resolution: int) -> NovelView:
@@ -153,75 +149,33 @@ def load_start(config: ReportConfig, resolution: int) -> NovelView:
     return start
 
 
-def view_pairs(uid: str, sample: Sample, resolution: int, seed: int) -> Iterator[Pair]:
-    """Yield all ordered pairs of different views, in an order that depends on `seed` and `uid`."""
-    names, cameras = view_names(sample), npy_array(sample["cameras.npy"])
-    pairs = list(itertools.permutations(range(len(names)), 2))
-    for i in np.random.default_rng([seed, *uid.encode()]).permutation(len(pairs)):
-        condition, target = pairs[i]
-        yield Pair(
-            uid,
-            decode(sample[names[condition]], resolution),
-            decode(sample[names[target]], resolution),
-            relative_pose(cameras[target], cameras[condition]),
-            cartesian_to_spherical(camera_centre(cameras[condition]))[0],
-        )
+def named(inputs: list[tuple[str, Prepared]], stage: str) -> list[tuple[str, Prepared]]:
+    """Return inputs whose names end with a stage of the training, if one is given."""
+    return [(f"{name}, {stage}" if stage else name, image) for name, image in inputs]
+
+
+def first_inputs(views: str, count: int, resolution: int) -> list[tuple[str, Prepared]]:
+    """Return uid and `input_of_orbit` of the first objects of view shards."""
+    sources = read_sources(views, "views", "others")
+    samples = (sample for source in sources for m in source.manifests for sample in read_samples(source.root, m.name))
+    return [(uid, input_of_orbit(sample, resolution)) for uid, sample in itertools.islice(samples, count)]
 
 
 def input_of_orbit(sample: Sample, resolution: int) -> Prepared:
     """Return the view of an object whose camera is nearest to `ORBIT_ELEVATION` degrees above the horizon."""
     polars = [cartesian_to_spherical(centre)[0] for centre in camera_centre(npy_array(sample["cameras.npy"]))]
     nearest = int(np.abs(90 - np.degrees(polars) - ORBIT_ELEVATION).argmin())
-    return _prepared(decode(sample[view_names(sample)[nearest]], resolution))
+    return prepared(decode(sample[view_names(sample)[nearest]], resolution))
 
 
-def sample_pairs(
-    novel_view: NovelView, start: NovelView | None, pairs: list[Pair], config: ReportConfig
-) -> list[ScoredView]:
-    """Sample the target view of each pair, each with its own seed; `start` samples them too."""
-    views = _views(novel_view, pairs, config)
-    starts = [None] * len(pairs) if start is None else _views(start, pairs, config)
-    return [ScoredView(*row) for row in zip(pairs, views, starts, strict=True)]
-
-
-def _views(novel_view: NovelView, pairs: list[Pair], config: ReportConfig) -> list[NDArray[np.uint8]]:
-    encoded = novel_view.encode(*(_prepared(pair.condition) for pair in pairs))
-    first_seed = config.sampling.seed * SEED_STRIDE
-    seeds = range(first_seed, first_seed + len(pairs))
-    poses = torch.from_numpy(np.stack([pair.pose for pair in pairs]))
-    polars = torch.tensor([pair.condition_polar for pair in pairs], dtype=torch.float64)
-    poses = convert_pose(novel_view.model.cc_projection.pose_vector, poses, polars)
-    return [np.array(to_image(view)) for view in novel_view.sample(encoded, poses, config.sampling, seeds)]
-
-
-def _prepared(render: NDArray[np.uint8]) -> Prepared:
-    """Return a rendered view as it is, since renders need no preparation."""
-    image = Image.fromarray(render)
-    return Prepared(image, image)
-
-
-def mean_scores(scored: list[ScoredView]) -> tuple[float, float]:
-    """Return the mean PSNR, dB, of the sampled views and of the input views."""
-    return float(np.mean([view.psnr_db for view in scored])), float(np.mean([view.baseline_db for view in scored]))
-
-
-def mean_start_score(scored: list[ScoredView]) -> float | None:
-    """Return the mean PSNR, dB, of the views of the checkpoint from which the run started."""
-    scores = [view.start_db for view in scored if view.start_db is not None]
-    return float(np.mean(scores)) if scores else None
-
-
-def loss_curve(metrics: Path) -> str:
+def loss_curve(table: Table) -> str:
     """Return an inline SVG of training and validation loss by step."""
-    with open(metrics, newline="") as file:
-        rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for column, label in (("loss", "training"), ("val_loss", "held-out objects, averaged weights")):
-        points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
-        if points:
-            steps, losses = np.array(points).T
-            axes.plot(steps, losses, label=label, linewidth=1.4, marker="o" if len(points) < 30 else None, markersize=3)
+        steps, values = table.get(column, ([], []))
+        if steps:
+            axes.plot(steps, values, label=label, linewidth=1.4, marker="o" if len(steps) < 30 else None, markersize=3)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
@@ -254,13 +208,23 @@ def _summary(objects: int, held_out: int, scored: list[ScoredView]) -> str:
 {baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
 
 
-def _orbits(orbits: list[Orbit], start: str | None) -> str:
+def _orbits(orbits: list[Orbit], origin: str) -> str:
     if not orbits:
         return ""
-    model = "the model" if start is None else f"{escape(start)}, the checkpoint that the training started from"
     return (
-        f"<h2>All around</h2><p class='soft'>Views on a circle around the object, sampled by {model}.</p>"
+        f"<h2>Pictures, all around</h2><p class='soft'>Views on a circle around the object, {escape(origin)}.</p>"
         f"<div class='orbits'>{''.join(map(orbit_figure, orbits))}</div>"
+    )
+
+
+def _compared_orbits(stages: list[list[Orbit]]) -> str:
+    """Return the orbits of each object side by side, one for each stage of the model."""
+    if not stages[0]:
+        return ""
+    stage = ", before and after this training" if len(stages) > 1 else ""
+    return (
+        f"<h2>Held-out objects, all around</h2><p class='soft'>Views on a circle around the object{stage}.</p>"
+        f"<div class='orbits'>{''.join(map(orbit_figure, itertools.chain(*zip(*stages, strict=True))))}</div>"
     )
 
 
