@@ -211,6 +211,12 @@ class ReportConfig:
     sampling: Sampling = option(Sampling(), "settings of the sampler")
 
     def __post_init__(self) -> None:
-        ranges = {"orbits": (0, 1000), "orbit_views": (1, 1000), "rows": (1, 100_000), "limit": (0, 100_000)}
+        ranges = {
+            "orbits": (0, 1000),
+            "other_orbits": (0, 1000),
+            "orbit_views": (1, 1000),
+            "rows": (1, 100_000),
+            "limit": (0, 100_000),
+        }
         for name, limits in ranges.items():
             require_range(name, getattr(self, name), *limits)
