@@ -130,4 +130,6 @@ def test_the_exit_code_of_multirun_is_that_of_the_worst_job(tmp_path):
     write_shard(str(tmp_path / "bad"), "views-000000", [], [])
     (tmp_path / "bad/views-000000.tar").unlink()
     paths = ",".join(f"{tmp_path}/{name}" for name in ("bad", "good"))
-    assert command("pipeline.verify", "--multirun", f"path={paths}").returncode == 1
+    assert (
+        command("pipeline.verify", "--multirun", f"path={paths}", f"hydra.sweep.dir={tmp_path}/sweep").returncode == 1
+    )
