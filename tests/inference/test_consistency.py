@@ -236,10 +236,10 @@ def test_orbits_of_other_programs_and_their_faults(balls, tmp_path):
             Image.new("RGB", (SIDE, SIDE), "white").save(folder / uid / "orbit" / f"{k:03d}.png")
     metrics = evaluate(options(balls, tmp_path / "scores", predictions=str(folder)), None)
     missing = {row["uid"]: row["missing"] for row in rows(tmp_path / "scores") if row["method"] == "other"}
-    assert "contradict" in missing["ball-0"] and "7 views, not 8" in missing["ball-1"]
+    assert "silhouette is empty" in missing["ball-0"] and "7 views, not 8" in missing["ball-1"]
     assert metrics["consistency"]["missing"][0]["objects"] == 2
     assert {f["method"] for f in metrics["consistency"]["figures"]} == {"repeat"}
-    assert "contradict each other" in (tmp_path / "scores" / "report.html").read_text()
+    assert "silhouette is empty" in (tmp_path / "scores" / "report.html").read_text()
 
 
 def test_without_the_option_nothing_is_drawn_or_written(balls, tmp_path):

@@ -248,9 +248,9 @@ def test_latents_of_another_encoder_are_refused(latents, seed, options, backgrou
 
 
 def test_latents_without_a_record_of_their_encoders_are_refused(tmp_path):
-    for plan in ("{}", "[1]"):
+    for plan, fault in (("{}", "resolution=None.*16"), ("[1]", "plan.json: not a valid plan")):
         (tmp_path / "plan.json").write_text(plan)
-        with pytest.raises(UserError, match="resolution=None.*16"):
+        with pytest.raises(UserError, match=fault):
             require_fitting(str(tmp_path), build(SMALL), Background.composite)
 
 

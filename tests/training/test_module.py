@@ -52,11 +52,14 @@ def test_ema_continues_from_a_checkpoint(model):
     with torch.no_grad():
         model.unet.conv_in.weight.add_(1)
     module.ema.update()
-    saved = {"state_dict": module.state_dict()}
+    progress = {name: dict.fromkeys(("ready", "started", "processed", "completed"), 7) for name in ("total", "current")}
+    loops = {"fit_loop": {"epoch_loop.batch_progress": progress}}
+    saved = {"state_dict": module.state_dict(), "global_step": 7, "loops": loops}
     module.on_save_checkpoint(saved)
     assert {name.split(".")[1] for name in saved["state_dict"]} == {"unet", "cc_projection"}, "not what is frozen"
-    again = Finetuning(model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(4, 1), torch.float32)
+    again = Finetuning(model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(2, 2), torch.float32)
     again.on_load_checkpoint(saved)
+    assert {*progress["total"].values(), *progress["current"].values()} == {14}, "steps of two passes"
     again.ema.begin()
     assert again.ema.updates == 1
     assert all(torch.equal(a, b) for a, b in zip(again.ema.shadow, module.ema.shadow, strict=True))
