@@ -144,6 +144,7 @@ def _sentences(schemas: Sequence[tuple[str, type]], output: str = "") -> Iterato
             raise
         _refuse(_no_room(error, output))
     except KeyboardInterrupt:
+        sys.unraisablehook = lambda _: None  # a progress bar interrupted in its constructor fails when it is deleted
         print("\nstopped; repeat the command to continue", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if TERMINATED.is_set() else signal.SIGINT))
 

@@ -220,6 +220,7 @@ def test_the_film_and_the_sheet_of_an_orbit_can_be_downloaded(page, tmp_path):
     assert Image.open(files["Contact sheet"]).width == 7 * (128 + 4)  # the input and six views
 
 
+@pytest.mark.slow
 def test_a_3d_model_can_be_turned_and_downloaded(chromium, tmp_path):
     process, url = serve("sampling.steps=4", "preview_steps=2", "reconstruction_views=9", "cutout=none")
     try:

@@ -122,6 +122,7 @@ def test_too_much_memory_is_a_failure_and_the_next_object_renders(render, corner
         assert render(corner, renderer=renderer).files == good.files
 
 
+@pytest.mark.slow
 def test_blender_is_restarted_if_it_keeps_much_memory(render, corner, tmp_path):
     with BlenderProcess(Limits(gigabytes=4)) as renderer:
         render(corner, renderer=renderer, resolution=16, views=1)
