@@ -69,6 +69,7 @@ def run(
     `config` types the whole, `groups` ("group/option" -> dataclass) the options of groups that differ in shape.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a message
         print(_help(config, stage, name, groups or {}, help or ""))
         sys.exit(0)
     schemas = [("", config), *((f"{option.split('/')[0]}.", schema) for option, schema in (groups or {}).items())]

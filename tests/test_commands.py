@@ -2,7 +2,11 @@
 
 import importlib
 import re
+import signal
+import subprocess
+import sys
 import tomllib
+from subprocess import PIPE
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -10,7 +14,7 @@ from omegaconf import OmegaConf
 
 from conf.command import register, run
 from pipeline.shards import write_shard
-from tests.support.command import command
+from tests.support.command import PROJECT, command
 from tests.support.entries import CONF, ENTRIES
 from training.config import PlotConfig
 
@@ -123,6 +127,15 @@ def test_an_invalid_option_is_one_error_line_and_exit_code_2(words, sentence, tm
 def test_help_lists_the_groups_that_the_command_takes(entry, groups):
     listed = re.findall(r"^Group (\w+): ", command(entry, "--help").stdout, re.MULTILINE)
     assert listed == groups
+
+
+def test_help_may_be_cut_off_by_the_reader():
+    help = subprocess.Popen(
+        [sys.executable, "-m", "training.finetune", "--help"], cwd=PROJECT, stdout=PIPE, stderr=PIPE, bufsize=0
+    )
+    assert help.stdout and help.stderr
+    help.stdout.close()
+    assert help.stderr.read() == b"" and help.wait() == -signal.SIGPIPE
 
 
 def test_the_exit_code_of_multirun_is_that_of_the_worst_job(tmp_path):
