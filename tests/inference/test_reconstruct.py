@@ -116,6 +116,7 @@ def test_equal_commands_do_nothing(finished, box):
     assert times(finished) == before
 
 
+@pytest.mark.slow
 def test_the_mesh_alone_is_made_anew(copied, box):
     before = times(copied)
     (copied / "reconstruction.json").unlink()
@@ -141,7 +142,10 @@ def test_a_folder_of_an_older_layout_is_made_anew(copied, box):
     assert json.loads((copied / "reconstruction.json").read_text())["mesh"]["watertight"]
 
 
-@pytest.mark.parametrize(("awaited", "number"), [("settings.json", signal.SIGTERM), ("field.npz", signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("awaited", "number"),
+    [pytest.param("settings.json", signal.SIGTERM, marks=pytest.mark.slow), ("field.npz", signal.SIGKILL)],
+)
 def test_a_killed_run_continues_to_the_same_mesh(finished, box, tmp_path, awaited, number):
     output = tmp_path / "out"
     run = Started("inference.reconstruct", f"oracle={box}", f"output={output}", *TINY)
@@ -191,21 +195,27 @@ def refused(output, *words):
     return sentences[0]
 
 
-def test_bad_options_are_refused(box, tmp_path):
-    output = tmp_path / "out"
+def test_bad_inputs_are_refused(box, tmp_path):
     for words, name in [
         ([], "image"),
         (["prompt=' '"], "prompt"),
         ([f"oracle={box}", "prompt=a chair"], "prompt"),
         ([f"oracle={tmp_path / 'none.glb'}"], "none.glb"),
         ([f"image={tmp_path / 'none.png'}"], "none.png"),
+    ]:
+        assert name in refused(tmp_path / "out", *words)
+
+
+@pytest.mark.slow
+def test_bad_options_are_refused(box, tmp_path):
+    for words, name in [
         ([f"oracle={box}", "height=12"], "height=12"),
         ([f"oracle={box}", "format=fbx"], "format"),
         ([f"oracle={box}", "method=nerf"], "method"),
         ([f"oracle={box}", "elevation=high"], "elevation"),
         ([f"oracle={box}", "views.epochs=[1,2]"], "views.nodes"),
     ]:
-        assert name in refused(output, *words)
+        assert name in refused(tmp_path / "out", *words)
 
 
 def test_bad_files_are_refused(box, folder, copied, tmp_path):

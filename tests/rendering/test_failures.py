@@ -84,6 +84,7 @@ def test_after_a_first_crash_the_object_is_rendered_again(render, corner):
         assert again.files == good.files
 
 
+@pytest.mark.slow
 def test_a_second_crash_is_a_failure_and_the_next_object_renders(render, corner):
     def kill() -> None:
         while not over.wait(5):
