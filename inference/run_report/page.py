@@ -203,7 +203,7 @@ def _summary(objects: int, held_out: int, scored: list[ScoredView]) -> str:
     better = sum(view.psnr_db > view.baseline_db for view in scored)
     return f"""<h1>Novel views of held-out objects</h1>
 <p>From one picture, the model samples the view of another camera. It was trained on {objects - held_out} of
-{objects} objects; the objects below are among the {held_out} held out.</p>
+{objects} objects; the scores are those of single views of the {held_out} held out.</p>
 <p class="soft">The mean PSNR of the sampled views is {score:.1f} dB{started}, that of the input views as predictions
 {baseline:.1f} dB. The sampled view is the better prediction in {better} of {len(scored)} pairs.</p>"""
 
