@@ -9,7 +9,7 @@ LIBRARIES := libgl1 libice6 libsm6 libx11-6 libxext6 libxfixes3 libxi6 libxkbcom
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: .venv/installed ## .venv with everything, Blender included (3 GB, a few minutes)
+install: .venv/installed ## .venv for rendering, training, inference and tests (3 GB, a few minutes)
 
 .venv/installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: Blender's module needs Python 3.11: apt install python3.11 python3.11-venv, or name yours: make PYTHON=/path/to/python3.11" >&2; exit 2; }

@@ -3,7 +3,7 @@
 
 `depth.png`: 16 bits, along the camera's axis, `DEPTH_STEPS` per object size, 0 for the background.
 `normal.webp`: camera space (x right, y up, z towards the camera), [-1, 1] → [0, 255], alpha 0 for the background.
-`mask.png`: 255 for the object. `albedo.webp`: base colour without lighting, sRGB.
+`mask.png`: 1 bit, 1 for the object. `albedo.webp`: base colour without lighting, sRGB.
 """
 
 from collections.abc import Sequence

@@ -89,7 +89,7 @@ def load_predictor(config: EvaluateConfig) -> BatchPredictor:
             )
         return predictor
     if not find_spec("ray"):
-        raise UserError("cluster: this Python has no Ray; install the `cluster` extra, or use cluster.workers=1")
+        raise UserError("cluster: this Python has no Ray; pip install '.[cluster]', or use cluster.workers=1")
     options = replace(options, checkpoint=_located(options.checkpoint))
     if cluster.address is None:
         options = replace(options, device=resolve_device(options.device).type)

@@ -1,4 +1,4 @@
-"""Source of objects that Blender generates: furniture, vessels, vehicles, creatures. No download, no licence."""
+"""Generate objects with Blender (furniture, vessels, vehicles, creatures), under CC0 and without a download."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice

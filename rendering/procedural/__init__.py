@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Seeded, textured toy objects made with Blender and written as GLB, for demos and tests without a dataset.
+"""List the kinds of procedural objects: seeded, textured GLB files for the demo, the tests and training.
 
-This module lists their names and imports no Blender; `build.py` builds them.
+This module does not import Blender; `build.py` builds the objects.
 """
 
 KINDS = (
