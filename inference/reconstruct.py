@@ -6,11 +6,11 @@
     python -m inference.reconstruct prompt='a wooden toy robot' format=obj height=12cm
     python -m inference.reconstruct oracle=scans output=outputs/oracle
 
-method=views draws rings of views around the object and fits a radiance field to them; method=sjc optimises the field
-by the model's score, as the paper does. With `oracle`, a mesh stands in for picture and model, and answers with its
-true views: the upper bound of a method. A folder of meshes ends with a table of IoU, Chamfer distance and seconds.
-Writes mesh.glb (upright, longest side 1, watertight), turntable.mp4, views/, report.html and reconstruction.json into
-`output`. The same command continues an interrupted run.
+method=views samples rings of views around the object and fits a radiance field to them; method=sjc optimises the field
+by the model's score, as the paper does. With `oracle`, renders of a mesh replace the input picture and the model's
+views, which gives the upper bound of a method; for a folder of meshes a table of IoU, Chamfer distance and seconds is
+printed. Writes mesh.glb (upright, longest side 1, watertight), turntable.mp4, views/, report.html and
+reconstruction.json into `output`. Repeat the command to continue an interrupted run.
 """
 
 from conf.command import run

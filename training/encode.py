@@ -1,12 +1,14 @@
 """Encode view shards into latent shards, so that training runs neither autoencoder nor image encoder.
 
-    python -m training.encode path=outputs/views model.pretrained=sd-image-variations output=outputs/latents
+    python -m training.encode path=outputs/views output=outputs/latents \
+        model.pretrained=lambdalabs/sd-image-variations-diffusers
     python -m training.encode path=s3://bucket/views model.pretrained=… output=s3://bucket/latents +cluster=aws
-    python -m training.finetune data.kind=latents data.path=outputs/latents model.pretrained=sd-image-variations
+    python -m training.finetune data.kind=latents data.path=outputs/latents \
+        model.pretrained=lambdalabs/sd-image-variations-diffusers
 
 Use the `model` options and `seed` of the training to come, which refuses latents of other encoders. Each view shard
-becomes one latent shard, on GPUs if Ray has any. An unreadable object is recorded with its reason. The same command
-resumes an interrupted run.
+becomes one latent shard, on GPUs if Ray has any. An unreadable object is recorded with its reason. Repeat the
+command to resume an interrupted run.
 """
 
 import importlib.util
@@ -26,7 +28,7 @@ LAYOUT = FolderLayout(
 def main(config: EncodeConfig) -> int:
     """Run the command; return the exit code."""
     if not importlib.util.find_spec("ray"):
-        raise UserError("cluster: this Python has no Ray; install the `render` extra")
+        raise UserError("cluster: this Python has no Ray; pip install '.[cluster]'")
     from training.data.encoding import encode_all, resolved
 
     config, manifests = resolved(config)

@@ -1,13 +1,14 @@
 """Train Zero-1-to-3 on view shards.
 
     python -m training.finetune data.path=outputs/views model=tiny output=outputs/run
-    python -m training.finetune data.path=outputs/views trainer=zero2 model.pretrained=sd-image-variations
+    python -m training.finetune data.path=outputs/views trainer=zero2 \
+        model.pretrained=lambdalabs/sd-image-variations-diffusers
     torchrun --nproc-per-node=8 -m training.finetune +cluster=torchrun data.path=…      (scripts: jobs/)
 
 The run's folder then holds `model/` and `best/` (checkpoint folders with averaged weights: the last ones and those of
 the lowest validation loss), `metrics.csv`, `samples/*.png`, `validation.txt` (the validation objects) and
-`checkpoints/`. The same command resumes an interrupted run at the step where it stopped; it does not change a finished
-run.
+`checkpoints/`. Repeat the command to resume an interrupted run at the step where it stopped; a finished run is not
+changed.
 """
 
 import sys

@@ -29,7 +29,7 @@ STYLE = """<style>
 @media (max-width: 700px) { .pair { grid-template-columns: 1fr; } .pair figure:first-child img { max-width: 12rem; }
   .maps .sheet { grid-template-columns: repeat(2, 1fr); } }
 </style>"""
-SOURCES = ("seen in the picture", "seen in drawn views only: invented", "seen in no view: guessed from the field")
+SOURCES = ("visible in the picture", "visible in sampled views only", "visible in no view: colour of the field")
 SCORES = {
     "consistency_db": "Agreement of the drawn views with each other",
     "views_db": "Agreement of the fit with its views",
@@ -57,7 +57,7 @@ def report_page(result: Result, frames: Sequence[Image.Image]) -> bytes:
         figure(picture(animated(frames), "webp", "the mesh, turning"), "Mesh"),
         "</div>",
         *guesses_section(field.guesses),
-        "<h2>Seen and invented</h2>",
+        "<h2>Sources of the surface</h2>",
         legend(),
         "<div class='maps'>",
         views_figure(
