@@ -1,8 +1,8 @@
 """Compose a command line into a typed, frozen dataclass with Hydra; code below `main` sees no Hydra.
 
-Each stage has its folder of YAML here (`conf/pipeline`, `conf/training`, `conf/inference`), the dataclasses that
-type it live beside the stage. `run` composes both, and turns errors
-that the user can correct into one sentence and exit code 2.
+Each stage has a folder of YAML files here (`conf/pipeline`, `conf/training`, `conf/encoding`, `conf/inference`); the
+dataclasses that type them are in the package of the stage. `run` composes both, and converts errors that the user can
+correct into one line and exit code 2.
 """
 
 import errno
@@ -64,9 +64,9 @@ def run(
     groups: Mapping[str, type] | None = None,
     help: str | None = None,
 ) -> None:
-    """Compose `conf/<stage>/<name>.yaml` with the command line, hand it to `main`, exit with what it returns.
+    """Compose `conf/<stage>/<name>.yaml` with the command line, call `main` with it, and exit with the code it returns.
 
-    `config` types the whole, `groups` ("group/option" -> dataclass) the options of groups that differ in shape.
+    `config` types all options, `groups` ("group/option" -> dataclass) those of groups that differ in shape.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a message
@@ -165,8 +165,8 @@ def _option_prefix(settings: type, schemas: Sequence[tuple[str, type]]) -> str:
 def _no_room(error: OSError, output: str) -> str:
     """Name the file that a full disk, a quota, a limit or a read-only disk keeps from being written.
 
-    The error of a copy names its source first, that of a write names no file: then the fuller disk is named, of the
-    output's and that of temporary files.
+    A copy error names the source first; a write error names no file, so the fuller of the output disk and the temporary
+    disk is reported.
     """
     temporary = tempfile.gettempdir()
     places = [place for place in (output, temporary) if place and "://" not in place]

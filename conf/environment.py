@@ -1,4 +1,4 @@
-"""Where the libraries of a command keep sockets, caches and settings: in folders that exist and can be written to."""
+"""Choose writable folders for the sockets, caches and settings of the libraries that a command uses."""
 
 import atexit
 import os
@@ -16,10 +16,10 @@ CACHES = ("MPLCONFIGDIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR
 
 
 def prepare_environment() -> None:
-    """Give this process, and those that it starts, a short folder for temporary files and caches that can be written.
+    """Set a short temporary folder and writable cache folders for this process and its child processes.
 
     Raises:
-        UserError: there is no such folder; which variable names one.
+        UserError: No such folder exists; the message names the variable to set.
     """
     try:
         tempfile.gettempdir()
@@ -51,7 +51,7 @@ def _short(name: str) -> str:
 
 
 def _provide_caches() -> None:
-    """Name a temporary folder for what libraries keep in the home folder, where that cannot be written to."""
+    """Set a temporary folder for the caches and settings of libraries if the home folder is not writable."""
     home = Path("~").expanduser()
     if home.is_absolute():
         os.environ.setdefault("HOME", str(home))

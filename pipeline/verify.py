@@ -1,4 +1,4 @@
-"""Check shards against their manifests and the shard format; list damaged or missing shards and exit with code 1.
+"""Check shards against their manifests and the shard format; exit with code 1 if any are damaged or missing.
 
     python -m pipeline.verify path=outputs/views
 
@@ -24,7 +24,7 @@ def main(config: VerifyConfig) -> int:
     """Check all shards at `config.path` and print the result.
 
     Returns:
-        Exit code: 1 where a shard is damaged or missing, else 0.
+        Exit code: 1 if a shard is damaged or missing or the run is unfinished, else 0.
 
     Raises:
         UserError: The path holds no committed shard.

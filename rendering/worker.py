@@ -137,7 +137,7 @@ def respond(request: dict[str, Any]) -> dict[str, Any]:
 
 def main(temporary: str, *roots: str) -> None:
     """Serve requests for assets below `roots` or `temporary`, below which the views are written, until stdin ends."""
-    # The kernel kills this process when its parent ends: a parent that is killed cannot do so.
+    # prctl(PR_SET_PDEATHSIG): the kernel kills this process if its parent is killed.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Blender prints to file descriptor 1, so responses get another one.

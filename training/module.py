@@ -129,8 +129,8 @@ class Finetuning(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the moving average and the stream state, and count passes as this run does.
 
-        Lightning counts passes, of which a step may have had another number: another `data.batch_size` or, under DDP,
-        another number of devices.
+        Lightning counts passes; the number of passes per step may differ after a resume: with another
+        `data.batch_size` or, under DDP, another number of devices.
         """
         self.data.load_stream_state(checkpoint["position"])
         self.ema.load(checkpoint["ema"])

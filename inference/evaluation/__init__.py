@@ -1,1 +1,1 @@
-"""Score the views that a checkpoint samples: fixed pairs, baselines, camera obedience, tables and a page."""
+"""Score the views that a checkpoint samples: fixed pairs, baselines, pose accuracy, tables and a page."""

@@ -70,7 +70,7 @@ class EvaluateConfig:
         0.01, "data.validation_fraction of the training, for split=held_out without run"
     )
     pairs: int = option(4, "view pairs of an object under the protocol folder")
-    limit: int | None = option(None, "most objects of a set, chosen by hash; null: all")
+    limit: int | None = option(None, "maximum number of objects of a set, chosen by hash; null: all")
     seed: int = option(0, "seed of the choice of objects and pairs")
     methods: list[str] = option(
         list(DEFAULT_METHODS), "predictions of the checkpoint to score; sjc_i too, about a minute for each input view"

@@ -9,7 +9,7 @@ from inference.evaluation.measures import CONFIDENCE, RESAMPLES
 from inference.evaluation.scored_set import ScoredSet
 from inference.evaluation.scores import POSE_WITHIN_DEGREES
 
-# What every figure depends on, beside its metric and its benchmark.
+# Settings common to all figures.
 SETTINGS = {
     "pose_within_20": f"share of pictures whose nearest reference lies within {POSE_WITHIN_DEGREES:g} degrees",
     "pose_within_20_clear": "pose_within_20, over views whose true picture lies within that angle",

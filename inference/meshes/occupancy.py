@@ -1,4 +1,4 @@
-"""Which nodes of a grid lie inside of a mesh, by the crossings of the grid's lines with its faces."""
+"""Compute which grid nodes lie inside a mesh, from the crossings of the grid's lines with its faces."""
 
 import numpy as np
 from numpy.typing import NDArray

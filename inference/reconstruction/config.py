@@ -120,7 +120,7 @@ class ReconstructConfig:
         None,
         "blur of the opacity before the surface is extracted, grid spacings; null: 1.5, or 0 for an oracle's views",
     )
-    faces: int = option(40_000, "most faces of the mesh")
+    faces: int = option(40_000, "maximum number of faces of the mesh")
     texture: Texture = option(Texture.baked, "baked: a texture; vertex: vertex colours")
     texture_size: int = option(1024, "side of the texture, pixels")
     format: MeshFormat = option(MeshFormat.glb, "glb, obj, ply or stl")

@@ -1,4 +1,4 @@
-"""A fitted radiance field as arrays: what the surface is extracted from."""
+"""Store a fitted radiance field as arrays, from which the surface is extracted."""
 
 import io
 import math
@@ -21,7 +21,7 @@ VIEW_PARTS = ("cameras", "pictures", "masks", "weights")
 
 @dataclass(frozen=True)
 class ShownGuess:
-    """A set of views that was drawn, for people.
+    """Sampled views, stored for the report.
 
     Attributes:
         seed: Seed of the views.
@@ -46,7 +46,7 @@ class FittedField:
         renders: The field rendered from the cameras of `views`.
         scores: PSNR, dB, of the fit, by name.
         seconds: Duration of each stage, by name.
-        guesses: All sets of views that were drawn, the one that was fitted first; empty for a method without.
+        guesses: All sets of sampled views, the fitted one first; empty for methods that sample a single set.
     """
 
     half_side: float

@@ -1,14 +1,14 @@
 """The output folder of a reconstruction.
 
-settings.json           what decides the result; written first, and identifies the folder
+settings.json           the settings and inputs that decide the result; written first, and identifies the folder
 input.png               the prepared picture
 preview.png             renders of the fit, renewed while it runs
-state.npz               drawn views, or with method=sjc the state of the optimisation, until the fit is done
+state.npz               sampled views, or with method=sjc the state of the optimisation, until the fit is done
 field.npz               the fitted field; a command with other settings of the mesh starts from it
 views/000.png …         the views that the field was fitted to, the input first
 mesh.glb                the mesh, or mesh.obj with mesh.mtl and mesh.png, mesh.ply, mesh.stl
 turntable.mp4           the mesh turning
-report.html             the result for people
+report.html             a page that shows the result
 reconstruction.json     settings, scores, seconds of each stage; written last
 """
 

@@ -64,7 +64,7 @@ class Source:
     """A source that is not opened yet.
 
     Attributes:
-        name: Path or prompt, for people.
+        name: Display name: path or prompt.
         identity: Hashes of the files that decide the result, for JSON.
         options: Names of the options that decide the field, beside `method` and those of the method.
         open: Opens the source; its argument is the elevation of the input camera, degrees, if it is known already.

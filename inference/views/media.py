@@ -1,4 +1,4 @@
-"""Write sampled views for people: a labelled contact sheet, MP4 and GIF animations, and a variance map."""
+"""Write sampled views as media: a labelled contact sheet, MP4 and GIF animations, and a variance map."""
 
 import io
 from collections.abc import Sequence

@@ -72,7 +72,7 @@ def test_colours_close_cameras_and_copies(render, corner, tmp_path):
     assert render(corner, resolution=64, **near).meta["verdicts"] == ["clipped"]
     red, blue = ([200, 30, 30, 255], [30, 30, 200, 255])
     first = render(export(trimesh.creation.box(), tmp_path / "a.glb", baseColorFactor=red)).meta
-    # The same shape, ten times as large, elsewhere, in another colour.
+    # Equal geometry, ten times as large, elsewhere, in another colour.
     copy = trimesh.creation.box((10, 10, 10)).apply_translation([5, 0, 0])
     again = render(export(copy, tmp_path / "b.glb", baseColorFactor=blue)).meta
     other = render(export(trimesh.creation.box((1, 1, 0.9)), tmp_path / "c.glb", baseColorFactor=red)).meta

@@ -67,7 +67,7 @@ def kill_at_random(objects: Path, output: Path, kills: int, seed: int) -> Counte
                 run.wait()
                 break
             kind = rng.choice(list(VICTIMS))
-            # The driver dies once while it starts Ray for three times while objects are rendered.
+            # A quarter of the driver kills happen while Ray starts.
             early = kind == "driver" and rng.random() < 0.25
             while not early and run.poll() is None and not find_victim(driver, "Blender"):
                 time.sleep(0.05)

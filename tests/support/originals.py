@@ -25,12 +25,12 @@ REDUCED = Architecture(
     unet=UNetShape(channels=[32, 64, 128, 128]),
     encoder=ImageEncoderShape(width=128, layers=2, heads=2),
 )
-# Two levels of it, for what width and depth do not matter to.
+# Two levels, for tests independent of width and depth.
 TINY = Architecture(
     unet=UNetShape(channels=[32, 64], attention=[True, False], layers=1),
     encoder=ImageEncoderShape(image_size=28, width=64, layers=1, heads=1, projection=16),
 )
-# What a released checkpoint holds besides.
+# Further tensors of a released checkpoint.
 LEFTOVERS = {
     "betas": (1000,),
     "posterior_mean_coef1": (1000,),

@@ -305,7 +305,7 @@ def test_pictures_are_drawn_once_a_step_whatever_its_passes(dots, tmp_path):
     assert {path.name for path in (tmp_path / "samples").iterdir()} == {"000002.png", "000004.png"}
 
 
-def test_a_continued_run_ends_in_the_very_weights_of_an_uninterrupted_one(tmp_path, capsys):
+def test_a_continued_run_has_the_weights_of_an_uninterrupted_one(tmp_path, capsys):
     """A third of the data is unreadable, so batches do not align with shards or epochs."""
     write_dots(tmp_path / "data", objects=12)
     (tmp_path / "data/views-000001.tar").unlink()

@@ -99,7 +99,7 @@ def test_more_workers_than_objects_do_not_hang(tmp_path):
         training_batches(config(tmp_path), shards_of(tmp_path), 32, 0, ranks=3)
 
 
-def walk(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[StreamState]]:
+def read_batches(loader, batches: int, rank=0, ranks=1) -> tuple[list[bytes], list[StreamState]]:
     """Return a number of batches of a rank, and the stream state after each."""
     keys, places = [], [loader.dataset.stream_state]
     for batch in islice(loader, batches):
@@ -122,12 +122,12 @@ def damaged_shards(tmp_path_factory) -> tuple[DataConfig, tuple[Shard, ...]]:
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_resumed_stream_continues_exactly_despite_dropped_objects(damaged_shards, workers):
     options, shards = replace(damaged_shards[0], workers=workers), damaged_shards[1]
-    whole, places = walk(training_batches(options, shards, 32, 0), 40)
+    whole, places = read_batches(training_batches(options, shards, 32, 0), 40)
     assert len(set(whole)) == 40
     for done in (1, 5, 12, 25):
         saved = StreamState.from_dict(json.loads(json.dumps(places[done].as_dict())))
         assert saved == places[done] and saved.batches == done
-        keys, there = walk(training_batches(options, shards, 32, 0, saved), 10)
+        keys, there = read_batches(training_batches(options, shards, 32, 0, saved), 10)
         assert keys == whole[done : done + 10]
         assert there == places[done : done + 11]
 
@@ -146,16 +146,16 @@ def test_resuming_reads_no_shard_that_is_already_used(dots, monkeypatch):
 @pytest.mark.parametrize("damaged", [False, True])
 def test_the_batches_of_a_run_are_the_same_on_any_number_of_ranks(dots, damaged_shards, damaged):
     options, shards = damaged_shards if damaged else (config(dots), shards_of(dots))
-    whole, places = walk(training_batches(replace(options, workers=4), shards, 32, 0), 24)
+    whole, places = read_batches(training_batches(replace(options, workers=4), shards, 32, 0), 24)
     for ranks, workers in ((2, 2), (4, 0), (4, 1)):
         some = replace(options, workers=workers)
         loaders = [training_batches(some, shards, 32, 0, StreamState(), rank, ranks) for rank in range(ranks)]
-        parts = [walk(loader, 24 // ranks, rank, ranks) for rank, loader in enumerate(loaders)]
+        parts = [read_batches(loader, 24 // ranks, rank, ranks) for rank, loader in enumerate(loaders)]
         assert [batch for step in zip(*(keys for keys, _ in parts), strict=True) for batch in step] == whole
         # The merged states of the ranks are the state of the run, from which another number of ranks resumes.
         together = merged(there[12 // ranks] for _, there in parts)
         assert together == places[12]
-        one = walk(training_batches(replace(options, workers=4), shards, 32, 0, together), 12)[0]
+        one = read_batches(training_batches(replace(options, workers=4), shards, 32, 0, together), 12)[0]
         assert one == whole[12:]
 
 

@@ -47,7 +47,7 @@ class WorkerLoader(DataLoader[Any]):
         batches = super().__iter__()
         while (batch := self._next(batches)) is not None:
             if isinstance(batch, UserError):
-                # End the workers now: collected with the exception, each would be waited for, for 5 s.
+                # End the workers now; garbage collection would wait 5 s for each.
                 self._iterator = batches = None  # type: ignore[assignment]
                 raise batch
             yield batch

@@ -1,4 +1,4 @@
-"""Ablations of the conditioning: the model is blind to a part of it, in training and in sampling."""
+"""Ablate the conditioning: the model ignores a part of it, in training and in sampling."""
 
 from collections.abc import Iterable
 

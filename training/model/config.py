@@ -85,9 +85,10 @@ class Architecture:
         None, "side in pixels of the patches to denoise; null: latents of Stable Diffusion's autoencoder"
     )
     scaling_factor: float = option(1.0, "factor of patches before noise is added")
-    prediction: Prediction = option(Prediction.epsilon, "what the U-Net predicts: epsilon, v_prediction, sample")
+    prediction: Prediction = option(Prediction.epsilon, "prediction type of the U-Net: epsilon, v_prediction, sample")
     beta_end: float = option(
-        0.012, "β of the last timestep, where √ᾱ of the picture is left: 7 % of it; with 0.03, for pixels, 0.2 %"
+        0.012,
+        "β of the last timestep; 0.012 leaves √ᾱ = 0.068 of the image there, 0.02 leaves 0.015, 0.03 leaves 0.002",
     )
     unet: UNetShape = option(UNetShape(), "shape of the U-Net")
     encoder: ImageEncoderShape = option(

@@ -101,7 +101,7 @@ class Benchmark:
 
     Attributes:
         name: Name in options, tables and folders.
-        title: Name for people.
+        title: Display name.
         source: Publication and evaluation code that the protocol is read from.
         objects: Uids of the objects; empty: all objects of the views.
         max_objects: Number of objects, the first in the order of their names; None: all.

@@ -35,7 +35,7 @@ class ViewSource:
 
     Attributes:
         folder: The folder or URL.
-        layout: Name of the layout for people.
+        layout: Display name of the layout.
         uids: The objects, in the order of their names.
         listing: Hash that changes when files of the views do.
         read: Yields the views of some objects, in the order of the folder. Raises `UserError` if an object is damaged.

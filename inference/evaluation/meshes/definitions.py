@@ -18,7 +18,7 @@ class MeshScore:
 
     Attributes:
         name: Name in tables and files.
-        label: Name for people.
+        label: Display name.
         definition: Everything that its value depends on. Lengths are in object sizes, the longest side of the truth.
         higher_is_better: Whether better meshes score higher.
     """
@@ -100,7 +100,7 @@ class MeshProtocol:
 
     Attributes:
         name: Name in options.
-        title: Name for people, with its source.
+        title: Display name, with its source.
         truth_yaw_degrees: By uid, the angle by which the truth is turned about +z backwards after its normalisation.
         objects: Uids of its objects.
         alignment: The alignment of its figures.

@@ -23,7 +23,7 @@ class Method:
 
     Attributes:
         name: Name in tables and files.
-        label: Name for people.
+        label: Display name.
         pictures: Returns its pictures of a pair, uint8 `[R, R, 3]` each: one, or several samples. Raises
             `MissingPicture`.
     """

@@ -208,7 +208,7 @@ def saved_method(name: str, label: str, folder: Path, samples: int, resolution: 
 
     Args:
         name: Name of the method.
-        label: Name for people.
+        label: Display name.
         folder: Folder of the set's predictions.
         samples: Samples of each view.
         resolution: Side of the scored pictures, pixels.

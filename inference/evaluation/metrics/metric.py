@@ -18,7 +18,7 @@ class PictureMetric:
 
     Attributes:
         name: Name in tables, files and benchmarks.
-        label: Name for people, with its unit.
+        label: Display name, with its unit.
         definition: Everything that its value depends on: library, window, backbone, range.
         higher_is_better: Whether better pictures score higher.
         score: Returns a score for each of some pairs of predicted and true pictures, uint8 `[R, R, 3]` on white.
@@ -41,7 +41,7 @@ class SetMetric:
 
     Attributes:
         name: Name in tables, files and benchmarks.
-        label: Name for people.
+        label: Display name.
         definition: Everything that its value depends on, except the number of pictures.
         features: Returns the features `[N, F]` of some pictures.
         distance: Returns the distance between two sets of features, `[N, F]` and `[M, F]`. It raises `UserError` for

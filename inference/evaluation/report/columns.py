@@ -17,7 +17,7 @@ class Column:
 
     Attributes:
         metric: Its name.
-        label: Its name for people, with the unit.
+        label: Its display name, with the unit.
         form: Format of its values.
         factor: What its values are multiplied by.
         unit: Text after each value.
@@ -57,7 +57,7 @@ def columns_of(results: Results) -> list[Column]:
 
 
 def labels_of(results: Results) -> dict[str, str]:
-    """Return the names for people of the methods of a table, in its order, the true views first."""
+    """Return the display names of the methods of a table, in its order, the true views first."""
     labels = {"truth": "true view"}
     for method in results.scored.methods:
         labels |= {method.name: method.label, f"{method.name}_best": f"{method.label}, best sample"}
