@@ -90,7 +90,7 @@ def run(
         with _sentences(schemas, str(getattr(typed, "output", None) or getattr(typed, "target", None) or "")):
             code = max(code, main(typed) or 0)  # of all jobs of --multirun
 
-    # Hydra prints a page about an error and exits with 1 unless it is told to let exceptions through.
+    # Hydra prints a page about an error and exits with 1 unless HYDRA_FULL_ERROR lets exceptions through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     with _sentences(schemas):
         _end_in_order()

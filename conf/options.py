@@ -1,4 +1,4 @@
-"""Options of the commands, and the errors that a user can cause."""
+"""Define options with their help text, and the errors that a user can cause."""
 
 from dataclasses import field
 from typing import Any
@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 class FieldError(UserError):
-    """A field of a settings dataclass has a value that is not valid: `field=value: reason`.
+    """A field of a settings dataclass has an invalid value: `field=value: reason`.
 
     A library knows the field's name alone. `conf.command` adds the path of the settings in the options of the command,
     such as `renderer.`.

@@ -1,4 +1,4 @@
-"""Log runs to Weights & Biases. Offline, a run is files for `wandb sync` and nothing is sent."""
+"""Log runs to Weights & Biases; offline runs are written to files for `wandb sync`, and nothing is sent."""
 
 from dataclasses import dataclass
 from enum import StrEnum

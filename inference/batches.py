@@ -1,4 +1,4 @@
-"""Draw views in batches that fit into the memory of the device."""
+"""Sample views in batches that fit into the memory of the device."""
 
 import itertools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Measure how fast views are sampled, or how fast a reconstruction's field is rendered.
+"""Measure the speed of sampling views, or of rendering a reconstruction's field.
 
     python -m inference.benchmark checkpoint=outputs/run/model
     python -m inference.benchmark subject=reconstruction

@@ -11,7 +11,7 @@ The background of a picture without alpha is removed, and the object is framed a
 Writes the views (000.png …), a contact sheet (views.png), an animation (views.mp4, views.gif) and poses.json into
 `output`; for a folder of pictures, into a subfolder for each, beside inputs.png, a contact sheet of the prepared
 pictures. A picture of a folder that cannot be used is named, the others are sampled, and the exit code is 1. Hidden
-files are skipped. The same command continues an interrupted run: views that exist are not sampled again.
+files are skipped. Repeat the command to continue an interrupted run: views that exist are not sampled again.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The model that comes with the project, `models/small`."""
+"""Locate `models/small`, the checkpoint that comes with the project."""
 
 from pathlib import Path
 

@@ -6,8 +6,8 @@
 
 `text_to_image` is a text-to-image pipeline of diffusers: a folder, or org/name on the Hugging Face hub. Its weights are
 read from safetensors only, and a pipeline with its own code is refused.
-Writes the picture (prompt.png, prompt.json) and the files of inference.sample into `output`. The same command continues
-an interrupted run: a picture and views that exist are not generated again.
+Writes the picture (prompt.png, prompt.json) and the files of inference.sample into `output`. Repeat the command to
+continue an interrupted run: a picture and views that exist are not generated again.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CSV files."""
+"""Write CSV files."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Progress of a rendering: statistics computed from object records, stored as `progress.json` next to the shards.
+"""Compute the progress of a rendering from object records, and store it as `progress.json` next to the shards.
 
 Times are seconds since the epoch. The caller passes the current time; this module reads no clock and contacts no
 worker.

@@ -1,4 +1,4 @@
-"""Summary at the end of a run that makes shards: failures by reason, location of the shards, exit code."""
+"""Summarise a run that makes shards: failures by reason, location of the shards, exit code."""
 
 import sys
 from collections import Counter

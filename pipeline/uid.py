@@ -1,4 +1,4 @@
-"""The rule for the uid of an object, the key of its files in a shard."""
+"""Define valid uids of objects; a uid is the key of the object's files in a shard."""
 
 import re
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Separate coincident faces, which models of games have for surfaces that are visible from both sides.
+"""Separate coincident faces, with which game assets model surfaces that are visible from both sides.
 
 A ray meets coincident faces in arbitrary order, and each shadows the other: the image is black or shows either colour.
 They are moved apart by much less than a pixel, so that each side shows the face that is turned to it.

@@ -1,4 +1,4 @@
-"""The reasons why an object has no views, as typed values that a run counts and retries by."""
+"""Define the reasons for which an object has no views, as typed values that a run counts and retries."""
 
 from typing import Literal, get_args
 

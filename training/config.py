@@ -1,4 +1,4 @@
-"""Options of the training commands; their YAML is in conf/training and conf/encoding."""
+"""Define the options of the training commands; their YAML files are in conf/training and conf/encoding."""
 
 import math
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ def set_name(folder: str) -> str:
 
 @dataclass(frozen=True)
 class Workers(Cluster):
-    """Processes that draw the predictions of the checkpoint."""
+    """Processes that sample the predictions of the checkpoint."""
 
     address: str | None = option(
         None, "Ray cluster whose machines draw; auto: the cluster of this machine; null: this machine"

@@ -1,4 +1,4 @@
-"""Say under which protocol a table was made, and whether published figures may stand beside it."""
+"""State the protocol of a table, and whether published figures are comparable with it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Define the score of a picture, and collect scores to figures: means over objects, by angle, and differences."""
+"""Define the score of a picture, and aggregate scores: means over objects, by angle, and differences."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Draw batches of views in several processes: Ray tasks, each in a process that loads the checkpoint once.
+"""Sample batches of views in several processes: Ray tasks, each in a process that loads the checkpoint once.
 
               Batch: encoded views, cameras, seeds            PNG files
     this process ────────────────────────────▶ Ray workers ─────────────▶ this process, which writes them

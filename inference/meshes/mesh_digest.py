@@ -1,4 +1,4 @@
-"""Hash a mesh with the files that it consists of, so that a change of any of them is found."""
+"""Hash a mesh and all files that it consists of, to detect a change of any of them."""
 
 import hashlib
 from pathlib import Path

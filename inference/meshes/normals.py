@@ -1,4 +1,4 @@
-"""Normals for shading."""
+"""Compute vertex normals for shading."""
 
 import math
 

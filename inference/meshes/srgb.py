@@ -1,4 +1,4 @@
-"""The transfer function of sRGB (IEC 61966-2-1). Values are in [0, 1]."""
+"""Convert between linear and sRGB values in [0, 1] (IEC 61966-2-1)."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -170,7 +170,7 @@ def _obj_scene(loaded: dict[str, Any]) -> trimesh.Scene:
         colours, visual = part.pop("vertex_colors", None), part.pop("visual")
         material = getattr(visual, "material", None)
         if (image := picture(material)) is not None and "file_path" not in image.info:
-            visual = None  # trimesh invents a picture for texture coordinates without a material
+            visual = None  # trimesh creates a picture for texture coordinates without a material
         if colours is not None and (visual is None or _is_plain(material)):
             colours = colours / 255 if colours.max() > 2 else colours
             visual = trimesh.visual.ColorVisuals(vertex_colors=np.clip(colours, 0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Prepare a photograph as training renders look: one object on white, centred, of their mean size."""
+"""Prepare a photograph to look like a training render: one object on white, centred, at their mean size."""
 
 import math
 from dataclasses import dataclass

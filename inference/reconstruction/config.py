@@ -21,7 +21,7 @@ from training.model.hardware.precision import Precision
 
 @dataclass(frozen=True)
 class ViewsSettings:
-    """Settings of the reconstruction from drawn views."""
+    """Settings of the reconstruction from sampled views."""
 
     elevations: list[float] = option([-30.0, 0.0, 30.0, 60.0], "degrees above the horizon of each ring of views")
     count: int = option(8, "views of a ring")
@@ -81,7 +81,7 @@ class GuideKind(StrEnum):
 
 
 class Texture(StrEnum):
-    """How a mesh is coloured."""
+    """Colouring of a mesh."""
 
     baked = "baked"
     vertex = "vertex"

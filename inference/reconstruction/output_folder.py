@@ -1,4 +1,4 @@
-"""The output folder of a reconstruction.
+"""Define the output folder of a reconstruction.
 
 settings.json           the settings and inputs that decide the result; written first, and identifies the folder
 input.png               the prepared picture

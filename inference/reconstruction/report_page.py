@@ -1,4 +1,4 @@
-"""The report of a reconstruction: input, mesh, views, sources of the colours, scores, as one HTML page."""
+"""Write the report of a reconstruction as one HTML page: input, mesh, views, sources of the colours, scores."""
 
 import io
 from collections.abc import Sequence

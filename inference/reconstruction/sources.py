@@ -1,4 +1,4 @@
-"""The sources of a reconstruction: a picture with a checkpoint, or a mesh as oracle.
+"""Open the source of a reconstruction: a picture with a checkpoint, or a mesh as oracle.
 
 A source is described before it is opened, so that a command that continues finished work loads the checkpoint, whose
 weights identify the result, but neither prepares a picture nor reads a mesh.

@@ -1,4 +1,4 @@
-"""Turn a fitted field into a textured mesh."""
+"""Convert a fitted field to a textured mesh."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Pictures of a mesh from all sides."""
+"""Render pictures of a mesh from all sides."""
 
 import numpy as np
 from PIL import Image

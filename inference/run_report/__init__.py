@@ -1,1 +1,1 @@
-"""HTML page about a training run."""
+"""Write the HTML page of a training run."""

@@ -1,4 +1,4 @@
-"""Pairs of views of held-out objects, sampled and scored."""
+"""Sample and score pairs of views of held-out objects."""
 
 import itertools
 from collections.abc import Iterator

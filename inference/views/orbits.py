@@ -1,4 +1,4 @@
-"""Draw orbits: views of a picture's object from all sides, as a strip of pictures and as an animation."""
+"""Sample orbits: views of a picture's object from all sides, as a strip of pictures and as an animation."""
 
 import io
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ class Progress:
 
 
 class Superseded(Exception):
-    """The result is no longer wanted."""
+    """The job was cancelled, because its result is no longer wanted."""
 
 
 def run_with_progress(

@@ -1,4 +1,4 @@
-"""Progress of a run in its data, to resume from, on any number of devices and with any dropped objects."""
+"""Record the progress of a run in its data, to resume on any number of devices and with any dropped objects."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Timesteps of training: uniform as in the paper, or more of them where there is much noise."""
+"""Draw the timesteps of training: uniform as in the paper, or more often at high noise levels."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Detection of a diverged run: a loss or a weight that is not a finite number."""
+"""Detect a diverged run: a loss or a weight that is not finite."""
 
 import lightning as L
 import torch

@@ -1,1 +1,1 @@
-"""Benchmarks: data files that define objects, cameras, pictures, sampler and metrics."""
+"""Define benchmarks as data files: objects, cameras, pictures, sampler and metrics."""

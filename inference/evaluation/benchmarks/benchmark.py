@@ -1,4 +1,4 @@
-"""Define what a benchmark fixes."""
+"""Define the fields of a benchmark: objects, views, cameras, pictures, sampler and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,7 +97,7 @@ class Meshes:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything that the scores of novel views depend on, except the method.
+    """Protocol of an evaluation: all that the scores of novel views depend on, except the method.
 
     Attributes:
         name: Name in options, tables and folders.

@@ -1,1 +1,1 @@
-"""Consistency of the views of an orbit, without truth: fields fitted to its even and to its odd views are compared."""
+"""Measure the consistency of an orbit without ground truth: compare fields fitted to its even and to its odd views."""

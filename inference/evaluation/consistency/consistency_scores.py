@@ -40,7 +40,7 @@ class ConsistencyScore:
 
 @dataclass(frozen=True)
 class KeptScores:
-    """Scores in a file, so that a run can be continued.
+    """Scores that are stored in a file, so that a run can be continued.
 
     Attributes:
         key: Hash of all that they depend on.

@@ -1,4 +1,4 @@
-"""The orbit around an object that a method draws from one input view, and the methods that draw it."""
+"""Predict orbits: the views of an object on a circle, by each method, from one input view."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,1 +1,1 @@
-"""Scores of meshes: folders of predicted meshes against a folder of true ones."""
+"""Score folders of predicted meshes against a folder of true meshes."""

@@ -1,4 +1,4 @@
-"""The scores of a mesh, with everything that their values depend on, and published scores."""
+"""Define the scores of a mesh, with all that their values depend on, and published scores."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Collect the scores of meshes to figures: means over objects, and differences between methods."""
+"""Aggregate the scores of meshes: means over objects, and differences between methods."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Pictures of predicted meshes beside the true one, shaded grey; red where a prediction is far from the truth."""
+"""Render predicted meshes beside the true mesh, shaded grey; red marks a prediction that is far from the truth."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The part of a surface that cameras around it see, as points: SyncDreamer's definition."""
+"""Sample the part of a surface that is visible from cameras around it, as SyncDreamer does."""
 
 import math
 

@@ -1,1 +1,1 @@
-"""Methods that predict views: a checkpoint, baselines, an oracle, and the pictures of other programs."""
+"""Predict views by several methods: a checkpoint, baselines, an oracle, and the pictures of other programs."""

@@ -1,4 +1,4 @@
-"""Baselines: the repeated input, the mean training view, and the nearest training object."""
+"""Predict views by baselines: the repeated input, the mean training view, and the nearest training object."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ ENCODED_TOGETHER = 32
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Options of the command that decide what the model draws; the same for all processes.
+    """Options of the command that decide the model's predictions, equal in all processes.
 
     Attributes:
         checkpoint: The checkpoint.

@@ -1,4 +1,4 @@
-"""Render the true mesh of an object: the method that knows its shape and colours, but not its lighting."""
+"""Predict views by rendering the true mesh of an object, in its colours but without its lighting."""
 
 from collections.abc import Collection
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""SJC-I, a baseline of the paper: score Jacobian chaining with a model that has the picture, but no pose."""
+"""Predict views by SJC-I, a baseline of the paper: score Jacobian chaining with a model that ignores the pose."""
 
 from collections.abc import Sequence
 from pathlib import Path

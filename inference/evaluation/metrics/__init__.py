@@ -1,1 +1,1 @@
-"""Metrics of pictures, each with its exact definition."""
+"""Compute metrics of pictures, each with its exact definition."""

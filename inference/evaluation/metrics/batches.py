@@ -1,4 +1,4 @@
-"""Batches of pictures for networks, computed alike in every run."""
+"""Batch pictures for networks, with equal results in every run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

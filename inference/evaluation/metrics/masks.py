@@ -1,4 +1,4 @@
-"""Overlap of the object's outline in two pictures on white."""
+"""Compute the overlap of the object's silhouettes in two pictures on white."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Errors of pixels: PSNR and MSE."""
+"""Compute pixel errors: PSNR and MSE."""
 
 from collections.abc import Sequence
 

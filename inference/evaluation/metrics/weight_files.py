@@ -20,7 +20,7 @@ INSTALL = "install it with pip install 'zero-1-to-3[scores]'"
 
 
 class UnavailableMetric(UserError):
-    """A metric cannot be computed here: its weights cannot be had, a library is missing, or pictures are too small."""
+    """A metric cannot be computed here: its weights or a library are missing, or pictures are too small."""
 
 
 @dataclass(frozen=True)

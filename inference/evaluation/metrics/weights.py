@@ -9,7 +9,7 @@ CLIP_VIT_B_32 = "openai/clip-vit-base-patch32"
 
 @dataclass(frozen=True)
 class MetricWeights:
-    """Where the networks of metrics have their weights; an empty file name means torch's cache, then a download."""
+    """Files of the weights of metrics; an empty file name means torch's cache, or else a download."""
 
     lpips_alex: str = option("", "state dict of torchvision's AlexNet, alexnet-owt-7be5be79.pth")
     lpips_vgg: str = option("", "state dict of torchvision's VGG-16, vgg16-397923af.pth")

@@ -1,1 +1,1 @@
-"""The page of an evaluation."""
+"""Write the page of an evaluation."""

@@ -13,7 +13,7 @@ METRIC_CURVES = 3  # the first metrics of a table
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as it is shown.
+    """A metric as a column of a table.
 
     Attributes:
         metric: Its name.

@@ -1,4 +1,4 @@
-"""Curves of scores over the angle between the cameras."""
+"""Plot scores over the angle between the cameras."""
 
 import io
 from collections.abc import Mapping, Sequence

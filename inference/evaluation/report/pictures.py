@@ -1,4 +1,4 @@
-"""Rows of pictures: the best, the median and the worst views of the subject."""
+"""Show rows of pictures: the best, the median and the worst views of the subject."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

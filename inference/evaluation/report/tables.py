@@ -1,4 +1,4 @@
-"""Tables of scores, of published scores, and of differences between methods."""
+"""Write tables of scores, of published scores, and of differences between methods."""
 
 from collections.abc import Sequence
 from html import escape

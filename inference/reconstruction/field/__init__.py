@@ -1,1 +1,1 @@
-"""Radiance fields on voxel grids, and volume rendering."""
+"""Represent radiance fields on voxel grids, and render them."""

@@ -1,4 +1,4 @@
-"""Rays of pinhole cameras."""
+"""Compute the rays of pinhole cameras."""
 
 import math
 

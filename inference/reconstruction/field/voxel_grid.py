@@ -1,4 +1,4 @@
-"""Values at the nodes of a voxel grid, trilinear in between."""
+"""Store values at the nodes of a voxel grid, and interpolate them trilinearly."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,1 +1,1 @@
-"""Guides: models that draw or denoise views of the object from any camera."""
+"""Guide a reconstruction by models that sample or denoise views of the object from any camera."""

@@ -1,4 +1,4 @@
-"""The interface of guides, which reconstruction asks for views of the object."""
+"""Define the interface of guides, from which a reconstruction requests views of the object."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ OnStep = Callable[[int, int], object]  # called with the numbers of steps done a
 
 @dataclass(frozen=True)
 class DrawnViews:
-    """Views that a guide draws.
+    """Views that a guide samples.
 
     Attributes:
         pictures: The object on white, uint8 `[N, R, R, 3]`.
@@ -27,7 +27,7 @@ class DrawnViews:
 
 
 class Guide(Protocol):
-    """A model of what one object looks like from any camera.
+    """A model of the appearance of one object from any camera.
 
     Latents `[B, C, h, w]` are scaled as the model denoises them. A *canvas* `[B, K, h, w]` is the picture that a field
     renders for a score: latents of an autoencoder that is not linear, else pixels in [-1, 1].

@@ -1,4 +1,4 @@
-"""A trained checkpoint as a guide."""
+"""Use a trained checkpoint as a guide."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ from training.model.picture import as_floats
 
 
 class ModelGuide:
-    """A checkpoint of Zero-1-to-3 that was given one picture; see `Guide`.
+    """A checkpoint of Zero-1-to-3 with one input picture; see `Guide`.
 
     Args:
         novel_view: The checkpoint.

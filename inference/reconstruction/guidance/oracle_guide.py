@@ -1,4 +1,4 @@
-"""A mesh as a guide: it draws the true views, and so shows what a method reaches with a perfect model."""
+"""Use a mesh as a guide: its renders replace the model's views, which gives the upper bound of a method."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The radiance field of score Jacobian chaining: density and canvas values on two voxel grids."""
+"""Represent the radiance field of score Jacobian chaining: density and canvas values on two voxel grids."""
 
 import math
 from dataclasses import dataclass

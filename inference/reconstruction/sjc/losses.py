@@ -1,4 +1,4 @@
-"""The losses of score Jacobian chaining (run_zero123.py of the original; Zero-1-to-3, section 3.3)."""
+"""Compute the losses of score Jacobian chaining (run_zero123.py of the original; Zero-1-to-3, section 3.3)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Reconstruct an object by score Jacobian chaining: optimise the field, then render what the mesh is coloured from."""
+"""Reconstruct an object by score Jacobian chaining: optimise the field, then render the views that colour the mesh."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Save and load the state of an optimisation, so that the same command continues it."""
+"""Save and load the state of an optimisation, so that a repeated command continues it."""
 
 import io
 import json

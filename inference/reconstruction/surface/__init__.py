@@ -1,1 +1,1 @@
-"""From a density grid to a textured mesh: extraction, simplification, texture coordinates, baking."""
+"""Convert a density grid to a textured mesh: extraction, simplification, texture coordinates, baking."""

@@ -1,4 +1,4 @@
-"""Colour a surface from pictures: the photograph first, other views after it, the field where none sees it."""
+"""Colour a surface from the photograph, elsewhere from other views, and from the field where no view shows it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Find the points of a surface that the texels of its texture show, and fill the texels between."""
+"""Map the texels of a texture to points of the surface, and fill the texels between."""
 
 from dataclasses import dataclass
 

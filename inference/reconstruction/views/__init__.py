@@ -1,1 +1,1 @@
-"""Reconstruct an object from views that a guide draws: visual hull, radiance grid, refinement."""
+"""Reconstruct an object from views that a guide samples: visual hull, radiance grid, refinement."""

@@ -1,4 +1,4 @@
-"""Save and load drawn sets of views, so that the same command need not draw them again."""
+"""Save and load sampled sets of views, so that a repeated command does not sample them again."""
 
 import io
 import zlib

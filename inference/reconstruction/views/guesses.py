@@ -1,4 +1,4 @@
-"""Draw several sets of views of an object, and order them by their consistency."""
+"""Sample several sets of views of an object, and order them by their consistency."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rays of fixed views in batches, with all that does not change while a radiance grid is fitted to them."""
+"""Batch the rays of fixed views, with all values that stay constant while a radiance grid is fitted to them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The cameras of the views that are drawn around an object."""
+"""Place the cameras of the views that are sampled around an object."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The soft visual hull: the part of space that projects into the object's silhouette in the views."""
+"""Compute the soft visual hull: the part of space that projects into the object's silhouettes in the views."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The folder of a checkpoint: replace it as a whole, and tell this project's from others."""
+"""Replace a checkpoint folder as a whole, and recognise folders that this project wrote."""
 
 import json
 import shutil
