@@ -15,8 +15,10 @@ import numpy as np
 import torch
 import transformers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from conf.options import UserError, first_line
@@ -119,6 +121,31 @@ def table(variants: list[Variant], config: BenchmarkConfig, model: Zero123) -> s
     return "\n".join(lines) + "\n"
 
 
+class Float32NoiseScheduler(DDIMScheduler):
+    """DDIM that draws its noise in float32 for samples of any precision, as `NovelView` does.
+
+    A seed gives other random numbers in float16 than in float32 with some releases of torch (2.11).
+    """
+
+    def step(  # type: ignore[override]
+        self,
+        model_output: Tensor,
+        timestep: int,
+        sample: Tensor,
+        eta: float = 0.0,
+        generator: torch.Generator | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Return the sample of the previous timestep."""
+        noise = float32_noise(sample, generator)
+        return super().step(model_output, timestep, sample, eta, variance_noise=noise, return_dict=return_dict)
+
+
+def float32_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return standard normal noise, drawn in float32, of the shape, device and precision of a tensor."""
+    return randn_tensor(like.shape, generator=generator, device=like.device, dtype=torch.float32).to(like.dtype)
+
+
 def community_pipeline(
     file: Path, model: Zero123, config: BenchmarkConfig
 ) -> Callable[[Image.Image, Turn], Image.Image]:
@@ -133,15 +160,18 @@ def community_pipeline(
         )
     # The pipeline has one precision for all parts; the method `to` of diffusers' models would print a warning.
     projection = nn.Module.to(copy.deepcopy(model.cc_projection), model.unet.dtype)
+    scheduler = Float32NoiseScheduler.from_config(model.scheduler.config)
     pipeline = _pipeline_class(file)(
-        model.vae, model.image_encoder, model.unet, model.scheduler, None, None, projection,
-        requires_safety_checker=False,
+        model.vae, model.image_encoder, model.unet, scheduler, None, None, projection, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
-    sampling = config.sampling
+    sampling, size = config.sampling, model.latent_size
+    latent = torch.empty(1, model.latent_channels, size, size, device=model.device, dtype=model.unet.dtype)
 
     def call(picture: Image.Image, turn: Turn) -> Image.Image:
+        generator = torch.Generator().manual_seed(sampling.seed)
         return pipeline(
+            latents=float32_noise(latent, generator),
             input_imgs=picture,
             prompt_imgs=picture,
             poses=[list(turn)],
@@ -150,7 +180,7 @@ def community_pipeline(
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
             eta=sampling.eta,
-            generator=torch.Generator().manual_seed(sampling.seed),
+            generator=generator,
         ).images[0]
 
     return call
