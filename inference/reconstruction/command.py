@@ -14,7 +14,7 @@ from inference.meshes.untrusted_scene import SUFFIXES
 from inference.novel_view import NovelView
 from inference.poses import given_elevation
 from inference.reconstruction.config import GuideKind, ReconstructConfig, ViewsSettings
-from inference.reconstruction.output_folder import LAYOUT
+from inference.reconstruction.output_folder import LAYOUT, require_kept
 from inference.reconstruction.reconstruction import mesh_name, reconstruct_object
 from inference.reconstruction.sources import oracle_source, picture_source, prompt_source
 from inference.views.text_to_image import require_own_picture
@@ -48,6 +48,8 @@ def reconstruct(config: ReconstructConfig) -> int:
     if config.oracle and Path(config.oracle).is_dir():
         return reconstruct_folder(Path(config.oracle), output, config)
     require_own_folder(str(output), LAYOUT)
+    if given := config.oracle or config.image:
+        require_kept(Path(given), output, "oracle" if config.oracle else "image")
     if config.oracle:
         source = oracle_source(Path(config.oracle), config, load_guide(config))
     elif config.prompt:
@@ -110,12 +112,13 @@ def reconstruct_folder(folder: Path, output: Path, config: ReconstructConfig) ->
 
 
 def meshes_in(folder: Path) -> dict[str, Path]:
-    """Return the meshes of a folder by the name of their folder in the output.
+    """Return the meshes of a folder, without hidden files, by the name of their folder in the output.
 
     Raises:
         UserError: There is none, or two have the same name.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))  # macOS writes ._box.glb
+    paths = sorted(path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise UserError(f"oracle={folder}: there is no mesh in this folder; give {', '.join(SUFFIXES)} files")
     meshes: dict[str, Path] = {}

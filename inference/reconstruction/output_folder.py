@@ -1,18 +1,23 @@
 """Define the output folder of a reconstruction.
 
-settings.json           the settings and inputs that decide the result; written first, and identifies the folder
+settings.json           identifies the folder, written first; then the settings of field.npz
 input.png               the prepared picture
 preview.png             renders of the fit, renewed while it runs
-state.npz               sampled views, or with method=sjc the state of the optimisation, until the fit is done
+state-<hash>.npz        sampled views, or with method=sjc the state of the optimisation, until a fit is done; the hash is
+                        that of the fit's settings
 field.npz               the fitted field; a command with other settings of the mesh starts from it
 views/000.png …         the views that the field was fitted to, the input first
 mesh.glb                the mesh, or mesh.obj with mesh.mtl and mesh.png, mesh.ply, mesh.stl
 turntable.mp4           the mesh turning
 report.html             a page that shows the result
 reconstruction.json     settings, scores, seconds of each stage; written last
+
+A fit with other settings leaves an earlier result as it is until the new field is saved.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,27 +26,22 @@ from typing import Any
 
 from PIL import Image
 
-from inference.reconstruction.fitted_field import FittedField
+from conf.options import UserError
+from inference.reconstruction.fitted_field import FittedField, save_field
 from inference.reconstruction.textured_surface import TexturedSurface
 from inference.views.media import png, write_mp4
-from pipeline.output import FolderLayout, json_object
+from pipeline.output import FolderLayout, json_object, names_in
 from pipeline.storage import sweep, write_atomically
 
 COMMAND = "inference.reconstruct"
 FIELD, SETTINGS, RECORD = "field.npz", "settings.json", "reconstruction.json"
-STATE, INPUT, PREVIEW, VIEWS, FILM, REPORT = (
-    "state.npz",
-    "input.png",
-    "preview.png",
-    "views",
-    "turntable.mp4",
-    "report.html",
-)
+INPUT, PREVIEW, VIEWS, FILM, REPORT = "input.png", "preview.png", "views", "turntable.mp4", "report.html"
+STATES = "state-????????.npz"  # pattern of the files of `state_file`
 MESHES = tuple(f"mesh.{suffix}" for suffix in ("glb", "obj", "mtl", "png", "ply", "stl"))
 LAYOUT = FolderLayout(
     SETTINGS,
     lambda contents: json_object(contents).get("command") == COMMAND,
-    r"settings\.json|input\.png|preview\.png|state\.npz|field\.npz|views|mesh\.(glb|obj|mtl|png|ply|stl)|turntable\.mp4|report\.html"
+    r"settings\.json|input\.png|preview\.png|state-[0-9a-f]{8}\.npz|field\.npz|views|mesh\.(glb|obj|mtl|png|ply|stl)|turntable\.mp4|report\.html"
     r"|reconstruction\.json",
 )
 
@@ -80,18 +80,26 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_atomically(str(path), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def start_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Write settings.json, and delete what earlier runs with other settings of the fit or the mesh wrote."""
+def require_kept(source: Path, folder: Path, option: str) -> None:
+    """Raise `UserError` if the file that `option` names is one that a reconstruction into `folder` replaces."""
+    place, output = source.resolve(), folder.resolve()
+    if output in place.parents and re.fullmatch(LAYOUT.writes, place.relative_to(output).parts[0]):
+        raise UserError(f"{option}={source}: lies in output={folder}, and would be replaced; choose another output")
+
+
+def start_folder(folder: Path) -> None:
+    """Create the folder of a reconstruction and mark it as such, or remove what killed writers left in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, folder / VIEWS):
         sweep(str(place))
-    (folder / RECORD).unlink(missing_ok=True)
-    if not has_fit_settings(folder, settings):
-        clear_folder(folder)
-    folder.mkdir(exist_ok=True)
-    for name in (*MESHES, FILM, REPORT):
-        (folder / name).unlink(missing_ok=True)
-    write_json(folder / SETTINGS, settings)
+    if not (folder / SETTINGS).exists():
+        write_json(folder / SETTINGS, {"command": COMMAND})
+
+
+def state_file(folder: Path, settings: dict[str, Any]) -> Path:
+    """Return the file that keeps the state of a fit with these settings."""
+    digest = hashlib.sha256(json.dumps(settings["fit_settings"], sort_keys=True).encode()).hexdigest()
+    return folder / STATES.replace("????????", digest[:8])
 
 
 def has_fit_settings(folder: Path, settings: dict[str, Any]) -> bool:
@@ -105,15 +113,35 @@ def is_fitted(folder: Path, settings: dict[str, Any]) -> bool:
     return has_fit_settings(folder, settings) and (folder / FIELD).exists()
 
 
-def clear_folder(folder: Path) -> None:
-    """Delete the files of a reconstruction, and the folders that are empty then."""
-    for name in (RECORD, *MESHES, FILM, REPORT, FIELD, STATE, INPUT, PREVIEW, SETTINGS):
-        (folder / name).unlink(missing_ok=True)
+def replace_fit(folder: Path, field: FittedField, settings: dict[str, Any]) -> None:
+    """Save a fitted field and its views, and delete the earlier field's views and mesh and the states of all fits.
+
+    An interrupted call leaves a field without settings, which no command starts from.
+    """
+    write_json(folder / SETTINGS, {"command": COMMAND})
+    save_field(folder / FIELD, field)
+    clear_results(folder)
     for path in (folder / VIEWS).glob("[0-9][0-9][0-9].png"):
         path.unlink()
-    for path in (folder / VIEWS, folder):
-        with suppress(OSError):  # it holds other files, or does not exist
-            path.rmdir()
+    write_views(folder, field)
+    write_json(folder / SETTINGS, {name: settings[name] for name in ("command", "fit_settings")})
+    for path in folder.glob(STATES):
+        path.unlink()
+
+
+def clear_results(folder: Path) -> None:
+    """Delete the mesh of a field and all that shows it, the record first."""
+    for name in (RECORD, *MESHES, FILM, REPORT):
+        (folder / name).unlink(missing_ok=True)
+
+
+def discard_failed(folder: Path) -> None:
+    """Delete what a failed fit wrote to a folder that holds neither a result nor a state, the mark last."""
+    if {name for name in names_in(str(folder)) if re.fullmatch(LAYOUT.writes, name)} <= {PREVIEW, SETTINGS}:
+        for name in (PREVIEW, SETTINGS):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds files of others
+            folder.rmdir()
 
 
 def record(result: Result, settings: dict[str, Any]) -> dict[str, Any]:

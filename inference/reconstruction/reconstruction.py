@@ -14,7 +14,7 @@ from inference.meshes.read_mesh import normalised
 from inference.meshes.write_mesh import write_mesh
 from inference.reconstruction.baselines import baseline_scores, compared
 from inference.reconstruction.config import Method, ReconstructConfig
-from inference.reconstruction.fitted_field import FittedField, ShownGuess, load_field, save_field
+from inference.reconstruction.fitted_field import FittedField, ShownGuess, load_field
 from inference.reconstruction.guidance.guide import shows_pixels
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.output_folder import (
@@ -25,16 +25,17 @@ from inference.reconstruction.output_folder import (
     PREVIEW,
     RECORD,
     REPORT,
-    STATE,
     Result,
-    clear_folder,
+    clear_results,
+    discard_failed,
     is_fitted,
     read_json,
     record,
+    replace_fit,
     start_folder,
+    state_file,
     write_film,
     write_json,
-    write_views,
 )
 from inference.reconstruction.progress import shown_progress
 from inference.reconstruction.report_page import report_page
@@ -69,9 +70,10 @@ def reconstruct_object(folder: Path, source: Source, config: ReconstructConfig) 
         return finished
     field = load_field(folder / FIELD) if is_fitted(folder, settings) else None
     opened = source.open(None if field is None else field.input_elevation)
-    start_folder(folder, settings)
+    start_folder(folder)
     if field is None:
-        field = fitted_field(folder, opened, config)
+        field = fitted_field(folder, state_file(folder, settings), opened, config)
+        replace_fit(folder, field, settings)
     result = finish(source.name, opened, field, config)
     write_outputs(folder, result, config)
     contents = record(result, settings)
@@ -85,7 +87,7 @@ def mesh_name(config: ReconstructConfig) -> str:
 
 
 def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, Any]:
-    """Return what decides the field and the mesh, for settings.json."""
+    """Return what decides the field and the mesh, for settings.json and reconstruction.json."""
     options = asdict(config)
     fit = {"version": LAYOUT_VERSION, **source.identity, "method": config.method, "seed": config.sampling.seed}
     fit |= {name: options[name] for name in source.options}
@@ -97,28 +99,18 @@ def deciding_settings(source: Source, config: ReconstructConfig) -> dict[str, An
     return {"command": COMMAND, "fit_settings": fit, "mesh_settings": mesh}
 
 
-def fitted_field(folder: Path, opened: Opened, config: ReconstructConfig) -> FittedField:
-    """Fit a field and write it into `folder`; if that fails, leave the state for the next run there, or nothing."""
+def fitted_field(folder: Path, state: Path, opened: Opened, config: ReconstructConfig) -> FittedField:
+    """Fit a field; if that fails, leave in `folder` what was there and the state for the next run, or nothing."""
     try:
         with shown_progress(folder / PREVIEW) as monitor:
-            field = fit(opened, config, monitor, folder / STATE)
+            return fit(opened, config, monitor, state)
     except torch.OutOfMemoryError as error:
-        _clear_without_state(folder)
+        discard_failed(folder)
         smaller = "sjc.nodes=64" if config.method is Method.sjc else "views.nodes=[64,128] views.epochs=[12,4]"
         raise UserError(f"the device has too little memory for the fit; try {smaller} or device=cpu") from error
     except UserError:
-        _clear_without_state(folder)
+        discard_failed(folder)
         raise
-    write_views(folder, field)
-    save_field(folder / FIELD, field)
-    (folder / STATE).unlink(missing_ok=True)
-    return field
-
-
-def _clear_without_state(folder: Path) -> None:
-    """Clear the folder of a failed fit, unless it holds the state of hours of drawing or optimising."""
-    if not (folder / STATE).exists():
-        clear_folder(folder)
 
 
 def fit(opened: Opened, config: ReconstructConfig, monitor: Monitor, state: Path) -> FittedField:
@@ -160,7 +152,8 @@ def finish(name: str, opened: Opened, field: FittedField, config: ReconstructCon
 
 
 def write_outputs(folder: Path, result: Result, config: ReconstructConfig) -> None:
-    """Write the mesh, the turntable and the report."""
+    """Write the mesh, the turntable and the report in place of earlier ones."""
+    clear_results(folder)
     height_m = parse_height(config.height) if config.height else None
     write_mesh(folder / mesh_name(config), result.surface.mesh, height_m)
     frames = turntable(result.surface.mesh, config.turntable)
