@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
@@ -17,6 +17,7 @@ from conf.options import UserError
 from inference.meshes.write_mesh import write_mesh
 from inference.views.media import contact_sheet, write_gif, write_mp4
 from inference.web import markup
+from inference.web.camera_control import DEFAULT_ELEVATION
 from inference.web.jobs import Progress, Superseded
 from inference.web.layout import OrbitFiles, Page, Settings, SolidFiles
 from inference.web.service import Session, ViewRequest, ViewService
@@ -37,13 +38,12 @@ def connect_events(page: Page, service: ViewService) -> None:
     handlers, settings, files = Handlers(page, service), page.settings, page.files
     request = [page.session, page.camera, *_components(settings)]
     result = [page.view, page.status]
-    everything = [page.session, page.photo, page.cutout, page.camera, *result]
+    elevation = [page.camera, settings.elevation]
+    everything = [page.session, page.photo, page.cutout, *elevation, *result]
     boxes = [files.box, page.solid.box]
     page.photo.upload(handlers.cancel, page.session, boxes, **AT_ONCE).then(
         handlers.load_picture, page.photo, everything, **ON_DEVICE
-    ).success(handlers.sample, request, result, **ON_DEVICE).success(
-        handlers.estimate, request, [page.camera, settings.elevation], **ON_DEVICE
-    )
+    ).success(handlers.sample, request, result, **ON_DEVICE).success(handlers.estimate, request, elevation, **ON_DEVICE)
     page.photo.clear(handlers.cancel, page.session, boxes, **AT_ONCE).then(
         handlers.load_picture, page.photo, everything, **ON_DEVICE
     )
@@ -52,12 +52,14 @@ def connect_events(page: Page, service: ViewService) -> None:
     gr.on(changes, handlers.set_request, request, None, **AT_ONCE)
     gr.on(changes, handlers.sample, request, result, trigger_mode="always_last", **ON_DEVICE)
     settings.elevation.change(lambda degrees: gr.update(elevation=degrees), settings.elevation, page.camera, **AT_ONCE)
+    settings.elevation.input(handlers.keep_elevation, page.session, None, **AT_ONCE)
     next_seed = "seed => (seed + 1) % 2 ** 32"
     page.new_sample.click(None, settings.seed, settings.seed, js=next_seed, api_visibility="private")
     page.reconstruct.click(handlers.set_request, request, None, **AT_ONCE)
     page.reconstruct.click(
-        handlers.reconstruct, request, [page.status, page.solid.box], trigger_mode="always_last", **ON_DEVICE
-    ).success(handlers.show_model, page.session, _components(page.solid), **AT_ONCE)
+        handlers.reconstruct, request, [page.status, *elevation, page.solid.box],
+        trigger_mode="always_last", **ON_DEVICE,
+    ).success(handlers.show_model, page.session, _components(page.solid), **AT_ONCE)  # fmt: skip
     page.orbit.click(handlers.set_request, [*request, page.views], None, **AT_ONCE)
     page.orbit.click(
         handlers.sample_orbit, [*request, page.views], [page.status, *_components(files)],
@@ -75,11 +77,16 @@ class Handlers:
     def set_request(self, session: Session, *values: Any) -> None:
         """Set the session's request at once, so that an earlier one is cancelled at its next step."""
         with shown_errors():
-            session.request = self.service.parse_request(*values)
+            self.service.set_request(session, self.service.parse_request(*values))
+
+    def keep_elevation(self, session: Session) -> None:
+        """Keep the elevation of the slider, which the visitor has set, instead of estimating it."""
+        session.needs_estimate = False
 
     def cancel(self, session: Session) -> Updates:
         """Cancel the session's request and hide the files of the last orbit and the 3D model."""
-        session.request = session.model = None
+        self.service.set_request(session, None)
+        session.model = None
         return {box: gr.update(visible=False) for box in (self.page.files.box, self.page.solid.box)}
 
     def load_picture(self, picture: dict[str, Any] | None) -> Responses:
@@ -99,14 +106,15 @@ class Handlers:
         yield {
             page.session: session,
             page.cutout: markup.cutout(session.prepared.image),
-            page.camera: gr.update(picture=thumbnail, note=""),
+            page.camera: gr.update(picture=thumbnail, note="", elevation=DEFAULT_ELEVATION),
+            page.settings.elevation: DEFAULT_ELEVATION,
         }
 
     def sample(self, session: Session, *values: Any) -> Responses:
         """Sample a preview, then the view."""
         page, service, start = self.page, self.service, perf_counter()
         with shown_errors():
-            session.request = request = service.parse_request(*values)
+            request = self._begin(session, values)
             if session.encoded is None:
                 yield {page.status: markup.message(markup.WELCOME)}
                 return
@@ -122,7 +130,7 @@ class Handlers:
         """Sample the views of an orbit, and write its film and contact sheet."""
         page, start = self.page, perf_counter()
         with shown_errors():
-            session.request = request = self.service.parse_request(*values)
+            request = self._begin(session, values)
             if session.encoded is None or session.prepared is None:
                 yield {page.status: markup.message(markup.WELCOME)}
                 return
@@ -134,14 +142,18 @@ class Handlers:
             yield {page.status: done, page.files.box: gr.update(visible=True), **files}
 
     def reconstruct(self, session: Session, *values: Any) -> Responses:
-        """Reconstruct the object as a 3D model, and write its file."""
+        """Reconstruct the object as a 3D model, and write its file; first estimate the elevation if it is unknown."""
         page, start = self.page, perf_counter()
         with shown_errors():
-            session.request = request = self.service.parse_request(*values)
+            request = self._begin(session, values)
             if session.encoded is None:
                 yield {page.status: markup.message(markup.WELCOME)}
                 return
-            mesh = yield from reported(self.service.reconstruct(session, request), self._progress("3D model"))
+            elevation = request.elevation
+            if self._needs_estimate(session):
+                elevation = yield from self._estimated(session, request, self._progress("elevation of the camera"))
+            job = self.service.reconstruct(session, request, elevation)
+            mesh = yield from reported(job, self._progress("3D model"))
             session.model = Path(tempfile.mkdtemp(dir=self.service.files)) / "model.glb"
             write_mesh(session.model, mesh)
             done = markup.reconstructed(request, len(mesh.faces), perf_counter() - start)
@@ -158,25 +170,51 @@ class Handlers:
 
         A checkpoint that needs the elevation keeps that of the slider. A new request cancels the estimate.
         """
-        camera, request = self.page.camera, session.request
-        if session.encoded is None or request is None or self.service.needs_elevation:
+        request = session.request
+        if session.encoded is None or request is None or not self._needs_estimate(session):
             return
-        waiting = {camera: gr.update(note="estimating the elevation of the picture's camera …")}
+        waiting = {self.page.camera: gr.update(note="estimating the elevation of the picture's camera …")}
         try:
-            estimate = yield from reported(self.service.estimate(session, request), lambda progress: waiting)
-        except (UserError, Superseded):
+            yield from self._estimated(session, request, lambda progress: waiting)
+        except Superseded:
+            yield {self.page.camera: gr.update(note="")}
+
+    def _estimated(
+        self, session: Session, request: ViewRequest, update: Callable[[Progress], Updates]
+    ) -> Generator[Updates, None, float]:
+        """Estimate, show and return the elevation; that of the request if it cannot be estimated or the visitor set it.
+
+        Raises:
+            Superseded: The session has another request.
+        """
+        camera, estimate = self.page.camera, None
+        with suppress(UserError):
+            estimate = yield from reported(self.service.estimate(session, request), update)
+        was_set, session.needs_estimate = not session.needs_estimate, False
+        if estimate is None or was_set:
             yield {camera: gr.update(note="")}
-            return
+            return request.elevation
         degrees = round(estimate.degrees)
         note = f"picture's camera: {degrees}° ± {estimate.uncertainty_degrees:.0f}° above the horizon"
         yield {camera: gr.update(elevation=degrees, note=note), self.page.settings.elevation: degrees}
+        return degrees
+
+    def _needs_estimate(self, session: Session) -> bool:
+        return session.needs_estimate and not self.service.needs_elevation
+
+    def _begin(self, session: Session, values: tuple[Any, ...]) -> ViewRequest:
+        """Return the request of a handler that begins; raise `Superseded` if it is outdated."""
+        request = self.service.parse_request(*values)
+        self.service.begin(session, request)
+        return request
 
     def _reset(self, sentence: str) -> Updates:
         """Return the updates that empty the page and show a message."""
         page = self.page
         return {
             page.session: Session(),
-            page.camera: gr.update(picture="", note=""),
+            page.camera: gr.update(picture="", note="", elevation=DEFAULT_ELEVATION),
+            page.settings.elevation: DEFAULT_ELEVATION,
             page.cutout: markup.cutout(None),
             page.view: markup.view(),
             page.status: markup.message(sentence),

@@ -1,11 +1,12 @@
 """Sample views for the visitors of the web page: load a picture, sample a view or an orbit, estimate the elevation."""
 
 import sys
+from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from PIL import Image
@@ -24,10 +25,11 @@ from inference.reconstruction.config import ViewsSettings
 from inference.reconstruction.library import reconstruct_picture
 from inference.reconstruction.monitor import Monitor, OnProgress
 from inference.views.view_folder import ELEVATION_SAMPLING
-from inference.web.jobs import OnStep, Progress, run_with_progress
+from inference.web.jobs import OnStep, Progress, Superseded, run_with_progress
 from training.model.conditioning import PoseVector
 
 MESH_FACES, TEXTURE_PX = 20_000, 512  # of a 3D model
+MAX_SUPERSEDED = 64  # requests of a visitor that are known to be outdated; fewer wait in the queue
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,16 @@ class Session:
         prepared: The prepared picture.
         encoded: The encoded picture.
         request: The latest request, which cancels earlier ones.
+        superseded: Earlier requests, whose handlers may still wait in the queue.
+        needs_estimate: Whether the elevation was neither estimated nor set by the visitor.
         model: The file of the 3D model.
     """
 
     prepared: Prepared | None = None
     encoded: EncodedImage | None = None
     request: ViewRequest | None = None
+    superseded: deque[ViewRequest] = field(default_factory=lambda: deque(maxlen=MAX_SUPERSEDED))
+    needs_estimate: bool = True
     model: Path | None = None
 
 
@@ -82,6 +88,7 @@ class ViewService:
         config: Options of the command.
         files: Folder of uploaded and sampled files.
         closing: Cancels all jobs when it is set.
+        requests: Guards the requests of all sessions.
     """
 
     novel_view: NovelView
@@ -89,6 +96,7 @@ class ViewService:
     config: DemoConfig
     files: Path
     closing: Event = field(default_factory=Event)
+    requests: Lock = field(default_factory=Lock)
 
     def load_picture(self, path: str) -> Session:
         """Prepare and encode a picture that a visitor uploaded to `files`.
@@ -133,6 +141,24 @@ class ViewService:
             self.config.sampling, seed=int(seed), guidance=float(guidance), steps=int(steps), sampler=sampler
         )
         return ViewRequest(validate_turns([turn])[0], sampling, float(elevation), int(views))
+
+    def set_request(self, session: Session, request: ViewRequest | None) -> None:
+        """Make `request` the session's latest one, so that the earlier one is cancelled at its next step."""
+        with self.requests:
+            _replace_request(session, request)
+
+    def begin(self, session: Session, request: ViewRequest) -> None:
+        """Make `request` the session's latest one when its handler begins.
+
+        The handler may begin before `set_request` was called with the request, or after it was with a later one.
+
+        Raises:
+            Superseded: A later request was set.
+        """
+        with self.requests:
+            if request in session.superseded:
+                raise Superseded
+            _replace_request(session, request)
 
     def preview(self, request: ViewRequest) -> ViewRequest | None:
         """Return the request for a preview in few steps; None if it would take as many steps as the request."""
@@ -184,10 +210,15 @@ class ViewService:
         )
         return elevation
 
-    def reconstruct(self, session: Session, latest: ViewRequest) -> Generator[Progress, None, TexturedMesh]:
+    def reconstruct(
+        self, session: Session, latest: ViewRequest, elevation: float
+    ) -> Generator[Progress, None, TexturedMesh]:
         """Reconstruct the object of the picture, while `latest` is the session's latest request.
 
-        The request gives the sampler's settings and the elevation; the method's settings are quick ones.
+        Args:
+            session: Has an encoded picture.
+            latest: The request of the visitor, which gives the sampler's settings; the method's are quick ones.
+            elevation: Of the picture's camera, degrees above the horizon.
 
         Raises:
             UserError: The views contradict each other, or show no object.
@@ -201,7 +232,7 @@ class ViewService:
         surface = yield from run_with_progress(
             self.device,
             lambda on_step: reconstruct_picture(
-                self.novel_view, prepared, latest.elevation, views, latest.sampling, MESH_FACES, TEXTURE_PX, encoded,
+                self.novel_view, prepared, elevation, views, latest.sampling, MESH_FACES, TEXTURE_PX, encoded,
                 Monitor(in_percent(on_step)),
             ),
             lambda: session.request == latest and not self.closing.is_set(),
@@ -212,6 +243,14 @@ class ViewService:
     def needs_elevation(self) -> bool:
         """Whether the pose vector of the checkpoint holds the elevation."""
         return self.novel_view.model.cc_projection.pose_vector is PoseVector.stable_zero123
+
+
+def _replace_request(session: Session, request: ViewRequest | None) -> None:
+    if session.request is not None and session.request != request:
+        session.superseded.append(session.request)
+    if request is not None and request in session.superseded:
+        session.superseded.remove(request)  # it is made once more
+    session.request = request
 
 
 def in_percent(on_step: OnStep) -> OnProgress:

@@ -4,9 +4,12 @@ import base64
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from inference.config import DemoConfig
@@ -62,6 +65,80 @@ def test_an_estimated_elevation_is_shown_in_camera_and_slider(handlers_of, novel
     assert last[handlers.page.camera]["elevation"] == degrees
     note = last[handlers.page.camera]["note"]
     assert re.fullmatch(rf"picture's camera: {degrees}° ± \d+° above the horizon", note)
+
+
+class Recording(Perfect):
+    """A model that notes the polar turns, degrees, of the views for a 3D model, and draws white views."""
+
+    def sample(self, encoded, poses_N4, *settings):
+        self.__dict__["turns"] = np.unique(np.degrees(np.asarray(poses_N4)[:, 0]).round())
+        return torch.ones(len(poses_N4), 3, 256, 256)
+
+
+def session_of(handlers):
+    """Return a session with the picture of the perfect model."""
+    (picture,) = handlers.service.novel_view(None, [(0, 0, 0)], on_step=lambda done, total: None)
+    prepared = Prepared(picture, picture.convert("RGBA"))
+    return Session(prepared, handlers.service.novel_view.encode(prepared))
+
+
+def updates_of(responses):
+    """Return all updates of a handler until it ends, with an error or without."""
+    updates = []
+    with suppress(gr.Error):
+        updates.extend(responses)  # extend keeps the updates before an error
+    return updates
+
+
+def test_a_new_picture_has_the_default_elevation(handlers_of, novel_view, picture):
+    handlers = handlers_of(novel_view, cutout="none")
+    for response in ({"path": str(picture)}, None, {"path": "elsewhere.png"}):
+        last = updates_of(handlers.load_picture(response))[-1]
+        assert last[handlers.page.settings.elevation] == last[handlers.page.camera]["elevation"] == 20
+        assert last[handlers.page.session].needs_estimate
+
+
+def test_a_3d_model_estimates_the_elevation_that_is_unknown(handlers_of, novel_view):
+    handlers = handlers_of(Recording(novel_view.model), reconstruction_views=9)
+    session, slider = session_of(handlers), handlers.page.settings.elevation
+    shown = [
+        update[slider] for update in updates_of(handlers.reconstruct(session, *request_values(20))) if slider in update
+    ]
+    assert shown == [pytest.approx(35, abs=4)]
+    np.testing.assert_array_equal(handlers.service.novel_view.turns, [shown[0] - 50, shown[0] - 15, shown[0] + 20])
+    assert not any(slider in update for update in updates_of(handlers.reconstruct(session, *request_values(10))))
+    np.testing.assert_array_equal(handlers.service.novel_view.turns, [10 - 50, 10 - 15, 10 + 20])
+
+
+def test_an_elevation_that_the_visitor_set_is_not_estimated(handlers_of, novel_view):
+    handlers = handlers_of(Recording(novel_view.model), reconstruction_views=9)
+    session = session_of(handlers)
+    session.request = handlers.service.parse_request(*request_values(20))
+    estimate = handlers.estimate(session, *request_values(20))
+    next(estimate)
+    handlers.keep_elevation(session)  # while it is estimated
+    assert not any(handlers.page.settings.elevation in update for update in estimate)
+    updates_of(handlers.reconstruct(session, *request_values(20)))
+    np.testing.assert_array_equal(handlers.service.novel_view.turns, [20 - 50, 20 - 15, 20 + 20])
+
+
+def test_a_request_that_was_superseded_while_it_waited_does_nothing(handlers_of, novel_view, front, prepared):
+    handlers = handlers_of(novel_view, preview_steps=50)
+    session = Session(Prepared(front, front.convert("RGBA")), novel_view.encode(prepared))
+    one, two, three = request_values(20), [[0, 90, 0], *request_values(20)[1:]], [[0, 180, 0], *request_values(20)[1:]]
+    handlers.set_request(session, *one)
+    handlers.set_request(session, *two)
+    for handler, values in ((handlers.sample, one), (handlers.sample_orbit, [*one, 1]), (handlers.reconstruct, one)):
+        assert not list(handler(session, *values))
+    assert session.request == handlers.service.parse_request(*two)
+    assert list(handlers.sample(session, *two))
+    assert list(handlers.sample(session, *three))  # its event has overtaken the one that sets the request
+    handlers.set_request(session, *three)
+    handlers.set_request(session, *one)
+    assert not list(handlers.sample(session, *three)) and list(handlers.sample(session, *one))
+    handlers.set_request(session, *three)
+    handlers.cancel(session)
+    assert not list(handlers.sample(session, *three))
 
 
 def test_an_unknown_elevation_changes_nothing_on_the_page(handlers_of, novel_view, front, prepared):

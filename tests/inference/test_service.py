@@ -70,7 +70,7 @@ def test_a_newer_request_cancels_a_3d_model(novel_view, picture, tmp_path):
         service = ViewService(novel_view, device, DemoConfig("x", cutout="none"), tmp_path)
         session = service.load_picture(str(picture))
         session.request = request = service.parse_request([0, 45, 0], 0, 3, 200, "ddim", 20)
-        reconstruction = service.reconstruct(session, request)
+        reconstruction = service.reconstruct(session, request, 20)
         assert next(reconstruction).total == 100
         session.request = None
         with pytest.raises(Superseded):
