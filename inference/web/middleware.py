@@ -9,7 +9,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]  # in the address of a page
 # The routes that gradio's page uses. All others (proxies, recordings, a code editor) are rejected.
 ALLOWED_PATHS = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/.*"
@@ -71,5 +72,5 @@ def request_filters(host: str, files: Path) -> list[Middleware]:
     """
     filters = [Middleware(RequestFilter, files=files)]
     if host in LOOPBACK:
-        filters.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK)))
+        filters.append(Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES))
     return filters

@@ -5,7 +5,9 @@ import os
 import signal
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -31,22 +33,38 @@ def load_and_serve(config: DemoConfig, port: int) -> None:
         )
     if config.cutout not in ("auto", "none"):
         segmenter(config.cutout)  # so that a wrong model is refused before the first visitor comes
-    # One thread uses the device: a CUDA graph belongs to the thread that recorded it.
-    with TemporaryDirectory(prefix="zero123-demo-") as folder, ThreadPoolExecutor(1) as device:
-        novel_view = device.submit(_load, config).result()
-        if config.compile:
-            print("compiling …", flush=True)
-            blank, no_progress = Image.new("RGB", (64, 64), "white"), lambda done, total: None
-            device.submit(novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, on_step=no_progress).result()
-        serve(ViewService(novel_view, device, config, Path(folder).resolve()), port)
-
-
-def _load(config: DemoConfig) -> NovelView:
-    """Load the checkpoint; on a CPU, use the idle cores in this thread, which samples the views."""
     novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
-    if novel_view.model.device.type == "cpu":
-        use_free_cores()
-    return novel_view
+    # One thread uses the device: a CUDA graph belongs to the thread that recorded it, CPU threads to their master.
+    prepare_thread = use_free_cores if novel_view.model.device.type == "cpu" else None
+    with ThreadPoolExecutor(1, initializer=prepare_thread) as device:
+        if config.compile:
+            compile_ahead(novel_view, device)
+        with TemporaryDirectory(prefix="zero123-demo-") as folder:
+            serve(ViewService(novel_view, device, config, Path(folder).resolve()), port)
+
+
+def compile_ahead(novel_view: NovelView, device: Executor) -> None:
+    """Sample a view, so that the U-Net is compiled before the first visitor comes."""
+    blank = Image.new("RGB", (64, 64), "white")
+    with ended_by_signals():
+        print("compiling …", flush=True)
+        device.submit(
+            novel_view, Prepared(blank, blank), [[0, 0, 0]], steps=2, elevation=0.0, on_step=lambda done, total: None
+        ).result()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the process at once, since a compilation in another thread cannot be interrupted."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def serve(service: ViewService, port: int) -> None:
@@ -66,20 +84,25 @@ def serve(service: ViewService, port: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         blocks.launch(
-            server_name=config.host, server_port=port, share=False, quiet=True, show_error=False,
+            server_name=in_address(config.host), server_port=port, share=False, quiet=True, show_error=False,
             prevent_thread_lock=True, inbrowser=False, ssr_mode=False, mcp_server=False, pwa=False,
             enable_monitoring=False, run_history=False, footer_links=[], allowed_paths=[],
             max_file_size=config.max_megabytes * 2**20, state_session_capacity=config.sessions,
             theme=theme(), css=STYLE, app_kwargs={"middleware": request_filters(config.host, files)},
         )  # fmt: skip
         name = socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
-        print(f"page: http://{f'[{name}]' if ':' in name else name}:{port}", flush=True)
+        print(f"page: http://{in_address(name)}:{port}", flush=True)
         Event().wait()
     except KeyboardInterrupt:
         pass
     finally:
         service.closing.set()
         blocks.close(verbose=False)
+
+
+def in_address(host: str) -> str:
+    """Return a host as it is written in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def free_port(host: str, port: int) -> int:
