@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from conf.options import UserError
+from inference.config import Sampling
 from inference.meshes.ray_casting import RayCaster
 from inference.meshes.textured_mesh import TexturedMesh
 from inference.poses import cameras_after
@@ -174,6 +175,19 @@ def test_drawn_views_are_kept_when_drawing_is_interrupted(tmp_path, monkeypatch)
     state.write_bytes(state.read_bytes()[:200])
     with pytest.raises(UserError, match=r"state\.npz"):
         draw_guesses(guide, photograph, settings, 5, Monitor(), state)
+
+
+def test_the_seed_after_the_last_is_the_first():
+    class Drawing(OracleGuide):
+        def draw(self, cameras, seed, on_step):
+            Sampling(seed=seed)  # as a checkpoint's guide, which refuses seeds out of range
+            return super().draw(cameras, seed, on_step)
+
+    guide = Drawing(RayCaster(box()), cameras_after([(0, 0, 0)], 20.0)[0], 32)
+    photograph = guide.draw(guide.input_camera[None], 0, ignore)
+    settings = replace(SETTINGS, nodes=[24], epochs=[1], guesses=2)
+    guesses = draw_guesses(guide, photograph, settings, 2**32 - 1, Monitor())
+    assert {guess.seed for guess in guesses} == {2**32 - 1, 0}
 
 
 def test_the_input_sees_its_side_only():

@@ -19,6 +19,8 @@ from inference.reconstruction.views.ring import ring_cameras
 from rendering.cameras import Array
 from rendering.psnr import psnr
 
+SEEDS = 2**32  # values of sampling.seed; the seeds of guesses start again at 0 after the last
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -56,14 +58,15 @@ def draw_guesses(
     guesses, failures = list[Guess](), list[UserError]()
     drawn = load_drawn(state) if state and state.exists() else {}
     for number in range(settings.guesses):
+        guess_seed = (seed + number) % SEEDS
         if number not in drawn:
             stage = f"drawing views, guess {number + 1} of {settings.guesses}"
-            drawn[number] = guide.draw(cameras, seed + number, monitor.of_stage(stage))
+            drawn[number] = guide.draw(cameras, guess_seed, monitor.of_stage(stage))
             if state:
                 save_drawn(state, drawn)
         views = posed(guide.input_camera, photograph, cameras, drawn[number], settings)
         try:
-            guesses.append(Guess(seed + number, views, consistency(views, settings, seed, guide.alphas_cumprod.device)))
+            guesses.append(Guess(guess_seed, views, consistency(views, settings, seed, guide.alphas_cumprod.device)))
         except UserError as error:
             failures.append(error)
     if not guesses:
