@@ -202,6 +202,9 @@ class ReportConfig:
     start: str | None = option(None, "checkpoint that the run started from, to compare with; null: none")
     orbits: int = option(0, "number of held-out objects to show as orbits; with start, before and after training")
     pictures: list[str] = option([], "pictures to show as orbits, sampled by start if given, else by the run's model")
+    elevation: float = option(
+        20.0, "of the pictures' cameras, degrees above the horizon; only Stable-Zero123's pose vector holds it"
+    )
     others: str | None = option(None, "view shards of further objects to show as pictures; null: none")
     other_orbits: int = option(4, "number of objects of others to show")
     orbit_views: int = option(12, "views of an orbit")
@@ -220,3 +223,4 @@ class ReportConfig:
         }
         for name, limits in ranges.items():
             require_range(name, getattr(self, name), *limits)
+        require_range("elevation", self.elevation, -90, 90)

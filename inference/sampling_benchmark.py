@@ -31,6 +31,8 @@ from training.model.hardware.device import dtype_name
 from training.model.hardware.precision import Precision
 from training.model.zero123 import Zero123
 
+ELEVATION = 20.0  # of the input camera, degrees above the horizon, which Stable-Zero123's pose vector holds
+
 
 @dataclass
 class Variant:
@@ -63,7 +65,9 @@ def benchmark(config: BenchmarkConfig) -> int:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
     def sample(novel_view: NovelView, turns: list[Turn]) -> list[Image.Image]:
-        return novel_view(Prepared(picture, picture), turns, config.sampling, on_step=lambda done, total: None)
+        return novel_view(
+            Prepared(picture, picture), turns, config.sampling, elevation=ELEVATION, on_step=lambda done, total: None
+        )
 
     variants = [
         Variant("ours", ours.model.unet.dtype, lambda: sample(ours, turns)),

@@ -5,7 +5,7 @@ import itertools
 import json
 import operator
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from conf.options import UserError
 from inference.config import ReportConfig
 from inference.evaluation.selection import read_held_out
 from inference.novel_view import NovelView
-from inference.preprocess.framing import Prepared
 from inference.run_report.pairs import (
     Pair,
     ScoredView,
@@ -30,7 +29,7 @@ from inference.run_report.pairs import (
     sample_pairs,
     view_pairs,
 )
-from inference.views.orbits import Orbit, orbit_figure, sample_orbits
+from inference.views.orbits import Orbit, OrbitInput, orbit_figure, sample_orbits
 from pipeline.html import is_page, page, picture, views_figure
 from pipeline.output import require_own_file
 from pipeline.samples import Sample, npy_array, read_samples, view_names
@@ -58,7 +57,7 @@ def write_report(config: ReportConfig) -> None:
     novel_view = NovelView.load(folder / "model", config.device)
     losses = loss_curve(read_metrics(folder, "run"))
     start = None if config.start is None else load_start(config, novel_view.model.resolution)
-    shown = [(Path(path).stem, novel_view.prepare(path)) for path in config.pictures]
+    shown = [OrbitInput(Path(path).stem, novel_view.prepare(path), config.elevation) for path in config.pictures]
     shown += first_inputs(config.others, config.other_orbits, novel_view.model.resolution) if config.others else []
     if novel_view.model.device.type == "cpu":
         use_free_cores()
@@ -105,12 +104,12 @@ class Contents:
     Attributes:
         sheets: HTML of the views of each object.
         pairs: Pairs of views of held-out objects.
-        inputs: Uid and input of the orbits of held-out objects.
+        inputs: Inputs of the orbits of held-out objects, named by their uids.
     """
 
     sheets: list[str]
     pairs: list[Pair]
-    inputs: list[tuple[str, Prepared]]
+    inputs: list[OrbitInput]
 
 
 def read_contents(config: ReportConfig, sources: Sequence[Source], held_out: Set[str], resolution: int) -> Contents:
@@ -126,7 +125,7 @@ def read_contents(config: ReportConfig, sources: Sequence[Source], held_out: Set
             all_pairs = view_pairs(uid, sample, resolution, config.sampling.seed)
             contents.pairs.extend(itertools.islice(all_pairs, missing))
             if len(contents.inputs) < orbits:
-                contents.inputs.append((uid, input_of_orbit(sample, resolution)))
+                contents.inputs.append(input_of_orbit(uid, sample, resolution))
         shown = (len(contents.sheets), len(contents.pairs), len(contents.inputs))
         if all(map(operator.ge, shown, (config.limit, config.rows, orbits))):
             break
@@ -149,23 +148,25 @@ def load_start(config: ReportConfig, resolution: int) -> NovelView:
     return start
 
 
-def named(inputs: list[tuple[str, Prepared]], stage: str) -> list[tuple[str, Prepared]]:
+def named(inputs: list[OrbitInput], stage: str) -> list[OrbitInput]:
     """Return inputs whose names end with a stage of the training, if one is given."""
-    return [(f"{name}, {stage}" if stage else name, image) for name, image in inputs]
+    return [replace(shown, name=f"{shown.name}, {stage}" if stage else shown.name) for shown in inputs]
 
 
-def first_inputs(views: str, count: int, resolution: int) -> list[tuple[str, Prepared]]:
-    """Return uid and `input_of_orbit` of the first objects of view shards."""
+def first_inputs(views: str, count: int, resolution: int) -> list[OrbitInput]:
+    """Return `input_of_orbit` of the first objects of view shards."""
     sources = read_sources(views, "views", "others")
     samples = (sample for source in sources for m in source.manifests for sample in read_samples(source.root, m.name))
-    return [(uid, input_of_orbit(sample, resolution)) for uid, sample in itertools.islice(samples, count)]
+    return [input_of_orbit(uid, sample, resolution) for uid, sample in itertools.islice(samples, count)]
 
 
-def input_of_orbit(sample: Sample, resolution: int) -> Prepared:
+def input_of_orbit(uid: str, sample: Sample, resolution: int) -> OrbitInput:
     """Return the view of an object whose camera is nearest to `ORBIT_ELEVATION` degrees above the horizon."""
     polars = [cartesian_to_spherical(centre)[0] for centre in camera_centre(npy_array(sample["cameras.npy"]))]
-    nearest = int(np.abs(90 - np.degrees(polars) - ORBIT_ELEVATION).argmin())
-    return prepared(decode(sample[view_names(sample)[nearest]], resolution))
+    elevations = 90 - np.degrees(polars)
+    nearest = int(np.abs(elevations - ORBIT_ELEVATION).argmin())
+    view = decode(sample[view_names(sample)[nearest]], resolution)
+    return OrbitInput(uid, prepared(view), float(elevations[nearest]))
 
 
 def loss_curve(table: Table) -> str:

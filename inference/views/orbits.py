@@ -18,6 +18,21 @@ SIDE_PX = 192  # of the animation
 
 
 @dataclass(frozen=True)
+class OrbitInput:
+    """A picture to sample an orbit from.
+
+    Attributes:
+        name: The object or the picture.
+        picture: The prepared picture.
+        elevation: Of the picture's camera, degrees above the horizon.
+    """
+
+    name: str
+    picture: Prepared
+    elevation: float
+
+
+@dataclass(frozen=True)
 class Orbit:
     """Views of one object on a circle around it.
 
@@ -32,14 +47,13 @@ class Orbit:
     views: tuple[Image.Image, ...]
 
 
-def sample_orbits(
-    model: NovelView, inputs: Sequence[tuple[str, Prepared]], count: int, sampling: Sampling
-) -> list[Orbit]:
-    """Sample an orbit of `count` views for each named picture."""
-    orbits = []
-    for number, (name, prepared) in enumerate(inputs, 1):
-        views = model(prepared, orbit_turns(count), sampling, bar=f"orbit {number} of {len(inputs)}")
-        orbits.append(Orbit(name, prepared.image, tuple(views)))
+def sample_orbits(model: NovelView, inputs: Sequence[OrbitInput], count: int, sampling: Sampling) -> list[Orbit]:
+    """Sample an orbit of `count` views for each picture."""
+    orbits, turns = [], orbit_turns(count)
+    for number, shown in enumerate(inputs, 1):
+        bar = f"orbit {number} of {len(inputs)}"
+        views = model(shown.picture, turns, sampling, elevation=shown.elevation, bar=bar)
+        orbits.append(Orbit(shown.name, shown.picture.image, tuple(views)))
     return orbits
 
 

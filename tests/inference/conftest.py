@@ -39,6 +39,16 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
+def stable_folder(tmp_path_factory):
+    """The folder of a model with Stable-Zero123's pose vector."""
+    model = build(SHAPE, seed=3)
+    model.cc_projection.register_to_config(pose_vector="stable_zero123")
+    folder = tmp_path_factory.mktemp("stable") / "model"
+    checkpoint.save(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="package")
 def novel_view(folder):
     return NovelView.load(folder, "cpu")
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from conf.options import UserError
-from inference.config import BenchmarkConfig
+from inference.config import BenchmarkConfig, Sampling
 from inference.novel_view import NovelView
-from inference.sampling_benchmark import community_pipeline
+from inference.sampling_benchmark import benchmark, community_pipeline
 from tests.support.command import command
 from tests.support.originals import TINY, original_state, write_original
 
@@ -32,6 +32,13 @@ def test_variants_sample_the_same_views_and_are_measured(tmp_path):
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in seconds.values())
     missing = command(*words, "device=cpu", "community=nothing.py", f"output={tmp_path / 'other'}")
     assert (missing.returncode, missing.stderr) == (2, "error: community=nothing.py: there is no such file\n")
+
+
+def test_a_checkpoint_of_stable_zero123_is_measured(stable_folder, tmp_path):
+    config = BenchmarkConfig(
+        checkpoint=str(stable_folder), output=str(tmp_path), device="cpu", views=2, rounds=1, sampling=Sampling(steps=2)
+    )
+    assert benchmark(config) == 0 and (tmp_path / "benchmark.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -10,7 +11,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from inference.novel_view import NovelView
 from inference.web.middleware import request_filters
+from inference.web.server import compile_ahead
 from tests.support.command import Started
 
 STOPPED_S = 15  # the time that a busy machine may take
@@ -38,6 +41,13 @@ def test_signals_end_a_compilation(folder, tmp_path, number):
     demo.send_signal(number)
     assert demo.wait(STOPPED_S) == -number
     assert not list(tmp_path.glob("zero123-demo-*"))
+
+
+def test_a_checkpoint_of_stable_zero123_is_compiled_ahead(stable_folder, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as device:
+        compile_ahead(NovelView.load(stable_folder, "cpu"), device)
+    assert capsys.readouterr().out and signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])

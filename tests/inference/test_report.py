@@ -12,16 +12,19 @@ from conf.options import UserError
 from inference.config import ReportConfig, Sampling
 from inference.preprocess.framing import Prepared
 from inference.run_report.page import input_of_orbit, load_start
-from inference.views.orbits import Orbit, orbit_figure, sample_orbits
+from inference.views.orbits import Orbit, OrbitInput, orbit_figure, sample_orbits
 from rendering.cameras import look_at_origin
 from tests.support.dots import sample_of_dots, views_of_dots
+from training.model.conditioning import PoseVector
 
 
 def test_an_orbit_starts_from_the_view_nearest_to_25_degrees_above_the_horizon():
     elevations = np.radians([80, -25, 40, 20, 0])
     centres = 1.8 * np.stack([np.cos(elevations), np.zeros(5), np.sin(elevations)], axis=1)
     cameras = np.stack([look_at_origin(centre) for centre in centres])
-    chosen = input_of_orbit(sample_of_dots(0, views=5, cameras=cameras), 32).image
+    shown = input_of_orbit("dots", sample_of_dots(0, views=5, cameras=cameras), 32)
+    chosen = shown.picture.image
+    assert shown.name == "dots" and shown.elevation == pytest.approx(20)
     drawn = [np.asarray(picture.convert("RGBA")) for picture in views_of_dots(0, views=5, cameras=cameras)[0]]
     white = [np.where(view[..., 3:] > 0, view[..., :3], 255) for view in drawn]
     assert [np.array_equal(chosen, view) for view in white] == [False, False, False, True, False]
@@ -29,8 +32,15 @@ def test_an_orbit_starts_from_the_view_nearest_to_25_degrees_above_the_horizon()
 
 def test_an_orbit_shows_the_views_of_equal_steps_of_the_azimuth(novel_view, front):
     prepared = Prepared(front, front)
-    (orbit,) = sample_orbits(novel_view, [("a <b>", prepared)], 4, Sampling(steps=2))
+    (orbit,) = sample_orbits(novel_view, [OrbitInput("a <b>", prepared, 20.0)], 4, Sampling(steps=2))
     expected = novel_view(prepared, [[0, 0, 0], [0, 90, 0], [0, 180, 0], [0, 270, 0]], steps=2)
+    assert [view.tobytes() for view in orbit.views] == [view.tobytes() for view in expected]
+
+
+def test_an_orbit_of_stable_zero123_starts_from_the_elevation_of_the_picture(novel_view, prepared, monkeypatch):
+    monkeypatch.setattr(novel_view.model.cc_projection, "pose_vector", PoseVector.stable_zero123)
+    (orbit,) = sample_orbits(novel_view, [OrbitInput("chair", prepared, 35.0)], 2, Sampling(steps=2))
+    expected = novel_view(prepared, [[0, 0, 0], [0, 180, 0]], steps=2, elevation=35)
     assert [view.tobytes() for view in orbit.views] == [view.tobytes() for view in expected]
 
 
