@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from conf.environment import prepare_environment
 from conf.options import FieldError, UserError
 from conf.overrides import option_types, prepare, refuse_former_names, renamed_options
+from conf.sweep import output_of, require_own_outputs, sweep_folder
 
 Config = TypeVar("Config")
 CONF = Path(__file__).parent
@@ -81,20 +82,23 @@ def run(
     except UserError as error:
         _refuse(str(error))
     register(config, name, groups or {})
-    code = 0
+    jobs = list[Any]()  # one, or those of --multirun
 
-    def task(composed: Any) -> None:
-        nonlocal code
+    def compose(composed: Any) -> None:
         with _sentences(schemas):
-            typed: Any = OmegaConf.to_object(composed)
-        with _sentences(schemas, str(getattr(typed, "output", None) or getattr(typed, "target", None) or "")):
-            code = max(code, main(typed) or 0)  # of all jobs of --multirun
+            jobs.append(OmegaConf.to_object(composed))
 
     # Hydra prints a page about an error and exits with 1 unless HYDRA_FULL_ERROR lets exceptions through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     with _sentences(schemas):
         _end_in_order()
-        hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(task)()
+        with sweep_folder() if multirun else nullcontext():
+            hydra.main(version_base="1.3", config_path=str(CONF / stage), config_name=name)(compose)()
+        require_own_outputs(jobs)
+    code = 0
+    for job in jobs:
+        with _sentences(schemas, output_of(job)[1]):
+            code = max(code, main(job) or 0)
     sys.exit(code)
 
 

@@ -143,6 +143,50 @@ def test_the_exit_code_of_multirun_is_that_of_the_worst_job(tmp_path):
     write_shard(str(tmp_path / "bad"), "views-000000", [], [])
     (tmp_path / "bad/views-000000.tar").unlink()
     paths = ",".join(f"{tmp_path}/{name}" for name in ("bad", "good"))
-    assert (
-        command("pipeline.verify", "--multirun", f"path={paths}", f"hydra.sweep.dir={tmp_path}/sweep").returncode == 1
-    )
+    done = command("pipeline.verify", "--multirun", f"path={paths}", TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    assert not (PROJECT / "multirun").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"good", "bad"}
+
+
+def jobs_of(monkeypatch, *words):
+    """Run a command that does nothing; return the exit code and the options of its jobs."""
+    jobs = list[PlotConfig]()
+    monkeypatch.setattr("sys.argv", ["plot", *words])
+    with pytest.raises(SystemExit) as stopped:
+        run(jobs.append, PlotConfig, "training", "plot")
+    return stopped.value.code, jobs
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs"),
+    [
+        ("a.png,b.png", ["a.png", "b.png"]),
+        ("${hydra:job.num}.png", ["0.png", "1.png"]),
+        ("out/${runs.0}.svg", ["out/one.svg", "out/two.svg"]),
+        ("null", [None, None]),
+    ],
+)
+def test_jobs_of_a_sweep_have_their_own_outputs(monkeypatch, tmp_path, output, outputs):
+    monkeypatch.chdir(tmp_path)
+    words = ["runs=[one]" if "," in output else "runs=[one],[two]", f"output={output}"]
+    code, jobs = jobs_of(monkeypatch, "--multirun", *words)
+    assert code == 0 and [job.output for job in jobs] == outputs
+    assert not list(tmp_path.iterdir())
+    jobs_of(monkeypatch, "--multirun", *words, "hydra.sweep.dir=sweep")
+    assert (tmp_path / "sweep/multirun.yaml").exists()
+
+
+@pytest.mark.parametrize("output", ["curves.png", "curves.png,./curves.png", "s3://bucket/a,s3://bucket//a/"])
+def test_a_sweep_into_one_output_is_refused_before_its_first_job(monkeypatch, capsys, tmp_path, output):
+    monkeypatch.chdir(tmp_path)
+    runs = "runs=[one]" if "," in output else "runs=[one],[two]"
+    assert jobs_of(monkeypatch, "-m", runs, f"output={output}") == (2, [])
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: output={output.split(',')[-1]}: ") and len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_option_of_a_later_job_is_refused_before_the_first(monkeypatch, capsys):
+    assert jobs_of(monkeypatch, "-m", "output=a.png,[b]") == (2, [])
+    assert len(capsys.readouterr().err.splitlines()) == 1
