@@ -3,7 +3,7 @@
 settings.json           identifies the folder, written first; then the settings of field.npz
 input.png               the prepared picture
 preview.png             renders of the fit, renewed while it runs
-state-<hash>.npz        sampled views, or with method=sjc the state of the optimisation, until a fit is done; the hash is
+state-<hash>.npz        sampled views, or with method=sjc the state of the optimisation, until a fit is done; <hash> is
                         that of the fit's settings
 field.npz               the fitted field; a command with other settings of the mesh starts from it
 views/000.png …         the views that the field was fitted to, the input first
