@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from conf.options import UserError
-from inference.evaluation.benchmarks.shard_samples import samples_of
+from conf.options import UserError, first_line
+from inference.evaluation.benchmarks.shard_samples import object_views, samples_of, unique_uids
+from inference.evaluation.benchmarks.views import DamagedViews
 from inference.evaluation.config import set_name
 from inference.evaluation.methods.method import Pixels, resized
 from inference.evaluation.metrics.masks import BACKGROUND_LEVELS
 from inference.evaluation.selection import Selection, named
-from pipeline.samples import npy_array, view_names
+from pipeline.samples import UNDECODABLE
 from pipeline.shards import ShardManifest, read_manifests
 from rendering.cameras import Array, camera_centre
 from training.model.picture import decode
@@ -37,9 +38,11 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
         selections: The sets.
 
     Raises:
-        UserError: A folder is missing, no set has references, or only some objects of a set have references.
+        UserError: A folder is missing or has a uid twice, no set has references, or only some objects of a set have references.
     """
     manifests = {folder: read_manifests(folder, "views") for folder in folders}
+    for folder, shards in manifests.items():
+        unique_uids(folder, shards, "references")
     of_set = {one.name: _of_set(one.name, manifests) for one in selections}
     missing = {one.name: set(one.uids) - _uids(of_set[one.name]) for one in selections}
     some = [one for one in selections if len(missing[one.name]) < len(one.uids)]
@@ -54,14 +57,21 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
 
 
 def read_references(manifests: Manifests, uids: Collection[str]) -> Iterator[tuple[str, Array, NDArray[np.float32]]]:
-    """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references."""
+    """Yield uid, camera centres `[N, 3]` and framed pictures (see `frame_references`) of each object's references.
+
+    Raises:
+        UserError: A shard or an object in it is damaged.
+    """
     remaining = set(uids)
     for folder, shards in manifests.items():
         for uid, sample in samples_of(folder, shards, remaining & _uids({folder: shards})):
-            names = view_names(sample)
-            pictures = [decode(sample[name], REFERENCE_PX) for name in names]
+            views = object_views(folder, uid, sample, "references")
+            try:
+                pictures = [decode(picture, REFERENCE_PX) for picture in views.pictures]
+            except UNDECODABLE as error:
+                raise DamagedViews(folder, uid, first_line(error), "references") from None
             remaining.remove(uid)
-            yield uid, camera_centre(npy_array(sample["cameras.npy"])), frame_references(pictures)
+            yield uid, camera_centre(views.cameras), frame_references(pictures)
 
 
 def _of_set(name: str, manifests: Manifests) -> Manifests:

@@ -18,9 +18,8 @@ from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark
 from inference.evaluation.benchmarks.picture_folders import find_pictures, object_files, read_pictures
 from inference.evaluation.benchmarks.rtmv import find_scenes, read_scene, scene_files
-from inference.evaluation.benchmarks.shard_samples import samples_of
-from inference.evaluation.benchmarks.views import DamagedViews, ObjectViews, ViewSource
-from pipeline.samples import npy_array, view_names
+from inference.evaluation.benchmarks.shard_samples import object_views, samples_of, unique_uids, valid_views
+from inference.evaluation.benchmarks.views import ObjectViews, ViewSource
 from pipeline.shards import ShardManifest, find_manifests, read_manifests
 from pipeline.storage import is_local
 
@@ -54,20 +53,13 @@ def open_views(folder: str, benchmarks: Sequence[Benchmark]) -> ViewSource:
 def _shards(folder: str) -> ViewSource:
     manifests = read_manifests(folder, "views")
     listing = _hash([[manifest.name, manifest.sha256] for manifest in manifests])
-    uids = sorted(uid for manifest in manifests for uid in manifest.uids)
+    uids = sorted(unique_uids(folder, manifests))
     return ViewSource(folder, "view shards", tuple(uids), listing, partial(_read_shards, folder, manifests))
 
 
 def _read_shards(folder: str, manifests: Sequence[ShardManifest], uids: Collection[str]) -> Iterator[ObjectViews]:
     for uid, sample in samples_of(folder, manifests, uids):
-        try:
-            cameras = npy_array(sample["cameras.npy"])
-        except (KeyError, ValueError) as error:
-            raise DamagedViews(folder, uid, f"it has no valid cameras ({error})") from None
-        pictures = tuple(sample[name] for name in view_names(sample))
-        if len(pictures) != len(cameras):
-            raise DamagedViews(folder, uid, f"{len(pictures)} pictures and {len(cameras)} cameras")
-        yield ObjectViews(uid, pictures, cameras)
+        yield object_views(folder, uid, sample)
 
 
 def _folders(
@@ -82,7 +74,7 @@ def _folders(
     def read_all(uids: Collection[str]) -> Iterator[ObjectViews]:
         for uid in objects:
             if uid in uids:
-                yield read(folder, uid, objects[uid])
+                yield valid_views(folder, read(folder, uid, objects[uid]))
 
     listing = _hash([[uid, *map(_fingerprint, files_of(path))] for uid, path in objects.items()])
     return ViewSource(folder, layout, tuple(objects), listing, read_all)

@@ -55,14 +55,15 @@ class DamagedViews(UserError):
         folder: Folder of the views.
         uid: The object.
         reason: What is wrong.
+        option: Option that names the folder.
     """
 
-    def __init__(self, folder: str, uid: str, reason: str) -> None:
-        super().__init__(folder, uid, reason)  # all of them, so that the error can be pickled
-        self.folder, self.uid, self.reason = folder, uid, reason
+    def __init__(self, folder: str, uid: str, reason: str, option: str = "views") -> None:
+        super().__init__(folder, uid, reason, option)  # all of them, so that the error can be pickled
+        self.folder, self.uid, self.reason, self.option = folder, uid, reason, option
 
     def __str__(self) -> str:
-        return f"views={self.folder}: object {self.uid}: {self.reason}; repair or remove it"
+        return f"{self.option}={self.folder}: object {self.uid}: {self.reason}; repair or remove it"
 
 
 def decode_view(contents: bytes, benchmark: Benchmark, resolution: int) -> NDArray[np.uint8]:
