@@ -1,7 +1,9 @@
 """Sample views in batches that fit into the memory of the device."""
 
 import itertools
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,21 +11,42 @@ from torch import Tensor
 from conf.options import UserError
 
 
+@dataclass
+class BatchLimit:
+    """Largest batch that a device is given; lowered where memory does not suffice, and kept between calls.
+
+    Attributes:
+        views: Number of views that are denoised together.
+    """
+
+    views: int = sys.maxsize
+
+    def halve(self, size: int, max_batch: int) -> None:
+        """Lower the limit below a `size` that does not fit, to a half, quarter … of `max_batch`."""
+        self.views = min(self.views, max_batch)
+        while self.views >= size:  # the halves of `max_batch` alone, so that earlier failures change no later batch
+            self.views //= 2
+
+
 def in_batches(
-    draw: Callable[[slice, Callable[[], object]], Tensor],
+    denoise: Callable[[slice, Callable[[], object]], Tensor],
+    decode: Callable[[Tensor], Tensor],
     count: int,
     steps: int,
     report: Callable[[int], object],
     max_batch: int,
+    limit: BatchLimit,
 ) -> Tensor:
     """Draw views in batches that are halved where memory does not suffice.
 
     Args:
-        draw: Returns the views `[B, 3, R, R]` of a slice of the poses; calls its second argument after each step.
+        denoise: Returns the latents `[B, C, h, w]` of a slice of the poses; calls its second argument after each step.
+        decode: Returns the views `[B, 3, R, R]` of latents.
         count: Number N of poses.
         steps: Steps of a pose.
         report: Called with the number of steps done of all poses.
         max_batch: Number of poses in the first batch.
+        limit: Further limit of the batches, which is lowered where memory does not suffice.
 
     Returns:
         Views `[N, 3, R, R]` in [-1, 1], on the CPU.
@@ -33,17 +56,37 @@ def in_batches(
     """
     views, first = list[Tensor](), 0
     while first < count:
-        batch = slice(first, min(first + max_batch, count))
+        batch = slice(first, min(first + min(max_batch, limit.views), count))
         size = batch.stop - first
         try:
-            views.append(_require_finite_views(draw(batch, _step_counter(report, first * steps, size)).cpu()))
+            latents = denoise(batch, _step_counter(report, first * steps, size))
         except torch.OutOfMemoryError:
-            if size == 1:
-                raise UserError("the device has too little memory for a single view; try device=cpu") from None
-            max_batch = size // 2
+            _require_several(size)
+            limit.halve(size, max_batch)
             continue
+        views += map(_require_finite_views, _decoded(decode, latents))
         first += size
     return torch.cat(views)
+
+
+def _decoded(decode: Callable[[Tensor], Tensor], latents_BCHW: Tensor) -> list[Tensor]:
+    """Return the views of latents, on the CPU, in parts that are halved where memory does not suffice."""
+    parts, first, size = list[Tensor](), 0, len(latents_BCHW)
+    while first < len(latents_BCHW):
+        try:
+            parts.append(decode(latents_BCHW[first : first + size]).cpu())
+        except torch.OutOfMemoryError:
+            _require_several(size)
+            size //= 2
+            continue
+        first += size
+    return parts
+
+
+def _require_several(size: int) -> None:
+    """Raise `UserError` if a batch that does not fit into memory is a single view."""
+    if size == 1:
+        raise UserError("the device has too little memory for a single view; try device=cpu") from None
 
 
 def _require_finite_views(views_N3RR: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from conf.options import UserError
-from inference.batches import in_batches
+from inference.batches import BatchLimit, in_batches
 from inference.config import Sampling, Unconditional
 from inference.poses import pose_vectors, validate_turns
 from inference.preprocess.framing import Prepared, prepare
@@ -172,6 +172,11 @@ class NovelView:
         """Hash of all weights and settings of the model, as they are on its device."""
         return fingerprint(self.model)
 
+    @functools.cached_property
+    def batch_limit(self) -> BatchLimit:
+        """Largest batch of this model that fitted into memory, where a larger one did not."""
+        return BatchLimit()
+
     @torch.no_grad()
     def sample(
         self,
@@ -208,10 +213,9 @@ class NovelView:
         seeds = [sampling.seed] * len(poses) if seeds is None else seeds
         steps = steps_of(model, sampling)
 
-        def draw(batch: slice, on_batch_step: Callable[[], object]) -> Tensor:
-            denoise = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
-            latents = sample(model, denoise, condition[batch], seeds[batch], sampling, on_batch_step)
-            return model.decode(latents)
+        def denoise(batch: slice, on_batch_step: Callable[[], object]) -> Tensor:
+            predict = denoiser(model, condition[batch], embedding[batch], poses[batch], sampling)
+            return sample(model, predict, condition[batch], seeds[batch], sampling, on_batch_step)
 
         with tqdm(total=len(poses) * steps, desc=bar, unit=" steps", disable=on_step is not None) as progress:
 
@@ -220,7 +224,8 @@ class NovelView:
                 if on_step is not None:
                     on_step(done, len(poses) * steps)
 
-            return in_batches(draw, len(poses), steps, report, max_batch or MAX_BATCH[model.device.type])
+            max_batch = max_batch or MAX_BATCH[model.device.type]
+            return in_batches(denoise, model.decode, len(poses), steps, report, max_batch, self.batch_limit)
 
 
 def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: Tensor, sampling: Sampling) -> Denoiser:

@@ -17,7 +17,7 @@ from inference.evaluation.consistency.consistency_report import report_consisten
 from inference.evaluation.consistency.orbits import orbit_tasks
 from inference.evaluation.methods.baselines import TrainingViews
 from inference.evaluation.methods.method_list import methods_of, write_mean_and_nearest
-from inference.evaluation.methods.predictions import TARGET_CENTRES, BatchPredictor, predict_all, tasks_of
+from inference.evaluation.methods.predictions import TARGET_CENTRES, BatchPredictor, Predictor, predict_all, tasks_of
 from inference.evaluation.methods.sjc_i import SJC_I, write_sjc_i
 from inference.evaluation.metrics.loading import LoadedMetrics, load_metrics, require_known
 from inference.evaluation.protocol import deviations
@@ -165,7 +165,7 @@ def predict(
         tasks += orbit_tasks(sets, root, config.consistency)
         predict_all(tasks, predictor, config.sampling.seed)
         if SJC_I in config.methods:
-            write_sjc_i(sets, root, config)
+            write_sjc_i(sets, root, config, predictor.novel_view if isinstance(predictor, Predictor) else None)
     resolution = predictor.resolution if predictor else min(one.resolution for one in sets)
     mean = write_mean_and_nearest(sets, root, training, resolution) if training else None
     return [replace(one, methods=methods_of(one, root, config, predictor is not None, mean)) for one in sets]

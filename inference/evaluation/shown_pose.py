@@ -38,7 +38,7 @@ def find_references(folders: Sequence[str], selections: Sequence[Selection]) -> 
         selections: The sets.
 
     Raises:
-        UserError: A folder is missing or has a uid twice, no set has references, or only some objects of a set have references.
+        UserError: A folder is missing or has a uid twice, no set has references, or some objects of a set have none.
     """
     manifests = {folder: read_manifests(folder, "views") for folder in folders}
     for folder, shards in manifests.items():

@@ -292,3 +292,20 @@ def test_pictures_of_sjc_i_are_scored_as_a_method(data, tmp_path):
     metrics = evaluate(given, predictor(oracle))
     assert figure(metrics, "sjc_i", "psnr_db")["mean"] == 100
     assert figure(metrics, "model", "psnr_db", minus="sjc_i")["mean"] == 0
+
+
+def test_sjc_i_uses_the_checkpoint_that_predicted_and_names_a_lack_of_memory(data, tmp_path, novel_view):
+    def memory(part, given):
+        raise torch.OutOfMemoryError("out of memory")
+
+    def load(config):
+        side = novel_view.model.resolution
+        return Predictor(lambda requests: np.stack([one.picture for one in requests]), side, "", novel_view=novel_view)
+
+    given = config(data, tmp_path / "scores", checkpoint="nowhere", methods=["model", "sjc_i"], resize=True)
+    hook = novel_view.model.unet.register_forward_pre_hook(memory)
+    try:
+        with pytest.raises(UserError, match="too little memory for sjc_i"):
+            evaluate(given, load)
+    finally:
+        hook.remove()

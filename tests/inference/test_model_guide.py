@@ -6,6 +6,7 @@ import torch
 
 from conf.options import UserError
 from inference.config import Sampling
+from inference.novel_view import NovelView
 from inference.poses import cameras_after
 from inference.reconstruction.guidance.model_guide import ModelGuide
 
@@ -20,6 +21,7 @@ def redraw(guide, progress=None):
 
 def test_a_batch_to_redraw_that_does_not_fit_is_halved(novel_view, prepared):
     """A device with memory for two views (four rows with guidance) redraws five; one with less memory fails."""
+    novel_view = NovelView(novel_view.model)  # remembers the batch that fitted
     guide = ModelGuide(novel_view, novel_view.encode(prepared), CAMERAS[0], Sampling(steps=4))
     whole, most, progress = redraw(guide), 4, []
 

@@ -96,6 +96,7 @@ def test_the_picture_is_encoded_once(tiny, monkeypatch):
 
 def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
     """A device with memory for two poses (four rows with guidance) samples five; one with less memory fails."""
+    novel_view = NovelView(novel_view.model)  # remembers the batch that fitted
     whole, most, rows = pixels(novel_view(prepared, POSES, QUICK)), 4, []
 
     def memory(part, given):
@@ -107,11 +108,39 @@ def test_a_batch_that_does_not_fit_is_halved(novel_view, prepared):
     try:
         np.testing.assert_allclose(pixels(novel_view(prepared, POSES, QUICK)), whole, atol=1)
         assert set(rows) == {4, 2}
+        rows.clear()
+        novel_view(prepared, POSES[:4], QUICK)
+        assert rows == [4] * 2 * QUICK.steps
         most = 1
         with pytest.raises(UserError, match="too little memory for a single view"):
             novel_view(prepared, POSES, QUICK)
     finally:
         hook.remove()
+
+
+def test_views_whose_decoding_does_not_fit_are_denoised_once(novel_view, prepared):
+    """A device whose memory decodes one view at a time; one that decodes none fails."""
+    novel_view = NovelView(novel_view.model)
+    whole, most, rows = pixels(novel_view(prepared, POSES, QUICK)), 1, []
+    decode = novel_view.model.vae.decode
+
+    def limited(latents):
+        if len(latents) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return decode(latents)
+
+    hook = novel_view.model.unet.register_forward_pre_hook(lambda part, given: rows.append(len(given[0])))
+    novel_view.model.vae.decode = limited
+    try:
+        for _ in range(2):
+            np.testing.assert_allclose(pixels(novel_view(prepared, POSES, QUICK)), whole, atol=1)
+        assert sum(rows) == 2 * len(POSES) * QUICK.steps * 2  # with guidance a view has two rows
+        most = 0
+        with pytest.raises(UserError, match="too little memory for a single view"):
+            novel_view(prepared, POSES, QUICK)
+    finally:
+        hook.remove()
+        del novel_view.model.vae.decode
 
 
 def test_progress_is_reported(novel_view, prepared, monkeypatch):

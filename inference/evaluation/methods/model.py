@@ -67,7 +67,7 @@ def load_model(options: ModelOptions) -> Predictor:
         with _torch_threads(options.threads):
             return predict_views(novel_view, requests, options.sampling, batch)
 
-    return Predictor(predict, novel_view.model.resolution, novel_view.fingerprint, batch)
+    return Predictor(predict, novel_view.model.resolution, novel_view.fingerprint, batch, novel_view)
 
 
 @torch.no_grad()

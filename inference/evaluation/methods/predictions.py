@@ -15,6 +15,7 @@ from inference.evaluation.benchmarks.views import decode_view
 from inference.evaluation.methods.method import Method, MissingPicture, Pixels, resized
 from inference.evaluation.pairs import Pair, hashed_seed
 from inference.evaluation.scored_object import ScoredObject
+from inference.novel_view import NovelView
 from inference.views.media import png
 from pipeline.storage import write_atomically
 from rendering.cameras import Array
@@ -101,12 +102,14 @@ class Predictor:
         resolution: Side R of its pictures, pixels.
         weights: Hash of everything that its predictions depend on, except the settings of the sampler.
         batch: Number of requests per call.
+        novel_view: The checkpoint, for methods that need more of it than predictions; None if there is none.
     """
 
     predict: Predict
     resolution: int
     weights: str
     batch: int = 64
+    novel_view: NovelView | None = None
 
     def draw(self, batches: Iterable[Batch]) -> Iterator[Drawn]:
         """Yield the pictures of each batch, in order."""

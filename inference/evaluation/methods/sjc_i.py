@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,7 +27,9 @@ SJC_I = "sjc_i"
 Input = tuple[Path, ScoredObject, list[Pair]]  # folder of the method, object, pairs with one input view
 
 
-def write_sjc_i(sets: Sequence[ScoredSet], root: Path, config: EvaluateConfig) -> None:
+def write_sjc_i(
+    sets: Sequence[ScoredSet], root: Path, config: EvaluateConfig, novel_view: NovelView | None = None
+) -> None:
     """Write the pictures of SJC-I below `root`: a field for each input view, rendered from the targets' cameras.
 
     An optimisation that diverges leaves no pictures, and is named.
@@ -35,17 +38,23 @@ def write_sjc_i(sets: Sequence[ScoredSet], root: Path, config: EvaluateConfig) -
         sets: The sets.
         root: Folder of the predictions.
         config: Options of the command.
+        novel_view: The checkpoint; None to load it, where other processes predicted the views.
+
+    Raises:
+        UserError: The checkpoint cannot be loaded, or the device has too little memory.
     """
     inputs = inputs_without_pictures(sets, root)
     if not inputs:
         return
-    novel_view = NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
+    novel_view = novel_view or NovelView.load(config.checkpoint, config.device, config.precision, config.compile)
     for folder, one, pairs in tqdm(inputs, desc="fields of SJC-I", unit=" inputs"):
         picture = one.picture(pairs[0].input, novel_view.model.resolution)
         guide = unposed_guide(novel_view, picture, one.cameras[pairs[0].input], config)
         seed = hashed_seed(SJC_I, config.sampling.seed, one.uid, pairs[0].input)
         try:
             views = sjc_views(guide, picture, one.cameras[[pair.target for pair in pairs]], SjcOptions(), seed)
+        except torch.OutOfMemoryError:
+            raise UserError("the device has too little memory for sjc_i; use device=cpu, or methods=[model]") from None
         except UserError as error:
             tqdm.write(f"SJC-I of {one.uid}: {error}")
             continue

@@ -73,19 +73,18 @@ class ModelGuide:
         alpha = self.alphas_cumprod[timesteps[-1]]
         vectors = torch.as_tensor(self.poses(cameras), dtype=torch.float32, device=model.device)
 
-        def draw(batch: slice, on_batch_step: Callable[[], object]) -> Tensor:
+        def denoise(batch: slice, on_batch_step: Callable[[], object]) -> Tensor:
             clean = self._latents(pictures[batch])
             generators = [torch.Generator().manual_seed(seed) for _ in clean]
             noise = randn_tensor(clean.shape, generator=generators, device=clean.device, dtype=clean.dtype)
             noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
             predict = self._denoiser(vectors[batch], sampling.guidance)
-            return model.decode(
-                ddim(predict, noisy, timesteps, model.scheduler, sampling.eta, generators, on_batch_step)
-            )
+            return ddim(predict, noisy, timesteps, model.scheduler, sampling.eta, generators, on_batch_step)
 
         count, steps = len(cameras), len(timesteps)
         report, max_batch = lambda done: on_step(done, count * steps), MAX_BATCH[model.device.type]
-        return drawn(in_batches(draw, count, steps, report, max_batch))
+        limit = self.novel_view.batch_limit
+        return drawn(in_batches(denoise, model.decode, count, steps, report, max_batch, limit))
 
     @torch.no_grad()
     def denoise(self, noisy_BCHW: Tensor, timesteps_B: Tensor, cameras: Array, scale: float) -> Tensor:
