@@ -25,6 +25,7 @@ from inference.shipped_model import shipped_model
 from training.model.checkpoints.fingerprint import fingerprint
 from training.model.checkpoints.pretrained import load_posed
 from training.model.checkpoints.untrusted_file import require_finite
+from training.model.compilation import compile_unet
 from training.model.guidance import Denoiser, guided
 from training.model.hardware.device import resolve_device, torch_dtype
 from training.model.hardware.precision import Precision, parse_precision
@@ -94,7 +95,7 @@ class NovelView:
         if compile:
             # A CUDA graph overwrites its last prediction; guidance and samplers copy from it before the next call.
             model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-            model.unet.compile(mode="default" if torch_device.type == "cpu" else "reduce-overhead", dynamic=False)
+            compile_unet(model.unet, "default" if torch_device.type == "cpu" else "reduce-overhead")
         return cls(model)
 
     def __call__(

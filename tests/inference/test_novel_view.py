@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import inference.novel_view
 from conf.options import UserError
@@ -166,6 +167,19 @@ def test_bfloat16_views_repeat_and_depend_little_on_the_batch(folder, prepared, 
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 1)
     deviation = np.abs(pixels(half(prepared, POSES, QUICK)) - together)
     assert deviation.mean() < 0.5 and np.abs(np.roll(together, 1, axis=0) - together).mean() > 4
+
+
+@torch._dynamo.config.patch(recompile_limit=1)
+def test_more_batch_sizes_are_compiled_than_torch_is_set_to_allow(folder, prepared):
+    """The backend `eager` traces as torch.compile does, without building kernels, which takes minutes on a CPU."""
+    compiled, graphs = NovelView.load(folder, "cpu", compile=True), CompileCounterWithBackend("eager")
+    compiled.model.unet.compile(dynamic=False, backend=graphs)
+    try:
+        for count in (1, 2):
+            compiled(prepared, POSES[:count], steps=1, guidance=1.0)
+        assert graphs.frame_count == 2
+    finally:
+        torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])

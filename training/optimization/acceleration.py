@@ -1,6 +1,5 @@
 """Settings that make a training step faster without changing its result: TF32, memory layout, compilation."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +8,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from training.model.compilation import compile_unet
 from training.model.fused_projections import fuse_projections
-
-MAX_COMPILED_SHAPES = 64  # batch sizes, layouts and modes that a process may compile for; torch's default is 8
 
 
 def allow_tensor_cores(autotune: bool = True) -> None:
@@ -81,9 +79,7 @@ def prepare(
         unet.disable_gradient_checkpointing()
     unet._compiled_call_impl = None
     if compile:
-        warnings.filterwarnings("ignore", ".*functools.lru_cache")  # diffusers reads torch's version in the graph
-        torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
-        unet.compile(dynamic=False)
+        compile_unet(unet)
 
 
 @contextmanager
