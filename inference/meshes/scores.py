@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from inference.meshes.occupancy import inside_by_parity, occupancy
+from conf.options import UserError
+from inference.meshes.occupancy import occupancy
 from inference.meshes.textured_mesh import TexturedMesh
 from rendering.cameras import Array
 
@@ -13,11 +14,17 @@ LEAF_POINTS = 64  # of a k-d tree; scipy's 16 take twice as long for distant sur
 
 
 def surface_points(mesh: TexturedMesh, count: int, seed: int = 0) -> Array:
-    """Return `count` random points `[count, 3]`, uniform on the surface by area."""
+    """Return `count` random points `[count, 3]`, uniform on the surface by area.
+
+    Raises:
+        UserError: The surface has no area.
+    """
     rng = np.random.default_rng(seed)
     corner, *edges = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
     first, second = (edge - corner for edge in edges)
     areas = np.cumsum(np.linalg.norm(np.cross(first, second), axis=1))
+    if not areas[-1] > 0:
+        raise UserError("the triangles have no area; give a mesh with a surface")
     face = np.searchsorted(areas, rng.random(count) * areas[-1], side="right").clip(max=len(areas) - 1)
     u, v = rng.random((2, count, 1))
     beyond = u + v > 1  # the other half of the parallelogram, reflected into the triangle
@@ -45,11 +52,6 @@ def chamfer_of_distances(there: Array, back: Array, squared: bool = False) -> fl
     return float((there**power).mean() + (back**power).mean()) / 2
 
 
-def f_score(a: TexturedMesh, b: TexturedMesh, threshold: float, samples: int = SAMPLES, seed: int = 0) -> float:
-    """Return the F-score: the harmonic mean of the shares of each surface within `threshold` of the other one."""
-    return f_score_of_distances(*nearest_distances(*_samples(a, b, samples, seed)), threshold)
-
-
 def f_score_of_distances(there: Array, back: Array, threshold: float) -> float:
     """Return the harmonic mean of the shares of the distances in both directions that are at most `threshold`."""
     shares = [float((distance <= threshold).mean()) for distance in (there, back)]
@@ -71,14 +73,6 @@ def volume_iou(a: TexturedMesh, b: TexturedMesh, resolution: int = 64) -> float:
     half_side = max(0.505, *(1.01 * float(np.abs(mesh.vertices).max()) for mesh in (a, b)))
     inside_a, inside_b = (occupancy(mesh, resolution, half_side) for mesh in (a, b))
     return iou_of_nodes(inside_a, inside_b)
-
-
-def parity_iou(a: TexturedMesh, b: TexturedMesh, resolution: int = 64) -> float:
-    """Return the volume IoU of two meshes on the nodes of a grid on [-1, 1]³, inside by the parity of one ray along +x.
-
-    This is the definition of SyncDreamer, Wonder3D and EscherNet, with its fragility (`inside_by_parity`).
-    """
-    return iou_of_nodes(inside_by_parity(a, resolution), inside_by_parity(b, resolution))
 
 
 def iou_of_nodes(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -17,11 +17,11 @@ from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
 from inference.evaluation.measures import mean_over_objects
 from inference.evaluation.methods.method import Pixels
-from inference.evaluation.methods.model import load_checkpoint
 from inference.evaluation.methods.predictions import Predictor, Request
 from inference.evaluation.metrics.structural_similarity import ssim
 from inference.evaluation.pairs import MIN_WRONG_DEGREES, angle_degrees, choose_pairs, fixed_pairs
 from inference.evaluation.shown_pose import frame_references, nearest_reference
+from inference.evaluation.workers import load_predictor
 from pipeline.samples import npy_bytes, read_samples
 from pipeline.shards import ObjectRecord, read_manifests, write_shard
 from rendering.cameras import camera_centre, look_at_origin, sample_zero123, spherical_to_cartesian
@@ -226,7 +226,7 @@ def test_scores_do_not_depend_on_the_batch(folder, tmp_path):
     results = []
     for batch in (1, 4, 100):
         output = tmp_path / f"batch{batch}"
-        evaluate(replace(given, output=str(output), batch=batch), load_checkpoint)
+        evaluate(replace(given, output=str(output), batch=batch), load_predictor)
         files = sorted(path.relative_to(output) for path in output.rglob("*.png"))
         results.append({file: np.asarray(Image.open(output / file)).astype(int) for file in files})
     assert len(results[0]) == 3 * 2 * 3

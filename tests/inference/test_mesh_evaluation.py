@@ -159,16 +159,17 @@ def test_a_damaged_truth_is_the_reason(tmp_path):
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """Folder with `truth`, and a method `a` that has one good, one damaged, one missing and one empty mesh."""
+    """Folder with `truth`, and a method `a` of one good mesh; the others are damaged, missing or without a surface."""
     root = tmp_path_factory.mktemp("shapes")
     for name in ("truth", "a", "b/box"):
         (root / name).mkdir(parents=True)
     box = trimesh.creation.box((1, 0.6, 0.4))
-    for name in ("box", "damaged", "missing", "nan"):
+    for name in ("box", "damaged", "missing", "nan", "line"):
         box.export(root / "truth" / f"{name}.ply")
     box.copy().apply_scale(0.9).export(root / "a/box.ply")
     (root / "a/damaged.glb").write_bytes(b"glTF, but not really")
     (root / "a/nan.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\nnan 1 0\n3 0 1 2\n")
+    (root / "a/line.off").write_text("OFF\n2 2 0\n0 0 0\n1 0 0\n3 0 1 0\n3 1 1 1\n")
     (root / "a/unknown.stl").write_bytes((root / "a/damaged.glb").read_bytes())
     turned(box, 90).export(root / "b/box/mesh.glb")
     return root
@@ -184,16 +185,16 @@ def scored(shapes):
 
 def test_missing_and_damaged_meshes_are_rows_with_a_reason(shapes, scored):
     metrics, rows = scored
-    assert len(rows) == 2 * 4 * 3
-    for uid, word in {"damaged": "damaged.glb", "missing": "no mesh", "nan": "not finite"}.items():
+    assert len(rows) == 2 * 5 * 3
+    for uid, word in {"damaged": "damaged.glb", "missing": "no mesh", "nan": "not finite", "line": "no area"}.items():
         row = rows["ours", uid, "none"]
         assert word in row["reason"] and row["chamfer"] == row["iou"] == ""
         assert metrics["missing"]["ours"][uid] == row["reason"]
-    assert set(metrics["missing"]["b"]) == {"damaged", "missing", "nan"}
+    assert set(metrics["missing"]["b"]) == {"damaged", "missing", "nan", "line"}
     assert rows["ours", "box", "none"]["reason"] == ""
     chamfers = [one for one in metrics["figures"] if one["score"] == "chamfer" and one["method"] == "ours"]
-    assert {(one["objects"], one["missing"]) for one in chamfers} == {(1, 3)}
-    assert any("1 of 4 objects" in note for note in metrics["notes"])
+    assert {(one["objects"], one["missing"]) for one in chamfers} == {(1, 4)}
+    assert any("1 of 5 objects" in note for note in metrics["notes"])
     assert any("unknown" in note for note in metrics["notes"])
     report = (shapes / "out/report.html").read_text()
     assert "damaged.glb" in report and "data:image/webp" in report

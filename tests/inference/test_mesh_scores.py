@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import trimesh
 
+from conf.options import UserError
 from inference.meshes.occupancy import grid_nodes, inside_by_parity, occupancy
 from inference.meshes.read_mesh import read_mesh
 from inference.meshes.scores import (
     chamfer,
     chamfer_of_points,
-    f_score,
     f_score_of_distances,
+    iou_of_nodes,
     nearest_distances,
-    parity_iou,
     surface_points,
     volume_iou,
 )
@@ -52,6 +52,12 @@ def test_points_are_on_the_surface_and_uniform_by_area():
     np.testing.assert_array_equal(points, surface_points(surface(corners, [[0, 1, 2], [3, 4, 5]]), 40_000, seed=1))
 
 
+@pytest.mark.parametrize("corner", [0, 1])
+def test_a_surface_without_area_has_no_points(corner):
+    with pytest.raises(UserError, match="no area"):
+        surface_points(surface([[0, 0, 0], [1, 0, 0]], [[0, 0, corner], [1, 1, 1]]), 10)
+
+
 def test_chamfer_of_points_is_the_mean_of_both_directions():
     # From a: 1 and 3; from b: 1.
     assert chamfer_of_points([[0, 0, 0], [0, 4, 0]], [[0, 0, 1], [0, 1, 0]]) == pytest.approx((2 + 1) / 2)
@@ -71,10 +77,15 @@ def test_equal_surfaces_score_the_distance_between_samples():
         assert chamfer(square(0), square(0), samples) == pytest.approx(0.5 / samples**0.5, rel=0.1)
 
 
+def f_score(a: TexturedMesh, b: TexturedMesh, threshold: float, samples: int = 20_000) -> float:
+    distances = nearest_distances(surface_points(a, samples, 1), surface_points(b, samples, 2))
+    return f_score_of_distances(*distances, threshold)
+
+
 def test_f_score_is_the_harmonic_mean_of_both_shares():
     half = surface([[-0.5, -0.5, 0], [0, -0.5, 0], [0, 0.5, 0], [-0.5, 0.5, 0]], [[0, 1, 2], [0, 2, 3]])
     # All of the half lies on the square, and 0.5 + 0.05 of the square within 0.05 of the half.
-    assert f_score(half, square(0), 0.05, samples=20_000) == pytest.approx(2 * 0.55 / 1.55, abs=0.01)
+    assert f_score(half, square(0), 0.05) == pytest.approx(2 * 0.55 / 1.55, abs=0.01)
     assert f_score(square(0), square(0.1), 0.09) == 0
     assert f_score(square(0), square(0.1), 0.11) == 1
 
@@ -172,7 +183,7 @@ def test_parity_of_a_box_is_exact():
 
 def test_parity_agrees_with_the_vote_for_closed_surfaces_only():
     whole = sphere(0.4, 3)
-    assert parity_iou(whole, whole) == 1
+    assert iou_of_nodes(inside_by_parity(whole), inside_by_parity(whole)) == 1
     shared, left = box(0.9, 0.3, 0.3), box(0.3, 0.3, 0.9)
     inside, crossed = inside_by_parity(shared, 32), inside_by_parity(joined(shared, left), 32)
     np.testing.assert_array_equal(crossed, inside ^ inside_by_parity(left, 32))  # the common volume is outside
@@ -180,7 +191,8 @@ def test_parity_agrees_with_the_vote_for_closed_surfaces_only():
     opened = surface(shared.vertices, shared.faces[normals[:, 0] > -0.5])  # the side at low x is missing
     lines = inside_by_parity(opened, 32)[-1]
     assert lines.sum() == inside.any(axis=0).sum() and lines.any()  # inside from the far side to the end of the grid
-    assert volume_iou(shared, opened) == 1 and parity_iou(shared, opened) == 0
+    assert volume_iou(shared, opened) == 1
+    assert iou_of_nodes(inside_by_parity(shared), inside_by_parity(opened)) == 0
 
 
 def test_squared_chamfer_and_f_score_by_hand():

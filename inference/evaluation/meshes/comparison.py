@@ -99,12 +99,12 @@ class Comparison:
 
 
 def predicted_shape(mesh: TexturedMesh) -> Shape:
-    """Return a predicted mesh with its points."""
+    """Return a predicted mesh with its points; raise `UserError` if it has no area."""
     return _shape(mesh, PREDICTION_SEED)
 
 
 def true_object(mesh: TexturedMesh) -> Truth:
-    """Return a true mesh with all that its comparisons need."""
+    """Return a true mesh with all that its comparisons need; raise `UserError` if it has no area."""
     return Truth(_shape(mesh, TRUTH_SEED), _features(mesh), bool(occupancy(mesh, 64).any()))
 
 

@@ -52,11 +52,6 @@ class ModelOptions:
         return cls(config.checkpoint, config.device, config.precision, compile, config.batch, threads, config.sampling)
 
 
-def load_checkpoint(config: EvaluateConfig) -> Predictor:
-    """Load the checkpoint that the options name into this process; raises as `NovelView.load`."""
-    return load_model(ModelOptions.of(config))
-
-
 def load_model(options: ModelOptions) -> Predictor:
     """Load a checkpoint into this process; raises as `NovelView.load`."""
     use_free_cores()  # for the metrics; the predictions have a fixed number of threads
