@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
@@ -42,7 +43,7 @@ def sample(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     shape = (len(seeds), model.latent_channels, model.latent_size, model.latent_size)
     noise = randn_tensor(shape, generator=generators, device=model.device, dtype=torch.float32)
-    alphas, config = model.alphas_cumprod, model.scheduler.config
+    alphas, config, schedule = model.alphas_cumprod, model.scheduler.config, noise_schedule(model.scheduler)
     clip = config["clip_sample_range"] if config["clip_sample"] else None
     match sampling.sampler:
         case Sampler.ddim:
@@ -50,12 +51,12 @@ def sample(
             x_T = starting_noise(model, noise, condition, int(timesteps[-1]))
             return ddim(predict_noise, x_T, timesteps, model.scheduler, sampling.eta, generators, on_step)
         case Sampler.dpm_solver:
-            solver: Solver = DPMSolverMultistepScheduler(**noise_schedule(model), **EQUAL_LOG_SNR_STEPS)
+            solver: Solver = DPMSolverMultistepScheduler(**schedule, **EQUAL_LOG_SNR_STEPS)
         case Sampler.euler:
-            solver = EulerDiscreteScheduler(**noise_schedule(model))
+            solver = EulerDiscreteScheduler(**schedule)
     if clip is not None:
         predict_noise = clipped(predict_noise, alphas, clip)
-    x_T = starting_noise(model, noise, condition, len(alphas) - 1)
+    x_T = starting_noise(model, noise, condition, solver.config["num_train_timesteps"] - 1)
     return solve(predict_noise, x_T, solver, sampling.steps, on_step)
 
 
@@ -66,15 +67,20 @@ def steps_of(model: Zero123, sampling: Sampling) -> int:
     return sampling.steps
 
 
-def noise_schedule(model: Zero123) -> dict[str, object]:
+def noise_schedule(scheduler: DDIMScheduler) -> dict[str, object]:
     """Return the schedule of a checkpoint as arguments of diffusers' solvers.
 
     Timesteps are spaced from the last one. With few steps, those of DDIM begin where the picture already shows through
-    the noise (arXiv 2305.08891, section 3.3).
+    the noise (arXiv 2305.08891, section 3.3). The last timestep of a schedule with `rescale_betas_zero_snr` is left
+    out: there no clean latent follows from the predicted noise.
     """
-    config = model.scheduler.config
-    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
-    return {**{name: config[name] for name in names}, "prediction_type": "epsilon", "timestep_spacing": "trailing"}
+    betas = scheduler.betas[scheduler.alphas_cumprod > 0].tolist()
+    return {
+        "num_train_timesteps": len(betas),
+        "trained_betas": betas,
+        "prediction_type": "epsilon",
+        "timestep_spacing": "trailing",
+    }
 
 
 @torch.no_grad()

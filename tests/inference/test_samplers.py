@@ -2,17 +2,18 @@
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
 from inference.config import Sampler, Sampling
 from inference.novel_view import denoiser
-from inference.samplers import EQUAL_LOG_SNR_STEPS, clipped, sample, solve
+from inference.samplers import EQUAL_LOG_SNR_STEPS, clipped, noise_schedule, sample, solve
 from training.model.ddim import ddim, ddim_timesteps
 from training.model.guidance import guided
-from training.model.zero123 import noise_schedule
+from training.model.zero123 import noise_schedule as training_schedule
 
-ALPHAS = noise_schedule().alphas_cumprod
+ALPHAS = training_schedule().alphas_cumprod
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -45,6 +46,33 @@ def test_a_perfect_denoiser_restores_the_image(solver):
     assert torch.allclose(end, picture, atol=2e-3) and len(ticks) == 7
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"beta_end": 0.02}, {"beta_schedule": "linear"}, {"num_train_timesteps": 500}]
+)
+def test_the_schedule_of_the_solvers_is_that_of_the_checkpoint_to_the_bit(settings):
+    checkpoint = DDIMScheduler.from_config(training_schedule().config, **settings)
+    for kind, options in ((DPMSolverMultistepScheduler, EQUAL_LOG_SNR_STEPS), (EulerDiscreteScheduler, {})):
+        ours, theirs = (kind(**given, **options) for given in (noise_schedule(checkpoint), SCHEDULE | settings))
+        assert torch.equal(ours.alphas_cumprod, theirs.alphas_cumprod)
+        for one in (ours, theirs):
+            one.set_timesteps(20)
+        assert torch.equal(ours.timesteps, theirs.timesteps) and torch.equal(ours.sigmas, theirs.sigmas)
+
+
+@pytest.mark.parametrize("solver_kind", [DPMSolverMultistepScheduler, EulerDiscreteScheduler])
+def test_a_schedule_without_signal_at_its_end_leads_to_the_image(solver_kind):
+    checkpoint = DDIMScheduler.from_config(training_schedule().config, rescale_betas_zero_snr=True)
+    alphas, picture = checkpoint.alphas_cumprod, torch.full((1, 3, 4, 4), 0.8)
+    assert alphas[-1] == 0
+
+    def perfect(x, t):
+        alpha = alphas[t].view(-1, 1, 1, 1)
+        return (x - alpha.sqrt() * picture) / (1 - alpha).sqrt()
+
+    end = solve(perfect, noise(1, 1, 3, 4, 4), solver_kind(**noise_schedule(checkpoint)), 20, lambda: None)
+    assert torch.allclose(end, picture, atol=2e-3)
+
+
 def test_a_gaussian_is_transported_as_in_closed_form(solver):
     """For data of deviation s the flow is linear: it ends at x_T · s / √(ᾱ_T s² + 1 - ᾱ_T)."""
     s, x_T = 0.5, noise(1, 1, 3, 4, 4)
@@ -59,7 +87,7 @@ def test_a_gaussian_is_transported_as_in_closed_form(solver):
     )
     assert coarse < (0.01 if isinstance(solver, DPMSolverMultistepScheduler) else 0.15)
     assert fine < coarse / 2
-    assert (ddim(gaussian, x_T, ddim_timesteps(100), noise_schedule(), eta=0.0) - exact).norm() < 0.05 * exact.norm()
+    assert (ddim(gaussian, x_T, ddim_timesteps(100), training_schedule(), eta=0.0) - exact).norm() < 0.05 * exact.norm()
 
 
 def test_clipping_bounds_the_clean_prediction():
