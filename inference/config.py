@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Integral, Real
 from typing import Any
 
 from conf.options import UserError, option
@@ -22,6 +23,12 @@ def require_range(option: str, number: float, lowest: float, highest: float) -> 
     """Raise `UserError` unless `lowest <= number <= highest`."""
     if not lowest <= number <= highest:
         raise UserError(f"{option}={number}: must be between {lowest} and {highest}")
+
+
+def _require_kind(option: str, value: object, kind: type, name: str) -> None:
+    """Raise `UserError` unless a value that a caller of the library gives is of a kind."""
+    if not isinstance(value, kind):
+        raise UserError(f"{option}={value}: must be {name}")
 
 
 def check_fill(fill: float | None) -> None:
@@ -66,7 +73,14 @@ class Sampling:
             if getattr(self, name) not in list(kind):
                 raise UserError(f"sampling.{name}={getattr(self, name)}: must be one of {', '.join(kind)}")
             object.__setattr__(self, name, kind(getattr(self, name)))  # callers of the library pass plain strings
-        require_range("sampling.steps", self.steps, 1, 500)
+        for name in ("steps", "seed"):
+            _require_kind(f"sampling.{name}", getattr(self, name), Integral, "a whole number")
+            object.__setattr__(self, name, int(getattr(self, name)))  # NumPy's too
+        for name in ("guidance", "image_guidance", "eta"):
+            if name != "image_guidance" or self.image_guidance is not None:
+                _require_kind(f"sampling.{name}", getattr(self, name), Real, "a number")
+        least = 2 if self.sampler is Sampler.ddim else 1  # a single one would begin at timestep 1, not at noise
+        require_range("sampling.steps", self.steps, least, 500)
         require_range("sampling.guidance", self.guidance, 0, 1000)
         if self.image_guidance is not None:
             require_range("sampling.image_guidance", self.image_guidance, 0, 1000)

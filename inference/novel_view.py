@@ -132,7 +132,7 @@ class NovelView:
             PictureError: The picture cannot be read, is blank, or no object is found in it.
             UserError: A pose is not three finite numbers, or a setting is out of its range.
         """
-        turns = validate_turns(np.asarray(poses).tolist())
+        turns = validate_turns(_nested_lists(poses))
         vectors = pose_vectors(turns, self.model.cc_projection.pose_vector, elevation)
         sampling = replace(sampling, **settings)
         encoded = picture if isinstance(picture, EncodedImage) else self.encode(picture, cutout=cutout, fill=fill)
@@ -236,6 +236,14 @@ def denoiser(model: Zero123, condition: Tensor, embedding_BD: Tensor, poses_B4: 
         unconditional = model.context(torch.zeros_like(embedding_BD), poses_B4)
     context = model.context(embedding_BD, poses_B4)
     return guided(model, context, condition, sampling.guidance, sampling.image_guidance, unconditional)
+
+
+def _nested_lists(poses: ArrayLike) -> Any:
+    """Return an array as nested lists; what is none, such as rows of different lengths, as it is."""
+    try:
+        return np.asarray(poses).tolist()
+    except (ValueError, TypeError):
+        return poses
 
 
 def _fastest_on_cpu(model: Zero123) -> Precision:

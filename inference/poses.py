@@ -59,6 +59,8 @@ def validate_turns(poses: Sequence[Any]) -> list[Turn]:
     Raises:
         UserError: There are too many, one is not three finite numbers, or one moves the camera through the object.
     """
+    if not isinstance(poses, (list, tuple)):
+        raise UserError(f"poses: {poses} is not a list of [Δpolar, Δazimuth, Δradius]")
     _check_number(len(poses), "poses")
     for pose in poses:
         is_triple = isinstance(pose, (list, tuple)) and len(pose) == 3

@@ -62,10 +62,19 @@ def test_settings_are_given_by_name_and_validated(novel_view, prepared):
     named = novel_view(prepared, POSES[:1], steps=3, sampler="euler", unconditional="trained", guidance=2.0, seed=5)
     typed = novel_view(prepared, POSES[:1], Sampling(3, 2.0, None, "trained", "euler", seed=5))
     np.testing.assert_array_equal(pixels(named), pixels(typed))
+    counted = novel_view(prepared, POSES[:1], steps=np.int64(3), guidance=np.float32(2), seed=np.int64(5))
+    python = novel_view(prepared, POSES[:1], steps=3, guidance=2, seed=5)
+    np.testing.assert_array_equal(pixels(counted), pixels(python))
     for settings, sentence in [
+        ({"seed": 1.5}, "sampling.seed=1.5: "),
+        ({"steps": 2.5}, "sampling.steps=2.5: "),
+        ({"guidance": "3"}, "sampling.guidance=3: "),
+        ({"image_guidance": "3"}, "sampling.image_guidance=3: "),
+        ({"eta": None}, "sampling.eta=None: "),
         ({"sampler": "heun"}, "sampling.sampler=heun: "),
         ({"unconditional": "nothing"}, "sampling.unconditional=nothing: "),
         ({"steps": 0}, "sampling.steps=0: "),
+        ({"steps": 1}, "sampling.steps=1: "),  # ddim would begin at timestep 1
         ({"eta": float("nan")}, "sampling.eta=nan: "),
     ]:
         with pytest.raises(UserError, match=sentence):
@@ -73,7 +82,11 @@ def test_settings_are_given_by_name_and_validated(novel_view, prepared):
 
 
 @pytest.mark.parametrize(
-    "poses", [[], [[0, float("nan"), 0]], [[0, float("inf"), 0]], [[0, 1]], [0, 1, 2], [[0, 0, 0]] * 10_000]
+    "poses",
+    [
+        *([], 5, None, "left", [[0, 1, 2], [0, 1]], [[0, 1, 2], 3], [["0", "1", "2"]]),
+        *([[0, float("nan"), 0]], [[0, float("inf"), 0]], [[0, 1]], [0, 1, 2], [[0, 0, 0]] * 10_000),
+    ],
 )
 def test_invalid_poses_are_refused(novel_view, prepared, poses):
     with pytest.raises(UserError, match="poses: "):
@@ -83,7 +96,7 @@ def test_invalid_poses_are_refused(novel_view, prepared, poses):
 def test_the_picture_is_encoded_once(tiny, monkeypatch):
     """One encoding serves all poses and batches, and later calls with an `EncodedImage`."""
     monkeypatch.setitem(inference.novel_view.MAX_BATCH, "cpu", 2)
-    model, calls, quick = NovelView.load(tiny, "cpu"), [], Sampling(steps=1)
+    model, calls, quick = NovelView.load(tiny, "cpu"), [], Sampling(steps=2)
     for part in (model.model.image_encoder, model.model.vae.encoder):
         part.register_forward_hook(lambda part, given, answer: calls.append(part))
     front = Prepared(teal := Image.new("RGB", (256, 256), "teal"), teal)
@@ -176,7 +189,7 @@ def test_more_batch_sizes_are_compiled_than_torch_is_set_to_allow(folder, prepar
     compiled.model.unet.compile(dynamic=False, backend=graphs)
     try:
         for count in (1, 2):
-            compiled(prepared, POSES[:count], steps=1, guidance=1.0)
+            compiled(prepared, POSES[:count], steps=2, guidance=1.0)
         assert graphs.frame_count == 2
     finally:
         torch._dynamo.reset()

@@ -310,5 +310,5 @@ def test_views_too_small_for_an_elevation_are_warned_of_once(folder, picture, tm
 
 
 def test_progress_bar_has_the_given_name(novel_view, prepared, capsys):
-    novel_view(prepared, [[0, 0, 0]], steps=1, bar="elevation")
+    novel_view(prepared, [[0, 0, 0]], steps=2, bar="elevation")
     assert "elevation: 100%" in capsys.readouterr().err

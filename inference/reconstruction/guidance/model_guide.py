@@ -22,6 +22,8 @@ from training.model.ddim import ddim, ddim_timesteps
 from training.model.guidance import Denoiser
 from training.model.picture import as_floats
 
+MIN_REDRAW_STEPS = 50  # of DDIM for all timesteps
+
 
 class ModelGuide:
     """A checkpoint of Zero-1-to-3 with one input picture; see `Guide`.
@@ -65,10 +67,11 @@ class ModelGuide:
     ) -> DrawnViews:
         """Add noise to pictures `[N, R, R, 3]` up to the share `strength` of the timesteps, and denoise them.
 
-        As SDEdit (arXiv 2108.01073), with DDIM from the timestep reached.
+        As SDEdit (arXiv 2108.01073), with DDIM from the timestep reached, and at least the steps that DDIM needs:
+        those of `sampling` may be the fewer ones of another sampler.
         """
         model, sampling = self.novel_view.model, self.sampling
-        timesteps = ddim_timesteps(sampling.steps, len(self.alphas_cumprod))
+        timesteps = ddim_timesteps(max(sampling.steps, MIN_REDRAW_STEPS), len(self.alphas_cumprod))
         timesteps = timesteps[: max(1, round(strength * len(timesteps)))]
         alpha = self.alphas_cumprod[timesteps[-1]]
         vectors = torch.as_tensor(self.poses(cameras), dtype=torch.float32, device=model.device)

@@ -1,9 +1,13 @@
 """Resolve the device and the number format that options name."""
 
+import re
+
 import torch
 
 from conf.options import UserError
 from training.model.hardware.precision import Precision
+
+DEVICE = re.compile(r"(cpu|cuda)(:(0|[1-9][0-9]?))?")  # torch takes no zeros before the number
 
 
 def resolve_device(name: str, option: str = "device") -> torch.device:
@@ -15,7 +19,7 @@ def resolve_device(name: str, option: str = "device") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or name == "cpu:":
+    if not DEVICE.fullmatch(name):
         raise UserError(f"{option}={name}: unknown device; use auto, cpu, cuda or cuda:1")
     if kind == "cuda" and int(index or 0) >= (devices := torch.cuda.device_count()):
         raise UserError(f"{option}={name}: torch finds {devices} CUDA devices on this machine; use auto or cpu")
