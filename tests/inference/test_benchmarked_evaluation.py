@@ -13,10 +13,12 @@ from PIL import Image
 from trimesh.creation import box
 
 from conf.options import UserError
-from inference.evaluation.benchmarks.manifest import benchmark_names
+from inference.config import Sampling
+from inference.evaluation.benchmarks.manifest import benchmark_names, read_benchmark
 from inference.evaluation.config import EvaluateConfig
 from inference.evaluation.evaluation import evaluate
 from inference.evaluation.methods.method import Pixels
+from inference.evaluation.methods.model import predict_views
 from inference.evaluation.methods.predictions import Predictor, Request
 from inference.evaluation.methods.sjc_i import sjc_views, unposed_guide
 from inference.meshes.ray_casting import RayCaster
@@ -27,9 +29,9 @@ from inference.reconstruction.guidance.model_guide import ModelGuide
 from inference.reconstruction.sjc.settings import SjcOptions
 from pipeline.samples import npy_bytes
 from pipeline.shards import ObjectRecord, write_shard
-from rendering.cameras import look_at_origin, orbit
+from rendering.cameras import camera_centre, look_at_origin, orbit, spherical_to_cartesian
 from tests.support.dots import views_of_dots, webp, write_dots
-from training.model.config import Background
+from training.model.config import Background, PoseVector
 from training.model.picture import on_white
 
 OBJECTS, SIDE, VIEWS = 3, 32, 5
@@ -309,3 +311,16 @@ def test_sjc_i_uses_the_checkpoint_that_predicted_and_names_a_lack_of_memory(dat
             evaluate(given, load)
     finally:
         hook.remove()
+
+
+def test_without_a_pose_stable_zero123_is_not_told_the_elevation_of_the_input(folder):
+    novel_view = NovelView.load(str(folder), "cpu")
+    novel_view.model.cc_projection.pose_vector = PoseVector.stable_zero123
+    high, low = (look_at_origin(spherical_to_cartesian(polar, 0.0, 1.5)) for polar in (0.5, 2.0))
+    view = webp(views_of_dots(0, resolution=16)[0][0])
+    benchmark, side = read_benchmark("folder"), novel_view.model.resolution
+    requests = [Request("a", view, benchmark, side, camera_centre(one), None, 0) for one in (high, low)]
+    assert np.array_equal(*predict_views(novel_view, requests, Sampling(steps=2), 2))
+    picture, given = white(views_of_dots(0, resolution=side)[0][0]), EvaluateConfig(views=["views"], device="cpu")
+    for input_camera in (high, low):
+        assert not unposed_guide(novel_view, picture, input_camera, given).poses(np.stack([high, low])).any()

@@ -81,6 +81,7 @@ def predict_views(novel_view: NovelView, requests: Sequence[Request], sampling: 
     poses = torch.from_numpy(np.stack([_pose(request) for request in requests]))
     polars = torch.tensor([cartesian_to_spherical(request.input_centre)[0] for request in requests])
     vectors = convert_pose(model.cc_projection.pose_vector, poses, polars.double())
+    vectors[~posed.cpu()] = 0  # all of it: Stable-Zero123's holds the polar angle of the input camera
     seeds = [request.seed for request in requests]
     encoded = EncodedImage(condition, embedding * posed[:, None])
     views = novel_view.sample(encoded, vectors, sampling, seeds, _silent, max_batch=batch)

@@ -17,7 +17,7 @@ from inference.novel_view import MAX_BATCH, EncodedImage, NovelView, denoiser, t
 from inference.reconstruction.guidance.guide import DrawnViews, OnStep
 from inference.reconstruction.guidance.silhouette import silhouette
 from rendering.cameras import Array, camera_centre, cartesian_to_spherical, relative_pose
-from training.model.conditioning import convert_pose
+from training.model.conditioning import POSE_DIM, convert_pose
 from training.model.ddim import ddim, ddim_timesteps
 from training.model.guidance import Denoiser
 from training.model.picture import as_floats
@@ -126,12 +126,12 @@ class ModelGuide:
         return (model.condition_latent(picture) * self.scaling_factor).mean(dim=(0, 2, 3))
 
     def poses(self, cameras: Array) -> Array:
-        """Return the pose vectors `[N, 4]` of cameras, as the checkpoint defines them."""
+        """Return the pose vectors `[N, 4]` of cameras, as the checkpoint defines them; zero without a pose."""
+        if not self.posed:
+            return np.zeros((len(cameras), POSE_DIM))
         relative = torch.from_numpy(np.stack([relative_pose(camera, self.input_camera) for camera in cameras]))
         polar = cartesian_to_spherical(camera_centre(self.input_camera))[0]
         polars = torch.full((len(cameras),), polar, dtype=torch.float64)
-        if not self.posed:
-            relative = torch.zeros_like(relative)
         vectors: Array = convert_pose(self.novel_view.model.cc_projection.pose_vector, relative, polars).numpy()
         return vectors
 
