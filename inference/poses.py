@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from rendering.cameras import (
     Array,
     camera_centre,
     cartesian_to_spherical,
+    invalid_cameras,
     look_at_origin,
     pose_vector,
     spherical_to_cartesian,
@@ -53,8 +54,12 @@ def parse_turns(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input
     return validate_turns(poses)
 
 
-def validate_turns(poses: Sequence[Any]) -> list[Turn]:
+def validate_turns(poses: Sequence[Any], radius: float = DEFAULT_RADIUS) -> list[Turn]:
     """Return `poses` as turns.
+
+    Args:
+        poses: `[N, 3]`.
+        radius: Distance of the input camera, object sizes.
 
     Raises:
         UserError: There are too many, one is not three finite numbers, or one moves the camera through the object.
@@ -66,9 +71,9 @@ def validate_turns(poses: Sequence[Any]) -> list[Turn]:
         is_triple = isinstance(pose, (list, tuple)) and len(pose) == 3
         if not is_triple or not all(isinstance(x, (int, float)) and abs(x) <= MAX_TURN_DEGREES for x in pose):
             raise UserError(f"poses: {pose} is not [Δpolar, Δazimuth, Δradius] in degrees, degrees and object sizes")
-        if pose[2] <= -DEFAULT_RADIUS:
+        if pose[2] <= -radius:
             raise UserError(
-                f"poses: {pose} moves the camera through the object's centre; give Δradius above -{DEFAULT_RADIUS}"
+                f"poses: {pose} moves the camera through the object's centre; give Δradius above -{radius:g}"
             )
     return [(float(polar), float(azimuth), float(radius)) for polar, azimuth, radius in poses]
 
@@ -103,13 +108,40 @@ def camera_turns(cameras: Array, input_camera: int, name: str) -> list[Turn]:
         raise UserError(f"input_camera={input_camera}: must be between 0 and {len(cameras) - 1}, the last in {name}")
     places = [cartesian_to_spherical(centre) for centre in camera_centre(cameras)]
     polar, azimuth, radius = places[input_camera]
-    return validate_turns(
-        [
-            (math.degrees(p - polar), (math.degrees(a - azimuth) + 180) % 360 - 180, r - radius)
-            for i, (p, a, r) in enumerate(places)
-            if i != input_camera
-        ]
-    )
+    turns = [
+        (math.degrees(p - polar), (math.degrees(a - azimuth) + 180) % 360 - 180, r - radius)
+        for i, (p, a, r) in enumerate(places)
+        if i != input_camera
+    ]
+    return validate_turns(turns, radius)
+
+
+@dataclass(frozen=True)
+class InputPosition:
+    """Position of the input camera beside its elevation, which is estimated where nothing else gives it.
+
+    Attributes:
+        azimuth_degrees: Azimuth, from +x towards +y.
+        radius: Distance from the object's centre, object sizes.
+    """
+
+    azimuth_degrees: float = 0.0
+    radius: float = DEFAULT_RADIUS
+
+
+DEFAULT_POSITION = InputPosition()
+
+
+def input_position(cameras: str, input_camera: int) -> InputPosition:
+    """Return the position of camera `input_camera` in the file `cameras`; the default without a file.
+
+    Raises:
+        UserError: As `read_cameras`.
+    """
+    if not cameras:
+        return DEFAULT_POSITION
+    _, azimuth, radius = cartesian_to_spherical(camera_centre(read_cameras(cameras))[input_camera])
+    return InputPosition(round(math.degrees(azimuth), 9), round(radius, 9))
 
 
 def camera_elevation(cameras: str, input_camera: int) -> float:
@@ -166,13 +198,9 @@ def read_cameras(path: str) -> Array:
         raise UserError(f"cameras={path}: there is no such file") from None
     except (ValueError, OSError, TypeError, EOFError, MemoryError, OverflowError, RecursionError) as error:
         raise UserError(f"cameras={path}: is neither an .npy file nor a JSON list of 3×4 matrices") from error
-    if cameras.ndim != 3 or cameras.shape[1:] != (3, 4) or cameras.dtype.kind not in "fiu":
-        raise UserError(f"cameras={path}: holds {cameras.dtype} {list(cameras.shape)}; give matrices [N, 3, 4]")
-    cameras = cameras.astype(np.float64)
-    rotations = cameras[:, :, :3]
-    if not np.isfinite(cameras).all() or not np.allclose(rotations @ rotations.swapaxes(1, 2), np.eye(3), atol=1e-3):
-        raise UserError(f"cameras={path}: a matrix is not world→camera [R|t] with R a rotation")
-    return cameras
+    if reason := invalid_cameras(cameras):
+        raise UserError(f"cameras={path}: {reason}; give world→camera matrices [N, 3, 4]")
+    return cameras.astype(np.float64)
 
 
 def pose_vectors(turns: Sequence[Turn], kind: PoseVector, elevation_degrees: float | None) -> Array:
@@ -200,25 +228,27 @@ def pose_vectors(turns: Sequence[Turn], kind: PoseVector, elevation_degrees: flo
     return vectors
 
 
-def cameras_after(turns: Sequence[Turn], elevation_degrees: float, radius: float = DEFAULT_RADIUS) -> Array:
+def cameras_after(
+    turns: Sequence[Turn], elevation_degrees: float, radius: float = DEFAULT_RADIUS, azimuth_degrees: float = 0.0
+) -> Array:
     """Return the extrinsics `[N, 3, 4]`, world→camera, after each turn of the input camera.
 
     A camera that passes a pole comes down on the other side.
 
     Args:
         turns: Turns of the camera.
-        elevation_degrees: Elevation of the input camera, whose azimuth is 0.
+        elevation_degrees: Elevation of the input camera.
         radius: Distance of the input camera, object sizes.
+        azimuth_degrees: Azimuth of the input camera.
     """
     input_polar = 90 - elevation_degrees
-    return np.stack(
-        [
-            look_at_origin(
-                spherical_to_cartesian(math.radians(input_polar + polar), math.radians(azimuth), radius + delta_radius)
-            )
-            for polar, azimuth, delta_radius in turns
-        ]
-    )
+    centres = [
+        spherical_to_cartesian(
+            math.radians(input_polar + polar), math.radians(azimuth_degrees + azimuth), radius + delta_radius
+        )
+        for polar, azimuth, delta_radius in turns
+    ]
+    return np.stack([look_at_origin(centre) for centre in centres])
 
 
 def _check_number(views: int, name: str) -> None:

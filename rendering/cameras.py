@@ -16,6 +16,7 @@ SENSOR_MM = 32.0
 FOV_DEGREES = math.degrees(2 * math.atan(SENSOR_MM / (2 * LENS_MM)))  # 49.13
 GRID_AZIMUTHS = 24  # cameras on each row of a grid, 15 degrees apart
 RADIUS_RANGE = (1.5, 2.2)  # of the released renders, in object sizes
+ROTATION_TOLERANCE = 1e-3  # of RRᵀ - 1, in cameras of others
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,22 @@ def camera_centre(extrinsics: ArrayLike) -> Array:
     """Return the world positions `[..., 3]` of cameras `[..., 3, 4]`: -Rᵀt."""
     extrinsics = np.asarray(extrinsics, dtype=np.float64)
     return -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
+
+
+def invalid_cameras(cameras: ArrayLike) -> str:
+    """Return why cameras are not extrinsics `[N, 3, 4]` of views of an object, or an empty string if they are."""
+    cameras = np.asarray(cameras)
+    if cameras.ndim != 3 or cameras.shape[1:] != (3, 4) or cameras.dtype.kind not in "fiu":
+        return f"the cameras are {cameras.dtype} {list(cameras.shape)}, not numbers of the shape [N, 3, 4]"
+    if not np.isfinite(cameras).all():
+        return "a camera is not of finite numbers"
+    rotations = cameras[:, :, :3].astype(np.float64)
+    errors = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3))
+    if errors.max(initial=0) > ROTATION_TOLERANCE or (np.linalg.det(rotations) < 0).any():
+        return "a matrix is not a rotation and a translation"
+    if not cameras[:, :, 3].any(axis=1).all():
+        return "a camera lies in the object's centre"
+    return ""
 
 
 def relative_pose(target: ArrayLike, condition: ArrayLike) -> Array:

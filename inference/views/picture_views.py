@@ -14,7 +14,7 @@ from tqdm import tqdm
 from conf.options import UserError
 from inference.config import SampleConfig, ViewsConfig
 from inference.novel_view import NovelView
-from inference.poses import Turn
+from inference.poses import Turn, input_position
 from inference.preprocess.image_folder import INPUTS, pictures_in, view_folders
 from inference.preprocess.photograph import PictureError, read_photograph
 from inference.views.media import MIN_SIDE_PX, contact_sheet
@@ -143,15 +143,16 @@ def sample_image(image: Path, folder: Path, turns: list[Turn], config: ViewsConf
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PictureError(f"cannot be read: {(error.strerror or str(error)).lower()}", image) from error
-    weights = novel_view.fingerprint
+    weights, position = novel_view.fingerprint, input_position(config.cameras, config.input_camera)
     about = {
         "image": str(image),
         "sha256": digest,
         "weights": weights,
         "settings": view_settings(config),
         "poses": turns,
+        **({"input_position": asdict(position)} if config.cameras else {}),
     }
     if is_written(folder, about):
         return False
-    write_views(folder, sample_views(read_photograph(image), turns, config, novel_view), turns, about)
+    write_views(folder, sample_views(read_photograph(image), turns, config, novel_view), turns, about, position)
     return True

@@ -28,7 +28,7 @@ from conf.options import UserError
 from inference.config import Sampler, Sampling, ViewsConfig
 from inference.elevation.estimate import estimate_elevation
 from inference.novel_view import NovelView, to_image
-from inference.poses import Turn, cameras_after, given_elevation, pose_vectors
+from inference.poses import DEFAULT_POSITION, InputPosition, Turn, cameras_after, given_elevation, pose_vectors
 from inference.views.media import contact_sheet, variance, variance_picture, write_gif, write_mp4
 from pipeline.output import not_own
 from pipeline.storage import normalised
@@ -131,7 +131,13 @@ def require_own_views(folder: Path, names: set[str]) -> None:
         raise not_own(folder, foreign)
 
 
-def write_views(folder: Path, view_set: ViewSet, turns: Sequence[Turn], about: dict[str, Any]) -> None:
+def write_views(
+    folder: Path,
+    view_set: ViewSet,
+    turns: Sequence[Turn],
+    about: dict[str, Any],
+    position: InputPosition = DEFAULT_POSITION,
+) -> None:
     """Write views into `folder`, in place of the files that an earlier run wrote there; other files stay.
 
     Args:
@@ -139,6 +145,7 @@ def write_views(folder: Path, view_set: ViewSet, turns: Sequence[Turn], about: d
         view_set: The views of one picture.
         turns: The turn of each pose.
         about: Entries of poses.json beside the views and the elevation.
+        position: Position of the input camera.
 
     Raises:
         UserError: A file exists that would be replaced and was not written by this command.
@@ -158,7 +165,9 @@ def write_views(folder: Path, view_set: ViewSet, turns: Sequence[Turn], about: d
         write_mp4(staging / "views.mp4", frames)
         write_gif(staging / "views.gif", frames)
     degrees = view_set.elevation_degrees
-    cameras = [None] * len(turns) if degrees is None else cameras_after(turns, degrees).round(9).tolist()
+    cameras = [None] * len(turns)
+    if degrees is not None:
+        cameras = cameras_after(turns, degrees, position.radius, position.azimuth_degrees).round(9).tolist()
     poses = [
         {"files": files, "pose": turn, "camera": camera} | ({"variance": float(field.mean())} if len(files) > 1 else {})
         for files, turn, camera, field in zip(names, turns, cameras, variances, strict=True)

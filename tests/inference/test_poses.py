@@ -10,6 +10,7 @@ from inference.poses import (
     camera_turns,
     cameras_after,
     grid_turns,
+    input_position,
     orbit_turns,
     parse_turns,
     pose_vectors,
@@ -85,16 +86,18 @@ def write(path, contents):
 @pytest.mark.parametrize(
     ("contents", "sentence"),
     [
-        (np.zeros((3, 4)), r"cameras=.*: holds float64 \[3, 4\]"),
-        (np.full((2, 3, 4), np.nan), "not world→camera"),
-        (np.ones((2, 3, 4)), "not world→camera"),
+        (np.zeros((3, 4)), r"cameras=.*float64 \[3, 4\]"),
+        (np.full((2, 3, 4), np.nan), "cameras=.*finite"),
+        (np.ones((2, 3, 4)), "cameras=.*rotation"),
+        (np.diag([1, 1, -1.0, 1])[None, :3] + [0, 0, 0, 2], "cameras=.*rotation"),  # mirrored
+        (np.eye(4)[None, :3], "cameras=.*centre"),
         (np.array([{}], dtype=object), "neither an .npy file nor"),  # a pickle, which is not opened
         ("{", "neither an .npy file nor"),
         ("[" * 100_000, "neither an .npy file nor"),
         (f"[[[{10**400}]]]", "neither an .npy file nor"),
         ('{"a": 1}', "neither an .npy file nor"),
     ],
-    ids=["flat", "nan", "no rotation", "pickle", "half", "deep", "huge", "object"],
+    ids=["flat", "nan", "no rotation", "mirror", "centre", "pickle", "half", "deep", "huge", "object"],
 )
 def test_invalid_camera_files_are_refused(tmp_path, contents, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -140,10 +143,18 @@ def test_an_npy_header_larger_than_memory_is_refused(tmp_path):
         read_cameras(str(tmp_path / "x.npy"))
 
 
-def test_cameras_that_pass_through_the_object_are_refused(tmp_path):
-    np.save(
-        tmp_path / "cameras.npy",
-        np.stack([look_at_origin(spherical_to_cartesian(1.0, 0.0, radius)) for radius in (4, 2)]),
-    )
-    with pytest.raises(UserError, match="through the object's centre"):
-        parse_turns([], 0, "", str(tmp_path / "cameras.npy"), 0)
+def test_cameras_farther_away_than_in_training_may_come_nearer(tmp_path):
+    cameras = [look_at_origin(spherical_to_cartesian(1.0, 0.0, radius)) for radius in (4, 2)]
+    np.save(tmp_path / "cameras.npy", np.stack(cameras))
+    ((polar, azimuth, radius),) = parse_turns([], 0, "", str(tmp_path / "cameras.npy"), 0)
+    assert (polar, azimuth, radius) == pytest.approx((0, 0, -2))
+
+
+def test_the_cameras_after_the_turns_of_a_file_are_those_of_the_file(tmp_path):
+    degrees = [(60, 40, 1.5), (80, 100, 2.0), (30, -170, 4.0)]
+    cameras = [look_at_origin(spherical_to_cartesian(math.radians(p), math.radians(a), r)) for p, a, r in degrees]
+    np.save(tmp_path / "cameras.npy", np.stack(cameras))
+    path = str(tmp_path / "cameras.npy")
+    turns, position = parse_turns([], 0, "", path, 0), input_position(path, 0)
+    again = cameras_after(turns, camera_elevation(path, 0), position.radius, position.azimuth_degrees)
+    np.testing.assert_allclose(again, cameras[1:], atol=1e-8)

@@ -85,10 +85,14 @@ def test_repeating_the_command_samples_nothing(folder, picture, tmp_path):
     again = sample(f"{copied}/", f"{picture.parent}/./{picture.name}", f"{out}/")
     assert again.stdout.splitlines()[-1] == f"2 views of {picture}, which existed: {out / 'views.png'}"
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    contents = (out / "001.png").read_bytes()
     (out / "001.png").unlink()
-    assert "already" not in sample(folder, picture, out).stdout and (out / "001.png").exists()
+    assert sample(folder, picture, out).returncode == 0
+    assert (out / "001.png").read_bytes() == contents
+    before = (out / "000.png").stat().st_mtime_ns
     picture.write_bytes(picture.read_bytes() + b"\0")  # the same name, another file
-    assert "already" not in sample(folder, picture, out).stdout
+    assert sample(folder, picture, out).returncode == 0
+    assert (out / "000.png").stat().st_mtime_ns != before
 
 
 def test_a_changed_checkpoint_is_sampled_again(folder, picture, tmp_path):
@@ -102,7 +106,7 @@ def test_a_changed_checkpoint_is_sampled_again(folder, picture, tmp_path):
             tensors[name] = -4 * tensors[name]
     save_file(tensors, weights, metadata={"format": "pt"})
     done = sample(used, picture, out)
-    assert done.returncode == 0 and "already" not in done.stdout and (out / "000.png").read_bytes() != before
+    assert done.returncode == 0 and (out / "000.png").read_bytes() != before
     tensors["mid_block.resnets.0.conv1.weight"][0, 0, 0, 0] = float("nan")
     save_file(tensors, weights, metadata={"format": "pt"})
     done = sample(used, picture, tmp_path / "black")
@@ -283,7 +287,8 @@ def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
     assert not (tmp_path / "out").exists()
     assert sample(stable, picture, tmp_path / "out").returncode == 0
     # The file of cameras holds the elevation of the input camera, which the views depend on.
-    np.save(tmp_path / "cameras.npy", cameras_after([(0, 0, 0), *json.loads(TWO.removeprefix("poses="))], 20))
+    cameras = cameras_after([(0, 0, 0), *json.loads(TWO.removeprefix("poses="))], 20, radius=1.5, azimuth_degrees=40)
+    np.save(tmp_path / "cameras.npy", cameras)
     for name, words in {"cameras": ("elevation=estimate",), "other": ("elevation=-50",)}.items():
         done = sample(stable, picture, tmp_path / name, f"cameras={tmp_path}/cameras.npy", *words)
         assert done.returncode == 0, done.stderr
@@ -291,6 +296,7 @@ def test_stable_zero123_needs_an_elevation(folder, picture, tmp_path):
     assert not same_views(tmp_path / "out", tmp_path / "other")
     written = json.loads((tmp_path / "cameras/poses.json").read_text())
     assert written["elevation"] == {"degrees": 20, "uncertainty_degrees": None}
+    np.testing.assert_allclose([view["camera"] for view in written["views"]], cameras[1:], atol=1e-8)
 
 
 def same_views(one, other):

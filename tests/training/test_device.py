@@ -6,7 +6,6 @@ import torch
 from conf.options import UserError
 from training.model.hardware.device import resolve_device
 
-
 UNKNOWN = ["cpu:", "cpu:01", "cuda:", "cuda:01", "cuda:-1", "cuda:٣", "cuda:1000", "gpu", "", "cuda:0:0"]
 
 

@@ -8,11 +8,10 @@ from numpy.typing import ArrayLike
 
 from conf.options import UserError
 from inference.evaluation.benchmarks.benchmark import Benchmark, CameraKind
-from rendering.cameras import Array, camera_centre, cartesian_to_spherical, orbit
+from rendering.cameras import Array, camera_centre, cartesian_to_spherical, invalid_cameras, orbit
 
 RADIUS_TOLERANCE = 0.005  # object sizes
 ANGLE_TOLERANCE_DEGREES = 0.5
-ROTATION_TOLERANCE = 1e-3  # of RRᵀ - 1
 
 
 def require_cameras(benchmark: Benchmark, cameras: ArrayLike, uid: str) -> None:
@@ -32,25 +31,6 @@ def cameras_match(benchmark: Benchmark, cameras: ArrayLike) -> str:
         cameras: Extrinsics of the views of an object, world→camera `[V, 3, 4]`.
     """
     return invalid_cameras(cameras) or next(_differences(benchmark, np.asarray(cameras, dtype=np.float64)), "")
-
-
-def invalid_cameras(cameras: ArrayLike) -> str:
-    """Return why cameras are not world→camera matrices `[V, 3, 4]` of views of an object, or an empty string."""
-    array = np.asarray(cameras)
-    if array.ndim != 3 or array.shape[1:] != (3, 4) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        return (
-            f"the cameras have the shape {list(array.shape)} or values that are not finite, not finite numbers "
-            "[V, 3, 4]"
-        )
-    rotations = array[:, :, :3].astype(np.float64)
-    if (
-        np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(initial=0) > ROTATION_TOLERANCE
-        or (np.linalg.det(rotations) < 0).any()
-    ):
-        return "a matrix is not a rotation and a translation"
-    if not np.linalg.norm(array[:, :, 3], axis=1).all():
-        return "a camera lies in the object's centre"
-    return ""
 
 
 def known_cameras(benchmark: Benchmark) -> Array | None:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from conf.options import UserError
-from inference.evaluation.benchmarks.camera_check import invalid_cameras
 from inference.evaluation.benchmarks.views import DamagedViews, ObjectViews
 from pipeline.samples import DamagedShard, Sample, npy_array, read_samples, view_names
 from pipeline.shards import ShardManifest
+from rendering.cameras import invalid_cameras
 
 
 def unique_uids(folder: str, manifests: Sequence[ShardManifest], option: str = "views") -> set[str]:
