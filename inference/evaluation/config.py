@@ -104,11 +104,14 @@ class EvaluateConfig:
             raise UserError(f"device={self.device}: is one GPU, and several processes draw; use auto, cuda or cpu")
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"validation_fraction={self.validation_fraction}: must be between 0 and 1")
-        names = [set_name(folder) for folder in self.views]
-        if bool(self.meshes) != bool(self.truth) or (self.meshes and names):
+        if bool(self.meshes) != bool(self.truth) or (self.meshes and self.views):
             raise UserError("meshes: needs truth=…, the folder of the true meshes, and no views; give both, or neither")
-        if self.meshes:
-            return
+        if not self.meshes:
+            self._check_views()
+
+    def _check_views(self) -> None:
+        """Raise `UserError` unless the options of an evaluation of views agree with each other."""
+        names = [set_name(folder) for folder in self.views]
         if not names:
             raise UserError("views: is missing; give folders of views, or meshes=… and truth=…")
         if len(set(names)) < len(names):

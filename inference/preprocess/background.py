@@ -169,6 +169,17 @@ def segmenter(cutout: str) -> Segmenter:
     Raises:
         NoSegmenter: It cannot be downloaded, is not an ONNX model, keeps weights in other files, or has another input.
     """
+    session = _session(cutout, _model_file(cutout))
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+    match shape:
+        case [1 | None | str(), 3, int(height), int(width)] if height == width and 1 <= width <= 2048:
+            return Segmenter(cutout, session, width)
+    raise NoSegmenter(f"cutout={cutout}: takes {shape}; give a model of float32 [1, 3, S, S], as U²-Net and IS-Net")
+
+
+def _model_file(cutout: str) -> Path:
+    """Return the ONNX file that an option names; a model of rembg is downloaded."""
     file = Path(cutout)
     if cutout in MODELS:
         model = try_download(cutout, int(monotonic() // RETRY_AFTER_S))
@@ -179,6 +190,11 @@ def segmenter(cutout: str) -> Segmenter:
         raise NoSegmenter(f"cutout={cutout}: must be auto, {', '.join(MODELS)}, none or the path of an .onnx file")
     if file.stat().st_size > MAX_MODEL_BYTES:
         raise NoSegmenter(f"cutout={cutout}: has more than {MAX_MODEL_BYTES >> 20} MB; give a smaller model")
+    return file
+
+
+def _session(cutout: str, file: Path) -> "onnxruntime.InferenceSession":
+    """Load an ONNX model on the CPU; raise `NoSegmenter` if onnxruntime cannot run it."""
     # Read at the import; without it onnxruntime 1.29 and later send telemetry about models and machine.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
@@ -190,7 +206,7 @@ def segmenter(cutout: str) -> Segmenter:
     with tempfile.TemporaryDirectory() as empty:  # the folder in which onnxruntime looks for weights in other files
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
         try:
-            session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common class
             if "xternal data" in str(error):
                 raise NoSegmenter(
@@ -199,12 +215,6 @@ def segmenter(cutout: str) -> Segmenter:
             raise NoSegmenter(
                 f"cutout={cutout}: is not a model that onnxruntime can run ({first_line(error)}); give another"
             ) from error
-    inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
-    match shape:
-        case [1 | None | str(), 3, int(height), int(width)] if height == width and 1 <= width <= 2048:
-            return Segmenter(cutout, session, width)
-    raise NoSegmenter(f"cutout={cutout}: takes {shape}; give a model of float32 [1, 3, S, S], as U²-Net and IS-Net")
 
 
 @functools.lru_cache(maxsize=len(MODELS))
