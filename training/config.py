@@ -190,8 +190,6 @@ class FinetuneConfig:
             raise UserError(
                 "model.train_image_encoder=true: latents hold the embeddings of a frozen encoder; use data.kind=views"
             )
-        if self.mirror and self.trainer.keep < 2:
-            raise UserError("trainer.keep=1: a mirror uploads a checkpoint while the next is written; use at least 2")
 
 
 @dataclass(frozen=True)
