@@ -19,6 +19,8 @@ nodes=${NODES:-1}
 
 # Disable torchrun's error file, because the first process prints the error of the run itself.
 export TORCHELASTIC_ERROR_FILE=/dev/null
+# After a signal the processes finish their step and save the state, which may take longer than torchrun's 30 s.
 exec "$bin/torchrun" --nnodes="$nodes" --nproc-per-node="${PROCESSES:-gpu}" \
     --rdzv-backend=c10d --rdzv-endpoint="${HEAD:-localhost}:${PORT:-29400}" --rdzv-id="${RUN:-zero123}" \
+    --shutdown-timeout=600 \
     -m training.finetune +cluster=torchrun "$@"

@@ -17,7 +17,7 @@ from training.distributed.topology import BatchPlan
 from training.model.zero123 import Pairs, Zero123
 from training.optimization.acceleration import uncompiled
 from training.optimization.ema import Ema
-from training.optimization.optimizer import adamw, lr_factor, match_memory_layout
+from training.optimization.optimizer import adamw, lr_factor, match_memory_layout, set_learning_rates
 
 
 class Finetuning(L.LightningModule):
@@ -46,8 +46,11 @@ class Finetuning(L.LightningModule):
         self._validation_weights = ExitStack()
 
     def on_train_start(self) -> None:
-        """Start or continue the moving average, and adapt a loaded optimiser to the memory layout of the weights."""
+        """Start or continue the moving average; adapt a loaded optimiser to this run's schedule and memory layout."""
         self.ema.begin()
+        for config in self.trainer.lr_scheduler_configs:
+            assert isinstance(config.scheduler, LambdaLR)
+            set_learning_rates(config.scheduler)
         if not isinstance(self.trainer.strategy, DeepSpeedStrategy):  # DeepSpeed keeps its moments in flat buffers
             for optimizer in self.trainer.optimizers:
                 match_memory_layout(optimizer)

@@ -20,6 +20,7 @@ from training.data.batches import training_batches
 from training.data.sources import read_sources
 from training.data.split import split
 from training.model.architecture import build
+from training.model.checkpoints import checkpoint
 from training.model.config import Architecture, ImageEncoderShape, UNetShape
 from training.model.zero123 import Prediction
 
@@ -66,6 +67,28 @@ def test_two_zero2_nodes_stop_resume_and_match_one_process(dots, alone, tmp_path
     state = tmp_path / "run/checkpoints/00000010/state/checkpoint"
     assert len(list(state.glob("*optim_states.pt"))) == 2, "each keeps its share of the optimiser's state"
     assert_same(tmp_path / "run", alone)
+
+
+def test_ranks_without_validation_objects_wait_for_the_other(dots, tmp_path):
+    """One object is held out, so one of the two ranks has no validation batch."""
+    sources = read_sources(dots, "views")
+    fractions = (number / 100 for number in range(1, 100))
+    fraction = next(f for f in fractions if sum(len(shard.uids) for shard in split(sources, f).validation) == 1)
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, *GLOBAL, f"data.validation_fraction={fraction}"]
+    words += ["trainer=ddp", "trainer.devices=2", "trainer.max_steps=2", "trainer.validate_every=1"]
+    done = command("training.finetune", *words, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(tmp_path / "run", "val_loss")) == 2
+
+
+@pytest.mark.slow
+def test_padding_of_shards_is_not_taken_for_weights(dots, tmp_path):
+    """Three ranks share 16 numbers, so the last shard has padding, which torch fills with NaN in deterministic runs."""
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, "trainer=zero3", "trainer.devices=3"]
+    words += ["data.global_batch=3", "trainer.max_steps=2", "trainer.deterministic=true", "wandb.mode=disabled"]
+    done = command("training.finetune", *words)
+    assert done.returncode == 0, done.stderr
+    assert torch.isfinite(torch.cat([w.flatten() for w in checkpoint.load(tmp_path / "run/model").parameters()])).all()
 
 
 TORCHRUN = ["+cluster=torchrun", "trainer=ddp", "trainer.devices=2"]

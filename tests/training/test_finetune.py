@@ -322,6 +322,15 @@ def test_a_continued_run_has_the_weights_of_an_uninterrupted_one(tmp_path, capsy
     assert not (whole / "wandb").exists()
 
 
+def test_a_run_that_is_made_longer_learns_from_its_next_step(dots, tmp_path):
+    """The rate decays to zero at the end of the shorter run."""
+    for steps in (10, 11):
+        train(dots, tmp_path, f"trainer.max_steps={steps}", "optimizer.decay=0.5", "optimizer.warmup_steps=1")
+    states = (torch.load(tmp_path / f"checkpoints/{step:08d}/state", weights_only=True) for step in (10, 11))
+    before, after = (state["state_dict"]["model.unet.conv_in.weight"] for state in states)
+    assert not torch.equal(before, after)
+
+
 def test_training_learns(tmp_path):
     """After sixty steps on eight objects the validation loss is below 0.8 of the first one."""
     write_dots(tmp_path / "data", objects=8)

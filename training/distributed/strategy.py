@@ -61,6 +61,7 @@ def build_strategy(name: Name, topology: Topology, batch_size: int) -> Strategy:
                 process_group_backend=backend,
                 timeout=COLLECTIVE_TIMEOUT,
                 gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # they are constants, and a rank may have no validation batch
             )
     if not topology.gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed's own detection prints a warning
@@ -78,7 +79,9 @@ def build_strategy(name: Name, topology: Topology, batch_size: int) -> Strategy:
         exclude_frozen_parameters=True,
     )
     # Below the threshold a weight stays whole on every device, and swapping its shard for the average has no effect.
-    zero.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # type: ignore[index]
+    assert zero.config
+    zero.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    zero.config["timers"] = {"throughput": {"enabled": False}}  # it waits for the device in every pass
     return zero
 
 

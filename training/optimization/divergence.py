@@ -2,6 +2,7 @@
 
 import lightning as L
 import torch
+from torch import Tensor
 
 from conf.options import UserError
 from training.module import Finetuning
@@ -13,10 +14,18 @@ def require_finite_weights(trainer: L.Trainer, module: Finetuning) -> None:
     Raises:
         UserError: A weight on any rank is infinite or NaN.
     """
-    weights = [getattr(w, "ds_tensor", w).detach() for w in module.parameters() if w.requires_grad]
+    weights = [_own_part(w, trainer.global_rank) for w in module.parameters() if w.requires_grad]
     finite = bool(torch.nn.utils.get_total_norm(weights, foreach=True).isfinite())
     if not trainer.strategy.reduce_boolean_decision(finite, all=True):
         raise divergence_error(trainer, module)
+
+
+def _own_part(weight: Tensor, rank: int) -> Tensor:
+    """Return the numbers of a weight that this rank holds; a shard of ZeRO-3 ends in padding without values."""
+    if not hasattr(weight, "ds_tensor"):
+        return weight.detach()
+    shard = weight.ds_tensor.detach()
+    return shard[: max(0, weight.ds_numel - rank * shard.numel())]
 
 
 def divergence_error(trainer: L.Trainer, module: Finetuning) -> UserError:

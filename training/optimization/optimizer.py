@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from training.config import OptimizerConfig
 from training.model.zero123 import Zero123
@@ -41,6 +42,13 @@ def match_memory_layout(optimizer: torch.optim.Optimizer) -> None:
         for name, moment in state.items():
             if moment.shape == weight.shape and moment.stride() != weight.stride():
                 state[name] = torch.empty_like(weight.detach()).copy_(moment)
+
+
+def set_learning_rates(schedule: LambdaLR) -> None:
+    """Set the rates of the next step. Those of a checkpoint are from the schedule of a run of another length."""
+    groups = schedule.optimizer.param_groups
+    for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * factor(schedule.last_epoch)
 
 
 def lr_factor(step: int, warmup: int, decay: int, steps: int) -> float:
