@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import lightning as L
 import pytest
 import torch
 
@@ -11,10 +12,15 @@ from tests.support.finetune import configured, train
 from tests.support.small_model import SMALL, random_pairs
 from tests.support.small_run import SMALL as SMALL_RUN
 from training.callbacks.checkpointing import Stopped
-from training.config import DataConfig, DataKind, FinetuneConfig, OptimizerConfig
+from training.callbacks.sample_grid import SampleGrid
+from training.config import DataConfig, DataKind, FinetuneConfig, OptimizerConfig, SampleConfig
+from training.data.data_module import PairData
+from training.data.split import Split
+from training.distributed.topology import BatchPlan
 from training.model.architecture import build
 from training.model.checkpoints import checkpoint
 from training.model.hardware.memory import estimate
+from training.module import Finetuning
 from training.optimization.optimizer import adamw
 from training.train import train as run
 
@@ -57,6 +63,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dots, tmp_path):
     frozen = checkpoint.load(tmp_path / "frozen/model").image_encoder.state_dict()
     learned = checkpoint.load(tmp_path / "whole/model").image_encoder.state_dict()
     assert not all(torch.equal(frozen[name], learned[name]) for name in frozen)
+
+
+@pytest.mark.parametrize("architecture", [SMALL, TRAINED])
+def test_sample_images_are_drawn_without_gradients(architecture, tmp_path):
+    config = FinetuneConfig(model=architecture)
+    model, seen = build(architecture), []
+    model.image_encoder.register_forward_hook(lambda _, __, output: seen.append(output.image_embeds.requires_grad))
+    module = Finetuning(model, PairData(config, Split((), ()), 16), config, BatchPlan(4, 1), torch.float32)
+    module.ema.begin()
+    trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    SampleGrid(tmp_path, random_pairs(2, 16), SampleConfig(steps=1), 0).on_train_end(trainer, module)
+    assert seen == [False] and len(list(tmp_path.iterdir())) == 1
 
 
 def test_latents_are_refused():

@@ -57,7 +57,7 @@ class SampleGrid(L.Callback):
         pairs: Any = move_data_to_device(self.pairs, module.device)
         generator = torch.Generator(module.device).manual_seed(module.config.seed)
         model, options = module.model, self.config
-        with module.averaged(), module.autocast():
+        with torch.no_grad(), module.averaged(), module.autocast():
             given = model.encode_condition(pairs)
             views = novel_views(
                 model, *given, model.pose(pairs), options.steps, options.guidance, options.eta, generator
