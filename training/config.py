@@ -179,7 +179,7 @@ class FinetuneConfig:
     trainer: TrainerConfig = option(TrainerConfig(), "length, devices and intervals")
     sample: SampleConfig = option(SampleConfig(), "sample image")
     mirror: str | None = option(None, "s3:// URL of a copy of the run, from which another machine can resume")
-    artifacts: Artifacts = option(Artifacts.model, "W&B artifacts: none, model or all; references if mirror is set")
+    artifacts: Artifacts = option(Artifacts.model, "W&B artifacts: none, model or all; URLs if mirror is set")
     ray: RayConfig = option(RayConfig(), "Ray Train")
     wandb: WandbConfig = option(WandbConfig(), "Weights & Biases")
 

@@ -29,10 +29,13 @@ def tracked(folder: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     return run_id, config, history
 
 
-def artifacts(folder: Path) -> list[tuple[str, list[str]]]:
-    """Return the name of each logged artifact, and the paths or URLs in it."""
+def artifacts(folder: Path) -> list[tuple[str, list[str], dict[str, Any]]]:
+    """Return the name of each logged artifact, the paths or URLs in it, and its metadata."""
     found = [message.artifact for message in _messages(folder) if message.HasField("artifact")]
-    return [(one.name, sorted(entry.ref or entry.path for entry in one.manifest.contents)) for one in found]
+    return [
+        (one.name, sorted(entry.ref or entry.path for entry in one.manifest.contents), json.loads(one.metadata))
+        for one in found
+    ]
 
 
 def _messages(folder: Path) -> list[Any]:

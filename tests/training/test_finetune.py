@@ -111,7 +111,7 @@ def test_wandb_holds_metrics_images_and_model(run):
     assert any(name.startswith("input | truth | sample") for name in shown), "pictures as well"
     last = [row for row in rows(run) if row["loss"]][-1]
     assert [row["loss"] for row in history if "loss" in row][-1] == pytest.approx(float(last["loss"]), abs=1e-5)
-    ((name, files),) = artifacts(session)
+    ((name, files, _),) = artifacts(session)
     assert name == "run-model" and "unet/diffusion_pytorch_model.safetensors" in files
 
 

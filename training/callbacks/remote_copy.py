@@ -101,7 +101,7 @@ class RemoteCopy(L.Callback):
         for name in RECORDS:
             if (self.output / name).exists():
                 shutil.copyfile(self.output / name, self._snapshot / name)
-        names = [_remote_name(folder) for folder in self._folders()]
+        names = [remote_name(folder) for folder in self._folders()]
         for folder, name in zip(self._folders(), names, strict=True):
             shutil.copytree(folder, self._snapshot / name, copy_function=_link)
         return names
@@ -118,7 +118,7 @@ class RemoteCopy(L.Callback):
         shutil.rmtree(self._snapshot)
 
 
-def _remote_name(folder: Path) -> str:
+def remote_name(folder: Path) -> str:
     """Return where a checkpoint or model is stored, as `best/00000300`; `best` was written by that step."""
     if folder.name not in MODELS:
         return f"checkpoints/{folder.name}"
