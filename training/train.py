@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
+from conf.options import UserError
 from conf.tracking import WandbMode, begin
 from pipeline.storage import write_atomically
 from training.callbacks.checkpointing import BestModel, Checkpoints, FinalModel, latest
@@ -28,7 +30,15 @@ from training.data.sources import Source, pairs_of_weight, source_roots, trainin
 from training.data.split import Split, split
 from training.data.workers import report_dead_workers
 from training.distributed.strategy import build_strategy, resolve_strategy
-from training.distributed.topology import Topology, global_rank, is_rank_zero, local_rank, plan_batches, topology
+from training.distributed.topology import (
+    BatchPlan,
+    Topology,
+    global_rank,
+    is_rank_zero,
+    local_rank,
+    plan_batches,
+    topology,
+)
 from training.model.architecture import build
 from training.model.hardware.cost import peak_flops, step_flops
 from training.model.hardware.cpu_threads import use_free_cores
@@ -69,34 +79,57 @@ def train(config: FinetuneConfig, should_stop: Callable[[], bool] = lambda: Fals
     objects = split(sources, config.data.validation_fraction, config.data.exclude)
     processes = topology(config.trainer)
     batches = plan_batches(config.data.global_batch, config.data.batch_size, processes.size)
-    config = replace(
-        config,
-        model=config.model.pinned(recorded_model(output)),
-        data=replace(config.data, batch_size=batches.size),
-        trainer=replace(config.trainer, strategy=resolve_strategy(config.trainer.strategy, processes)),
-    )
+    config = _resolve(config, processes, batches)
     require_same_run(output, config)
     if (steps := trained_steps(output)) < config.trainer.max_steps:
-        saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
-        last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
-        if is_rank_zero():
-            record_run(output, config)
-            _write_validation_uids(output, objects)
-            if len(sources) > 1:
-                _print_sources(config.data, sources, objects)
-        compute = training_dtype(config.trainer.precision, processes.gpu)
-        model = _build_model(config, processes, compute)
-        data = PairData(config, objects, model.resolution)
-        module = Finetuning(model, data, config, batches, compute)
-        checkpoints = Checkpoints(output / "checkpoints", config.trainer, saved_by, should_stop)
-        trainer = _build_trainer(config, processes, batches.accumulate, _callbacks(module, processes, checkpoints))
-        with report_dead_workers(), checkpoints.signals_restored():
-            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        _fit(config, sources, objects, processes, batches, should_stop)
     elif is_rank_zero():
         print(f"{output} is finished: {steps} steps")
     if is_rank_zero():
         _print_next_command(output)
     return 0
+
+
+def _resolve(config: FinetuneConfig, processes: Topology, batches: BatchPlan) -> FinetuneConfig:
+    """Return the options with the model of the earlier run in `output`, and the batch size and strategy in use."""
+    return replace(
+        config,
+        model=config.model.pinned(recorded_model(Path(config.output))),
+        data=replace(config.data, batch_size=batches.size),
+        trainer=replace(config.trainer, strategy=resolve_strategy(config.trainer.strategy, processes)),
+    )
+
+
+def _fit(
+    config: FinetuneConfig,
+    sources: Sequence[Source],
+    objects: Split,
+    processes: Topology,
+    batches: BatchPlan,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Train from the newest state, or from the start, to the last step."""
+    output = Path(config.output)
+    saved_by = {"strategy": config.trainer.strategy.value, "devices": processes.size}
+    last = latest(output / "checkpoints", saved_by, config.trainer.max_steps)
+    if is_rank_zero():
+        record_run(output, config)
+        _write_validation_uids(output, objects)
+        if len(sources) > 1:
+            _print_sources(config.data, sources, objects)
+    compute = training_dtype(config.trainer.precision, processes.gpu)
+    model = _build_model(config, processes, compute)
+    data = PairData(config, objects, model.resolution)
+    module = Finetuning(model, data, config, batches, compute)
+    checkpoints = Checkpoints(output / "checkpoints", config.trainer, saved_by, should_stop)
+    trainer = _build_trainer(config, processes, batches.accumulate, _callbacks(module, processes, checkpoints))
+    with report_dead_workers(), checkpoints.signals_restored():
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        except UnpicklingError as error:
+            raise UserError(
+                f"{last}: not the state of a run, or damaged; delete it and its copy in a mirror"
+            ) from error
 
 
 def _build_model(config: FinetuneConfig, processes: Topology, compute: torch.dtype) -> Zero123:

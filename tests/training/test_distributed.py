@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,18 @@ def alone(dots, tmp_path_factory) -> Path:
     return one_process(dots, tmp_path_factory.mktemp("alone") / "run")
 
 
-def torchrun(nodes: int, *words: str) -> list[tuple[int, str]]:
-    """Start the command on several machines of one process each, connected on the loopback interface."""
+def torchrun(nodes: int, *words: str, folders: Sequence[Path] = (PROJECT, PROJECT)) -> list[tuple[int, str]]:
+    """Start the command on several machines of one process each, connected on the loopback interface.
+
+    Args:
+        nodes: Number of machines.
+        words: Arguments of the command.
+        folders: Current folder on each machine.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "PYTHONPATH": str(PROJECT)}
     started = [
         subprocess.Popen(
             [
@@ -43,7 +50,7 @@ def torchrun(nodes: int, *words: str) -> list[tuple[int, str]]:
                 *("--node-rank", str(node), "--master-addr", "127.0.0.1", "--master-port", str(port)),
                 *("-m", "training.finetune", *words),
             ],
-            cwd=PROJECT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=folders[node], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for node in range(nodes)
     ]  # fmt: skip
@@ -89,6 +96,24 @@ def test_padding_of_shards_is_not_taken_for_weights(dots, tmp_path):
     done = command("training.finetune", *words)
     assert done.returncode == 0, done.stderr
     assert torch.isfinite(torch.cat([w.flatten() for w in checkpoint.load(tmp_path / "run/model").parameters()])).all()
+
+
+@pytest.mark.slow
+def test_an_output_that_machines_do_not_share_is_refused(dots, tmp_path):
+    """Under ZeRO at the start, and under DDP where a checkpoint of rank zero is to be continued."""
+    folders = (tmp_path / "one", tmp_path / "two")
+    for folder in folders:
+        folder.mkdir()
+    words = [f"data.path={dots}", *SMALL, *GLOBAL, "data.workers=1"]
+    refused = torchrun(2, *words, "trainer=zero2", "output=zero", folders=folders)
+    assert all(code and "not one folder" in printed for code, printed in refused), refused
+    assert not any(path.is_file() for path in tmp_path.glob("*/zero/checkpoints/*"))
+    words += ["trainer=ddp", "output=ddp"]
+    assert [code for code, _ in torchrun(2, *words, "trainer.max_steps=5", folders=folders)] == [0, 0]
+    saved = sorted(path.name for path in (folders[0] / "ddp/checkpoints").iterdir())
+    refused = torchrun(2, *words, folders=folders)
+    assert all(code and "different checkpoints" in printed for code, printed in refused), refused
+    assert sorted(path.name for path in (folders[0] / "ddp/checkpoints").iterdir()) == saved
 
 
 TORCHRUN = ["+cluster=torchrun", "trainer=ddp", "trainer.devices=2"]
@@ -183,6 +208,32 @@ def test_a_checkpoint_of_another_strategy_is_refused(dots, tmp_path):
     refused = command("training.finetune", *words, "trainer=single", "trainer.max_steps=4")
     assert refused.returncode == 2
     assert "error: trainer=single on 1 devices" in refused.stderr and "trainer=zero2 on 1 devices" in refused.stderr
+
+
+class Bomb:
+    """Write a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "executed")
+
+
+@pytest.mark.slow
+def test_code_in_a_state_of_zero_is_not_executed(dots, tmp_path):
+    words = [f"data.path={dots}", f"output={tmp_path}/run", *SMALL, "trainer=zero2", "wandb.mode=disabled"]
+    words += ["trainer.validate_every=0", "trainer.checkpoint_every=1"]
+    assert command("training.finetune", *words, "trainer.max_steps=1").returncode == 0
+    (part,) = (tmp_path / "run/checkpoints/00000001/state/checkpoint").glob("*optim_states.pt")
+    intact = part.read_bytes()
+    torch.save({"optimizer_state_dict": Bomb(tmp_path / "bomb")}, part)
+    refused = command("training.finetune", *words, "trainer.max_steps=2")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert not (tmp_path / "bomb").exists()
+    part.write_bytes(intact)
+    done = command("training.finetune", *words, "trainer.max_steps=2")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -43,9 +43,7 @@ def test_an_indivisible_global_batch_is_refused_with_a_divisible_one():
 @pytest.mark.parametrize(
     ("total_pairs", "max_pairs", "devices", "nearest"), [(1528, 32, 8, 1520), (1528, 192, 8, None), (74, 32, 1, 75)]
 )
-def test_a_global_batch_of_tiny_passes_is_refused_with_the_nearest_better_one(
-    total_pairs, max_pairs, devices, nearest
-):
+def test_a_global_batch_of_tiny_passes_is_refused_with_the_nearest_better_one(total_pairs, max_pairs, devices, nearest):
     if nearest is None:
         assert plan_batches(total_pairs, max_pairs, devices) == BatchPlan(191, 1)
         return

@@ -8,6 +8,7 @@ names the strategy that wrote it. A folder whose name ends in `.part` is incompl
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 
 import lightning as L
 import yaml
+from lightning.pytorch.strategies import DeepSpeedStrategy
 
 from conf.options import UserError
 from training.config import Strategy, TrainerConfig
@@ -108,6 +110,33 @@ class Checkpoints(L.Callback):
         self._signalled = False
         self._step = 0
         self._loaders: list[WorkerLoader] = []
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Check that the machines of the run see the same checkpoints.
+
+        Raises:
+            UserError: Another rank lacks the checkpoint of rank zero, or could not add its part to one.
+        """
+        newest, strategy = [path.name for path in finished(self.folder)][-1:], trainer.strategy
+        if not strategy.reduce_boolean_decision(newest == strategy.broadcast(newest), all=True):
+            raise UserError(f"{self.folder}: machines see different checkpoints; use an output that all of them share")
+        if isinstance(strategy, DeepSpeedStrategy) and not self._is_shared(trainer):
+            raise UserError(
+                f"{self.folder}: not one folder on all machines, and under ZeRO each writes a part of a checkpoint; use "
+                "an output that all of them share, or trainer=ddp"
+            )
+
+    def _is_shared(self, trainer: L.Trainer) -> bool:
+        """Return whether all ranks see a file that rank zero writes. Every rank must call it."""
+        probe = self.folder / trainer.strategy.broadcast(f".shared-{secrets.token_hex(4)}")
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+        trainer.strategy.barrier()
+        shared = trainer.strategy.reduce_boolean_decision(probe.exists(), all=True)
+        if trainer.is_global_zero:
+            probe.unlink()
+        return shared
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Install the signal handlers."""

@@ -107,6 +107,16 @@ class Zero(DeepSpeedStrategy):
         """Run the backward pass without DeepSpeed's division."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a state. DeepSpeed would execute code in its pickles, which may come from a mirror."""
+        from deepspeed.runtime.fp16.loss_scaler import LossScaler
+        from deepspeed.runtime.zero.config import ZeroStageEnum
+        from deepspeed.utils.tensor_fragment import fragment_address
+
+        classes = torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address])
+        with classes, _environment("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1"):
+            return super().load_checkpoint(checkpoint_path, weights_only)
+
 
 class CpuZero(Zero):
     """ZeRO over CPU processes. DeepSpeed supports it; only Lightning's `setup_environment` refuses."""
@@ -116,6 +126,19 @@ class CpuZero(Zero):
         assert self.parallel_devices
         self.parallel_devices = [torch.device("cpu", i) for i in range(len(self.parallel_devices))]
         super(DeepSpeedStrategy, self).setup_environment()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for the duration of the context."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 @contextmanager
