@@ -162,7 +162,7 @@ def _callbacks(module: Finetuning, processes: Topology, checkpoints: Checkpoints
     peak = peak_flops(torch.cuda.get_device_name(), module.compute) if processes.gpu else None
     pairs = _grid_pairs(module.data)
     return [
-        Metrics(output / "metrics.csv", config.trainer, step_flops(model.unet), peak),
+        Metrics(output / "metrics.csv", config.trainer, step_flops(model), peak),
         SampleGrid(output / "samples", pairs, config.sample, config.trainer.sample_every),
         BestModel(output / "best", as_dict(config)),
         FinalModel(output / "model", as_dict(config)),
@@ -224,7 +224,7 @@ def _require_memory(
         config.data.batch_size,
         options.strategy,
         processes.size,
-        latents=False,  # sample grids decode latents, so the encoders are on the device in any case
+        latents=config.data.kind is DataKind.latents,
         compute_dtype=compute,
         checkpointing=options.checkpointing,
         compiled=compiled,

@@ -76,6 +76,22 @@ def test_all_variants_have_the_same_losses(model):
     assert losses(replace(PLAIN, one_token=True, channels_last=True)) == pytest.approx(losses(PLAIN), rel=1e-4)
 
 
+def test_a_trained_encoder_learns_in_every_variant():
+    """Its embeddings cannot be cached, so the losses of ours are those of plain."""
+    trained = replace(SMALL, train_image_encoder=True)
+    ours = replace(OURS, compile=False, autotune=False, latents=False)
+
+    def losses(variant) -> list[float]:
+        model = build(trained)
+        step = begin(model, variant, 4, torch.float32, seed=3)
+        before = [weight.clone() for weight in model.image_encoder.parameters()]
+        found = [float(step(number)) for number in range(3)]
+        assert not all(map(torch.equal, before, model.image_encoder.parameters()))
+        return found
+
+    assert losses(ours) == pytest.approx(losses(replace(PLAIN, one_token=True)), rel=1e-3)
+
+
 def test_ablations_remove_each_optimisation_and_add_them_one_by_one():
     variants = {variant.name: variant for variant in ablations(OURS)}
     assert variants["ours without compile"] == replace(OURS, name="ours without compile", compile=False)

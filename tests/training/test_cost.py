@@ -1,5 +1,7 @@
 """Operations of the full model, counted on the meta device, and peak FLOP/s of GPUs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,9 +19,10 @@ def zero123():
 
 
 def test_stable_diffusion_takes_176_gflop_per_image(zero123):
-    unet = attend_to_one_token(on_meta(zero123.unet), shortcut=False)
-    assert unet_flops(unet) == pytest.approx(176.3e9, rel=5e-4)
-    assert step_flops(unet) == pytest.approx(529e9, rel=5e-4)
+    model = on_meta(zero123)
+    attend_to_one_token(model.unet, shortcut=False)
+    assert unet_flops(model.unet) == pytest.approx(176.3e9, rel=5e-4)
+    assert step_flops(model) == pytest.approx(529e9, rel=5e-4)
 
 
 def test_shortcut_saves_the_operations_of_queries_and_keys(zero123):
@@ -38,6 +41,8 @@ def test_operations_of_small_layers_match_hand_computed_values():
     layer = 4 * 2 * tokens * width * width + 2 * 2 * tokens * tokens * width + 2 * 2 * tokens * width * 4 * width
     clip = 2 * 4 * (3 * 8 * 8) * width + layer + 2 * width * 16
     assert encoding_flops(model) == 2 * vae + clip
+    trained = build(replace(SMALL, train_image_encoder=True))
+    assert step_flops(trained) - step_flops(model) == 3 * clip
 
 
 def test_counting_does_not_move_the_model():

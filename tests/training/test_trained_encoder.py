@@ -40,7 +40,7 @@ def test_gradients_reach_the_encoder_only_where_it_is_trained(architecture):
 
 
 def test_memory_of_the_trained_encoder_is_that_of_other_trained_weights():
-    frozen, trained = (estimate(build(a), 4, latents=False) for a in (SMALL, TRAINED))
+    frozen, trained = (estimate(build(a), 4) for a in (SMALL, TRAINED))
     size = sum(weight.numel() for weight in build(SMALL).image_encoder.parameters())
     assert frozen.frozen - trained.frozen == 4 * size
     assert trained.moments - frozen.moments == 8 * size and trained.average - frozen.average == 4 * size

@@ -72,16 +72,20 @@ def benchmark(config: BenchmarkConfig) -> int:
     device = resolve_device(config.device)
     dtype = training_dtype(config.precision, gpu=device.type == "cuda")
     compiled = device.type == "cuda" if config.compile is None else config.compile
-    ours = replace(OURS, compile=compiled, autotune=device.type == "cuda")
+    latents = not config.model.train_image_encoder  # latent shards hold the embeddings of a frozen encoder
+    ours = replace(OURS, latents=latents, compile=compiled, autotune=device.type == "cuda")
     # The values of weights do not affect the speed.
     architecture = replace(config.model, pretrained=None, image_encoder=None)
     with torch.device("meta"):
         shapes = build(architecture)
-    needed = estimate(shapes, 1, latents=False, compute_dtype=dtype, compiled=compiled)
+    needed = estimate(shapes, 1, latents=latents, compute_dtype=dtype, compiled=compiled)
     available = available_memory(device)
     require_fit(needed, available)
     sizes = config.batch_sizes or ([1] if device.type == "cpu" else _doubling(largest_batch(needed, available or 0)))
-    flops = {one_token: step_flops(attend_to_one_token(shapes.unet, one_token)) for one_token in (True, False)}
+    flops = {}
+    for one_token in (True, False):
+        attend_to_one_token(shapes.unet, one_token)
+        flops[one_token] = step_flops(shapes)
     bench = Bench(config, build(architecture, config.seed).to(device), dtype, needed, flops)
     rows = _compare(bench, ours, list(sizes))
     text = _write(bench, rows)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.config import OptimizerConfig
 from training.model.attention import attend_to_one_token
@@ -82,7 +81,8 @@ def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed
     model.train()
     model.zero_grad()  # left by a block that ran out of memory
     optimizer = adamw(model, options, fused=variant.fused_optimizer)
-    update_average = _average(unet, options.ema_decay, variant.foreach_average)
+    trained = [part for part in (unet, model.image_encoder) if any(p.requires_grad for p in part.parameters())]
+    update_average = _average(trained, options.ema_decay, variant.foreach_average)
     generator = torch.Generator(device).manual_seed(seed)
     pairs, encoded = _pairs(model, batch, generator), _encoded(model, batch, generator)
 
@@ -103,14 +103,15 @@ def begin(model: Zero123, variant: Variant, batch: int, dtype: torch.dtype, seed
     return step
 
 
-def _average(unet: UNet2DConditionModel, decay: float, foreach: bool) -> Callable[[], None]:
-    """Return the function that updates the moving average of the U-Net's weights."""
+def _average(trained: list[nn.Module], decay: float, foreach: bool) -> Callable[[], None]:
+    """Return the function that updates the moving average of the weights of trained modules."""
     if foreach:
-        average = Ema([unet], decay)
+        average = Ema(trained, decay)
         average.begin()
         return average.update
-    shadow = EMAModel(unet.parameters(), decay)
-    return lambda: shadow.step(unet.parameters())
+    weights = [weight for module in trained for weight in module.parameters()]
+    shadow = EMAModel(weights, decay)
+    return lambda: shadow.step(weights)
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ class Checkpoints(L.Callback):
             raise UserError(f"{self.folder}: machines see different checkpoints; use an output that all of them share")
         if isinstance(strategy, DeepSpeedStrategy) and not self._is_shared(trainer):
             raise UserError(
-                f"{self.folder}: not one folder on all machines, and under ZeRO each writes a part of a checkpoint; use "
-                "an output that all of them share, or trainer=ddp"
+                f"{self.folder}: not one folder on all machines, and under ZeRO each writes a part of a checkpoint; "
+                "use an output that all of them share, or trainer=ddp"
             )
 
     def _is_shared(self, trainer: L.Trainer) -> bool:

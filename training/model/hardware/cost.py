@@ -66,15 +66,23 @@ def unet_flops(unet: UNet2DConditionModel) -> int:
 def encoding_flops(model: Zero123) -> int:
     """Return the operations of encoding one pair: both images (autoencoder) and the condition (image encoder)."""
     picture = torch.empty(1, 3, model.resolution, model.resolution, device="meta")
+    vae = _count(model.vae, lambda vae: vae.encode(picture).latent_dist.mode())
+    return 2 * vae + _encoder_flops(model)
+
+
+def _encoder_flops(model: Zero123) -> int:
     pixels = model.image_encoder.config.image_size
     input = torch.empty(1, 3, pixels, pixels, device="meta")
-    vae = _count(model.vae, lambda vae: vae.encode(picture).latent_dist.mode())
-    return 2 * vae + _count(model.image_encoder, lambda encoder: encoder(input))
+    return _count(model.image_encoder, lambda encoder: encoder(input))
 
 
-def step_flops(unet: UNet2DConditionModel) -> int:
-    """Return the operations of training on one image: 529e9 for Stable Diffusion v1 at 32² latents."""
-    return (1 + BACKWARD_PASSES) * unet_flops(unet)
+def step_flops(model: Zero123) -> int:
+    """Return the operations of training on one image: 529e9 for Stable Diffusion v1 at 32² latents.
+
+    Those of the image encoder count where it is trained, and those of frozen parts never.
+    """
+    trains_encoder = any(weight.requires_grad for weight in model.image_encoder.parameters())
+    return (1 + BACKWARD_PASSES) * (unet_flops(model.unet) + trains_encoder * _encoder_flops(model))
 
 
 def peak_flops(device_name: str, dtype: torch.dtype) -> float | None:

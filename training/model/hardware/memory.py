@@ -2,27 +2,19 @@
 
 Weights are float32 and forward passes autocast. A trained parameter takes 4 bytes of weight, 4 of gradient, 8 of
 AdamW's moments and 4 of the moving average; ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054) shards some of them.
-Activations are measured: a step runs on fake tensors, and their storages are counted.
+Activations are measured by `training.model.hardware.activations`.
 """
 
 import contextlib
-import copy
 import os
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from conf.options import UserError
-from training.model.context import apply_unet
+from training.model.hardware.activations import Activations, measure_activations
 from training.model.zero123 import Zero123
 
 GB = 10**9
@@ -31,8 +23,6 @@ ZERO_BUFFER_NUMBERS = 2 * 200_000_000  # in DeepSpeed's two buckets, Lightning's
 ZERO3_LIVE_WEIGHTS = 1_000_000_000  # gathered at a time by ZeRO-3, DeepSpeed's default
 CONTEXT_BYTES = GB  # CUDA context, NCCL and workspaces of libraries
 FRAGMENTATION = 0.05  # of the activations, lost in the allocator
-COMPILED_SHARE = 0.65  # of the activations, with fused kernels; measured 0.62 on an H200 (docs/benchmarks.md)
-PROBE_BATCH_SIZES = (64, 128)  # activations are linear in the batch size between and above them
 
 
 class Sharded(NamedTuple):
@@ -50,13 +40,6 @@ SHARDED = {
     "zero2": Sharded(gradients=True, moments=True, weights=False),
     "zero3": Sharded(gradients=True, moments=True, weights=True),
 }
-
-
-class Activations(NamedTuple):
-    """Bytes of the activations of a step: a constant and a multiple of the batch size."""
-
-    per_step: int
-    per_pair: int
 
 
 @dataclass(frozen=True)
@@ -125,7 +108,7 @@ def estimate(
         batch_size: Pairs per device and pass.
         strategy: A strategy in `SHARDED`.
         devices: Number of devices of the run.
-        latents: Cached latents are read, so that the encoders are not needed.
+        latents: Cached latents are read, so that the encoders, though on the device, do not run in a step.
         compute_dtype: Type of autocast.
         checkpointing: Activations are recomputed in the backward pass.
         compiled: The U-Net is compiled.
@@ -144,16 +127,14 @@ def estimate(
     buffers = {"single": 0, "ddp": 0, "zero3": min(trained, ZERO3_LIVE_WEIGHTS)}.get(
         strategy, min(2 * trained, ZERO_BUFFER_NUMBERS)
     )
-    per_step, per_pair = activations or measure_activations(model.unet, compute_dtype, checkpointing)
-    if compiled and not checkpointing:
-        per_pair = int(COMPILED_SHARE * per_pair)
+    per_step, per_pair = activations or measure_activations(model, compute_dtype, checkpointing, compiled, latents)
     return Estimate(
         batch_size=batch_size,
         weights=FLOAT32_BYTES * (trained + untrained) // shards.weights,
         gradients=FLOAT32_BYTES * trained // shards.gradients,
         moments=2 * FLOAT32_BYTES * trained // shards.moments + partition,
         average=FLOAT32_BYTES * averaged // shards.weights,
-        frozen=0 if latents else FLOAT32_BYTES * frozen,
+        frozen=FLOAT32_BYTES * frozen,
         communication=FLOAT32_BYTES * buffers,
         per_step=per_step,
         per_pair=per_pair,
@@ -196,88 +177,6 @@ def available_memory(device: torch.device, processes: int = 1) -> int | None:
     with contextlib.suppress(OSError, ValueError):  # not in a container, or no limit
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return memory // processes
-
-
-def measure_activations(unet: UNet2DConditionModel, compute_dtype: torch.dtype, checkpointing: bool) -> Activations:
-    """Measure the peak of forward and backward pass on fake tensors, without weights and gradients."""
-    few, many = (_peak(unet, size, compute_dtype, checkpointing) for size in PROBE_BATCH_SIZES)
-    per_pair = (many - few) // (PROBE_BATCH_SIZES[1] - PROBE_BATCH_SIZES[0])
-    return Activations(max(0, many - PROBE_BATCH_SIZES[1] * per_pair), per_pair)
-
-
-def _peak(unet: UNet2DConditionModel, batch: int, dtype: torch.dtype, checkpointing: bool) -> int:
-    """Return the largest number of bytes that are alive at a time in a step of `batch` pairs."""
-    shape = (batch, unet.config["in_channels"], unet.config["sample_size"], unet.config["sample_size"])
-    with FakeTensorMode():
-        copied = _fake_copy(unet).train()
-        if checkpointing:
-            copied.enable_gradient_checkpointing()
-        else:
-            copied.disable_gradient_checkpointing()
-        context = torch.empty(batch, 1, unet.config["cross_attention_dim"], requires_grad=True)
-        with Storages() as storages:
-            with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
-                output = apply_unet(copied, torch.empty(shape), torch.zeros(batch), context)
-            output.float().square().mean().backward()
-    return storages.peak
-
-
-class Storages(TorchDispatchMode):
-    """Count the bytes of living tensors that are created under this mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = self.peak = 0
-        self._alive: dict[int, Any] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._watch(tensor.untyped_storage())
-        self.peak = max(self.peak, self.bytes)
-        return result
-
-    def _watch(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._alive:
-            self.bytes += size
-            self._alive[key] = weakref.ref(storage, lambda _: self._forget(key, size))
-
-    def _forget(self, key: int, size: int) -> None:
-        del self._alive[key]
-        self.bytes -= size
-
-
-def _fake_copy(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Return a copy for FakeTensorMode on the CPU, with the types of CUDA's autocast.
-
-    Its gradients are dropped, because the estimate counts them with the weights.
-    """
-    tensors: dict[int, Tensor] = {id(b): torch.empty(b.shape, dtype=b.dtype) for b in unet.buffers()}
-    tensors |= {id(p): nn.Parameter(torch.empty(p.shape), p.requires_grad) for p in unet.parameters()}
-    copied = copy.deepcopy(unet, tensors)
-    for parameter in copied.parameters():
-        if parameter.requires_grad:
-            parameter.register_post_accumulate_grad_hook(_drop_gradient)
-    for module in copied.modules():
-        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            module.forward = _in_float32(module.forward)  # type: ignore[assignment,method-assign]
-    return copied
-
-
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None
-
-
-def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Compute a norm in float32, as CUDA's autocast does and the CPU's does not."""
-
-    def cast(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            return forward(x.float())
-
-    return cast
 
 
 def _gb(size: int) -> str:
