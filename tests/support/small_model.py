@@ -3,7 +3,7 @@
 import torch
 
 from training.model.config import Architecture, ImageEncoderShape, UNetShape
-from training.model.zero123 import Pairs, Zero123
+from training.model.zero123 import CONDITIONING_DROP, Batch, Pairs, Zero123
 
 SMALL = Architecture(
     resolution=16,
@@ -17,6 +17,12 @@ def random_pairs(size: int, resolution: int) -> Pairs:
     g = torch.Generator().manual_seed(7)
     pictures = torch.rand(2, size, 3, resolution, resolution, generator=g) * 2 - 1
     return {"target": pictures[0], "condition": pictures[1], "pose": torch.randn(size, 4, generator=g)}
+
+
+def mean_loss(
+    model: Zero123, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP
+) -> torch.Tensor:
+    return model.losses(batch, generator, drop)[0].mean()
 
 
 def loss_and_gradients(model: Zero123) -> tuple[float, dict[str, torch.Tensor]]:

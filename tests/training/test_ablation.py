@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support.small_model import SMALL, random_pairs
+from tests.support.small_model import SMALL, mean_loss, random_pairs
 from training.config import OptimizerConfig
 from training.model.architecture import build
 from training.model.checkpoints import checkpoint
@@ -21,7 +21,7 @@ def trained(without: list[Conditioning]) -> Zero123:
     optimizer, generator = adamw(model, OPTIMIZER, fused=False), torch.Generator().manual_seed(0)
     for _ in range(3):
         optimizer.zero_grad()
-        model.loss(random_pairs(4, 16), generator).backward()
+        mean_loss(model, random_pairs(4, 16), generator).backward()
         optimizer.step()
     return model
 

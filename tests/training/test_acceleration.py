@@ -10,7 +10,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 from torch._inductor.decomposition import select_decomp_table
 
-from tests.support.small_model import SMALL, random_pairs
+from tests.support.small_model import SMALL, mean_loss, random_pairs
 from training.config import OptimizerConfig
 from training.model.architecture import build
 from training.model.hardware.cost import on_meta
@@ -23,7 +23,7 @@ def losses(model: Zero123, steps: int = 3) -> Iterator[float]:
     """Yield the losses of a few steps of gradient descent."""
     model.train()
     for number in range(steps):
-        loss = model.loss(random_pairs(4, 16), torch.Generator().manual_seed(number))
+        loss = mean_loss(model, random_pairs(4, 16), torch.Generator().manual_seed(number))
         loss.backward()
         with torch.no_grad():
             for parameter in model.unet.parameters():
@@ -85,7 +85,7 @@ def test_compiled_backward_pass_keeps_channels_last(model, monkeypatch):
             partition_fn=min_cut_rematerialization_partition,
         )
         model.unet.compile(dynamic=False, fullgraph=True, backend=traced)
-        model.loss(random_pairs(2, 16), torch.Generator().manual_seed(0)).backward()
+        mean_loss(model, random_pairs(2, 16), torch.Generator().manual_seed(0)).backward()
         return laid_out
 
     prepare(model.unet, channels_last=True, compile=False)
@@ -131,7 +131,9 @@ def restored_number_formats() -> Iterator[None]:
 
 
 def test_allow_tensor_cores_sets_tf32_and_cudnn(restored_number_formats):
+    torch.backends.cudnn.allow_tf32 = False
     allow_tensor_cores(autotune=False)
+    assert torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "high" and not torch.backends.cudnn.benchmark
     allow_tensor_cores()
     assert torch.backends.cudnn.benchmark

@@ -15,6 +15,7 @@ import torch
 
 from tests.support.command import PROJECT, command
 from tests.support.distributed import GLOBAL, assert_same, one_process
+from tests.support.small_model import mean_loss
 from tests.support.small_run import SMALL, losses
 from training.config import DataConfig
 from training.data.batches import training_batches
@@ -137,7 +138,7 @@ def test_first_step_uses_the_documented_seeds(launcher, dots, tmp_path):
     for number in range(2):
         batch = next(iter(training_batches(data, halves.training, 16, seed=0, rank=number, ranks=2)))
         seed = int(np.random.SeedSequence([0, number, 0]).generate_state(1)[0])
-        loss = loss + model.loss(batch, torch.Generator().manual_seed(seed)) / 2
+        loss = loss + mean_loss(model, batch, torch.Generator().manual_seed(seed)) / 2
     loss.backward()
     norm = torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None])
     assert losses(tmp_path / "run") == pytest.approx([loss.item()], rel=1e-5)

@@ -23,7 +23,7 @@ from pipeline.shards import ObjectRecord, find_manifests, read_manifests, write_
 from tests.support.command import PROJECT, command
 from tests.support.dots import sample_of_dots
 from tests.support.finetune import train
-from tests.support.small_model import SMALL
+from tests.support.small_model import SMALL, mean_loss
 from tests.support.small_run import SMALL as WORDS
 from training.config import DataConfig, DataKind, EncodeConfig, FinetuneConfig
 from training.data.batches import fixed_pairs, training_batches
@@ -345,7 +345,7 @@ def test_no_encoder_runs_in_a_step_from_latents(latents, model):
     config = DataConfig(path=latents, kind=DataKind.latents, batch_size=2, workers=0)
     batch = next(iter(training_batches(config, shards, 16, seed=0)))
     model.vae.encode = model.image_encoder.forward = None  # neither can be called
-    assert model.loss(batch, torch.Generator().manual_seed(0)).item() > 0
+    assert mean_loss(model, batch, torch.Generator().manual_seed(0)).item() > 0
     assert fixed_pairs(config, shards, 16, 0, 5)["embedding"].shape == (5, 16)
 
 

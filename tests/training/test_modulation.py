@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conf.options import UserError
-from tests.support.small_model import SMALL, random_pairs
+from tests.support.small_model import SMALL, mean_loss, random_pairs
 from training.model.architecture import build
 from training.model.attention import attend_to_one_token
 from training.model.checkpoints import checkpoint
@@ -43,7 +43,7 @@ def test_the_token_reaches_the_residual_blocks(modulation):
 
 
 def test_the_pose_is_trained_through_the_residual_blocks(modulated):
-    without_cross_attention(modulated).loss(random_pairs(4, 16), torch.Generator().manual_seed(0)).backward()
+    mean_loss(without_cross_attention(modulated), random_pairs(4, 16), torch.Generator().manual_seed(0)).backward()
     gradient = modulated.cc_projection.projection.weight.grad
     assert gradient[:, 16:].abs().sum(0).gt(0).all()  # every number of the pose vector
 
@@ -51,7 +51,9 @@ def test_the_pose_is_trained_through_the_residual_blocks(modulated):
 def test_round_trip(modulated, tmp_path):
     checkpoint.save(modulated, tmp_path / "model")
     pairs = random_pairs(3, 16)
-    losses = [m.loss(pairs, torch.Generator().manual_seed(0)) for m in (modulated, checkpoint.load(tmp_path / "model"))]
+    losses = [
+        mean_loss(m, pairs, torch.Generator().manual_seed(0)) for m in (modulated, checkpoint.load(tmp_path / "model"))
+    ]
     assert torch.equal(*losses)
     assert unet_flops(modulated.unet) > unet_flops(build(SMALL).unet)
 

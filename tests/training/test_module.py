@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import lightning as L
 import pytest
 import torch
@@ -65,16 +67,14 @@ def test_ema_continues_from_a_checkpoint(model):
     assert all(torch.equal(a, b) for a, b in zip(again.ema.shadow, module.ema.shadow, strict=True))
 
 
-def test_learning_rates(model):
-    made = Finetuning(
-        model, PairData(CONFIG, Split((), ()), 16), CONFIG, BatchPlan(4, 1), torch.float32
-    ).configure_optimizers()
-    unet, projection = made["optimizer"].param_groups
-    assert (unet["initial_lr"], projection["initial_lr"]) == (2e-4, pytest.approx(2e-3))
-    assert unet["weight_decay"] == projection["weight_decay"] == 0.01
-    assert {id(p) for p in unet["params"]} == {id(p) for p in model.unet.parameters() if p.requires_grad}
-    assert {id(p) for p in projection["params"]} == {id(p) for p in model.cc_projection.parameters()}
-    assert unet["lr"] == pytest.approx(2e-4 / 100)  # the first of 100 warm-up steps
+def test_optimiser_and_average_are_built_from_their_options(model):
+    config = replace(CONFIG, optimizer=OptimizerConfig(lr=2e-4, weight_decay=0.03, warmup_steps=50, ema_decay=0.99))
+    module = Finetuning(model, PairData(config, Split((), ()), 16), config, BatchPlan(4, 1), torch.float32)
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert type(optimizer) is torch.optim.AdamW
+    first = [(pytest.approx(2e-4 / 50), 0.03), (pytest.approx(2e-3 / 50), 0.03)]  # the first of 50 warm-up steps
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == first
+    assert module.ema.decay == 0.99 and module.ema.modules == [model.unet]
 
 
 def test_every_batch_has_its_own_seed():

@@ -9,7 +9,7 @@ import torch
 
 from conf.options import UserError
 from tests.support.finetune import configured, train
-from tests.support.small_model import SMALL, random_pairs
+from tests.support.small_model import SMALL, mean_loss, random_pairs
 from tests.support.small_run import SMALL as SMALL_RUN
 from training.callbacks.checkpointing import Stopped
 from training.callbacks.sample_grid import SampleGrid
@@ -30,7 +30,7 @@ TRAINED = replace(SMALL, train_image_encoder=True)
 @pytest.mark.parametrize("architecture", [SMALL, TRAINED])
 def test_gradients_reach_the_encoder_only_where_it_is_trained(architecture):
     model = build(architecture)
-    model.loss(random_pairs(8, 16), torch.Generator().manual_seed(0), drop=0).backward()
+    mean_loss(model, random_pairs(8, 16), torch.Generator().manual_seed(0), drop=0).backward()
     gradients = [weight.grad for weight in model.image_encoder.parameters()]
     assert all(
         (gradient is not None and bool(gradient.any())) is architecture.train_image_encoder for gradient in gradients

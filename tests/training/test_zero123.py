@@ -3,7 +3,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
-from tests.support.small_model import random_pairs
+from tests.support.small_model import mean_loss, random_pairs
 from training.model.autoencoder import stable_diffusion_autoencoder
 from training.model.zero123 import Prediction, Zero123, noise_schedule
 
@@ -86,7 +86,7 @@ def test_condition_is_the_mode_and_target_the_scaled_sample(model):
 
 def test_loss_of_a_constant_prediction_matches_a_hand_computed_value(model, batch):
     model.unet = Watched(model.unet, 0.5)
-    loss = model.loss(batch, torch.Generator().manual_seed(11))
+    loss = mean_loss(model, batch, torch.Generator().manual_seed(11))
     # The generator draws the latent's sample, u, the timesteps and the noise, in this order.
     g = torch.Generator().manual_seed(11)
     torch.randn(3, 12, 8, 8, generator=g)
@@ -103,7 +103,7 @@ def test_loss_of_a_constant_prediction_matches_a_hand_computed_value(model, batc
 def test_dropped_conditioning_is_passed_to_the_unet(model, batch):
     model.unet = Watched(model.unet, 0.0)
     nn.init.ones_(model.cc_projection.projection.bias)
-    model.loss(batch, torch.Generator().manual_seed(0), drop=0.5)  # u < 1 drops every embedding
+    mean_loss(model, batch, torch.Generator().manual_seed(0), drop=0.5)  # u < 1 drops every embedding
     assert torch.equal(model.unet.context, torch.ones(3, 1, 16))  # zeroed *before* the projection: its bias stays
     u = torch.rand(3, generator=after_latent_sample(0))
     assert [bool(c.any()) for c in model.unet.joined[:, 12:]] == [bool(v < 0.5) for v in u]
@@ -116,13 +116,13 @@ def after_latent_sample(seed):
 
 
 def test_loss_is_a_function_of_its_generator(model, batch):
-    first, again, other = (model.loss(batch, torch.Generator().manual_seed(s)).item() for s in (1, 1, 2))
+    first, again, other = (mean_loss(model, batch, torch.Generator().manual_seed(s)).item() for s in (1, 1, 2))
     assert first == again != other
 
 
 def test_only_unet_and_projection_are_trained(model: Zero123, batch):
     model.train()
-    model.loss(batch, torch.Generator().manual_seed(0)).backward()
+    mean_loss(model, batch, torch.Generator().manual_seed(0)).backward()
     assert all(p.grad is None for part in (model.vae, model.image_encoder) for p in part.parameters())
     assert all((p.grad is not None) == p.requires_grad for p in model.unet.parameters())
     assert model.unet.conv_in.weight.grad is not None

@@ -62,8 +62,8 @@ class ModelArtifacts(L.Callback):
         only_record = self.mirror or (run.offline and not is_final)
         paths = [folder / "training.yaml"] if only_record else sorted(p for p in folder.rglob("*") if p.is_file())
         for path in paths:  # file by file, because add_dir prints a progress line
-            entry, policy = path.relative_to(folder).as_posix(), "immutable" if is_final else "mutable"
-            artifact.add_file(str(path), entry, skip_cache=True, policy=policy)
+            entry = path.relative_to(folder).as_posix()
+            artifact.add_file(str(path), entry, skip_cache=True, policy="immutable" if is_final else "mutable")
         run.log_artifact(artifact, aliases=["latest", f"step-{step}"])
 
 

@@ -150,10 +150,6 @@ class Zero123(nn.Module):
             case Prediction.sample:
                 return (noisy - signal * output) / sigma
 
-    def loss(self, batch: Batch, generator: torch.Generator | None = None, drop: float = CONDITIONING_DROP) -> Tensor:
-        """Return the mean of `losses` over the batch (equation 2 of the paper, for a prediction of the noise)."""
-        return self.losses(batch, generator, drop)[0].mean()
-
     def losses(
         self,
         batch: Batch,
@@ -162,6 +158,8 @@ class Zero123(nn.Module):
         timesteps: TimestepDensity = UNIFORM,
     ) -> tuple[Tensor, Tensor]:
         """Return the mean squared error of the prediction for each pair `[B]`, and its timestep `[B]`.
+
+        Their mean is equation 2 of the paper, for a prediction of the noise.
 
         Args:
             batch: View pairs, as images or encoded.

@@ -1,5 +1,7 @@
 """Detect a diverged run: a loss or a weight that is not finite."""
 
+from typing import Any
+
 import lightning as L
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ def require_finite_weights(trainer: L.Trainer, module: Finetuning) -> None:
         raise divergence_error(trainer, module)
 
 
-def _own_part(weight: Tensor, rank: int) -> Tensor:
+def _own_part(weight: Any, rank: int) -> Tensor:
     """Return the numbers of a weight that this rank holds; a shard of ZeRO-3 ends in padding without values."""
     if not hasattr(weight, "ds_tensor"):
         return weight.detach()
