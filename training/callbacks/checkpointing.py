@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from training.optimization.divergence import require_finite_weights
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SHARING_WAIT_S = 20.0  # until a file of another machine must be visible, which network file systems may show late
 MAX_DATA_WAIT_S = 10.0  # for the batch of the current step, after a stop was requested
 
 
@@ -133,6 +135,9 @@ class Checkpoints(L.Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             probe.touch()
         trainer.strategy.barrier()
+        deadline = time.monotonic() + SHARING_WAIT_S
+        while not probe.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
         shared = trainer.strategy.reduce_boolean_decision(probe.exists(), all=True)
         if trainer.is_global_zero:
             probe.unlink()
