@@ -77,6 +77,7 @@ def test_two_zero2_nodes_stop_resume_and_match_one_process(dots, alone, tmp_path
     assert_same(tmp_path / "run", alone)
 
 
+@pytest.mark.slow  # half a minute of two processes
 def test_ranks_without_validation_objects_wait_for_the_other(dots, tmp_path):
     """One object is held out, so one of the two ranks has no validation batch."""
     sources = read_sources(dots, "views")
