@@ -34,10 +34,10 @@ def main(config: BenchmarkConfig) -> int:
     """Run the benchmark in a locked output folder; return the exit code."""
     with claimed(config.output, LAYOUT):
         if config.subject is BenchmarkSubject.reconstruction:
-            from inference import reconstruction_benchmark
+            from inference.benchmarking import reconstruction_benchmark
 
             return reconstruction_benchmark.benchmark(config)
-        from inference import sampling_benchmark
+        from inference.benchmarking import sampling_benchmark
 
         return sampling_benchmark.benchmark(config)
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from conf.options import UserError
-from inference.community_pipeline import community_pipeline
+from inference.benchmarking.community_pipeline import community_pipeline
+from inference.benchmarking.sampling_benchmark import benchmark
 from inference.config import BenchmarkConfig, Sampling
 from inference.novel_view import NovelView
-from inference.sampling_benchmark import benchmark
 from tests.support.command import command
 from tests.support.originals import TINY, original_state, write_original
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from inference import NovelView
+from inference.benchmarking.community_pipeline import community_pipeline
 from inference.config import BenchmarkConfig, Sampling
 from inference.novel_view import to_image
-from inference.sampling_benchmark import community_pipeline
 from tests.support.originals import noise, original_state, write_original
 
 POSES = ((30, 45, 0.1), (-20, 200, 0))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from inference.community_pipeline import community_pipeline
+from inference.benchmarking.community_pipeline import community_pipeline
 from inference.config import BenchmarkConfig
 from inference.novel_view import NovelView
 from inference.poses import Turn, orbit_turns

@@ -1,0 +1,1 @@
+"""Measure sampling and the rendering of a field against other implementations."""
