@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inference.meshes.srgb import from_linear, to_linear
 from inference.meshes.textured_mesh import TexturedMesh
-from rendering.cameras import FOV_DEGREES, Array, camera_centre
+from rendering.cameras import FOV_DEGREES, Array, camera_centre, project
 
 MAX_LAYERS = 64  # transparent surfaces that a ray passes, as in pipeline.render
 MIN_ALPHA = 0.5  # of a surface that stops a ray
@@ -138,15 +138,35 @@ class RayCaster:
 
     def _picture(self, camera: Array, resolution: int, fov_degrees: float, samples: int) -> NDArray[np.uint8]:
         picture = np.zeros((resolution, resolution, 4), dtype=np.uint8)
-        rows = max(1, RAYS_AT_ONCE // (resolution * samples**2))
-        for start in range(0, resolution, rows):
-            stop = min(start + rows, resolution)
-            directions = pixel_rays(camera, resolution, fov_degrees, samples, start, stop)
+        rows, columns = self.drawn_pixels(camera, resolution, fov_degrees)
+        width = columns.stop - columns.start
+        if width == 0:
+            return picture
+        height = max(1, RAYS_AT_ONCE // (width * samples**2))
+        for start in range(rows.start, rows.stop, height):
+            part = slice(start, min(start + height, rows.stop))
+            directions = pixel_rays(camera, resolution, fov_degrees, samples, part, columns)
             hits = self.first_hits(np.broadcast_to(camera_centre(camera), directions.shape), directions)
-            rgba = self.colours(hits).reshape(stop - start, samples, resolution, samples, 4).mean(axis=(1, 3))
+            rgba = self.colours(hits).reshape(part.stop - start, samples, width, samples, 4).mean(axis=(1, 3))
             rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)  # colours of misses are 0, so the mean is premultiplied
-            picture[start:stop] = np.round(255 * rgba)
+            picture[part, columns] = np.round(255 * rgba)
         return picture
+
+    def drawn_pixels(self, camera: Array, resolution: int, fov_degrees: float) -> tuple[slice, slice]:
+        """Return the rows and the columns of a rectangle of pixels outside of which no ray hits the mesh.
+
+        Args:
+            camera: Extrinsics `[3, 4]`.
+            resolution: Side of the picture in pixels.
+            fov_degrees: Field of view.
+        """
+        pixels = project(self.mesh.vertices, camera, resolution, fov_degrees)
+        if np.isnan(pixels).any():  # a vertex behind the camera
+            return slice(0, resolution), slice(0, resolution)
+        # One pixel more, since Embree computes in float32.
+        first, last = np.floor(pixels.min(axis=0)) - 1, np.ceil(pixels.max(axis=0)) + 1
+        columns, rows = (slice(*np.clip(ends, 0, resolution).astype(int)) for ends in zip(first, last, strict=True))
+        return rows, columns
 
     def visible(
         self, points: ArrayLike, normals: ArrayLike, camera_centre: ArrayLike, offset: float = 1e-4
@@ -174,7 +194,12 @@ def _rays(origins: ArrayLike, directions: ArrayLike) -> tuple[Array, Array]:
 
 
 def pixel_rays(
-    camera: Array, resolution: int, fov_degrees: float, samples: int = 1, start: int = 0, stop: int | None = None
+    camera: Array,
+    resolution: int,
+    fov_degrees: float,
+    samples: int = 1,
+    rows: slice | None = None,
+    columns: slice | None = None,
 ) -> Array:
     """Return the directions of rays through the pixels of a picture in world axes, row by row.
 
@@ -183,16 +208,16 @@ def pixel_rays(
         resolution: Side of the picture in pixels.
         fov_degrees: Field of view.
         samples: Rays along each side of a pixel.
-        start: First row of pixels.
-        stop: Row after the last one; None for the end of the picture.
+        rows: H rows of pixels; None for all.
+        columns: W columns of pixels; None for all.
 
     Returns:
-        `[(stop - start) · samples · resolution · samples, 3]`, of length 1 along the axis of the camera.
+        `[H · samples · W · samples, 3]`, of length 1 along the axis of the camera.
     """
-    stop = resolution if stop is None else stop
     focal = resolution / (2 * math.tan(math.radians(fov_degrees) / 2))
-    centres = (np.arange(resolution * samples) + 0.5) / samples - resolution / 2
-    x, y = np.meshgrid(centres / focal, -centres[start * samples : stop * samples] / focal)
+    centres = (np.arange(resolution * samples).reshape(resolution, samples) + 0.5) / samples - resolution / 2
+    across, down = (centres[part or slice(None)].ravel() / focal for part in (columns, rows))
+    x, y = np.meshgrid(across, -down)
     return np.stack([x, y, np.full_like(x, -1)], axis=-1).reshape(-1, 3) @ camera[:, :3]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from inference.meshes.ray_casting import RayCaster
+from inference.meshes.ray_casting import RayCaster, pixel_rays
 from inference.meshes.textured_mesh import TexturedMesh
 from rendering.cameras import FOV_DEGREES, camera_centre, look_at_origin, orbit, project
 
@@ -106,6 +106,20 @@ def test_pixels_lie_where_the_projection_puts_them():
         rows, columns = np.mgrid[:96, :96] + 0.5
         centroid = np.array([(alpha * columns).sum(), (alpha * rows).sum()]) / alpha.sum()
         np.testing.assert_allclose(centroid, project(point[None], camera, 96)[0], atol=0.2)
+
+
+@pytest.mark.parametrize("place", [(0.3, -0.4, 0.2), (0.2, 0.9, 0.1), (0, 3, 0), (1.7, 0.1, 0), (5, 0, 0)])
+def test_no_ray_outside_of_the_drawn_pixels_hits(place):
+    """A sphere within the picture, across its edge, beside it, around the camera and behind it."""
+    sphere = trimesh.creation.icosphere(subdivisions=2, radius=0.35)
+    sphere.apply_translation(place)
+    caster, camera, side = RayCaster(plain(sphere)), look_at_origin([1.8, 0, 0]), 40
+    directions = pixel_rays(camera, side, FOV_DEGREES)
+    hits = caster.first_hits(np.broadcast_to(camera_centre(camera), directions.shape), directions)
+    hit = (hits.face >= 0).reshape(side, side)
+    drawn = caster.render([camera], side, samples_per_axis=1)[0, ..., 3] > 0
+    np.testing.assert_array_equal(drawn, hit)
+    assert hit.any() == (place[1] < 3 and place[0] < 5)
 
 
 def test_a_sphere_is_visible_where_it_faces_the_camera():

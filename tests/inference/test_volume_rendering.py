@@ -8,7 +8,7 @@ import torch
 
 from inference.reconstruction.field.rays import camera_rays, cube_crossing, project
 from inference.reconstruction.field.volume_rendering import composite, render, sample_rays
-from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup, gather
+from inference.reconstruction.field.voxel_grid import VoxelGrid, gather, occupancy
 from rendering import cameras
 
 ALONG_X = torch.tensor([[-2.0, 0.0, 0.0]], dtype=torch.float64), torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
@@ -49,10 +49,9 @@ def test_a_homogeneous_ball_has_the_opacity_of_its_chords():
 
 def test_skipping_empty_space_changes_nothing():
     grid = VoxelGrid(24, 0.5, [0.0, 0.0], None)
-    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        grid.raw.copy_(torch.rand(grid.raw.shape, generator=generator))
-        inside = grid.positions().norm(dim=1) < 0.3
+        grid.raw.copy_(torch.rand(grid.raw.shape, generator=seeded()))
+        inside = (grid.positions() - torch.tensor([0.2, -0.15, 0.1])).norm(dim=1) < 0.25
         grid.raw[1:, 0] *= 40 * inside
     cells = torch.nn.functional.max_pool3d(grid.dense()[None], 2, stride=1)[0] > 0
     origins, directions = (part.reshape(-1, 3) for part in camera_rays(front(), 24))
@@ -61,11 +60,30 @@ def test_skipping_empty_space_changes_nothing():
         values = grid.interpolate(points)
         return values[:, 0], values[:, 1:]
 
-    whole = render(field, origins, directions, 0.5, 0.01)
-    skipped = render(field, origins, directions, 0.5, 0.01, cell_lookup(grid, cells))
-    assert len(skipped.weights_M) < 0.5 * len(whole.weights_M)
+    whole = render(field, origins, directions, 0.5, 0.01, generator=seeded())
+    skipped = render(field, origins, directions, 0.5, 0.01, occupancy(grid, cells), seeded())
+    assert len(skipped.weights_M) < 0.3 * len(whole.weights_M)
     torch.testing.assert_close(skipped.values_RC, whole.values_RC, atol=1e-5, rtol=0)
     torch.testing.assert_close(skipped.distance_R, whole.distance_R, atol=1e-5, rtol=0)
+
+
+def test_all_samples_of_occupied_cells_are_kept():
+    grid, cells = VoxelGrid(6, 0.5, [0.0]), torch.zeros(5, 5, 5, dtype=torch.bool)
+    cells[1, 0, 4] = cells[3, 2, 4] = True
+    origins, directions = (part.reshape(-1, 3) for part in camera_rays(front(), 32))
+    occupied = occupancy(grid, cells)
+    whole = sample_rays(origins, directions, 0.5, 0.01)
+    samples = sample_rays(origins, directions, 0.5, 0.01, occupied)
+    kept = occupied.contains(whole.points_M3)
+    assert samples.ray_M.tolist() == whole.ray_M[kept].tolist()
+    torch.testing.assert_close(samples.points_M3, whole.points_M3[kept], atol=1e-6, rtol=0)
+    assert samples.crossed == len(whole.ray_M)
+
+
+def test_without_an_occupied_cell_there_are_no_samples():
+    occupied = occupancy(VoxelGrid(4, 0.5, [0.0]), torch.zeros(3, 3, 3, dtype=torch.bool))
+    samples = sample_rays(*ALONG_X, half_side=0.5, step=0.1, occupied=occupied)
+    assert (len(samples.ray_M), samples.rays, samples.crossed) == (0, 1, 10)
 
 
 def test_gradients_of_density_and_values():
@@ -143,6 +161,10 @@ def test_rays_pass_through_the_points_that_the_cameras_project():
 def test_a_ray_that_misses_the_cube_has_no_samples():
     entry, exit = cube_crossing(torch.tensor([[-2.0, 3, 0]]), torch.tensor([[1.0, 0, 0]]), 0.5)
     assert entry.item() >= exit.item()
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 def front():

@@ -39,10 +39,18 @@ def project(points_P3: Tensor, cameras_N34: Tensor, fov_degrees: float = FOV_DEG
 
 
 def cube_crossing(origins_R3: Tensor, directions_R3: Tensor, half_side: float) -> tuple[Tensor, Tensor]:
-    """Return the distances `[R]` at which rays enter and leave the cube [-half_side, half_side]³.
+    """Return the distances `[R]` at which rays enter and leave the cube [-half_side, half_side]³, as `box_crossing`."""
+    corner = torch.full((3,), half_side, dtype=origins_R3.dtype, device=origins_R3.device)
+    return box_crossing(origins_R3, directions_R3, -corner, corner)
 
-    A ray that starts inside enters at 0. For a ray that misses the cube the first distance is not below the second.
+
+def box_crossing(
+    origins_R3: Tensor, directions_R3: Tensor, lowest_3: Tensor, highest_3: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the distances `[R]` at which rays enter and leave the box between two corners.
+
+    A ray that starts inside enters at 0. For a ray that misses the box the first distance is not below the second.
     """
     inverse = 1 / torch.where(directions_R3.abs() < 1e-12, torch.full_like(directions_R3, 1e-12), directions_R3)
-    one, two = (-half_side - origins_R3) * inverse, (half_side - origins_R3) * inverse
+    one, two = (lowest_3 - origins_R3) * inverse, (highest_3 - origins_R3) * inverse
     return torch.minimum(one, two).amax(dim=1).clamp(min=0), torch.maximum(one, two).amin(dim=1)

@@ -14,10 +14,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.reconstruction.field.rays import cube_crossing
+from inference.reconstruction.field.rays import box_crossing, cube_crossing
 
 Field = Callable[[Tensor], tuple[Tensor, Tensor]]  # points [M, 3] -> density [M], values [M, C]
-Occupancy = Callable[[Tensor], Tensor]  # points [M, 3] -> whether a point may have density, bool [M]
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """The part of space that may have density.
+
+    Attributes:
+        contains: Points `[M, 3]` -> whether a point may have density, bool `[M]`.
+        lowest_3: Corner of a box around all such points.
+        highest_3: The opposite corner.
+    """
+
+    contains: Callable[[Tensor], Tensor]
+    lowest_3: Tensor
+    highest_3: Tensor
 
 
 @dataclass(frozen=True)
@@ -81,19 +95,26 @@ def sample_rays(
         generator: Moves the samples of each ray by a random part of a step; None: the first lies half a step inside.
     """
     near_R, far_R = cube_crossing(origins_R3, directions_R3, half_side)
-    count = int(((far_R - near_R).clamp(min=0).max() / step).ceil()) if len(near_R) else 0
-    offset = torch.full_like(near_R, 0.5)
+    offset_R = torch.full_like(near_R, 0.5)
     if generator is not None:
-        offset = torch.rand(len(near_R), generator=generator, dtype=near_R.dtype).to(near_R.device)
-    places = torch.arange(count, dtype=near_R.dtype, device=near_R.device)
-    distance_RS = near_R[:, None] + (places + offset[:, None]) * step
-    ray_M, place_M = (distance_RS < far_R[:, None]).nonzero(as_tuple=True)
-    distance_M, crossed = distance_RS[ray_M, place_M], len(ray_M)
-    points_M3 = origins_R3[ray_M] + distance_M[:, None] * directions_R3[ray_M]
+        offset_R = torch.rand(len(near_R), generator=generator, dtype=near_R.dtype).to(near_R.device)
+    # Sample i of a ray lies at the distance near + (offset + i) · step, for i from first to end - 1.
+    first_R, end_R = torch.zeros_like(near_R), ((far_R - near_R) / step - offset_R).ceil().clamp(min=0)
+    crossed = end_R.sum()
     if occupied is not None:
-        kept = selected(occupied(points_M3))
+        enter_R, leave_R = box_crossing(origins_R3, directions_R3, occupied.lowest_3, occupied.highest_3)
+        first_R = ((enter_R - near_R) / step - offset_R).floor().clamp(min=0)
+        end_R = torch.minimum(end_R, ((leave_R - near_R) / step - offset_R).ceil() + 1)
+    count_R = (end_R - first_R).clamp(min=0).long()
+    before_R, total = count_R.cumsum(0) - count_R, int(count_R.sum())
+    ray_M = torch.repeat_interleave(count_R, output_size=total)
+    place_M = torch.arange(total, device=near_R.device) - before_R[ray_M]
+    distance_M = (near_R + (offset_R + first_R) * step)[ray_M] + place_M * step
+    points_M3 = torch.addcmul(origins_R3[ray_M], directions_R3[ray_M], distance_M[:, None])
+    if occupied is not None:
+        kept = selected(occupied.contains(points_M3))
         points_M3, ray_M, distance_M = points_M3[kept], ray_M[kept], distance_M[kept]
-    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), crossed)
+    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), int(crossed))
 
 
 def selected(mask_M: Tensor) -> Tensor | slice:

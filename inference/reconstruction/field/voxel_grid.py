@@ -1,6 +1,6 @@
 """Store values at the nodes of a voxel grid, and interpolate them trilinearly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional
+
+from inference.reconstruction.field.volume_rendering import Occupancy
 
 MAX_NODES = 400  # per axis
 
@@ -88,15 +90,17 @@ class VoxelGrid(nn.Module):
         return grid
 
 
-def cell_lookup(grid: VoxelGrid, cells: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function from points `[M, 3]` to the values of their cells, given for all cells `[N - 1]³`."""
+def occupancy(grid: VoxelGrid, cells: Tensor) -> Occupancy:
+    """Return the part of space that a grid's cells, bool `[N - 1, N - 1, N - 1]`, fill."""
     flat, count = cells.flatten(), grid.nodes - 1
 
-    def look_up(points_M3: Tensor) -> Tensor:
+    def contains(points_M3: Tensor) -> Tensor:
         i, j, k = ((points_M3 + grid.half_side) / grid.spacing).int().clamp(0, count - 1).unbind(1)
         return flat[(i * count + j) * count + k]
 
-    return look_up
+    filled = cells.nonzero() if cells.any() else cells.new_zeros(1, 3, dtype=torch.long)
+    lowest_3, highest_3 = filled.amin(dim=0), filled.amax(dim=0) + 1
+    return Occupancy(contains, *(corner * grid.spacing - grid.half_side for corner in (lowest_3, highest_3)))
 
 
 class _Gather(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from inference.reconstruction.field.rays import camera_rays
 from inference.reconstruction.field.volume_rendering import accumulate, compositing_weights, sample_rays, selected
-from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup, gather
+from inference.reconstruction.field.voxel_grid import VoxelGrid, gather, occupancy
 from inference.reconstruction.sjc.settings import SjcSettings
 from rendering.cameras import Array
 
@@ -85,7 +85,7 @@ class SjcField(nn.Module):
             occupied: Result of `occupied_cells`; None skips nothing.
         """
         origins, directions = camera_rays(torch.from_numpy(np.asarray(cameras)).to(self.background), size)
-        lookup = None if occupied is None or occupied.all() else cell_lookup(self.density, occupied)
+        lookup = None if occupied is None or occupied.all() else occupancy(self.density, occupied)
         half_side = self.density.half_side
         samples = sample_rays(origins.reshape(-1, 3), directions.reshape(-1, 3), half_side, self.step, lookup)
         rows_M8, shares_M8 = self.density.corners(samples.points_M3)  # both grids have the same nodes

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from inference.reconstruction.field.rays import camera_rays, project
 from inference.reconstruction.field.volume_rendering import Occupancy, compositing_weights, sample_rays
-from inference.reconstruction.field.voxel_grid import cell_lookup
+from inference.reconstruction.field.voxel_grid import occupancy
 from inference.reconstruction.sjc.field import SjcField
 from rendering.cameras import Array
 
@@ -33,7 +33,7 @@ def solid_density(field: SjcField, cameras: Array) -> Tensor:
     density = field.sigma(field.density.dense())
     nodes = field.density.positions()
     seen = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.device)
-    occupied = cell_lookup(field.density, field.occupied_cells())
+    occupied = occupancy(field.density, field.occupied_cells())
     for camera in torch.from_numpy(cameras).to(nodes):
         ends = surface_distances(field, camera, occupied)
         places = project(nodes, camera[None])[0]

@@ -135,10 +135,11 @@ def _pixel_trust(caster: RayCaster, camera: Array, mask: NDArray[np.float32]) ->
     Close to those edges, a small error of the surface or of the camera takes the colour of another part.
     """
     resolution = len(mask)
-    directions = pixel_rays(camera, resolution, FOV_DEGREES)
-    origins = np.broadcast_to(camera_centre(camera), directions.shape)
-    depth = caster.first_hits(origins, directions).distance.reshape(resolution, resolution)
-    depth = np.where(np.isfinite(depth), depth, 0)
+    rows, columns = caster.drawn_pixels(camera, resolution, FOV_DEGREES)
+    directions = pixel_rays(camera, resolution, FOV_DEGREES, rows=rows, columns=columns)
+    hits = caster.first_hits(np.broadcast_to(camera_centre(camera), directions.shape), directions)
+    depth = np.zeros((resolution, resolution))
+    depth[rows, columns] = np.where(hits.face >= 0, hits.distance, 0).reshape(depth[rows, columns].shape)
     pixel = 2 * np.tan(np.radians(FOV_DEGREES) / 2) * np.linalg.norm(camera_centre(camera)) / resolution
     limit = max(DEPTH_STEP, DEPTH_STEP_PIXELS * pixel)
     good = mask >= OPAQUE

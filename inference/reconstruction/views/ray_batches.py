@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from inference.reconstruction.field.rays import camera_rays
 from inference.reconstruction.field.volume_rendering import Occupancy, Samples, sample_rays
-from inference.reconstruction.field.voxel_grid import VoxelGrid, cell_lookup
+from inference.reconstruction.field.voxel_grid import VoxelGrid, occupancy
 
 RAYS = 8192  # of a batch
 RAYS_TOGETHER = 2**15  # while samples are made
@@ -73,27 +73,48 @@ def ray_batches(grid: VoxelGrid, views: ViewTensors, step: float, generator: tor
     colours = views.pictures_N3RR.permute(0, 2, 3, 1).reshape(-1, 3)
     masks = views.masks_NRR.flatten()
     weights = views.weights_N[:, None, None].expand_as(views.masks_NRR).flatten()
-    occupied = occupancy(grid)
-    crossing = torch.cat(
-        [
-            _crossing(grid, *part, step, occupied)
-            for part in zip(origins.split(RAYS_TOGETHER), directions.split(RAYS_TOGETHER), strict=True)
-        ]
-    ).nonzero()[:, 0]
-    order = crossing[torch.randperm(len(crossing), generator=generator).to(crossing.device)]
+    order = torch.randperm(len(origins), generator=generator).to(origins.device)
+    occupied = active_cells(grid)
+    parts = [
+        sample_rays(origins[rays], directions[rays], grid.half_side, step, occupied, generator)
+        for rays in order.split(RAYS_TOGETHER)
+    ]
+    chosen, samples = without_empty_rays(order, parts)
     batches = []
-    for chosen in order.split(RAYS):
-        samples = sample_rays(origins[chosen], directions[chosen], grid.half_side, step, occupied, generator)
-        rows_M8, weights_M8 = grid.corners(samples.points_M3)
-        batches.append(RayBatch(samples, rows_M8.int(), weights_M8, colours[chosen], masks[chosen], weights[chosen]))
+    for rays, part in zip(chosen.split(RAYS), split_samples(samples, RAYS), strict=True):
+        rows_M8, weights_M8 = grid.corners(part.points_M3)
+        batches.append(RayBatch(part, rows_M8, weights_M8, colours[rays], masks[rays], weights[rays]))
     return batches
 
 
-def occupancy(grid: VoxelGrid) -> Occupancy:
-    """Return a function that tells for points `[M, 3]` whether a node of their cell is active."""
-    return cell_lookup(grid, functional.max_pool3d(grid.active[None].float(), 2, stride=1)[0].bool())
+def active_cells(grid: VoxelGrid) -> Occupancy:
+    """Return the part of space whose cells have an active node."""
+    return occupancy(grid, functional.max_pool3d(grid.active[None].float(), 2, stride=1)[0].bool())
 
 
-def _crossing(grid: VoxelGrid, origins_R3: Tensor, directions_R3: Tensor, step: float, occupied: Occupancy) -> Tensor:
-    samples = sample_rays(origins_R3, directions_R3, grid.half_side, step, occupied)
-    return torch.bincount(samples.ray_M, minlength=samples.rays) > 0
+def without_empty_rays(order_R: Tensor, parts: list[Samples]) -> tuple[Tensor, Samples]:
+    """Return the rays of `order_R` that have samples, and all samples in one list.
+
+    Args:
+        order_R: Indices of rays.
+        parts: Samples of consecutive parts of these rays.
+    """
+    count_R = torch.cat([torch.bincount(part.ray_M, minlength=part.rays) for part in parts])
+    chosen = order_R[count_R > 0]
+    ray_M = torch.repeat_interleave(count_R[count_R > 0])
+    points_M3, distance_M = torch.cat([p.points_M3 for p in parts]), torch.cat([p.distance_M for p in parts])
+    crossed = sum(part.crossed for part in parts)
+    return chosen, Samples(points_M3, ray_M, distance_M, parts[0].step, len(chosen), crossed)
+
+
+def split_samples(samples: Samples, rays: int) -> list[Samples]:
+    """Return the samples of each `rays` consecutive rays; the last part may have fewer rays."""
+    firsts = range(0, samples.rays, rays)
+    starts = torch.searchsorted(samples.ray_M, torch.tensor(firsts, device=samples.ray_M.device)).tolist()
+    parts = []
+    for first, start, end in zip(firsts, starts, [*starts[1:], len(samples.ray_M)], strict=True):
+        of_part = slice(start, end)
+        ray_M, count = samples.ray_M[of_part] - first, min(rays, samples.rays - first)
+        part = Samples(samples.points_M3[of_part], ray_M, samples.distance_M[of_part], samples.step, count, end - start)
+        parts.append(part)
+    return parts

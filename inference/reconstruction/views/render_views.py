@@ -11,7 +11,7 @@ from inference.reconstruction.field.rays import camera_rays, project
 from inference.reconstruction.field.volume_rendering import render
 from inference.reconstruction.field.voxel_grid import VoxelGrid
 from inference.reconstruction.views.activation import activate
-from inference.reconstruction.views.ray_batches import occupancy
+from inference.reconstruction.views.ray_batches import active_cells
 from inference.reconstruction.views.visual_hull import sample_pictures
 from rendering.cameras import Array
 
@@ -39,7 +39,7 @@ def render_views(grid: VoxelGrid, cameras: Array, resolution: int) -> RenderedVi
     """Render a grid from cameras `[N, 3, 4]` at `resolution`² pixels."""
     tensors = torch.from_numpy(np.asarray(cameras)).to(grid.raw)
     origins, directions = (part.reshape(-1, 3) for part in camera_rays(tensors, resolution))
-    occupied, white = occupancy(grid), torch.ones(3, device=grid.raw.device)
+    occupied, white = active_cells(grid), torch.ones(3, device=grid.raw.device)
 
     def field(points: Tensor) -> tuple[Tensor, Tensor]:
         return activate(grid.interpolate(points), grid.spacing)
