@@ -9,6 +9,7 @@ Suffixes: R rays, M samples, C channels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,28 +132,52 @@ def compositing_weights(density_M: Tensor, samples: Samples) -> Tensor:
         Two samples with σδ = ln 2 have the weights 1/2 and 1/4: the ray's opacity is 3/4.
     """
     optical_M = density_M * samples.step
-    through_M = torch.cumsum(optical_M.double(), dim=0)  # over all rays; float32 would lose the digits of late rays
-    before_M = through_M - optical_M
-    first_R = torch.searchsorted(samples.ray_M, torch.arange(samples.rays, device=samples.ray_M.device))
-    start_R = functional.pad(before_M, (0, 1))[first_R]  # rays at the end may have no sample
-    transmittance_M = torch.exp(start_R[samples.ray_M] - before_M).to(density_M)
-    return transmittance_M * -torch.expm1(-optical_M)
+    # The sum runs over all rays; float32 would lose the digits of late rays.
+    before_M = torch.cumsum(optical_M, dim=0, dtype=torch.float64) - optical_M
+    start_R = functional.pad(before_M, (0, 1)).index_select(0, first_samples(samples.ray_M, samples.rays))
+    in_front_M = before_M - start_R.index_select(0, samples.ray_M)
+    return torch.exp(-in_front_M.to(density_M)) * -torch.expm1(-optical_M)
 
 
-def accumulate(values: Tensor, ray_M: Tensor, rays: int) -> Tensor:
-    """Return the sum of the values `[M]` or `[M, C]` of each ray's samples, `[R]` or `[R, C]`."""
-    return values.new_zeros(rays, *values.shape[1:]).index_add(0, ray_M, values)
+def first_samples(ray_M: Tensor, rays: int) -> Tensor:
+    """Return the index of each ray's first sample, `[R]`; M for rays at the end that have none."""
+    return torch.searchsorted(ray_M, torch.arange(rays, device=ray_M.device))
+
+
+def accumulate(weights_M: Tensor, ray_M: Tensor, rays: int) -> Tensor:
+    """Return the sum `[R]` of the weights of each ray's samples."""
+    return weights_M.new_zeros(rays).index_add(0, ray_M, weights_M)
+
+
+class _WeightedSums(torch.autograd.Function):
+    """Sums of weights · values over the samples of each ray; the products are not stored."""
+
+    @staticmethod
+    def forward(ctx: Any, weights_M: Tensor, values_MC: Tensor, ray_M: Tensor, rays: int) -> Tensor:
+        ctx.save_for_backward(weights_M, values_MC, ray_M)
+        samples, first_R = torch.arange(len(ray_M), device=ray_M.device), first_samples(ray_M, rays)
+        return functional.embedding_bag(samples, values_MC, first_R, mode="sum", per_sample_weights=weights_M)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weights_M, values_MC, ray_M = ctx.saved_tensors
+        gradient_MC = gradients[0].index_select(0, ray_M)
+        return (gradient_MC * values_MC).sum(dim=1), gradient_MC * weights_M[:, None], None, None
+
+
+def accumulate_values(weights_M: Tensor, values_MC: Tensor, ray_M: Tensor, rays: int) -> Tensor:
+    """Return the sum `[R, C]` of weights · values over each ray's samples."""
+    result: Tensor = _WeightedSums.apply(weights_M, values_MC, ray_M, rays)
+    return result
 
 
 def composite(density_M: Tensor, values_MC: Tensor, samples: Samples) -> Rendered:
     """Composite samples front to back."""
-    weights_M = compositing_weights(density_M, samples)
-
-    def total(values: Tensor) -> Tensor:
-        return accumulate(values, samples.ray_M, samples.rays)
-
-    values_RC = total(weights_M[:, None] * values_MC)
-    return Rendered(values_RC, total(weights_M), total(weights_M * samples.distance_M), weights_M)
+    weights_M, rays = compositing_weights(density_M, samples), (samples.ray_M, samples.rays)
+    values_RC = accumulate_values(weights_M, values_MC, *rays)
+    return Rendered(
+        values_RC, accumulate(weights_M, *rays), accumulate(weights_M * samples.distance_M, *rays), weights_M
+    )
 
 
 def render(

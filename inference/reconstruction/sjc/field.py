@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.reconstruction.field.rays import camera_rays
-from inference.reconstruction.field.volume_rendering import accumulate, compositing_weights, sample_rays, selected
+from inference.reconstruction.field.volume_rendering import (
+    accumulate,
+    accumulate_values,
+    compositing_weights,
+    sample_rays,
+    selected,
+)
 from inference.reconstruction.field.voxel_grid import VoxelGrid, gather, occupancy
 from inference.reconstruction.sjc.settings import SjcSettings
 from rendering.cameras import Array
@@ -93,7 +99,7 @@ class SjcField(nn.Module):
         kept = selected(weights_M.detach() > MIN_WEIGHT)
         values = gather(self.values.raw, rows_M8[kept], shares_M8[kept])
         values = values.sigmoid() * 2 - 1 if self.bounded else values
-        values_RK = accumulate(weights_M[kept, None] * values, samples.ray_M[kept], samples.rays)
+        values_RK = accumulate_values(weights_M[kept], values, samples.ray_M[kept], samples.rays)
         opacity_R = accumulate(weights_M, samples.ray_M, samples.rays)
         distance_R = accumulate(weights_M * samples.distance_M, samples.ray_M, samples.rays)
         clear_R = 1 - opacity_R

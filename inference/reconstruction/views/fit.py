@@ -185,5 +185,6 @@ def neighbours(grid: VoxelGrid) -> Tensor:
 
 def variation(grid: VoxelGrid, edges_2E: Tensor) -> Tensor:
     """Return the mean absolute difference of the opacity between neighbouring nodes."""
-    one, two = opacity(grid.raw[:, 0])[edges_2E]
+    opacity_V = opacity(grid.raw[:, 0])
+    one, two = (opacity_V.index_select(0, rows) for rows in edges_2E)  # its gradient takes half the time of indexing's
     return (one - two).abs().mean()

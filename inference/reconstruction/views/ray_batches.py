@@ -75,11 +75,13 @@ def ray_batches(grid: VoxelGrid, views: ViewTensors, step: float, generator: tor
     weights = views.weights_N[:, None, None].expand_as(views.masks_NRR).flatten()
     order = torch.randperm(len(origins), generator=generator).to(origins.device)
     occupied = active_cells(grid)
-    parts = [
-        sample_rays(origins[rays], directions[rays], grid.half_side, step, occupied, generator)
-        for rays in order.split(RAYS_TOGETHER)
-    ]
-    chosen, samples = without_empty_rays(order, parts)
+    chosen, samples = without_empty_rays(
+        order,
+        [
+            sample_rays(origins[rays], directions[rays], grid.half_side, step, occupied, generator)
+            for rays in order.split(RAYS_TOGETHER)
+        ],
+    )
     batches = []
     for rays, part in zip(chosen.split(RAYS), split_samples(samples, RAYS), strict=True):
         rows_M8, weights_M8 = grid.corners(part.points_M3)
