@@ -92,7 +92,7 @@ def sample_rays(
         directions_R3: Unit directions.
         half_side: Half the side of the cube.
         step: Distance δ between samples.
-        occupied: Drops the samples for which it is False; None keeps all.
+        occupied: Drops the samples outside of it; None keeps all.
         generator: Moves the samples of each ray by a random part of a step; None: the first lies half a step inside.
     """
     near_R, far_R = cube_crossing(origins_R3, directions_R3, half_side)
@@ -101,21 +101,21 @@ def sample_rays(
         offset_R = torch.rand(len(near_R), generator=generator, dtype=near_R.dtype).to(near_R.device)
     # Sample i of a ray lies at the distance near + (offset + i) · step, for i from first to end - 1.
     first_R, end_R = torch.zeros_like(near_R), ((far_R - near_R) / step - offset_R).ceil().clamp(min=0)
-    crossed = end_R.sum()
+    crossed_R = end_R.long()
     if occupied is not None:
         enter_R, leave_R = box_crossing(origins_R3, directions_R3, occupied.lowest_3, occupied.highest_3)
         first_R = ((enter_R - near_R) / step - offset_R).floor().clamp(min=0)
         end_R = torch.minimum(end_R, ((leave_R - near_R) / step - offset_R).ceil() + 1)
     count_R = (end_R - first_R).clamp(min=0).long()
-    before_R, total = count_R.cumsum(0) - count_R, int(count_R.sum())
+    total, crossed = torch.stack([count_R.sum(), crossed_R.sum()]).tolist()
     ray_M = torch.repeat_interleave(count_R, output_size=total)
-    place_M = torch.arange(total, device=near_R.device) - before_R[ray_M]
+    place_M = torch.arange(total, device=near_R.device) - (count_R.cumsum(0) - count_R)[ray_M]
     distance_M = (near_R + (offset_R + first_R) * step)[ray_M] + place_M * step
     points_M3 = torch.addcmul(origins_R3[ray_M], directions_R3[ray_M], distance_M[:, None])
     if occupied is not None:
         kept = selected(occupied.contains(points_M3))
         points_M3, ray_M, distance_M = points_M3[kept], ray_M[kept], distance_M[kept]
-    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), int(crossed))
+    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), crossed)
 
 
 def selected(mask_M: Tensor) -> Tensor | slice:

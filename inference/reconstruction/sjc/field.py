@@ -110,5 +110,5 @@ class SjcField(nn.Module):
             (distance_R + clear_R * BACKGROUND_DISTANCE).view(shape),
             opacity_R.view(shape),
             weights_M,
-            int(samples.crossed),
+            samples.crossed,
         )

@@ -86,8 +86,9 @@ def fitted_field(grid: VoxelGrid, views: PosedViews, consistency_db: float, seco
     """Return a fitted grid as arrays, with its renders and scores."""
     density, colours = activate(grid.raw, grid.spacing)
     shape = (grid.nodes,) * 3
-    rendered = render_views(grid, views.cameras, max(RENDER_PX, views.masks.shape[-1]))
-    small = render_views(grid, views.cameras, views.masks.shape[-1])
+    side = views.masks.shape[-1]
+    as_views = render_views(grid, views.cameras, side)
+    rendered = as_views if side >= RENDER_PX else render_views(grid, views.cameras, RENDER_PX)
     return FittedField(
         grid.half_side,
         density[grid.rows].view(shape).cpu().numpy(),
@@ -96,8 +97,8 @@ def fitted_field(grid: VoxelGrid, views: PosedViews, consistency_db: float, seco
         PosedViews(views.cameras, rendered.pictures, rendered.opacity, views.weights),
         {
             "consistency_db": consistency_db,
-            "views_db": score(small, views),
-            "photograph_db": score(first(small), subset(views, [0])),
+            "views_db": score(as_views, views),
+            "photograph_db": score(first(as_views), subset(views, [0])),
         },
         seconds,
     )
