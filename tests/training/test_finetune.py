@@ -14,16 +14,12 @@ import yaml
 from PIL import Image
 
 from conf.options import UserError
-from pipeline.shards import ObjectRecord, write_shard
-from tests.support.command import PROJECT, Started, command
-from tests.support.dots import sample_of_dots, write_dots
+from tests.support.command import Started, command
+from tests.support.dots import write_dots
 from tests.support.finetune import configured, train
 from tests.support.small_run import SMALL, rows
 from tests.support.tracked import artifacts, tracked
 from training.callbacks.metrics import COLUMNS, _truncate_rows
-from training.config import Strategy
-from training.data.sources import read_sources
-from training.data.split import split
 from training.model.checkpoints import checkpoint
 from training.run_config import record_run, require_same_run
 
@@ -194,27 +190,6 @@ def test_a_failed_start_does_not_claim_the_output(dots, tmp_path):
     assert train(dots, tmp_path / "run", "trainer.max_steps=1") == 0
 
 
-@pytest.mark.parametrize("word", ["data.batch_size=0", "trainer.log_every=0", "sample.rows=-1"])
-def test_counts_are_positive(word):
-    with pytest.raises(UserError, match=f"^{word}: .*1"):
-        configured("data.path=x", word)
-
-
-@pytest.mark.parametrize(
-    "word",
-    ["trainer.devices=-1", "trainer.validate_every=-1", "data.workers=-1", "optimizer.lr=nan", "optimizer.lr=-1.0",
-     "optimizer.ema_decay=2.0", "optimizer.weight_decay=inf", "sample.steps=1001", "seed=-1"],
-)  # fmt: skip
-def test_numbers_have_bounds(word):
-    with pytest.raises(UserError, match=f"^{word}: "):
-        configured("data.path=x", word)
-
-
-def test_an_s3_output_is_refused():
-    with pytest.raises(UserError, match="^output=s3://bucket/run: .*mirror="):
-        configured("data.path=x", "output=s3://bucket/run")
-
-
 @pytest.fixture
 def five(dots, tmp_path) -> Path:
     """A run of five steps, its first checkpoint and its model."""
@@ -338,84 +313,3 @@ def test_training_learns(tmp_path):
     train(tmp_path / "data", tmp_path / "run", *words)
     losses = [float(row["val_loss"]) for row in rows(tmp_path / "run") if row["val_loss"]]
     assert losses[-1] < 0.8 * losses[0]
-
-
-def test_damage_is_named_and_counted(tmp_path, caplog):
-    write_dots(tmp_path / "data", objects=8)
-    (tmp_path / "data/views-000001.tar").unlink()
-    words = ["trainer.max_steps=6", "data.max_bad_rate=0.9"]
-    assert train(tmp_path / "data", tmp_path / "run", *words) == 0
-    assert "views-000001.tar is damaged" in caplog.text and "dropped dots-004" in caplog.text
-    assert 1 <= int([row for row in rows(tmp_path / "run") if row["loss"]][-1]["dropped"]) <= 4
-
-
-def test_a_run_whose_only_held_out_object_cannot_be_read_goes_on_without_validation(tmp_path, caplog):
-    uids = write_dots(tmp_path / "data", objects=12, per_shard=12)
-    held_out = split(read_sources(str(tmp_path / "data"), "views"), 0.01).validation[0].uids
-    samples = [
-        (uid, sample_of_dots(i) | ({"cameras.npy": b""} if uid in held_out else {})) for i, uid in enumerate(uids)
-    ]
-    write_shard(str(tmp_path / "data"), "views-000000", samples, [ObjectRecord(uid, "ok") for uid in uids])
-    words = ["trainer.max_steps=6", "data.validation_fraction=0.01"]
-    assert train(tmp_path / "data", tmp_path / "run", *words) == 0
-    assert f"dropped {held_out[0]}: " in caplog.text
-    assert len(rows(tmp_path / "run")) == 3 and not any(row["val_loss"] for row in rows(tmp_path / "run"))
-    assert (tmp_path / "run/samples/000006.png").exists() and not (tmp_path / "run/best").exists()
-    assert checkpoint.load(tmp_path / "run/model").resolution == 16
-    with pytest.raises(UserError, match="1 of 1 validation objects"):
-        train(tmp_path / "data", tmp_path / "strict", *words, "data.max_bad_rate=0")
-
-
-def test_too_much_damage_is_one_sentence_and_exit_code_two(tmp_path):
-    """Loader workers find the errors; torch would print their tracebacks."""
-    write_dots(tmp_path / "data", objects=8)
-    (tmp_path / "data/views-000000.tar").unlink()
-    words = [*SMALL, "data.workers=2", "data.max_bad_rate=0.3", "trainer.max_steps=50", "sample.rows=1"]
-    words += ["data.validation_fraction=0", "wandb.mode=disabled"]
-    done = command("training.finetune", f"data.path={tmp_path / 'data'}", f"output={tmp_path / 'run'}", *words)
-    assert done.returncode == 2
-    error = [line for line in done.stderr.splitlines() if not line.startswith("WARNING rank 0: ")]
-    assert len(error) == 1 and error[0].startswith("error: data.max_bad_rate=0.3: 3 of 8"), done.stderr
-
-
-# ---- what a user can get wrong
-
-
-def test_a_mistake_is_one_sentence_and_exit_code_two(tmp_path):
-    done = command("training.finetune", "data.path=nowhere", f"output={tmp_path}/run", *SMALL)
-    assert done.returncode == 2
-    assert done.stderr == "error: nowhere: no such folder; give the output of the previous stage\n"
-    assert not (tmp_path / "run/model").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["data.path=tests"], "tests: no finished views shard"),
-        (["model.unet.channels=[16]"], r"channels=\[16\]: must have one entry per level"),
-        (["data.validation_fraction=2"], "^data.validation_fraction=2.0: "),
-        (["wandb.mode=online"], "wandb.mode=online needs an API key"),
-        (["model.pretrained=nowhere"], "there is no folder nowhere/"),
-    ],
-)
-def test_invalid_options_are_refused_with_one_sentence(words, sentence, dots, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    with pytest.raises(UserError, match=sentence) as caught:
-        train(dots, tmp_path / "run", *words)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-# ---- the configurations
-
-FILES = sorted((PROJECT / "conf/training").glob("*/*.yaml"))
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_every_option_of_every_group_composes(path):
-    added = "" if path.parent.name in ("model", "trainer", "learning") else "+"
-    config = configured(f"{added}{path.parent.name}={path.stem}", "data.path=x")
-    if path.parent.name == "cluster":
-        assert config.trainer.strategy is Strategy.zero2 and config.trainer.accelerator == "gpu"
-    if path.parent.name == "trainer":
-        assert config.trainer.strategy == path.stem
