@@ -18,7 +18,7 @@ from inference.reconstruction.guidance.oracle_guide import OracleGuide
 from inference.reconstruction.guidance.silhouette import silhouette
 from inference.reconstruction.monitor import Monitor
 from inference.reconstruction.posed_views import PosedViews
-from inference.reconstruction.views.fit import fit_views, start, to_tensors
+from inference.reconstruction.views.fit import fit_views, refined, start, to_tensors
 from inference.reconstruction.views.guesses import consistency, draw_guesses, posed
 from inference.reconstruction.views.method import reconstruct_from_views, redrawn
 from inference.reconstruction.views.render_views import render_views, seen_by_first
@@ -119,6 +119,15 @@ def test_equal_seeds_give_equal_fits():
     one, two, other = (fit_views(views, quick, seed).raw for seed in (3, 3, 4))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_a_fit_that_leaves_nothing_opaque_is_an_error_of_the_user():
+    grid = start(to_tensors(views_of(oracle(box())), CPU), 32, SETTINGS)
+    assert refined(grid, 48).active.any()
+    with torch.no_grad():
+        grid.raw[:, 0] = -5.0
+    with pytest.raises(UserError, match="contradict each other"):
+        refined(grid, 48)
 
 
 def test_views_that_contradict_each_other_are_less_consistent():

@@ -59,7 +59,7 @@ def fit_views(
         levels: Number of levels, from the coarsest; None for all.
 
     Raises:
-        UserError: No point lies within the silhouettes of the views.
+        UserError: No point lies within the silhouettes of the views, or the fit leaves nothing opaque.
     """
     generator, plan = torch.Generator().manual_seed(seed), resolved_levels(settings, views.masks_NRR.shape[-1])
     grid, done = start(views, settings.nodes[0], settings), 0
@@ -136,10 +136,16 @@ def covered_share(points_P3: Tensor, camera_134: Tensor, mask_RR: Tensor) -> flo
 
 
 def refined(grid: VoxelGrid, nodes: int) -> VoxelGrid:
-    """Return the field on a grid of `nodes` per axis, active near the places that are not empty."""
+    """Return the field on a grid of `nodes` per axis, active near the places that are not empty.
+
+    Raises:
+        UserError: All places are empty.
+    """
     with torch.no_grad():
         occupied = dilated(opacity(grid.dense()) > SURFACE_OPACITY)[None, None].float()
         active = functional.interpolate(occupied, (nodes,) * 3, mode="trilinear", align_corners=True)[0, 0] > 0
+    if not active.any():
+        raise UserError("the views contradict each other: the fit leaves nothing opaque; try another sampling.seed")
     return grid.resampled(nodes, active)
 
 

@@ -82,6 +82,7 @@ def ray_batches(grid: VoxelGrid, views: ViewTensors, step: float, generator: tor
             for rays in order.split(RAYS_TOGETHER)
         ],
     )
+    assert len(chosen), "active nodes lie in the silhouettes of the views"
     batches = []
     for rays, part in zip(chosen.split(RAYS), split_samples(samples, RAYS), strict=True):
         rows_M8, weights_M8 = grid.corners(part.points_M3)
