@@ -210,7 +210,7 @@ def _no_constant(word: str) -> None:
 
 def copy(references: References, folder: Path) -> Path:
     """Write the file into `folder` with links to its images and buffers, and return its path."""
-    resolved = references.resolved[references.asset]
+    resolved = references.resolved.get(references.asset, {})  # a file may be copied for its byte order mark alone
     links = link_all(resolved.values(), folder)
     data = references.asset.read_bytes()
     text, binary = _chunks(data) if data[:4] == b"glTF" else (data, None)

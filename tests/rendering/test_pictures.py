@@ -1,5 +1,6 @@
 """Textures that Blender would draw magenta, black or in part make the object `incomplete` or `unreadable`."""
 
+import base64
 import io
 import json
 import struct
@@ -181,10 +182,14 @@ def test_faces_in_a_udim_tile_without_an_image_are_incomplete(render, tmp_path):
     assert reason(render, tmp_path / "a.usda") == "ok"
 
 
-def test_a_gltf_with_a_byte_order_mark_is_read(render, tmp_path):
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_gltf_with_a_byte_order_mark_is_read(render, tmp_path, inside):
     document, data = tetrahedron()
-    document["buffers"][0]["uri"] = "a.bin"
-    (tmp_path / "a.bin").write_bytes(data)
+    if inside:
+        document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
+    else:
+        document["buffers"][0]["uri"] = "a.bin"
+        (tmp_path / "a.bin").write_bytes(data)
     plain, marked = tmp_path / "plain.gltf", tmp_path / "marked.gltf"
     plain.write_text(json.dumps(document))
     marked.write_text(json.dumps(document), encoding="utf-8-sig")
