@@ -122,5 +122,7 @@ def _check_textures(references: References) -> None:
 
 
 def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the last line of the message of an operator, without the place in Blender's code that follows it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Location: ")]
     return lines[-1] if lines else type(error).__name__

@@ -18,6 +18,7 @@ from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
 from rendering.settings import RenderSettings
+from tests.support.bad_assets import changed, put
 
 
 def reason(render, path, **settings) -> str:
@@ -31,6 +32,14 @@ def reason(render, path, **settings) -> str:
 def test_noise_is_unreadable(render, tmp_path, name):
     (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(5000))
     assert reason(render, tmp_path / name) == "unreadable"
+
+
+def test_the_detail_of_a_failed_import_is_the_error_of_the_importer(render, tmp_path):
+    (tmp_path / "no_scene.glb").write_bytes(changed(put(scenes=[])))  # `scene` is 0
+    with pytest.raises(RenderFailure) as failure:
+        render(tmp_path / "no_scene.glb")
+    assert failure.value.reason == "unreadable"
+    assert "IndexError" in failure.value.detail
 
 
 def test_a_truncated_file_is_unreadable(render, corner, tmp_path):
