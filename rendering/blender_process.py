@@ -1,5 +1,6 @@
 """Start the Blender process, send it one object at a time, and restart it after a crash, a timeout or a leak."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ START_TIMEOUT_S = 300.0  # importing bpy takes a second, on a busy machine much 
 BUILD_TIMEOUT_S = 60.0  # of a procedural object
 MEMORY_CHECK_S = 0.1  # interval between two measurements of the child's memory
 MAX_STDERR_BYTES = 600  # quoted in an error
+MAX_EARLIER_ROOTS = 50  # folders of earlier assets that stay readable
 CODE_ROOT = Path(__file__).parents[1]
 
 
@@ -102,8 +105,7 @@ class BlenderProcess:
             folders = asset_folders(asset, root)
         except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or a name that no file can have
             raise RenderFailure("missing", f"{asset.name}: {first_line(error)}") from error
-        for readable in folders:
-            self._make_readable(readable)
+        self._make_readable(folders)
         request = {
             "asset": str(asset), "root": str(root), "settings": asdict(settings), "seed": seed, "folder": str(folder)
         }  # fmt: skip
@@ -116,10 +118,21 @@ class BlenderProcess:
         """Build a procedural object and export it to `path`, a GLB."""
         self._request({"build": {"kind": kind, "seed": seed, "path": str(path)}}, BUILD_TIMEOUT_S)
 
-    def _make_readable(self, folder: Path) -> None:
-        """Let Blender read below `folder`; this needs a restart, since a sandbox cannot be widened."""
-        if not any(folder.is_relative_to(root) for root in self._roots):
-            self._roots.append(folder)
+    def _make_readable(self, folders: Sequence[Path]) -> None:
+        """Let Blender read below `folders`; this needs a restart, since a sandbox cannot be widened.
+
+        Of the folders of earlier assets, the last `MAX_EARLIER_ROOTS` stay readable: links may lead to a folder for
+        each object, and the command line of a process has a maximum length.
+        """
+        temporary, *roots = self._roots
+        earlier = [root for root in roots if not any(folder.is_relative_to(root) for folder in folders)]
+        readable = [temporary, *(root for root in roots if root not in earlier)]
+        known = len(readable)
+        for folder in folders:
+            if not any(folder.is_relative_to(root) for root in readable):
+                readable.append(folder)
+        if len(readable) > known:
+            self._roots = [*readable[:1], *earlier[-MAX_EARLIER_ROOTS:], *readable[1:]]
             self.stop()
 
     def stop(self) -> None:
@@ -205,7 +218,8 @@ class BlenderProcess:
             self.stop()
             return False
         for task in os.listdir(f"/proc/{self._process.pid}/task"):
-            os.sched_setaffinity(int(task), allowed)
+            with contextlib.suppress(ProcessLookupError):  # the thread has ended
+                os.sched_setaffinity(int(task), allowed)
         self._initial_gigabytes = _gigabytes(self._process)
         if not json.loads(greeting)["sandboxed"]:
             warnings.warn(f"{platform.node()} has no Landlock: Blender can read every file that you can", stacklevel=2)

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import trimesh
 from PIL import Image
 
 from conf.options import FieldError
+from rendering import blender_process
 from rendering.blender_process import BlenderProcess
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
@@ -180,3 +182,24 @@ def test_a_killed_blender_leaves_no_temporary_folder(corner, tmp_path, monkeypat
         blender.render(corner, RenderSettings(resolution=16, views=1, samples=1), 0, tmp_path / "views")
         assert list(tmp_path.glob("blender-*/blender_*"))
     assert [path.name for path in tmp_path.iterdir()] == ["views"]
+
+
+def test_links_into_any_number_of_folders_are_rendered(corner, tmp_path, monkeypatch):
+    """The readable folders are arguments of Blender's process, whose command line has a maximum length."""
+    for name in ("scratch", "objects", *(f"store/{number}" for number in range(5))):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setattr(blender_process, "MAX_EARLIER_ROOTS", 2, raising=False)
+    settings = RenderSettings(resolution=16, samples=1, views=1)
+    with BlenderProcess() as renderer:
+        for number in (0, 1, 2, 3, 4, 4, 0):
+            link = tmp_path / f"objects/{number}.glb"
+            if not link.is_symlink():
+                shutil.copy(corner, tmp_path / f"store/{number}/a.glb")
+                link.symlink_to(tmp_path / f"store/{number}/a.glb")
+            with tempfile.TemporaryDirectory() as folder:
+                renderer.render(link, settings, 0, Path(folder), root=tmp_path / "objects")
+        folders = psutil.Process(renderer._process.pid).cmdline()[-5:]
+    assert folders == [
+        str(tmp_path.resolve() / name) for name in ("scratch", "store/3", "store/4", "objects", "store/0")
+    ]
