@@ -29,6 +29,7 @@ RANGES = {
     "samples": (1, 65536),
     "min_samples": (0, 4096),
     "noise": (0, 1),
+    "filter_width": (0.01, 10),
     "polar": (0, 180),
     "transparent_bounces": (0, 1024),
 }
@@ -86,8 +87,6 @@ class RenderSettings:
                 raise FieldError(self, name, f"must be one of {', '.join(choices)}")
         if unknown := set(self.passes) - set(PASSES):
             raise FieldError(self, "passes", f"unknown pass {min(unknown)}; choose from {', '.join(PASSES)}")
-        if not self.filter_width > 0:
-            raise FieldError(self, "filter_width", "must be positive")
         nearest, farthest = RADIUS_LIMITS
         if not (len(self.radius) == 2 and nearest <= self.radius[0] <= self.radius[1] <= farthest):
             raise FieldError(self, "radius", f"must be [nearest, farthest] between {nearest} and {farthest}")
@@ -106,6 +105,8 @@ class RenderSettings:
             if not (len(pose) == 3 and 0 <= pose[0] <= 180 and abs(pose[1]) <= 360 and nearest <= pose[2] <= farthest):
                 limits = f"[polar 0 to 180, azimuth -360 to 360, radius {nearest} to {farthest}]"
                 raise FieldError(self, "poses", f"pose {pose} must be {limits}")
+        if poses and self.cameras != "fixed":
+            raise FieldError(self, "poses", f"not used with cameras={self.cameras}; add cameras=fixed, or omit them")
         if self.cameras == "fixed" and len(poses) != self.views:
             raise FieldError(self, "cameras", f"{len(poses)} poses for views={self.views}; give one pose for each view")
 

@@ -53,6 +53,7 @@ def test_the_area_light_is_drawn_as_in_the_original():
     "wrong",
     [
         {"resolution": 4}, {"samples": 0}, {"views": 0}, {"pixel_filter": "SINC"}, {"filter_width": 0.0},
+        {"filter_width": 11.0}, {"poses": [[90, 0, 2]], "views": 1},
         {"cameras": "drone"}, {"cameras": "fixed"}, {"radius": [2.0]}, {"radius": [0.5, 2.0]}, {"polar": 200.0},
         {"poses": [[90, 0]], "cameras": "fixed", "views": 1}, {"lighting": "disco"}, {"passes": ["depth", "smell"]},
         {"device": "tpu"}, {"views": 25, "cameras": "grid"},
