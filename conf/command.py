@@ -145,6 +145,8 @@ def _sentences(schemas: Sequence[tuple[str, type]], output: str = "") -> Iterato
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         _refuse(f"{error.filename}: {(error.strerror or 'cannot be written').lower()}; choose another path")
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            _refuse(f"{error.filename}: {(error.strerror or 'not a valid path').lower()}; choose another path")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise
         _refuse(_no_room(error, output))

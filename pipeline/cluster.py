@@ -182,18 +182,21 @@ def gpu_share(settings: DeviceSettings, cluster: Cluster) -> float:
 
 
 def _require_listener(address: str) -> None:
-    """Raise an error if nothing listens at `address`, because Ray itself would wait without a timeout."""
+    """Raise an error if `address` is not valid or nothing listens there; Ray itself would wait without a timeout."""
     if "://" in address:
         raise UserError(
             f"cluster.address={address}: Ray's client cannot transfer the records of a shard; run the command on a "
             "machine of the cluster with cluster.address=auto"
         )
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise _unreachable(address) from error
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise UserError(f"cluster.address={address}: must be auto, or host:port of the head, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:  # a port above 65535 is an overflow
+        raise _unreachable(address) from error
 
 
 def _unreachable(address: str | None) -> UserError:

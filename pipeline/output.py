@@ -168,7 +168,7 @@ def locked(url: str, option: str = "output", name: str = LOCK) -> Iterator[None]
     try:
         lock = _acquire(folder / name, f"{option}={url}")
     except NOT_WRITABLE as error:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         raise UserError(f"{option}={url}: {there} is not a writable folder; choose another path") from error
     try:
         yield

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -84,10 +85,12 @@ def test_every_option_of_every_group_composes(path):
             ["pipeline.render", "objects=procedural", "+cluster=aws", "cluster.address=127.0.0.1:9"],
             "error: no Ray cluster answers at 127.0.0.1:9; ",
         ),
+        (["pipeline.render", "objects=procedural", "cluster.address=head"], "error: cluster.address=head: "),
         (["pipeline.render", "retry=slow"], "error: retry=slow: "),
         (["pipeline.render", "objects.licenses=mit"], "error: objects.licenses=mit: "),
         (["pipeline.render", "objects.licenses=by,mit"], "error: objects.licenses=mit: "),
         (["pipeline.verify", "path=nowhere"], "error: nowhere: "),
+        (["pipeline.verify", f"path={'x' * 300}"], f"error: {Path('x' * 300).absolute()}: file name too long; "),
         (["pipeline.pack", "path=nowhere"], "error: path=nowhere: "),
         (["pipeline.export", "path=nowhere"], "error: nowhere: "),
         (["pipeline.inspect", "path=tests"], "error: tests: "),

@@ -143,6 +143,12 @@ def test_a_command_that_writes_nothing_leaves_no_folder(tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_an_output_that_links_to_nowhere_is_named(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match=f"output={tmp_path}/out: {tmp_path}/out is not"), locked(f"{tmp_path}/out"):
+        pass
+
+
 def test_leftovers_of_writers_are_removed_and_other_part_files_stay(tmp_path):
     for name in ("views-000000.tar.0a1b2c3d.part", "film.mkv.part"):
         (tmp_path / name).touch()
