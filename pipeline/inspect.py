@@ -34,11 +34,12 @@ def main(config: InspectConfig) -> None:
 
 
 def _body(config: InspectConfig, manifests: list[ShardManifest]) -> str:
-    records = {record.uid: record for manifest in manifests for record in manifest.records}
-    failed = [record for record in records.values() if record.status == "failed"]
-    shown = min(config.limit, len(records) - len(failed))
+    outcomes = [record for manifest in manifests for record in manifest.records]
+    failed = [record for record in outcomes if record.status == "failed"]
+    records = {record.uid: record for record in outcomes if record.status == "ok"}
+    shown = min(config.limit, len(records))
     summary = (
-        f"<h1>Views</h1><p class='soft'>{len(records) - len(failed)} objects in {len(manifests)} shards, "
+        f"<h1>Views</h1><p class='soft'>{len(records)} objects in {len(manifests)} shards, "
         f"{len(failed)} failed; the first {shown} are shown.</p>"
     )
     figures: list[str] = []

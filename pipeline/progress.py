@@ -56,7 +56,7 @@ class Progress:
     Attributes:
         state: "running", "finished", "stopped", or "stale" for a run that ended without an update.
         started: Start of the first session, in seconds since the epoch.
-        updated: Time of this progress, in seconds since the epoch.
+        updated: Time of this progress, in seconds since the epoch; None for shards without a progress.json.
         total: Number of objects of the run.
         ok: Number of objects with views.
         failed: Number of failed objects by reason, most frequent first.
@@ -75,7 +75,7 @@ class Progress:
 
     state: State
     started: float
-    updated: float
+    updated: float | None
     total: int
     ok: int = 0
     failed: dict[str, int] = field(default_factory=dict)
@@ -235,7 +235,7 @@ def read(root: str, now: float) -> Progress:
         progress = Progress(**fields, nodes=nodes, phases=phases)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{root}/progress.json: not a valid progress file ({error!r}); delete it") from error
-    if progress.state != "running" or now - progress.updated <= STALE_AFTER_S:
+    if progress.state != "running" or now - float(progress.updated or 0) <= STALE_AFTER_S:
         return progress
     # Objects of uncommitted shards were lost with the run, so the counts of progress.json are too high.
     known = _committed(root, now)
@@ -269,10 +269,11 @@ def _committed(root: str, now: float) -> Progress:
     plan, manifests = read_plan(root), find_manifests(root, "views")
     if plan is None and not manifests:
         raise UserError(f"path={root}: neither progress.json nor shards; give the output of pipeline.render")
-    plan = plan or {}
-    counted = Tally({}, records(manifests), plan.get("renderer.views", 0), now).progress(now, "stopped")
-    total = plan.get("objects", counted.done)
-    return replace(counted, total=total, state="finished" if counted.done == total else "stopped", seconds_left=None)
+    counted = Tally({}, records(manifests), (plan or {}).get("renderer.views", 0), now).progress(now, "stopped")
+    # The plan of an unfinished pipeline.pack of a tar has no number of objects.
+    total = counted.done if plan is None else plan.get("objects")
+    state: State = "finished" if counted.done == total else "stopped"
+    return replace(counted, total=total or counted.done, state=state, updated=None, seconds_left=None)
 
 
 def records(manifests: Iterable[ShardManifest]) -> Iterable[ObjectRecord]:

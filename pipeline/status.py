@@ -79,11 +79,12 @@ def lines(progress: Progress, path: str, now: float) -> list[str]:
 
 
 def _state(progress: Progress, now: float) -> str:
-    since = _time(now - progress.updated)
+    since = _time(max(0.0, now - (progress.updated or now)))  # clocks of two machines differ
+    ago = "" if progress.updated is None else f" {since} ago"
     return {
         "running": "running",
-        "finished": f"finished {since} ago",
-        "stopped": f"stopped {since} ago; repeat the command to resume",
+        "finished": f"finished{ago}",
+        "stopped": f"stopped{ago}; repeat the command to resume",
         "stale": f"no progress for {since}: killed or cut off; repeat the command to resume",
     }[progress.state]
 

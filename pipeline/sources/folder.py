@@ -160,7 +160,9 @@ def _listed(table: Path) -> list[Asset]:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from error
-    if rows and not {"uid", "path"} <= set(rows[0]):
+    if not rows:
+        raise UserError(f"{table}: lists no objects; add them, or delete the file to take all of the folder")
+    if not {"uid", "path"} <= set(rows[0]):
         raise UserError(f"{table}: the columns uid and path are required; add them")
     for number, row in enumerate(rows, start=2):
         if not (row["uid"] and row["path"]):

@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 from conf.options import UserError
+from pipeline import inspect
+from pipeline.config import InspectConfig
 from pipeline.samples import npy_array, npy_bytes, view_names
 from pipeline.shards import find_manifests, read_manifests
 from pipeline.zero123_release.object_conversion import shrink
@@ -267,6 +269,9 @@ def test_scattered_files_of_an_object_in_a_tar_are_a_failure(released, tmp_path)
     assert list(samples(tmp_path / "out")) == ["a", "b", "c"]
     found = failures(tmp_path / "out")
     assert found.keys() == {"a", "b"} and all(reason == "incomplete" for reason, _ in found.values())
+    inspect.main(InspectConfig(str(tmp_path / "out")))
+    page = (tmp_path / "out/index.html").read_text()
+    assert "3 objects in 1 shards, 2 failed" in page and page.count("<figure>") == 3
     # Scattered files give one record per group of files.
     striped = [pair for name in sorted(a) for uid in "ab" for pair in members({uid: {name: released[UIDS[0]][name]}})]
     assert pack(write_tar(tmp_path / "striped.tar", striped), tmp_path / "striped") == 1

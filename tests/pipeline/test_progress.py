@@ -8,6 +8,7 @@ from conf.options import UserError
 from pipeline.progress import Node, Phase, Progress, Tally, read, write
 from pipeline.shards import ObjectRecord, write_shard
 from pipeline.status import lines
+from pipeline.storage import write_atomically
 
 EARLIER = [
     ObjectRecord("e1", "ok", seconds=4, phases={"render": 3.0}, bytes=100),
@@ -87,6 +88,7 @@ def test_without_progress_json_the_manifests_are_counted(root):
     now = read(root, 2000)
     assert (now.state, now.done, now.total, now.ok, now.views, now.bytes) == ("stopped", 2, 5, 1, 12, 100)
     assert now.failed == {"timeout": 1}
+    assert lines(now, "v", 2000)[0] == "v: stopped; repeat the command to resume"  # the time is not known
 
 
 def test_progress_round_trip_and_a_run_without_updates_is_stale(root):
@@ -147,6 +149,16 @@ def test_the_status_report_fits_80_columns():
     ):
         progress = tally.progress(300, state)
         assert words in lines(progress, "v", 900)[0] and "left" not in lines(progress, "v", 900)[1]
+
+
+def test_a_tar_that_is_packed_in_part_is_not_finished(root):
+    write_atomically(f"{root}/plan.json", b'{"listing": "", "limit": null, "objects_per_shard": 2, "tar": "views.tar"}')
+    assert (read(root, 2000).state, read(root, 2000).done) == ("stopped", 2)
+
+
+def test_the_clock_of_another_machine_may_be_ahead():
+    progress = Progress("finished", started=0, updated=1000, total=1, ok=1)
+    assert lines(progress, "v", 998)[0] == "v: finished 0:00:00 ago"
 
 
 def test_the_status_report_of_an_empty_run():

@@ -75,6 +75,7 @@ def test_objects_csv_cannot_refer_outside_its_folder(tree):
     ("manifest", "message"),
     [
         ("name,path\na,b\n", "objects.csv: .*uid and path"),
+        ("uid,path\n", "objects.csv: "),
         ("uid,path\na,b.glb\na,c.glb\n", "objects.csv: uid a "),
         ("uid,path\na,b.glb\n,c.glb\n", "objects.csv, line 3: "),
         ("uid,path\na\n", "objects.csv, line 2: "),
