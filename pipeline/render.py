@@ -28,6 +28,7 @@ from pipeline.sources import SOURCES, FolderObjects
 from pipeline.summary import summarise
 from pipeline.tables import write_tables
 from rendering.blender_process import require_blender
+from rendering.sandbox import landlock_version
 
 
 def main(config: RenderConfig) -> int:
@@ -54,6 +55,9 @@ def render_all(config: RenderConfig) -> int:
     if todo := unfinished(jobs, done, config.retry):
         if config.cluster.address is None:
             require_blender()
+        if landlock_version() < 1:  # Ray does not pass on the warning of Blender's process
+            print("this kernel has no Landlock, which limits Blender to the objects' files:", file=sys.stderr, end=" ")
+            print("render only assets that you trust (SECURITY.md)", file=sys.stderr)
         count = sum(len(job.assets) - len(job.kept) for job in todo)
         print(f"{count} objects to render in {len(todo)} shards; starting Ray")
         with connected(config.cluster, config.limits.threads):

@@ -32,6 +32,11 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
+def landlock_version() -> int:
+    """Return the version of Landlock of this kernel, less than 1 if it has none."""
+    return int(ctypes.CDLL(None).syscall(CREATE_RULESET, None, 0, 1))
+
+
 def enter_sandbox(readable: Iterable[str | Path], writable: str | Path) -> bool:
     """Restrict this process for the rest of its life. It cannot open a TCP connection (Landlock 4 and later).
 
@@ -42,8 +47,7 @@ def enter_sandbox(readable: Iterable[str | Path], writable: str | Path) -> bool:
     Returns:
         Whether the kernel has Landlock. If not, nothing is restricted.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(CREATE_RULESET, None, 0, 1)
+    libc, version = ctypes.CDLL(None, use_errno=True), landlock_version()
     if version < 1:
         return False
     rights = (1 << FILE_RIGHTS_COUNT[min(version, 5)]) - 1

@@ -253,6 +253,34 @@ def test_the_contact_sheet_shows_every_view_and_every_failure(views, tmp_path):
     assert "http" not in html.replace("http-equiv", "")  # self-contained
 
 
+# Run a module in a process for which the kernel has no Landlock (a seccomp filter of its first system call).
+WITHOUT_LANDLOCK = """
+import ctypes, runpy, struct, sys
+LOAD_NUMBER, RETURN = (0x20, 0, 0, 0), 0x06
+rules = LOAD_NUMBER, (0x15, 0, 1, 444), (RETURN, 0, 0, 0x50000 | 38), (RETURN, 0, 0, 0x7FFF0000)
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("rules", ctypes.c_char_p)]
+libc = ctypes.CDLL(None)
+code = b"".join(struct.pack("<HBBI", *rule) for rule in rules)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(Filter(len(rules), code))):
+    sys.exit(77)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_kernel_without_landlock_is_reported(objects, tmp_path):
+    words = [f"objects.path={objects}", "objects.limit=1", f"output={tmp_path / 'views'}", *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LANDLOCK, "pipeline.render", "objects=folder", *words],
+        cwd=PROJECT, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip("this kernel has no seccomp filters")
+    assert done.returncode == 0, done.stderr
+    assert "Landlock" in done.stderr and "Landlock" not in render(objects, tmp_path / "views", "objects.limit=1").stderr
+
+
 def test_no_blender_process_outlives_its_run(views):
     """Processes left over by the killed run above would be listed here."""
     for _ in range(50):
