@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from conf.options import first_line
 from pipeline.plan import ShardJob
 from pipeline.samples import Sample, read_samples
 from pipeline.shards import ObjectRecord, ShardWriter
@@ -149,8 +150,11 @@ def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProce
         seed = object_seed(job.seed, asset.uid)
         rendered = renderer.render(path, job.settings, seed, Path(folder), job.source.folder())
         views = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # the file was there when Blender read it
+        raise RenderFailure("missing", f"{path.name}: {first_line(error)}") from error
     origin = {"uid": asset.uid, "source": asset.origin, "sha256": sha256}
     rights = {"license": asset.license, "author": asset.author}
     meta = json.dumps({**origin, **rights, **rendered.meta}, indent=1)

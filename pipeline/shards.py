@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, Self
 
 from conf.options import UserError, first_line
 from pipeline.samples import Sample
-from pipeline.storage import list_folder, locate, put_atomically, read_file, sweep, write_atomically
+from pipeline.storage import clear_errors, list_folder, locate, put_atomically, read_file, sweep, write_atomically
 from pipeline.uid import require_uid
 
 Kind = Literal["views", "latents"]
@@ -134,11 +134,13 @@ class ShardWriter:
         manifest = ShardManifest(self._name, *_size_and_sha256(self._file), records=tuple(records))
         url = f"{self._root}/{self._name}"
         fs, path = locate(url)
-        before = _parse_manifest(f"{path}.json", fs.cat_file(f"{path}.json")) if fs.exists(f"{path}.json") else None
+        earlier = read_file(f"{url}.json")
+        before = None if earlier is None else _parse_manifest(f"{path}.json", earlier)
         # A worker that was considered lost may commit the shard a second time; an equal tar is not copied again.
         if before is None or before.sha256 != manifest.sha256:
             if before:
-                fs.rm_file(f"{path}.json")
+                with clear_errors(fs, url):
+                    fs.rm_file(f"{path}.json")
             put_atomically(self._file.name, f"{url}.tar")
         write_atomically(f"{url}.json", json.dumps(asdict(manifest), indent=1).encode())
         return manifest
@@ -252,6 +254,8 @@ def integrity_error(root: str, manifest: ShardManifest) -> str:
             size, sha256 = _size_and_sha256(tar)
     except FileNotFoundError:
         return "the tar is missing"
+    except OSError as error:
+        return f"the tar cannot be read: {first_line(error)}"
     if size != manifest.size:
         return f"the tar has {size:,} bytes, not {manifest.size:,} as in its manifest"
     if sha256 != manifest.sha256:

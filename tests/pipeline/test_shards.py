@@ -5,6 +5,8 @@ import tarfile
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
+from fsspec.implementations.memory import MemoryFileSystem
 
 from conf.options import UserError
 from pipeline.samples import DamagedShard, npy_array, npy_bytes, read_samples, view_names
@@ -81,6 +83,7 @@ def test_view_and_latent_shards_are_listed_separately(root):
     ("harm", "message"),
     [
         (lambda tar: tar.unlink(), "missing"),
+        (lambda tar: (tar.unlink(), tar.mkdir()), "cannot be read"),
         (lambda tar: tar.write_bytes(tar.read_bytes()[:-512]), "bytes, not"),
         (lambda tar: tar.write_bytes(tar.read_bytes().replace(b"ccc", b"ccd", 1)), "sha256"),
     ],
@@ -90,6 +93,15 @@ def test_damage_is_detected(root, tmp_path, harm, message):
     assert integrity_error(root, manifest) == ""
     harm(tmp_path / "views-000003.tar")
     assert message in integrity_error(root, manifest)
+
+
+def test_a_store_that_denies_the_commit_of_a_shard_is_one_error(monkeypatch):
+    def denied(*_: object, **__: object) -> None:
+        raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
+
+    monkeypatch.setattr(MemoryFileSystem, "exists", denied)
+    with pytest.raises(UserError, match=r"memory://denied/views-000000\.json: .*Forbidden"):
+        write_shard("memory://denied", "views-000000", [("a", {"meta.json": b"{}"})], [ObjectRecord("a", "ok")])
 
 
 @pytest.mark.parametrize("contents", ["", "[]", '{"name": "views-000003"}', '{"name": 1, "size": "x"}'])
