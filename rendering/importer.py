@@ -73,18 +73,21 @@ def _import(path: Path, references: References) -> None:
         case ".dae":
             bpy.ops.wm.collada_import(filepath=file)
         case _:
-            _refuse_nested_instancers(file)
+            from pxr import Usd
+
+            stage = Usd.Stage.Open(file)
+            _refuse_nested_instancers(stage)
             bpy.ops.wm.usd_import(
                 filepath=file, import_cameras=False, import_lights=False, create_world_material=False,
                 set_frame_range=False,
             )  # fmt: skip
+            _shade_polygons_flat(stage)
 
 
-def _refuse_nested_instancers(file: str) -> None:
+def _refuse_nested_instancers(stage: Any) -> None:
     """Raise `RenderFailure` if the prototypes of a PointInstancer have another one; Blender misplaces its instances."""
     from pxr import Usd, UsdGeom
 
-    stage = Usd.Stage.Open(file)
     for prim in stage.Traverse():
         if not prim.IsA(UsdGeom.PointInstancer):
             continue
@@ -92,6 +95,25 @@ def _refuse_nested_instancers(file: str) -> None:
             prototype = stage.GetPrimAtPath(target)
             if prototype and any(part.IsA(UsdGeom.PointInstancer) for part in Usd.PrimRange(prototype)):
                 raise RenderFailure("unreadable", f"PointInstancer {prim.GetPath()} has another one in its prototypes")
+
+
+def _shade_polygons_flat(stage: Any) -> None:
+    """Give USD meshes without normals flat faces, as USD renderers do; Blender imports all as smooth.
+
+    Subdivision surfaces and shapes, such as Sphere, stay smooth. A mesh that has the name of one of these does too.
+    """
+    from pxr import Usd, UsdGeom
+
+    polygons: set[str] = set()
+    smooth: set[str] = set()
+    for prim in Usd.PrimRange(stage.GetPseudoRoot(), Usd.TraverseInstanceProxies()):
+        if prim.IsA(UsdGeom.Gprim):
+            mesh = UsdGeom.Mesh(prim)
+            is_polygons = mesh and mesh.GetSubdivisionSchemeAttr().Get() == "none"
+            (polygons if is_polygons else smooth).add(prim.GetName())
+    for mesh in bpy.data.meshes:
+        if mesh.name.partition(".")[0] in polygons - smooth and not mesh.has_custom_normals:
+            mesh.shade_flat()
 
 
 def _fbx_image_loader(references: References, load_image: Callable[..., Any]) -> Callable[..., Any]:

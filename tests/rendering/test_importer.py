@@ -1,5 +1,6 @@
 """Import: meshes only, in the pose of frame 1, and no file outside the allowed folders."""
 
+import io
 import json
 import socket
 import subprocess
@@ -7,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 
 from rendering.asset_validation import CHECKS
 from rendering.failure import RenderFailure
 from rendering.formats import SUFFIXES
 from tests.support.bad_assets import dae, glb, picture, tetrahedron
+from tests.support.parts import usd, usd_box
 
 SMALL = {"resolution": 64, "views": 3, "samples": 1}
 
@@ -122,6 +125,22 @@ def test_collada_up_axis_and_unit_are_applied(render, tmp_path, up, offset):
     meta = render(tmp_path / "a.dae", **SMALL).meta
     assert meta["scale"] == pytest.approx(100 / 3, rel=1e-4)
     np.testing.assert_allclose(meta["offset"], np.array(offset) / 100, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "flat"),
+    [
+        (usd_box("box"), True),
+        (usd_box("box").replace('"none"', '"catmullClark"'), False),
+        (usd_box("box", "normal3f[] normals = [" + ", ".join(["(0, 0.6, 0.8)", "(0.6, 0, 0.8)"] * 4) + "]"), False),
+        ('def Sphere "ball"\n{\ndouble radius = 1\n}', False),
+    ],
+)
+def test_a_usd_mesh_of_polygons_without_normals_has_flat_faces(render, tmp_path, body, flat):
+    (tmp_path / "a.usda").write_text(usd(body))
+    views = render(tmp_path / "a.usda", **SMALL, passes=["normal"])
+    normals = np.asarray(Image.open(io.BytesIO(views.files["000.normal.webp"])))[..., :3].reshape(-1, 3)
+    assert (len(np.unique(normals, axis=0)) <= 4) == flat  # the background and at most three faces
 
 
 def test_a_missing_texture_is_named(render, tmp_path):
