@@ -43,7 +43,7 @@ def _short(name: str) -> str:
             link.symlink_to(Path(folder).absolute())
         except OSError:
             continue
-        _remove_at_end(holder)
+        remove_at_end(holder)
         return str(link)
     raise UserError(
         f"{name}={folder}: sockets need a path of {MAX_TEMPORARY} bytes at most; set {name} to a shorter one"
@@ -62,11 +62,11 @@ def _provide_caches() -> None:
         missing.append("XDG_CACHE_HOME")  # nothing is hidden by that
     if missing:
         folder = tempfile.mkdtemp(prefix="home-")
-        _remove_at_end(folder)
+        remove_at_end(folder)
         os.environ.update(dict.fromkeys(missing, folder))
 
 
-def _remove_at_end(folder: str) -> None:
+def remove_at_end(folder: str) -> None:
     """Remove `folder` when this process ends; a process forked from it leaves it alone."""
     owner = os.getpid()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from conf.options import FieldError, UserError
+from conf.scratch import remove_abandoned
 from pipeline.autoscaler import may_get_gpus
 from pipeline.config import Cluster
 
@@ -82,6 +83,7 @@ def connected(
         yield
     finally:
         ray.shutdown()
+        remove_abandoned()  # Ray kills its workers
 
 
 def run_tasks(

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from conf.options import first_line
+from conf.scratch import scratch_folder
 from pipeline.plan import ShardJob
 from pipeline.samples import Sample, read_samples
 from pipeline.shards import ObjectRecord, ShardWriter
@@ -42,7 +43,10 @@ def render_shard(job: ShardJob) -> Iterator[ObjectRecord]:
     todo = [asset for asset in job.assets if asset.uid not in kept]
     # The shard may be that of a lost attempt of this task, which rendered the other objects too.
     copies = (copy for copy in (read_samples(job.root, job.name) if kept else ()) if copy[0] in kept)
-    with ShardWriter(job.root, job.name) as shard, tempfile.TemporaryDirectory(prefix="views-") as scratch:
+    with (
+        ShardWriter(job.root, job.name) as shard,
+        tempfile.TemporaryDirectory(prefix="assets-", dir=scratch_folder()) as scratch,
+    ):
         fetched = fetch_ahead(job, todo, Path(scratch))
         records: list[ObjectRecord] = []
         last: ObjectRecord | None = None
@@ -146,7 +150,7 @@ def render_asset(asset: Asset, path: Path, job: ShardJob, renderer: BlenderProce
     Raises:
         RenderFailure: The object cannot be rendered.
     """
-    with tempfile.TemporaryDirectory(prefix="views-") as folder:
+    with tempfile.TemporaryDirectory(prefix="views-", dir=scratch_folder()) as folder:
         seed = object_seed(job.seed, asset.uid)
         rendered = renderer.render(path, job.settings, seed, Path(folder), job.source.folder())
         views = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}

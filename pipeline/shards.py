@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
 from conf.options import UserError, first_line
+from conf.scratch import scratch_folder
 from pipeline.samples import Sample
 from pipeline.storage import clear_errors, list_folder, locate, put_atomically, read_file, sweep, write_atomically
 from pipeline.uid import require_uid
@@ -94,7 +95,7 @@ class ShardWriter:
         import webdataset as wds  # imported late: it imports torch, which takes seconds
 
         self._root, self._name = root, name
-        self._file = tempfile.NamedTemporaryFile(suffix=".tar")
+        self._file = tempfile.NamedTemporaryFile(suffix=".tar", dir=scratch_folder())
         self._tar = wds.TarWriter(self._file, encoder=False, mtime=0, user="", group="", mode=0o644)
 
     def __enter__(self) -> Self:

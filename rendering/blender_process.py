@@ -20,6 +20,7 @@ from typing import Any, Self
 import psutil
 
 from conf.options import FieldError, UserError, first_line
+from conf.scratch import scratch_folder
 from rendering.asset_validation.references import asset_folders
 from rendering.failure import RenderFailure
 from rendering.limits import Limits
@@ -72,7 +73,7 @@ class BlenderProcess:
         self._initial_gigabytes = 0.0  # memory of the current process before its first object
         # Folders with assets, readable in the sandbox. The first is writable too.
         self._roots = [Path(tempfile.gettempdir()).resolve()]
-        self._temporary = tempfile.TemporaryDirectory(prefix="blender-")  # a killed Blender leaves its files
+        self._temporary = tempfile.TemporaryDirectory(prefix="blender-", dir=scratch_folder())  # Blender leaves files
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile("a+b")
 

@@ -253,6 +253,14 @@ def test_the_contact_sheet_shows_every_view_and_every_failure(views, tmp_path):
     assert "http" not in html.replace("http-equiv", "")  # self-contained
 
 
+def test_a_run_leaves_no_temporary_files(objects, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    words = [f"objects.path={objects}", "objects.limit=2", f"output={tmp_path / 'views'}", *SMALL]
+    done = command("pipeline.render", "objects=folder", *words, TMPDIR=str(tmp_path / "scratch"))
+    assert done.returncode == 0, done.stderr
+    assert set(os.listdir(tmp_path / "scratch")) <= {"ray"}
+
+
 # Run a module in a process for which the kernel has no Landlock (a seccomp filter of its first system call).
 WITHOUT_LANDLOCK = """
 import ctypes, runpy, struct, sys
