@@ -31,6 +31,7 @@ COPIES = {
     ".glb": gltf.copy,
     ".gltf": gltf.copy,
     ".obj": obj.copy,
+    ".stl": points.copy_stl,
     ".dae": collada.copy,
     ".usd": usd.copy,
     ".usda": usd.copy,

@@ -1,6 +1,8 @@
 """PLY and STL: check the counts in their headers against the size of the file."""
 
+import os
 import re
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +91,8 @@ def check_ply(path: Path, references: References) -> None:
 def check_stl(path: Path, references: References) -> None:
     """Check the number of triangles of an STL.
 
+    Blender takes a binary STL with bytes after its triangles for text, and finds none. It gets a copy without them.
+
     Raises:
         RenderFailure: `too_large`.
         ValueError: The file is shorter than it declares.
@@ -98,10 +102,27 @@ def check_stl(path: Path, references: References) -> None:
         start = file.read(1024)
     if len(start) < 15:
         raise ValueError("the file is too short for an STL")
-    count = struct.unpack_from("<I", start, 80)[0] if len(start) >= 84 else 0
-    # Some binary files also start with "solid", so the size decides.
-    if size == 84 + 50 * count or not re.match(rb"\s*solid", start):
+    count = _stl_count(start)
+    longer = size > 84 + 50 * count
+    # Some binary files also start with "solid", so the size decides, or a zero byte, which text has not.
+    if size == 84 + 50 * count or not re.match(rb"\s*solid", start) or (longer and b"\0" in start):
         _check_count(count, 50 * count, path, 84)
+        references.redirected = longer
+
+
+def copy_stl(references: References, folder: Path) -> Path:
+    """Write a binary STL into `folder` without the bytes after its triangles, and return its path."""
+    copy = folder / references.asset.name
+    shutil.copyfile(references.asset, copy)
+    with open(copy, "rb") as file:
+        count = _stl_count(file.read(84))
+    os.truncate(copy, 84 + 50 * count)
+    return copy
+
+
+def _stl_count(start: bytes) -> int:
+    """Return the number of triangles that the first bytes of a binary STL declare."""
+    return int(struct.unpack_from("<I", start, 80)[0]) if len(start) >= 84 else 0
 
 
 def _check_count(count: int, needed: int, path: Path, header: int) -> None:

@@ -143,6 +143,15 @@ def test_a_usd_mesh_of_polygons_without_normals_has_flat_faces(render, tmp_path,
     assert (len(np.unique(normals, axis=0)) <= 4) == flat  # the background and at most three faces
 
 
+@pytest.mark.parametrize("header", [b"exported", b"solid exported"])
+def test_bytes_after_the_triangles_of_a_binary_stl_are_ignored(render, tmp_path, header):
+    trimesh.creation.box().export(tmp_path / "exact.stl")
+    content = (tmp_path / "exact.stl").read_bytes()
+    (tmp_path / "longer.stl").write_bytes(header.ljust(80) + content[80:] + b"made by hand")
+    exact, longer = (render(tmp_path / f"{name}.stl", **SMALL).pixels for name in ("exact", "longer"))
+    np.testing.assert_array_equal(exact, longer)
+
+
 def test_a_missing_texture_is_named(render, tmp_path):
     document, data = tetrahedron(image=b"broken")
     (tmp_path / "a.glb").write_bytes(glb(document, data))
