@@ -4,6 +4,7 @@
 `bpy` holds one scene, so that a process renders one object at a time.
 """
 
+import math
 import platform
 from pathlib import Path
 
@@ -136,15 +137,16 @@ def render(extrinsics: NDArray[np.float64], seed: int, path: Path, points: NDArr
     scene.cycles.seed = seed
     scene.render.use_border = points is not None
     if points is not None:
-        _crop(scene.render, project(points, extrinsics, scene.render.resolution_x))
+        margin = math.ceil(scene.cycles.filter_width)  # pixels: the filter blurs the edge over half of its width
+        _crop(scene.render, project(points, extrinsics, scene.render.resolution_x), margin)
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
 
 
-def _crop(settings: bpy.types.RenderSettings, pixels: NDArray[np.float64]) -> None:
-    """Restrict the render to the rectangle of `pixels` `[N, 2]` (column, row), one pixel larger on each side."""
+def _crop(settings: bpy.types.RenderSettings, pixels: NDArray[np.float64], margin: int) -> None:
+    """Restrict the render to the rectangle of `pixels` `[N, 2]` (column, row), `margin` pixels larger on each side."""
     side = settings.resolution_x
-    left, top = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, side - 1) / side
-    right, bottom = np.clip(np.ceil(pixels.max(axis=0)) + 1, 1, side) / side
+    left, top = np.clip(np.floor(pixels.min(axis=0)) - margin, 0, side - 1) / side
+    right, bottom = np.clip(np.ceil(pixels.max(axis=0)) + margin, 1, side) / side
     settings.border_min_x, settings.border_max_x = left, right
     settings.border_min_y, settings.border_max_y = 1 - bottom, 1 - top  # Blender's rows go up

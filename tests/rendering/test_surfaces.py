@@ -138,6 +138,13 @@ def test_rays_pass_many_transparent_layers(render, tmp_path):
     assert depth == pytest.approx(2 + 0.3, abs=0.01)  # the last of 31 sheets, 0.6 deep in all
 
 
+def test_cropping_keeps_the_edge_that_a_wide_filter_blurs(render, tmp_path):
+    path = write_glb(tmp_path / "a.glb", Part())
+    filtered = VIEWS | {"denoise": "none", "pixel_filter": "GAUSSIAN", "filter_width": 6.0, "noise": 0.0}
+    cropped, whole = (render(path, crop=crop, **filtered).pixels for crop in (True, False))
+    np.testing.assert_array_equal(cropped[..., 3], whole[..., 3])
+
+
 @pytest.mark.parametrize("kind", ["glb", "obj"])
 def test_cropping_does_not_change_the_views(render, tmp_path, kind):
     path = doubled(tmp_path, kind)
