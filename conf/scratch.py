@@ -1,4 +1,4 @@
-"""Folder for the temporary files of a process; it is removed even if the process is killed.
+"""Keep the temporary files of a process in one folder, which is removed even if the process is killed.
 
 A killed process leaves its folder, but the kernel drops the lock of the folder. The next process that makes such a
 folder removes all that are not locked.

@@ -8,7 +8,7 @@ from conf.options import UserError, option
 
 
 class WandbMode(StrEnum):
-    """Where W&B keeps the run."""
+    """Place where W&B keeps a run."""
 
     offline = "offline"
     online = "online"

@@ -45,7 +45,7 @@ class RenderConfig:
 
     objects: Any = option("???", "source of objects: objects=objaverse|folder|procedural")
     output: str = option("outputs/views", "folder or s3:// URL for the shards")
-    seed: int = option(0, "seed; with the uid of an object it determines cameras, lights and noise")
+    seed: int = option(0, "seed; with the uid of an object it determines cameras and lights")
     objects_per_shard: int | None = option(None, "objects per shard; null: a sixteenth of the objects, at most 256")
     max_failure_rate: float = option(0.2, "exit with 1 when a larger share of the objects has no views")
     retry: list[str] = option([], "render again objects that failed for these reasons, e.g. retry=timeout,crashed")

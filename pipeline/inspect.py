@@ -21,7 +21,7 @@ EARLIER = b"<title>Views in "  # identifies pages written before marks were intr
 
 
 def main(config: InspectConfig) -> None:
-    """Write the contact figures of the shards at `config.path` to one HTML page.
+    """Write the contact sheets of the shards at `config.path` to one HTML page.
 
     Raises:
         UserError: A shard is damaged, or this command did not write the existing output file.

@@ -93,7 +93,7 @@ class BlenderProcess:
         Args:
             asset: The file.
             settings: Cameras, lights and sampling.
-            seed: Determines the random cameras, the area light and the noise.
+            seed: Determines the random cameras and the lights.
             folder: Existing, empty folder for the views.
             root: The folder of the source, by default that of the asset. The asset may refer to files below it.
 

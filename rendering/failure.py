@@ -20,7 +20,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class RenderFailure(Exception):
-    """One object cannot be rendered; the run continues.
+    """Failure to render an object; the run continues.
 
     Attributes:
         reason: Value of `Reason`.

@@ -41,7 +41,7 @@ def render_object(
         asset: The file.
         root: The folder of the source: the asset may refer to files below it.
         settings: Cameras, lights and sampling.
-        seed: Determines the random cameras, the light and the noise.
+        seed: Determines the random cameras and the lights.
         folder: Existing folder for the views.
         threads: Cycles threads.
 

@@ -10,7 +10,7 @@ from rendering.blender_process import BlenderProcess
 
 @dataclass(frozen=True)
 class Asset:
-    """One 3D object of a source.
+    """3D object of a source.
 
     Attributes:
         uid: Key of the object in the shards.
