@@ -6,6 +6,7 @@ cache is therefore reused, and the package reads the files without network acces
 
 import gzip
 import json
+import math
 import re
 import sys
 import zlib
@@ -70,7 +71,7 @@ class Catalogue:
         paths = self._read("object-paths.json.gz", lambda package: package._load_object_paths())
         for uid, path in paths.items():
             # The path becomes a local file name and part of a URL, so it must not contain anything else.
-            if not (is_uid(uid) and (found := OBJECT_PATH.fullmatch(path)) and found[1] == uid):
+            if not (is_uid(uid) and (found := OBJECT_PATH.fullmatch(str(path))) and found[1] == uid):
                 raise UserError(
                     f"{self.folder / 'object-paths.json.gz'}: {uid!r} has the invalid path {path!r}; delete the file"
                 )
@@ -82,7 +83,8 @@ class Catalogue:
         Raises:
             UserError: The file cannot be downloaded or is damaged.
         """
-        return self._read("lvis-annotations.json.gz", lambda package: package.load_lvis_annotations())
+        categories = self._read("lvis-annotations.json.gz", lambda package: package.load_lvis_annotations())
+        return {name: uids if isinstance(uids, list) else [] for name, uids in categories.items()}
 
     def notes(self, folders: list[str]) -> Iterator[dict[str, Any]]:
         """Yield the annotations of each folder, by uid.
@@ -137,22 +139,25 @@ class Catalogue:
 
     def _read_valid(self, path: Path, read: Callable[[], Value]) -> Value:
         try:
-            return read()
-        except (EOFError, OSError, ValueError, zlib.error) as error:
+            found = read()
+            if not isinstance(found, dict):
+                raise ValueError(f"its JSON is a {type(found).__name__}, not an object")
+            return found
+        except (EOFError, OSError, RecursionError, ValueError, zlib.error) as error:
             raise UserError(f"{path}: damaged ({error}); delete it, and the next run downloads it again") from error
 
 
-def note(annotation: dict[str, Any]) -> Note:
+def note(annotation: Any) -> Note:
     """Return the fields of a Sketchfab annotation that filters and tables use.
 
     Args:
-        annotation: Annotation of one object; any field may be missing.
+        annotation: Annotation of one object; any field may be missing or of another type.
 
     Returns:
         The fields, with the triangles and bytes of the GLB file.
     """
-    user = annotation.get("user") or {}
-    glb = (annotation.get("archives") or {}).get("glb") or {}
+    annotation = _object(annotation)
+    user, glb = _object(annotation.get("user")), _object(_object(annotation.get("archives")).get("glb"))
     return Note(
         license=_text(annotation.get("license")),
         author=_text(user.get("displayName") or user.get("username")),
@@ -160,6 +165,11 @@ def note(annotation: dict[str, Any]) -> Note:
         bytes=_number(glb.get("size")),
         likes=_number(annotation.get("likeCount")),
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Return `value` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:
@@ -172,4 +182,4 @@ def _text(value: Any) -> str:
 
 def _number(*values: Any) -> int | None:
     """Return the first of `values` that is a number, as an integer, or None."""
-    return next((int(value) for value in values if isinstance(value, int | float)), None)
+    return next((int(value) for value in values if isinstance(value, int | float) and math.isfinite(value)), None)

@@ -178,7 +178,7 @@ def _annotated(
     passed: Counter[str] = Counter()
     for group, annotations in zip(groups.values(), catalogue.notes(list(groups)), strict=True):
         for uid in group:
-            found = note(annotations.get(uid) or {})
+            found = note(annotations.get(uid))
             for name, passes in filters.items():
                 if not passes(found):
                     break

@@ -156,7 +156,7 @@ def test_only_required_annotation_files_are_downloaded(source, hub):
 def test_a_damaged_catalogue_file_is_refused_by_name(source, hub, tmp_path):
     source().find()
     path = tmp_path / "cache/hf-objaverse-v1/metadata/000-001.json.gz"
-    for contents in (path.read_bytes()[:-20], b"noise", gzip.compress(b"{")):
+    for contents in (path.read_bytes()[:-20], b"noise", gzip.compress(b"{"), gzip.compress(b"[]")):
         path.write_bytes(contents)
         with pytest.raises(UserError, match=r"000-001\.json\.gz: damaged"):
             source().find()
@@ -167,6 +167,17 @@ def test_a_catalogue_path_outside_the_dataset_is_refused(source, hub, path):
     hub.files["object-paths.json.gz"] = packed({UIDS[0]: path})
     with pytest.raises(UserError, match=rf"object-paths\.json\.gz: .*{path}"):
         source().find()
+
+
+def test_annotations_of_other_types_count_as_unknown(source, hub):
+    odd = [None, [], {"user": "Ann", "archives": []}, {"archives": {"glb": 3}, "likeCount": float("nan")}]
+    folders = {
+        f"metadata/000-00{i}.json.gz": dict(zip(UIDS[2 * i : 2 * i + 2], odd[2 * i :], strict=False)) for i in (0, 1)
+    }
+    hub.files |= {path: packed(notes) for path, notes in folders.items()}
+    assets = {int(asset.uid, 16): asset for asset in source().find()}
+    assert all((assets[i].license, assets[i].author) == ("", "") for i in range(4)) and assets[4].author == "Zoë 木"
+    assert 3 not in found(source(min_likes=0))
 
 
 def test_catalogue_downloads_are_retried(source, hub):
