@@ -121,13 +121,13 @@ def run_tasks(
     waiting = iter(jobs)
     running: list[Any] = []
     while True:
-        room = cluster.workers or max(1, _room(ray.cluster_resources(), cpus_per_task, gpus_per_task))
+        room = cluster.workers or max(1, _room(ray.nodes(), cpus_per_task, gpus_per_task))
         running += [remote.remote(job) for job in islice(waiting, max(0, room - len(running)))]
         if not running:
             return
         ready: list[Any]
         ready, running = ray.wait(running, num_returns=1, timeout=QUERY_INTERVAL_S)
-        if ready or _room(ray.cluster_resources(), cpus_per_task, gpus_per_task):
+        if ready or _room(ray.nodes(), cpus_per_task, gpus_per_task):
             waiting_since = reminded = time.monotonic()
         else:
             now, needs = time.monotonic(), f"{cpus_per_task} CPUs{' and a GPU' if gpus_per_task else ''}"
@@ -208,6 +208,10 @@ def _unreachable(address: str | None) -> UserError:
     )
 
 
-def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
-    """Return the number of tasks that `resources` can run concurrently."""
-    return int(resources.get("GPU", 0) / gpus + 1e-6) if gpus else int(resources.get("CPU", 0)) // cpus
+def _room(machines: list[dict[str, Any]], cpus: int, gpus: float) -> int:
+    """Return the number of tasks that the `machines`, as Ray lists them, can run concurrently, each on one machine."""
+    tasks = 0
+    for resources in (machine["Resources"] for machine in machines if machine["Alive"]):
+        room = int(resources.get("CPU", 0)) // cpus
+        tasks += min(room, int(resources.get("GPU", 0) / gpus + 1e-6)) if gpus else room
+    return tasks

@@ -93,6 +93,32 @@ def assert_same(views: Path, local: Path, objects: int) -> None:
     assert {path.suffix for path in views.iterdir()} == {".tar", ".json", ".csv"}
 
 
+TASK_OF_TWO_CPUS = """
+import ray
+from pipeline import cluster
+from pipeline.config import Cluster
+
+def task(job):
+    yield job
+
+ray.init("auto", log_to_driver=False, logging_level="ERROR")
+cluster.QUERY_INTERVAL_S, cluster.REMIND_S = 0.5, 1.0
+print(next(cluster.run_tasks(task, [1], Cluster(address="auto"), 2)))
+"""
+
+
+@pytest.mark.slow
+def test_a_task_that_needs_more_than_any_machine_has_is_reported(cluster):
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    words = [sys.executable, "-c", TASK_OF_TWO_CPUS]
+    with pytest.raises(subprocess.TimeoutExpired) as waiting:
+        subprocess.run(
+            words, cwd=PROJECT, env={**os.environ, "RAY_ADDRESS": cluster.address}, timeout=12, capture_output=True
+        )
+    assert b"waiting for a machine with 2 CPUs" in waiting.value.stderr and not waiting.value.stdout
+
+
 @pytest.mark.slow
 def test_a_run_continues_on_a_new_machine_and_workers_receive_the_code_of_the_driver(cluster, tmp_path):
     """The code of the driver differs from the installed one and is moved away before a machine joins."""
