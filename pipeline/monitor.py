@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from conf.options import UserError, first_line
+from conf.options import first_line
 from conf.tracking import WandbMode, begin
 from pipeline.config import RenderConfig
 from pipeline.plan import ShardJob
@@ -80,7 +80,7 @@ def monitored(
         if run and (state != "running" or now - last_log >= config.wandb.log_every):
             # W&B steps must increase over all sessions, so a step counts seconds since the first start.
             last_log, step = now, int(now - started)
-            run.log(figures(progress), step=step)
+            _try_write("W&B's curves", lambda: run.log(figures(progress), step=step))
             if len(committed) > shown:
                 name, shown = committed[-1], len(committed) - 1 + config.wandb.pictures_every
                 _try_write("W&B's pictures", lambda: _show(run, config.output, name, step))
@@ -100,7 +100,7 @@ def monitored(
         complete = tally.complete
         publish("finished" if complete else "stopped")
         if run:
-            run.finish(exit_code=0 if complete else 1)
+            _try_write("the end of the W&B run", lambda: run.finish(exit_code=0 if complete else 1))
 
 
 def figures(progress: Progress) -> dict[str, float]:
@@ -162,5 +162,5 @@ def _try_write(name: str, write: Callable[[], None]) -> None:
     """Call `write`; report an error and continue, because progress is worth less than the rendering."""
     try:
         write()
-    except (OSError, UserError) as error:
+    except Exception as error:  # W&B raises many types, for example if its process was killed
         tqdm.write(f"  {name} cannot be written ({first_line(error)}); the rendering continues", file=sys.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+import wandb
 from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
@@ -117,6 +118,23 @@ def test_a_store_that_fails_does_not_stop_the_rendering(tmp_path, capsys, monkey
         for record in commit(jobs[0]):
             record_progress(record)
     assert "progress.json cannot be written" in capsys.readouterr().err
+
+
+def test_a_wandb_that_fails_does_not_stop_the_rendering(tmp_path, capsys, monkeypatch):
+    def died(*_: object, **__: object) -> None:
+        raise ConnectionResetError("the process of W&B was killed")
+
+    config, jobs = planned(tmp_path)
+    monkeypatch.setattr("wandb.sdk.wandb_run.Run.log", died)
+    monkeypatch.setattr("wandb.sdk.wandb_run.Run.finish", died)
+    with monitored(config, jobs, []) as record_progress:
+        for job in jobs:
+            for record in commit(job):
+                record_progress(record)
+    monkeypatch.undo()
+    wandb.run.finish()
+    assert "W&B" in capsys.readouterr().err
+    assert read(str(tmp_path), time.time()).state == "finished"
 
 
 SMALL = ["renderer.resolution=32", "renderer.samples=2", "renderer.views=3", "cluster.workers=1", "objects_per_shard=1"]
