@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MARK = "Zero-1-to-3"
 EDGE = 4096  # bytes at each end of a file that are searched for its mark
 BUSY = (errno.EACCES, errno.EAGAIN)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+SHARING_WAIT_S = 20.0  # until the files of another machine must be visible, which network file systems may show late
 NOT_WRITABLE = (FileExistsError, NotADirectoryError, PermissionError)
 
 
@@ -123,6 +125,20 @@ def require_apart(output: str, source: str, option: str, nested: bool = True, na
         return
     where = "the folder" if len(one) == len(two) else "inside the folder" if len(one) > shared else "around the folder"
     raise UserError(f"{name}={output}: must not be {where} of {option}={source}; choose another folder")
+
+
+def require_shared(url: str, names: Collection[str]) -> None:
+    """Check that the folder `url` has the files `names`, which other machines may have written.
+
+    Raises:
+        UserError: Files are missing, since a machine wrote them to a folder of its own.
+    """
+    end = time.monotonic() + SHARING_WAIT_S
+    while missing := set(names) - set(names_in(url)):
+        if time.monotonic() > end:
+            found = f"{len(missing)} of {len(names)} files that were written, such as {min(missing)}, are not there"
+            raise UserError(f"output={url}: {found}; name a folder that all machines share, or s3://bucket/folder")
+        time.sleep(0.5)
 
 
 def names_in(url: str, option: str = "output") -> list[str]:

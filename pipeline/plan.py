@@ -12,6 +12,7 @@ from pipeline.config import RenderConfig
 from pipeline.output import FolderLayout, json_object
 from pipeline.shards import ObjectRecord, ShardManifest, require_same_plan, shard_name
 from pipeline.sources.source import Asset, Source
+from pipeline.storage import absolute
 from rendering.limits import Limits
 from rendering.settings import RenderSettings
 
@@ -27,7 +28,7 @@ class ShardJob:
     """Input of the Ray task that makes one shard.
 
     Attributes:
-        root: Output folder or URL.
+        root: Output, an absolute path or a URL.
         name: Name of the shard, such as "views-000000".
         assets: Objects of the shard, in order.
         source: Source that fetches the objects.
@@ -88,7 +89,8 @@ def make_jobs(config: RenderConfig) -> list[ShardJob]:
     }
     require_same_plan(config.output, plan)
     common = (config.objects, config.renderer, config.limits, config.seed)
-    return [ShardJob(config.output, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
+    root = absolute(config.output)
+    return [ShardJob(root, shard_name("views", i), shard, *common) for i, shard in enumerate(shards)]
 
 
 def unfinished(jobs: Iterable[ShardJob], manifests: Iterable[ShardManifest], retry: Collection[str]) -> list[ShardJob]:

@@ -20,7 +20,7 @@ from conf.command import run
 from pipeline.cluster import connected, gpu_share, run_tasks
 from pipeline.config import RenderConfig
 from pipeline.monitor import monitored
-from pipeline.output import claimed, is_own, require_apart
+from pipeline.output import claimed, is_own, require_apart, require_shared
 from pipeline.plan import LAYOUT, ShardJob, make_jobs, unfinished
 from pipeline.shard_job import render_shard
 from pipeline.shards import ObjectRecord, ShardManifest, find_manifests
@@ -63,6 +63,7 @@ def render_all(config: RenderConfig) -> int:
         with connected(config.cluster, config.limits.threads):
             for record in _render(config, todo, done):
                 records[record.uid] = record
+        require_shared(config.output, [f"{job.name}.json" for job in todo])
     write_tables(config.output, jobs)
     hint = "objects.csv beside the shards says more; to render some of them again: retry={reasons}"
     return summarise(config.output, records.values(), config.max_failure_rate, hint)

@@ -48,6 +48,11 @@ def normalised(url: str) -> str:
     return f"{scheme}://{re.sub('/+', '/', path).rstrip('/')}"
 
 
+def absolute(url: str) -> str:
+    """Return a local path as an absolute one and a URL unchanged, for tasks, which run in another working folder."""
+    return url if "://" in url else os.path.abspath(url)
+
+
 def list_folder(url: str) -> list[str]:
     """Return the paths of the entries of the folder `url`, or an empty list where the folder is missing.
 

@@ -32,11 +32,16 @@ class FolderObjects:
     """
 
     downloads: ClassVar[bool] = False
+    _root: ClassVar[Path]  # of an instance: `path` as an absolute one; a ClassVar is not an option
     path: str = option("???", "folder of GLB, GLTF, OBJ, FBX, PLY, STL, DAE or USD files, searched recursively")
     limit: int | None = option(None, "maximum number of objects, the first in order; null: all")
     include: list[str] = option([], "patterns of the paths to take, e.g. ['chairs/*']; []: all")
     exclude: list[str] = option([], "patterns of the paths to skip")
     uids: str | None = option(None, UIDS_HELP)
+
+    def __post_init__(self) -> None:
+        # `fetch` and `folder` run in tasks, which have another working folder on a cluster.
+        object.__setattr__(self, "_root", Path(self.path).absolute())
 
     def find(self) -> list[Asset]:
         """Return the objects of the folder: in the order of `objects.csv`, or sorted by path without one.
@@ -64,7 +69,7 @@ class FolderObjects:
 
     def folder(self) -> Path:
         """Return the absolute path of the folder, which Blender reads directly."""
-        return Path(self.path).absolute()
+        return self._root
 
     def fetch(self, asset: Asset, folder: Path, renderer: BlenderProcess) -> Path:
         """Return the path of the object's file in the source folder.

@@ -58,6 +58,10 @@ class ObjaverseObjects:
     timeout: float = option(30.0, "seconds without a byte after which an attempt fails")
     deadline: float = option(900.0, "seconds for one download, with all retries")
 
+    def __post_init__(self) -> None:
+        if self.cache is not None:  # `fetch` runs in tasks, which have another working folder on a cluster
+            object.__setattr__(self, "cache", str(Path(self.cache).expanduser().absolute()))
+
     def find(self) -> list[Asset]:
         """Return the objects that pass all filters, in the seeded order, up to `limit`.
 
@@ -82,7 +86,7 @@ class ObjaverseObjects:
     def folder(self) -> Path:
         """Return the folder of the catalogue and of the files that the `objaverse` package downloaded."""
         if self.cache is not None:
-            return Path(self.cache).expanduser().absolute() / "hf-objaverse-v1"
+            return Path(self.cache) / "hf-objaverse-v1"
         import objaverse
 
         return Path(objaverse.BASE_PATH) / "hf-objaverse-v1"

@@ -120,6 +120,21 @@ def test_a_task_that_needs_more_than_any_machine_has_is_reported(cluster):
 
 
 @pytest.mark.slow
+def test_relative_paths_are_those_of_the_command(cluster, tmp_path):
+    """Workers have the working folder of the process that started Ray on their machine."""
+    cluster.add_node(num_cpus=1)
+    boxes(tmp_path / "objects", 2)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.render", "objects=folder", "objects.path=objects", "output=views", *SMALL]
+        + [f"cluster.address={cluster.address}"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert manifests(tmp_path / "views") == 2
+    assert "views of 2 objects in views" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_run_continues_on_a_new_machine_and_workers_receive_the_code_of_the_driver(cluster, tmp_path):
     """The code of the driver differs from the installed one and is moved away before a machine joins."""
     project = tmp_path / "project"

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conf.options import UserError
-from pipeline import export, inspect, pack
+from pipeline import export, inspect, output, pack
 from pipeline.config import ExportConfig, InspectConfig, PackConfig, RenderConfig
 from pipeline.output import FolderLayout, claimed, locked, require_apart, require_own_file, require_own_folder
 from pipeline.samples import npy_bytes
@@ -141,6 +142,16 @@ def test_a_command_that_writes_nothing_leaves_no_folder(tmp_path):
     with locked(str(tmp_path / "out")):
         pass
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_files_that_another_machine_wrote_to_its_own_folder_are_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "SHARING_WAIT_S", 2.0)
+    names = ["views-000000.json", "views-000001.json"]
+    (tmp_path / names[0]).touch()
+    with pytest.raises(UserError, match=r"output=.*views-000001.json"):
+        output.require_shared(str(tmp_path), names)
+    threading.Timer(0.5, (tmp_path / names[1]).touch).start()  # shown late by the file system
+    output.require_shared(str(tmp_path), names)
 
 
 def test_an_output_that_links_to_nowhere_is_named(tmp_path):

@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from conf.options import UserError
 from pipeline.cluster import SHIPPED, connected, gpu_share, run_tasks
+from pipeline.output import require_shared
 from pipeline.shards import ObjectRecord, ShardManifest, find_manifests, read_manifests, require_same_plan
+from pipeline.storage import absolute
 from pipeline.summary import summarise
 from training.config import EncodeConfig
 from training.data.latents import EncodeJob, encode_shard, identity
@@ -51,6 +53,7 @@ def encode_all(config: EncodeConfig, manifests: list[ShardManifest]) -> int:
         with connected(config.cluster, config.threads, (*SHIPPED, "training")):
             for record in _encode(config, todo):
                 records[record.uid] = record
+        require_shared(config.output, [f"{job.name}.json" for job in todo])
     hint = "see the .json files of the shards; to encode them again: retry={reasons}"
     return summarise(config.output, records.values(), config.max_failure_rate, hint, "latents")
 
@@ -76,6 +79,7 @@ def plan_jobs(config: EncodeConfig, manifests: list[ShardManifest]) -> list[Enco
         "encoders": encoders,
     }
     require_same_plan(config.output, plan, "latents")
+    config = replace(config, path=absolute(config.path), output=absolute(config.output))
     return [EncodeJob(config, manifest, encoders) for manifest in manifests]
 
 
