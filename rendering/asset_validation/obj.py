@@ -39,8 +39,9 @@ def check(path: Path, references: References) -> None:
         marked = data[:3] == BYTE_ORDER_MARK
     # Blender also reads a library of the asset's name; others need not exist then.
     own = path.with_suffix(".mtl")
-    for name in sorted(name for kind, name in names if kind == b"mtllib"):
-        references.find(name, path, required=not own.is_file())
+    for line in sorted(name for kind, name in names if kind == b"mtllib"):
+        for name in _library_names(line, references):
+            references.find(name, path, required=not own.is_file())
     if own.is_file():
         references.find(own.name, path)
     used = {name for kind, name in names if kind == b"usemtl"}
@@ -100,6 +101,16 @@ def _first_material(references: References) -> str:
             if line.strip().startswith("newmtl"):
                 return line.strip()[6:].strip()
     return ""
+
+
+def _library_names(line: str, references: References) -> list[str]:
+    """Return the names of the material libraries in a line `mtllib`: one, which may have blanks, or several."""
+    names = line.split()
+    several = len(names) > 1 and all(name.lower().endswith(".mtl") for name in names)
+    if not several or references.find(line, references.asset, required=False).is_file():
+        return [line]
+    references.redirected = True  # Blender takes the line for one name; the copy has one library
+    return names
 
 
 def _libraries(references: References) -> list[Path]:

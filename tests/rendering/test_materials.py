@@ -253,3 +253,10 @@ def test_the_material_library_of_an_obj_is_drawn(render, paint, name):
     (paint / "paint.mtl").write_text(library)
     (paint / "paint.obj").write_text(head + TEXTURED_OBJ)
     assert min(shares(albedo(render(paint / "paint.obj", **TINY)))) > 0.1
+
+
+def test_a_line_may_name_several_material_libraries(render, paint):
+    (paint / "paint.mtl").write_text(MTL)
+    (paint / "plain.mtl").write_text("newmtl plain\nKd 0 1 0\n")
+    (paint / "part.obj").write_text("mtllib plain.mtl paint.mtl\nusemtl m\n" + TEXTURED_OBJ)
+    assert min(shares(albedo(render(paint / "part.obj", **TINY)))) > 0.1
