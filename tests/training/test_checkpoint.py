@@ -67,6 +67,18 @@ def test_saving_replaces_the_parts_and_keeps_a_file_of_the_user(model, saved):
     assert not checkpoint.load(saved).unet.conv_in.weight.any()
 
 
+def test_saving_to_a_link_replaces_its_target(model, saved, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    for target in ("disk", "model"):  # an empty folder, and an earlier checkpoint
+        link.symlink_to(tmp_path / target)
+        checkpoint.save(model, link)
+        assert link.is_symlink()
+        checkpoint.load(tmp_path / target)
+        link.unlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "model"}
+
+
 def refusal(folder) -> str:
     with pytest.raises(UserError) as caught:
         checkpoint.load(folder)
@@ -156,6 +168,10 @@ def test_another_image_encoder_is_refused(saved):
         ("unet/config.json", {"norm_num_groups": 0}, "unet cannot be read as UNet2DConditionModel"),
         ("image_encoder/config.json", {"hidden_act": "foo"}, "cannot be read as CLIPVisionModelWithProjection"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": -5}, "cannot be read as a DDIMScheduler"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10}, "num_train_timesteps=10 is not"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "num_train_timesteps=10+ is not"),
+        ("unet/config.json", {"layers_per_block": 10**9}, "more layers than its weights have"),
+        ("image_encoder/config.json", {"num_hidden_layers": 10**9}, "more layers than its weights have"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "foo"}, "cannot be read as a DDIMScheduler"),
         ("scheduler/scheduler_config.json", {"prediction_type": "foo"}, "'foo' is not a valid Prediction"),
     ],

@@ -19,12 +19,13 @@ PROJECT = "Zero-1-to-3"
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Write a temporary folder beside `folder`, and rename it once it is complete.
 
-    An earlier checkpoint is deleted; other files in its folder stay.
+    An earlier checkpoint is deleted; other files in its folder stay. A link to a folder stays, its target is replaced.
 
     Args:
         folder: Path of the checkpoint.
         write: Writes the checkpoint to the folder it is given.
     """
+    folder = folder.resolve()
     aside, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("part", "old"))
     if old.exists():  # a process was killed between the two renames below, or after them
         _discard(old, folder) if folder.exists() else old.rename(folder)

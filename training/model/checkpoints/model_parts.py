@@ -1,7 +1,9 @@
 """Read the parts of a model from their folders in diffusers' layout, executing nothing."""
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import CLIPVisionModelWithProjection
 
 from conf.options import UserError, first_line
@@ -20,6 +23,9 @@ from training.model.checkpoints.checkpoint_folder import PARTS
 from training.model.checkpoints.untrusted_file import best_weights, read_weights, validate_weight
 from training.model.conditioning import CCProjection
 from training.model.config import PoseVector, Prediction
+
+TIMESTEPS = range(500, 100_001)  # of a noise schedule: as many as a sampler may take steps, and few enough for memory
+PARAMETERS_PER_TENSOR = 2  # of a configuration, per tensor of its file; a valid one has at most 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
     """Read the scheduler from its folder. Raises UserError if it is not a DDIM scheduler."""
     config = read_config(folder, "scheduler_config.json")
     try:
+        if (timesteps := config.get("num_train_timesteps", 1000)) not in TIMESTEPS:
+            raise ValueError(
+                f"num_train_timesteps={timesteps} is not a whole number from {TIMESTEPS[0]} to {TIMESTEPS[-1]}"
+            )
         scheduler = DDIMScheduler.from_config(config)
         Prediction(scheduler.config["prediction_type"])
     except Exception as error:  # damaged configurations raise many types
@@ -91,8 +101,8 @@ def _load(part: Any, folder: Path, untrusted: bool = False) -> Any:
         raise UserError(f"{folder} is incomplete: its weights are missing (a file in safetensors)")
     weights = read_weights(folder / name)
     try:
-        # On the meta device a configuration of a huge model takes no memory.
-        with torch.device("meta"):
+        # On the meta device wide layers take no memory; their number is limited.
+        with torch.device("meta"), _limit_parameters(PARAMETERS_PER_TENSOR * len(weights.tensors)):
             model = _from_config(part, folder)
         state: Any = dict(weights.tensors)
         if isinstance(model, ModelMixin):
@@ -108,6 +118,24 @@ def _load(part: Any, folder: Path, untrusted: bool = False) -> Any:
         folder,
     )
     return model
+
+
+@contextmanager
+def _limit_parameters(limit: int) -> Iterator[None]:
+    """Raise `ValueError` once models that this thread builds in the block have more than `limit` parameters."""
+    thread, count = threading.get_ident(), 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal count
+        count += threading.get_ident() == thread
+        if count > limit:
+            raise ValueError("its config.json describes more layers than its weights have")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _from_config(part: Any, folder: Path) -> Any:
