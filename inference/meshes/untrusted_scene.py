@@ -9,22 +9,28 @@ import struct
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import trimesh
 from PIL import Image
+from trimesh.exchange.gltf.extensions import register_handler
 from trimesh.exchange.obj import load_obj
 from trimesh.resolvers import FilePathResolver
 
 from conf.options import UserError
+from inference.meshes.plain_obj import plain_obj
+from inference.meshes.ply_elements import mesh_of_elements
 from rendering.asset_validation import redirect, validate
 from rendering.asset_validation.obj import MATERIAL_LINES
 from rendering.failure import RenderFailure
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 MAX_BYTES = 1 << 30
-# Of the extensions that a glTF can require, those that change neither positions nor base colours.
-READ_EXTENSIONS = {"KHR_materials_unlit", "KHR_materials_emissive_strength", "KHR_materials_specular"}
+SPEC_GLOSS = "KHR_materials_pbrSpecularGlossiness"
+TRIANGLE_FAN = 6  # mode of a primitive of a glTF
+# Of the extensions that a glTF can require, those that are read or change neither positions nor base colours.
+READ_EXTENSIONS = {"KHR_materials_unlit", "KHR_materials_emissive_strength", "KHR_materials_specular"} | {SPEC_GLOSS}
 
 logging.getLogger("trimesh").setLevel(logging.ERROR)  # warnings about optional features of a file
 
@@ -83,8 +89,18 @@ def _without_materials(path: Path, folder: Path) -> Path:
     return copy
 
 
+@register_handler(SPEC_GLOSS, scope="material")
+def _diffuse_as_base_colour(context: Any) -> dict[str, Any]:
+    """Return the base colour of a material of trimesh's glTF reader, which would mix the specular colour into it."""
+    values = context["parse_textures"](data=context["data"])
+    return {
+        "baseColorTexture": values.get("diffuseTexture"),
+        "baseColorFactor": np.asarray(values.get("diffuseFactor", (1.0, 1.0, 1.0, 1.0))).tolist(),
+    }
+
+
 def _check_gltf(data: bytes) -> None:
-    """Check a valid glTF for extensions and embedded pictures that trimesh ignores if it cannot read them."""
+    """Check a valid glTF for geometry, extensions and embedded pictures that trimesh ignores if it cannot read them."""
     text, binary = data, b""
     if data[:4] == b"glTF":
         end = 20 + struct.unpack_from("<I", data, 12)[0]
@@ -92,10 +108,18 @@ def _check_gltf(data: bytes) -> None:
     document = json.loads(text.decode("utf-8-sig"))
     if unknown := set(document.get("extensionsRequired", [])) - READ_EXTENSIONS:
         raise UserError(f"the file requires {min(unknown)}, which is not supported; export it without")
+    for primitive in (primitive for mesh in document.get("meshes", []) for primitive in mesh["primitives"]):
+        if primitive.get("mode") == TRIANGLE_FAN:
+            raise UserError("a part consists of triangle fans, which are not supported; export it as triangles")
+        used = [*primitive["attributes"].values(), *([primitive["indices"]] if "indices" in primitive else [])]
+        if any("sparse" in document["accessors"][number] for number in used):
+            raise UserError("a part has sparse accessors, which are not supported; export it without")
     for material in document.get("materials", []):
-        if "baseColorTexture" not in material.get("pbrMetallicRoughness", {}):
+        reference = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
+        reference = material.get("extensions", {}).get(SPEC_GLOSS, {}).get("diffuseTexture", reference)
+        if reference is None:
             continue
-        texture = document["textures"][material["pbrMetallicRoughness"]["baseColorTexture"]["index"]]
+        texture = document["textures"][reference["index"]]
         source = document["images"][texture["source"]] if "source" in texture else {}
         view = document["bufferViews"][source["bufferView"]] if "bufferView" in source else None
         if view and view["buffer"] == 0 and binary:
@@ -115,9 +139,13 @@ def _load(path: Path) -> trimesh.Scene:
     try:
         with open(path, "rb") as file:
             if suffix == ".obj":
-                scene = _obj_scene(load_obj(file, resolver=resolver))
+                scene = _obj_scene(load_obj(io.BytesIO(plain_obj(file.read())), resolver=resolver))
             else:
                 scene = trimesh.load_scene(file, file_type=suffix[1:], resolver=resolver, process=False)
+            if suffix == ".ply":
+                for name, part in [*scene.geometry.items()]:
+                    if isinstance(part, trimesh.Trimesh):
+                        scene.geometry[name] = mesh_of_elements(part)
             for part in scene.geometry.values():
                 if (image := picture(getattr(getattr(part, "visual", None), "material", None))) is not None:
                     image.load()
@@ -149,8 +177,11 @@ class _Files(FilePathResolver):
 
     def get(self, name: str) -> bytes:
         path = Path(os.path.normpath(os.path.join(self.parent, name.strip())))
-        if not path.is_file() and path.suffix.lower() == ".mtl":
-            path = Path(self.clean).with_suffix(".mtl")  # Blender reads it too; the only one of a copy
+        if not path.is_file():
+            if path.suffix.lower() == ".mtl":
+                path = Path(self.clean).with_suffix(".mtl")  # Blender reads it too; the only one of a copy
+            else:  # references of a glTF are URIs
+                path = Path(os.path.normpath(os.path.join(self.parent, unquote(name))))
         if not path.is_relative_to(self.parent) or not path.is_file():
             self.missing.append(name)
             raise FileNotFoundError(name)
