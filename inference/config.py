@@ -121,6 +121,11 @@ class SampleConfig(ViewsConfig):
     image: str = option("???", "picture of one object, or a folder of such pictures")
     output: str = option("outputs/sample", "folder of the views")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.image:  # it would be the working folder
+            raise UserError("image: is empty; give a picture, or a folder of pictures")
+
 
 @dataclass(frozen=True)
 class TextToViewsConfig(ViewsConfig):

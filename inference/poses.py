@@ -35,7 +35,8 @@ def parse_turns(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input
     """Return the turns that exactly one of `poses`, `orbit`, `grid` and `cameras` asks for.
 
     Raises:
-        UserError: None or several of them are given, or the one given is not valid.
+        UserError: None or several of them are given, or the one given is not valid; or `input_camera` is given without
+            `cameras`.
     """
     given = [
         name for name, value in (("poses", poses), ("orbit", orbit), ("grid", grid), ("cameras", cameras)) if value
@@ -45,6 +46,8 @@ def parse_turns(poses: Sequence[Any], orbit: int, grid: str, cameras: str, input
             f"give one of poses, orbit, grid and cameras, not {' and '.join(given) or 'none'}: "
             "poses=[[20,45,0]], orbit=24, grid=3x8 or cameras=cameras.npy"
         )
+    if input_camera and not cameras:
+        raise UserError(f"input_camera={input_camera}: is the index of a camera in cameras=…; give cameras too")
     if orbit:
         return orbit_turns(orbit)
     if grid:

@@ -99,6 +99,7 @@ def test_every_option_of_every_group_composes(path):
             ["training.convert", "source=nowhere", "target=x"],
             "error: there is no folder nowhere/unet and no file nowhere",
         ),
+        (["training.plot", f"runs={'x' * 300}"], f"error: {'x' * 300}/metrics.csv: file name too long; "),
         (["training.convert", "source=nowhere"], "error: target is not given; add target=…"),
         (["training.finetune", "data.path=x", "trainer.max_steps=x"], "error: Value 'x' of type 'str' could not be"),
     ],

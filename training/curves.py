@@ -33,11 +33,12 @@ def plot(config: PlotConfig) -> None:
         raise UserError(f"output={output}: must end in {', '.join(FORMATS)}")
     require_own_file(str(output), is_plot)
     tables = {name: read_metrics(Path(name)) for name in config.runs}
+    names = [Path(name).name for name in tables]
     figure = Figure(figsize=SIZE_IN, layout="constrained")
     panels = figure.subplots(2, 3).flatten()
     for index, (name, table) in enumerate(tables.items()):
         colour = f"C{index % 10}"
-        label = Path(name).name if len(tables) > 1 else ""
+        label = (Path(name).name if names.count(Path(name).name) == 1 else name) if len(tables) > 1 else ""
         _line(panels[0], table, "loss", color=colour, alpha=0.25, linewidth=0.8)
         _line(panels[0], table, "loss_smooth", color=colour, label=label or "training, smoothed")
         style = {"marker": "o", "markersize": 3} if "val_loss" in table and len(table["val_loss"][0]) < 30 else {}

@@ -73,10 +73,11 @@ def read_photograph(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         PictureError: As `load_photograph`.
     """
-    if not Path(path).is_file():  # a named pipe would block
-        raise PictureError("there is no such picture file", path)
-    with _decoding(path), Image.open(path, formats=_formats()) as image:
-        return _upright(image, path)
+    with _decoding(path):
+        if not Path(path).is_file():  # a named pipe would block
+            raise PictureError("there is no such picture file", path)
+        with Image.open(path, formats=_formats()) as image:
+            return _upright(image, path)
 
 
 @contextmanager
@@ -94,6 +95,8 @@ def _decoding(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise PictureError("has too many pixels; scale it down", path) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # of the operating system, not of a decoder
+            raise PictureError(f"cannot be read: {(error.strerror or str(error)).lower()}", path) from error
         raise PictureError(f"is damaged ({first_line(error)}); save it again", path) from error
 
 

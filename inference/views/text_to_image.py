@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
-from safetensors import SafetensorError
 from transformers.utils.logging import set_verbosity_error
 
 from conf.options import UserError, first_line
@@ -107,7 +106,9 @@ def load_pipeline(source: str, device: torch.device) -> Any:
         pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
         )
-    except (OSError, ValueError, AttributeError, KeyError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # diffusers and transformers raise many types for damaged pipelines
         raise UserError(
             f"text_to_image={source}: is not a readable diffusers pipeline ({first_line(error)}); use another"
         ) from error

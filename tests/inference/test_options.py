@@ -3,7 +3,7 @@
 import pytest
 
 from conf.options import UserError
-from inference.config import DemoConfig, ReportConfig, Sampling
+from inference.config import DemoConfig, ReportConfig, SampleConfig, Sampling
 from inference.reconstruction.config import ReconstructConfig
 
 
@@ -24,6 +24,11 @@ def test_a_report_names_the_option_that_is_out_of_range(options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=f"^{name}={value}: must be between"):
         ReportConfig("views", "run", **options)
+
+
+def test_an_empty_picture_is_not_the_working_folder():
+    with pytest.raises(UserError, match="^image: is empty"):
+        SampleConfig(image="")
 
 
 def test_a_reconstruction_needs_an_elevation():

@@ -284,6 +284,12 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
             read_photograph(path)
 
 
+@pytest.mark.parametrize("path", ["/proc/self/mem", "x" * 300])
+def test_an_error_of_the_operating_system_is_not_called_damage(path):
+    with pytest.raises(PictureError, match="cannot be read: "):
+        read_photograph(path)
+
+
 def test_a_large_picture_is_refused_by_its_header(tmp_path):
     with pytest.raises(UserError, match="has 9000 × 8000 pixels"):
         read_photograph(saved(tmp_path / "x.png", Image.new("1", (9000, 8000))))

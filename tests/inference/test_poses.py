@@ -121,6 +121,7 @@ def test_invalid_camera_files_are_refused(tmp_path, contents, sentence):
         ({"grid": "100x100"}, "grid: give 1 to 1000, not 10000"),
         ({"grid": "0x5"}, "grid: give 1 to 1000, not 0"),
         ({"cameras": "nothing.npy"}, "cameras=nothing.npy: "),
+        ({"orbit": 3, "input_camera": 1}, "input_camera=1: .*; give cameras too"),
     ],
 )
 def test_invalid_turns_are_refused(asked, sentence):

@@ -4,10 +4,14 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from conf.options import UserError
+from inference.views.text_to_image import load_pipeline
 from tests.support.command import command
 
 
@@ -65,6 +69,23 @@ def test_pipelines_with_code_or_missing_parts_are_refused(pipeline, folder, tmp_
         assert done.stderr.splitlines()[-1].startswith(f"error: {sentence}"), done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["index", "configuration", "weights"])
+def test_a_damaged_pipeline_is_refused(pipeline, tmp_path, damage):
+    folder = shutil.copytree(pipeline, tmp_path / "damaged")
+    if damage == "index":
+        (folder / "model_index.json").write_text("[]")
+    elif damage == "configuration":
+        config = json.loads((folder / "unet/config.json").read_text())
+        (folder / "unet/config.json").write_text(json.dumps(config | {"block_out_channels": 5}))
+    else:
+        weights = load_file(folder / "unet/diffusion_pytorch_model.safetensors")
+        weights["conv_in.bias"] = torch.zeros(3)
+        save_file(weights, folder / "unet/diffusion_pytorch_model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=f"text_to_image={folder}: is not a readable diffusers pipeline") as caught:
+        load_pipeline(str(folder), torch.device("cpu"))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_an_empty_prompt_is_refused(pipeline, folder, tmp_path):

@@ -37,6 +37,16 @@ def test_curves_are_labelled_by_run(tmp_path):
     assert (tmp_path / "new/both.svg").read_text().count("<!-- second -->") >= 3
 
 
+def test_runs_of_one_name_are_labelled_by_their_paths(tmp_path):
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    runs = [write(folder / "run", "1,1,0.5,0.5,,,0.4,1e-4,1e-3,2,30") for folder in folders]
+    main(PlotConfig(runs=runs, output=str(tmp_path / "both.svg")))
+    curves = (tmp_path / "both.svg").read_text()
+    assert all(f"<!-- {run} -->" in curves for run in runs)
+
+
 def test_a_table_may_lack_columns(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
     main(PlotConfig(runs=[str(tmp_path)]))
