@@ -58,6 +58,8 @@ def load_untrusted(path: Path, colours: bool = True) -> trimesh.Scene:
         with tempfile.TemporaryDirectory() as folder:
             source = path if colours else _without_materials(path, Path(folder))
             references = validate(source)
+            if suffix == ".obj" and len(references.resolved.get(source, {})) > 1:
+                references.redirected = True  # trimesh reads one library; the copy has the materials of all
             if suffix in (".glb", ".gltf"):
                 _check_gltf(path.read_bytes())
             return _load(redirect(references, Path(folder) / "copy"))

@@ -76,6 +76,15 @@ def test_relative_indices_of_an_obj_count_from_the_face(tmp_path):
     assert sorted(mesh.uv.reshape(-1, 2).tolist()) == [[0, 0]] * 3 + [[0.5, 0.25]] * 3
 
 
+@pytest.mark.parametrize("libraries", ["mtllib r.mtl\nmtllib b.mtl\n", "mtllib r.mtl b.mtl\n"])
+def test_an_obj_has_the_materials_of_all_its_libraries(tmp_path, libraries):
+    for name, colour in (("r", "1 0 0"), ("b", "0 0 1")):
+        (tmp_path / f"{name}.mtl").write_text(f"newmtl {name}\nKd {colour}\n")
+    (tmp_path / "a.obj").write_text(f"{libraries}v 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl b\nf 1 2 3\nusemtl r\nf 3 2 1\n")
+    textures = read_mesh(tmp_path / "a.obj").textures
+    assert sorted(texture[0, 0].tolist() for texture in textures) == [[0, 0, 255, 255], [255, 0, 0, 255]]
+
+
 @pytest.mark.parametrize("edit", [
     lambda text: text.replace(" ", "\t"), lambda text: text.replace("\n", " # note\n"),
     lambda text: text.replace(" 4 5", " \\\n4 5"), lambda text: "  " + text.replace("\n", "\r\n  "),
