@@ -62,7 +62,10 @@ def normalised(mesh: TexturedMesh) -> TexturedMesh:
 
 def _joined(path: Path, up: str, colours: bool) -> TexturedMesh:
     scene = load_untrusted(path, colours)
-    placed = [scene.graph[node] for node in sorted(scene.graph.nodes_geometry)]
+    placed = [scene.graph[node] for node in scene.graph.nodes_geometry]
+    # In the order of the file: trimesh gives random names to the primitives of a glTF and to their nodes.
+    order = {name: number for number, name in enumerate(scene.geometry)}
+    placed.sort(key=lambda place: (order[place[1]], place[0].tolist()))
     parts = [(scene.geometry[name], matrix) for matrix, name in placed]
     parts = [(part, matrix) for part, matrix in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     faces = sum(len(part.faces) for part, _ in parts)

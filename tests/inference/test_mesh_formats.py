@@ -158,6 +158,16 @@ def test_the_diffuse_texture_of_a_specular_material_is_its_base_colour(tmp_path)
     assert read_mesh(tmp_path / "a.gltf").textures[0][0, 0].tolist() == [200, 100, 50, 255]
 
 
+def test_the_parts_of_a_gltf_keep_the_order_of_the_file(tmp_path):
+    factors = [[number / 20, 0, 0, 1] for number in range(20)]
+    write_gltf(tmp_path, triangle_gltf(
+        materials=[{"pbrMetallicRoughness": {"baseColorFactor": factor}} for factor in factors],
+        meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "material": number} for number in range(20)]}],
+    ))  # fmt: skip
+    reds = [int(texture[0, 0, 0]) for texture in read_mesh(tmp_path / "a.gltf").textures]
+    assert len(reds) == 20 and reds == sorted(reds)
+
+
 def test_geometry_that_would_be_left_out_is_an_error(tmp_path):
     fan = [{"primitives": [{"attributes": {"POSITION": 0}, "mode": 6}]}]
     sparse = {"count": 1, "indices": {"bufferView": 0, "componentType": 5125}, "values": {"bufferView": 0}}
