@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inference.reconstruction.field.rays import camera_rays, cube_crossing, project
-from inference.reconstruction.field.volume_rendering import composite, render, sample_rays
+from inference.reconstruction.field.volume_rendering import composite, count_samples, render, sample_rays
 from inference.reconstruction.field.voxel_grid import VoxelGrid, gather, occupancy
 from rendering import cameras
 
@@ -77,13 +77,14 @@ def test_all_samples_of_occupied_cells_are_kept():
     kept = occupied.contains(whole.points_M3)
     assert samples.ray_M.tolist() == whole.ray_M[kept].tolist()
     torch.testing.assert_close(samples.points_M3, whole.points_M3[kept], atol=1e-6, rtol=0)
-    assert samples.crossed == len(whole.ray_M)
+    counted = count_samples(*cube_crossing(origins, directions, 0.5), 0.01)
+    assert counted.tolist() == torch.bincount(whole.ray_M, minlength=whole.rays).tolist()
 
 
 def test_without_an_occupied_cell_there_are_no_samples():
     occupied = occupancy(VoxelGrid(4, 0.5, [0.0]), torch.zeros(3, 3, 3, dtype=torch.bool))
     samples = sample_rays(*ALONG_X, half_side=0.5, step=0.1, occupied=occupied)
-    assert (len(samples.ray_M), samples.rays, samples.crossed) == (0, 1, 10)
+    assert (len(samples.ray_M), samples.rays) == (0, 1)
 
 
 def test_gradients_of_density_and_values():

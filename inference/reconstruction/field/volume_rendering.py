@@ -45,7 +45,6 @@ class Samples:
         distance_M: Distance from the ray's origin.
         step: Distance between neighbours, the length δ of each sample's interval.
         rays: Number of rays R.
-        crossed: Number of samples with those that were dropped as not occupied.
     """
 
     points_M3: Tensor
@@ -53,7 +52,6 @@ class Samples:
     distance_M: Tensor
     step: float
     rays: int
-    crossed: int
 
 
 @dataclass(frozen=True)
@@ -100,22 +98,25 @@ def sample_rays(
     if generator is not None:
         offset_R = torch.rand(len(near_R), generator=generator, dtype=near_R.dtype).to(near_R.device)
     # Sample i of a ray lies at the distance near + (offset + i) · step, for i from first to end - 1.
-    first_R, end_R = torch.zeros_like(near_R), ((far_R - near_R) / step - offset_R).ceil().clamp(min=0)
-    crossed_R = end_R.long()
+    first_R, end_R = torch.zeros_like(near_R), count_samples(near_R, far_R, step, offset_R)
     if occupied is not None:
         enter_R, leave_R = box_crossing(origins_R3, directions_R3, occupied.lowest_3, occupied.highest_3)
         first_R = ((enter_R - near_R) / step - offset_R).floor().clamp(min=0)
         end_R = torch.minimum(end_R, ((leave_R - near_R) / step - offset_R).ceil() + 1)
     count_R = (end_R - first_R).clamp(min=0).long()
-    total, crossed = torch.stack([count_R.sum(), crossed_R.sum()]).tolist()
-    ray_M = torch.repeat_interleave(count_R, output_size=total)
-    place_M = torch.arange(total, device=near_R.device) - (count_R.cumsum(0) - count_R)[ray_M]
+    ray_M = torch.repeat_interleave(count_R)
+    place_M = torch.arange(len(ray_M), device=near_R.device) - (count_R.cumsum(0) - count_R)[ray_M]
     distance_M = (near_R + (offset_R + first_R) * step)[ray_M] + place_M * step
     points_M3 = torch.addcmul(origins_R3[ray_M], directions_R3[ray_M], distance_M[:, None])
     if occupied is not None:
         kept = selected(occupied.contains(points_M3))
         points_M3, ray_M, distance_M = points_M3[kept], ray_M[kept], distance_M[kept]
-    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3), crossed)
+    return Samples(points_M3, ray_M, distance_M, step, len(origins_R3))
+
+
+def count_samples(near_R: Tensor, far_R: Tensor, step: float, offset: Tensor | float = 0.5) -> Tensor:
+    """Return the number `[R]` of samples at near + offset · step, near + (offset + 1) · step, … before far."""
+    return ((far_R - near_R) / step - offset).ceil().clamp(min=0)
 
 
 def selected(mask_M: Tensor) -> Tensor | slice:
@@ -145,7 +146,7 @@ def first_samples(ray_M: Tensor, rays: int) -> Tensor:
 
 
 def accumulate(weights_M: Tensor, ray_M: Tensor, rays: int) -> Tensor:
-    """Return the sum `[R]` of the weights of each ray's samples."""
+    """Return the sum `[R]` of the weights of each ray's samples, in half the time of `accumulate_values` of ones."""
     return weights_M.new_zeros(rays).index_add(0, ray_M, weights_M)
 
 

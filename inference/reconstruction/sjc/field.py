@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.reconstruction.field.rays import camera_rays
+from inference.reconstruction.field.rays import camera_rays, cube_crossing
 from inference.reconstruction.field.volume_rendering import (
     accumulate,
     accumulate_values,
     compositing_weights,
+    count_samples,
     sample_rays,
     selected,
 )
@@ -93,7 +94,8 @@ class SjcField(nn.Module):
         origins, directions = camera_rays(torch.from_numpy(np.asarray(cameras)).to(self.background), size)
         lookup = None if occupied is None or occupied.all() else occupancy(self.density, occupied)
         half_side = self.density.half_side
-        samples = sample_rays(origins.reshape(-1, 3), directions.reshape(-1, 3), half_side, self.step, lookup)
+        rays = origins.reshape(-1, 3), directions.reshape(-1, 3)
+        samples = sample_rays(*rays, half_side, self.step, lookup)
         rows_M8, shares_M8 = self.density.corners(samples.points_M3)  # both grids have the same nodes
         weights_M = compositing_weights(self.sigma(gather(self.density.raw, rows_M8, shares_M8)[:, 0]), samples)
         kept = selected(weights_M.detach() > MIN_WEIGHT)
@@ -110,5 +112,5 @@ class SjcField(nn.Module):
             (distance_R + clear_R * BACKGROUND_DISTANCE).view(shape),
             opacity_R.view(shape),
             weights_M,
-            samples.crossed,
+            int(count_samples(*cube_crossing(*rays, half_side), self.step).long().sum()),
         )

@@ -106,8 +106,7 @@ def without_empty_rays(order_R: Tensor, parts: list[Samples]) -> tuple[Tensor, S
     chosen = order_R[count_R > 0]
     ray_M = torch.repeat_interleave(count_R[count_R > 0])
     points_M3, distance_M = torch.cat([p.points_M3 for p in parts]), torch.cat([p.distance_M for p in parts])
-    crossed = sum(part.crossed for part in parts)
-    return chosen, Samples(points_M3, ray_M, distance_M, parts[0].step, len(chosen), crossed)
+    return chosen, Samples(points_M3, ray_M, distance_M, parts[0].step, len(chosen))
 
 
 def split_samples(samples: Samples, rays: int) -> list[Samples]:
@@ -118,6 +117,6 @@ def split_samples(samples: Samples, rays: int) -> list[Samples]:
     for first, start, end in zip(firsts, starts, [*starts[1:], len(samples.ray_M)], strict=True):
         of_part = slice(start, end)
         ray_M, count = samples.ray_M[of_part] - first, min(rays, samples.rays - first)
-        part = Samples(samples.points_M3[of_part], ray_M, samples.distance_M[of_part], samples.step, count, end - start)
+        part = Samples(samples.points_M3[of_part], ray_M, samples.distance_M[of_part], samples.step, count)
         parts.append(part)
     return parts
